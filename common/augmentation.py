@@ -1,0 +1,60 @@
+"""Rotation, brightness and contrast for a batch on its device.
+
+N images, H, W pixels. The parameters of an image depend on (seed, epoch, image) alone: neither
+its batch nor its neighbours nor the other classifiers in training move them.
+"""
+
+import math
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from common.runtime import random_generator
+
+# Rec. 601 luma, the grey level that contrast turns around
+_LUMA = (0.299, 0.587, 0.114)
+
+
+def augmentation_table(
+    seed: int,
+    epoch: int,
+    num_images: int,
+    rotation_range: float,
+    brightness_range: float,
+    contrast_range: float,
+) -> np.ndarray:
+    """Draw every image's parameters for an epoch.
+
+    Returns (num_images, 3) float32: angle in degrees within +-rotation_range, brightness factor
+    within 1 +- brightness_range, contrast factor within 1 +- contrast_range.
+    """
+    draws = random_generator("augmentation", seed, epoch).random((num_images, 3)) * 2 - 1
+    ranges = np.array([rotation_range, brightness_range, contrast_range])
+    return (draws * ranges + np.array([0.0, 1.0, 1.0])).astype(np.float32)
+
+
+def augment(images: Tensor, parameters: Tensor) -> Tensor:
+    """Rotate about the centre (bilinear, black corners), then scale brightness, then contrast.
+
+    images (N, 3, H, W) float in 0..1, H = W; parameters (N, 3) as from `augmentation_table`.
+    Returns the same shape and range.
+    """
+    angle = parameters[:, 0] * (math.pi / 180)
+    cos, sin, zero = angle.cos(), angle.sin(), torch.zeros_like(angle)
+    matrix = torch.stack([cos, -sin, zero, sin, cos, zero], dim=1).view(-1, 2, 3)  # (N, 2, 3)
+    grid = F.affine_grid(matrix, list(images.shape), align_corners=False)  # (N, H, W, 2)
+    images = F.grid_sample(images, grid, align_corners=False)
+    images = (images * parameters[:, 1].view(-1, 1, 1, 1)).clamp(0, 1)
+    luma = torch.tensor(_LUMA, device=images.device).view(1, 3, 1, 1)
+    grey = (images * luma).sum(dim=1, keepdim=True).mean(dim=(2, 3), keepdim=True)  # (N, 1, 1, 1)
+    contrast = parameters[:, 2].view(-1, 1, 1, 1)
+    return (contrast * images + (1 - contrast) * grey).clamp(0, 1)
+
+
+def normalise(images: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:
+    """Subtract the channel means and divide by the deviations; images (N, 3, H, W) in 0..1."""
+    shift = torch.tensor(mean, device=images.device).view(1, 3, 1, 1)
+    scale = torch.tensor(std, device=images.device).view(1, 3, 1, 1)
+    return (images - shift) / scale

@@ -1,0 +1,42 @@
+"""Focal loss with class weights and label smoothing, one value per sample.
+
+N samples, K classes.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def binary_focal_loss(
+    logits: Tensor,
+    targets: Tensor,
+    class_weights: Tensor,
+    gamma: float,
+    alpha: float,
+    label_smoothing: float,
+) -> Tensor:
+    """Compute alpha * w_y * (1 - p_t)^gamma * BCE(z, smoothed target) for each sample.
+
+    logits (N,) float; targets (N,) integer 0 or 1; class_weights (2,) float, w_0 and w_1.
+    `alpha` is a plain factor; gamma = 0 and alpha = 1 leave weighted cross-entropy. The smoothed
+    target is t (1 - s) + s / 2; p_t is the probability of the true class, unsmoothed. Returns (N,)
+    float32. Source: Lin et al. 2017, "Focal Loss for Dense Object Detection", eq. 5.
+    """
+    logits = logits.float()
+    hard = targets.to(logits.dtype)
+    smoothed = hard * (1 - label_smoothing) + label_smoothing / 2
+    cross_entropy = F.binary_cross_entropy_with_logits(logits, smoothed, reduction="none")
+    # (1 - p_t)^gamma through its logarithm: finite gradients however sure the classifier is
+    log_miss = F.logsigmoid(logits * (1 - 2 * hard))
+    return alpha * class_weights[targets] * torch.exp(gamma * log_miss) * cross_entropy
+
+
+def balanced_class_weights(counts: list[int]) -> list[float]:
+    """Weigh K classes by n / (K n_c), so that each class has the same total weight.
+
+    counts (K,) of training images, each positive; raises ValueError for an empty class.
+    """
+    if min(counts) < 1:
+        raise ValueError(f"expected at least one image of each class, found counts {counts}")
+    return [sum(counts) / (len(counts) * count) for count in counts]
