@@ -1,0 +1,130 @@
+"""The training configuration: each field with its default, its help and its check."""
+
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any
+
+from common.runtime import PRECISIONS
+from common.schedulers import SCHEDULERS
+
+MONITORS = ("val_balanced_accuracy", "val_accuracy", "val_auc", "val_loss")
+GRAD_CHECKPOINTING = ("auto", "on", "off")
+# fields that may differ between a run and its continuation: they do not change what is learned
+FREE_FIELDS = ("dataset_path", "output_dir", "cache_dir", "weights", "device", "num_workers",
+               "experiment_name", "checkpoint_frequency", "grad_checkpointing")  # fmt: skip
+
+
+def _option(default: Any, help: str, choices: tuple[str, ...] | None = None) -> Any:
+    return field(default=default, metadata={"help": help, "choices": choices})
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Everything that one backbone's training depends on; raises ValueError if it cannot work."""
+
+    model: str = _option("", "backbone, set from --base_models")
+    dataset_path: str = _option(
+        "./dataset_eyepacs_5class_balanced_enhanced_v2",
+        "folder with train/ val/ test/, each with one folder per grade (env DATASET_PATH)",
+    )
+    output_dir: str = _option("", "result directory (default ./<alias>_<K>class_results)")
+    experiment_name: str = _option("", "a name for the log and config.json")
+    num_classes: int = _option(5, "number of grades")
+    class_names: tuple[str, ...] = _option((), "class folders in grade order")
+    img_size: int = _option(0, "input size in pixels (0: the model's own)")
+    epochs: int = _option(100, "epochs at most")
+    batch_size: int = _option(2, "samples of a pair per accumulation step")
+    gradient_accumulation_steps: int = _option(4, "batches per optimiser step")
+    learning_rate: float = _option(5e-5, "peak learning rate of AdamW")
+    weight_decay: float = _option(0.00025, "decoupled decay; none on norms and biases")
+    scheduler: str = _option("cosine", "decay after the warm-up", SCHEDULERS)
+    warmup_epochs: int = _option(10, "epochs of linear warm-up")
+    min_lr: float = _option(1e-7, "learning rate that the decay ends at")
+    max_grad_norm: float = _option(1.0, "gradient clipping norm (0: off)")
+    patience: int = _option(28, "validations without gain before a pair stops")
+    min_delta: float = _option(0.001, "least gain that counts as one")
+    monitor: str = _option("val_balanced_accuracy", "what picks the best epoch", MONITORS)
+    enable_focal_loss: bool = _option(True, "focal loss; false: cross-entropy")
+    focal_loss_gamma: float = _option(3.0, "focusing exponent")
+    focal_loss_alpha: float = _option(2.5, "plain factor of the focal loss")
+    enable_class_weights: bool = _option(True, "weigh classes by n / (2 n_c)")
+    class_weight_0: float = _option(0.0, "weight of grade 0 in place of n / (2 n_c) (0: none)")
+    class_weight_1: float = _option(0.0, "weight of grade 1")
+    class_weight_2: float = _option(0.0, "weight of grade 2")
+    class_weight_3: float = _option(0.0, "weight of grade 3")
+    class_weight_4: float = _option(0.0, "weight of grade 4")
+    label_smoothing: float = _option(0.1, "targets t become t (1 - s) + s / 2")
+    enable_clahe: bool = _option(True, "contrast-limited adaptive histogram equalisation")
+    clahe_clip_limit: float = _option(2.0, "CLAHE contrast limit")
+    clahe_tile_grid_size: int = _option(8, "CLAHE tiles per side")
+    rotation_range: float = _option(25.0, "random rotation, +- degrees")
+    brightness_range: float = _option(0.2, "random brightness factor, 1 +- this")
+    contrast_range: float = _option(0.2, "random contrast factor, 1 +- this")
+    ovo_dropout: float = _option(0.28, "dropout before each binary classifier")
+    freeze_weights: bool = _option(True, "freeze the stem and first stages; false: train all")
+    pretrained: bool = _option(True, "start from pretrained weights; see --no_pretrained")
+    weights: str = _option("", "file of pretrained weights instead of the hub")
+    validation_frequency: int = _option(1, "epochs between validations")
+    checkpoint_frequency: int = _option(1, "epochs between checkpoints for --resume")
+    num_workers: int = _option(4, "threads that fill the cache, at most the cores")
+    cache_dir: str = _option("./cache", "folder of decoded pixels (env CACHE_DIR)")
+    seed: int = _option(42, "seed of every random stream")
+    device: str = _option("auto", "auto, cpu, cuda or cuda:N")
+    use_amp: bool = _option(True, "let --precision auto choose mixed precision")
+    precision: str = _option("auto", "arithmetic", PRECISIONS)
+    grad_checkpointing: str = _option(
+        "auto", "recompute activations to save memory (auto: once memory ran out)",
+        GRAD_CHECKPOINTING,
+    )  # fmt: skip
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch_size", "gradient_accumulation_steps", "patience",
+                     "validation_frequency", "checkpoint_frequency", "num_workers",
+                     "clahe_tile_grid_size"):  # fmt: skip
+            self._expect(name, getattr(self, name) >= 1, "1 or more")
+        for name in ("learning_rate", "clahe_clip_limit", "focal_loss_alpha"):
+            self._expect(name, 0 < getattr(self, name) < float("inf"), "more than 0")
+        for name in ("weight_decay", "min_lr", "min_delta", "max_grad_norm", "warmup_epochs",
+                     "focal_loss_gamma", "seed", *self.class_weight_fields()):  # fmt: skip
+            self._expect(name, 0 <= getattr(self, name) < float("inf"), "0 or more")
+        for name in ("label_smoothing", "ovo_dropout", "brightness_range", "contrast_range"):
+            self._expect(name, 0 <= getattr(self, name) < 1, "0 <= value < 1")
+        self._expect("rotation_range", 0 <= self.rotation_range <= 180, "0 to 180 degrees")
+        self._expect("min_lr", self.min_lr <= self.learning_rate, "at most learning_rate")
+        self._expect("num_classes", 2 <= self.num_classes <= 100, "2 to 100")
+        self._expect("img_size", self.img_size == 0 or self.img_size >= 32, "0, or 32 or more")
+        for name in ("scheduler", "monitor", "precision", "grad_checkpointing"):
+            choices = next(f for f in fields(self) if f.name == name).metadata["choices"]
+            self._expect(name, getattr(self, name) in choices, f"one of {', '.join(choices)}")
+        self._expect(
+            "class_names",
+            len(self.class_names) in (0, self.num_classes),
+            f"{self.num_classes} names (num_classes)",
+        )
+
+    def _expect(self, name: str, holds: bool, expected: str) -> None:
+        if not holds:
+            raise ValueError(f"--{name}: expected {expected}, found {getattr(self, name)}")
+
+    @staticmethod
+    def class_weight_fields() -> list[str]:
+        """List the names of the per-grade weight fields in grade order."""
+        return [f"class_weight_{grade}" for grade in range(5)]
+
+    @property
+    def effective_batch(self) -> int:
+        """Count the samples of an optimiser step."""
+        return self.batch_size * self.gradient_accumulation_steps
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain types, fit for JSON and for `torch.load(weights_only=True)`."""
+        return {**asdict(self), "class_names": list(self.class_names)}
+
+
+def config_differences(old: dict[str, Any], new: TrainConfig) -> list[str]:
+    """List the fields, as "name: old -> new", in which a continued run would not be the same."""
+    now = new.to_dict()
+    return [
+        f"{name}: {old.get(name)} -> {value}"
+        for name, value in now.items()
+        if name not in FREE_FIELDS and old.get(name) != value
+    ]
