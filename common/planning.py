@@ -1,0 +1,99 @@
+"""What a training would do and cost, measured without training.
+
+B samples of the effective batch.
+"""
+
+import time
+
+import numpy as np
+import torch
+
+from common.artifacts import ResultDir
+from common.backbones import Backbone
+from common.config import TrainConfig
+from common.dataset import Split
+from common.ovo import CHUNK, make_top, trunk_features
+from common.pairs import Pair, pair_name
+from common.preprocessing import Preprocessing
+from common.runtime import autocast
+from common.training import batch_sizes, duration
+
+
+def plan_lines(config: TrainConfig, backbone: Backbone, settings: Preprocessing, train: Split,
+               val: Split, pairs: list[Pair], device: torch.device,
+               precision: str) -> list[str]:  # fmt: skip
+    """Describe the run line by line, with a time and a memory estimate from a few real steps."""
+    counts = np.array(train.counts(config.num_classes))
+    val_counts = np.array(val.counts(config.num_classes))
+    frozen = sum(p.numel() for p in backbone.trunk.parameters())
+    trained = sum(p.numel() for p in backbone.stages.parameters()) + backbone.num_features + 1
+    cache_bytes = (len(train) + len(val)) * settings.img_size**2 * 3
+    cost = measure_step(config, backbone, settings, device, precision)
+    images = int(counts[sorted({c for pair in pairs for c in pair})].sum())
+    samples = sum(int(counts[list(pair)].sum()) for pair in pairs)
+    epoch = images * cost["trunk_seconds"] + samples * cost["top_seconds"]
+    memory = frozen * 4 + len(pairs) * trained * 16 + cost["activation_bytes"]
+    lines = [
+        f"plan: {config.model} at {settings.img_size} px into {ResultDir(config.output_dir).root}",
+        f"  device {device}, {precision}; effective batch {config.effective_batch}",
+        f"  parameters per classifier: {trained:,} trained, {frozen:,} frozen and shared",
+        f"  train images per grade {counts.tolist()}, val {val_counts.tolist()}",
+    ]
+    for pair in pairs:
+        size = int(counts[list(pair)].sum())
+        steps = len(batch_sizes(size, config.effective_batch))
+        lines.append(f"  pair {pair_name(pair)}: {size} images, {steps} steps/epoch, "
+                     f"{steps * config.epochs} steps at most")  # fmt: skip
+    return [
+        *lines,
+        f"  cache: {cache_bytes / 1e9:.2f} GB in {config.cache_dir}",
+        f"  memory: about {memory / 1e9:.1f} GB "
+        f"({cost['activation_bytes'] / 1e9:.1f} GB of it activations)",
+        f"  time: about {duration(epoch)} an epoch, {duration(epoch * config.epochs)} for "
+        f"{config.epochs} epochs without early stopping (measured on a few steps)",
+        "dry run: nothing was trained or written",
+    ]
+
+
+def measure_step(config: TrainConfig, backbone: Backbone, settings: Preprocessing,
+                 device: torch.device, precision: str) -> dict[str, float]:  # fmt: skip
+    """Time the trunk and a top's step per image, and count what a step keeps for the backward.
+
+    Returns trunk_seconds and top_seconds per image and activation_bytes of an effective batch.
+    """
+    backbone.trunk.to(device)
+    top = make_top(backbone, (0, 1), config.seed).to(device)
+    pixels = np.zeros((CHUNK, settings.img_size, settings.img_size, 3), dtype=np.uint8)
+    sizes: dict[int, int] = {}
+
+    def pack(tensor: torch.Tensor) -> torch.Tensor:
+        sizes[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+        return tensor
+
+    known = {p.untyped_storage().data_ptr() for p in top.parameters()}
+    batch = min(CHUNK, config.effective_batch)
+    for _ in range(2):  # the first round warms up
+        started = time.perf_counter()
+        features = trunk_features(backbone.trunk, pixels, settings, device, precision)[:batch]
+        _wait(device)
+        middle = time.perf_counter()
+        sizes.clear()
+        with (
+            torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor),
+            autocast(device, precision),
+        ):
+            loss = top(features).float().square().mean()
+        loss.backward()
+        _wait(device)
+        ended = time.perf_counter()
+    kept = sum(size for pointer, size in sizes.items() if pointer not in known)
+    return {
+        "trunk_seconds": (middle - started) / CHUNK,
+        "top_seconds": (ended - middle) / batch,
+        "activation_bytes": kept * config.effective_batch / batch,
+    }
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
