@@ -20,13 +20,12 @@ from torch.utils.tensorboard import SummaryWriter
 
 from common import artifacts
 from common.artifacts import ResultDir
-from common.backbones import Backbone, build, input_settings, native_state, resolve
+from common.backbones import Backbone, build, native_state, preprocessing_for, resolve
 from common.cli import TrainingRequest, guarded, parse_training
 from common.config import TrainConfig, config_differences
 from common.dataset import Split, open_cache, scan_split
 from common.pairs import Pair, class_pairs, pair_name
 from common.planning import plan_lines
-from common.preprocessing import Preprocessing
 from common.runtime import (
     InputError,
     log,
@@ -37,16 +36,6 @@ from common.runtime import (
     write_json,
 )
 from common.training import PairTrainer, Setup, duration, train
-
-
-def preprocessing_of(config: TrainConfig) -> Preprocessing:
-    """Combine the model's own input settings with the configuration's CLAHE."""
-    return Preprocessing(
-        **input_settings(resolve(config.model), config.img_size),
-        enable_clahe=config.enable_clahe,
-        clahe_clip_limit=config.clahe_clip_limit,
-        clahe_tile_grid_size=config.clahe_tile_grid_size,
-    )
 
 
 def weights_fingerprint(backbone: Backbone) -> str:
@@ -152,10 +141,14 @@ def run(config: TrainConfig, request: TrainingRequest) -> None:
     started = time.monotonic()
     device = select_device(config.device)
     precision = resolve_precision(config.precision, config.use_amp, device)
-    settings = preprocessing_of(config)
+    spec = resolve(config.model)
+    settings = preprocessing_for(
+        spec, config.img_size, config.enable_clahe, config.clahe_clip_limit,
+        config.clahe_tile_grid_size,
+    )  # fmt: skip
     train_split, val_split = load_splits(config)
     backbone = build(
-        resolve(config.model), settings.img_size, config.pretrained, config.weights,
+        spec, settings.img_size, config.pretrained, config.weights,
         config.freeze_weights, config.seed,
     )  # fmt: skip
     if request.dry_run:

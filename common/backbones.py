@@ -17,6 +17,7 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
+from common.preprocessing import Preprocessing
 from common.runtime import InputError
 
 # module names cannot hold a dot, the original state keys do
@@ -55,14 +56,14 @@ _SPECS = (
     # small members of the three families, to be trained from scratch on the synthetic demo
     BackboneSpec("demo_coatnet", "demo_coatnet", "timm", "coatnet_0_rw_224",
                  "hybrid CNN+transformer", 64, "stages.1",
-                 {"embed_dim": (16, 32, 64, 128), "depths": (1, 1, 2, 1), "stem_width": (8, 16)}),
+                 {"embed_dim": (16, 32, 64, 128), "depths": (1, 1, 1, 1), "stem_width": (8, 16)}),
     BackboneSpec("demo_convnext", "demo_convnext", "timm", "convnext_tiny",
                  "modern CNN", 64, "stages.1",
-                 {"depths": (1, 1, 2, 1), "dims": (16, 32, 64, 128)}),
+                 {"dims": (16, 32, 64, 128), "depths": (1, 1, 1, 1), "ls_init_value": None}),
     BackboneSpec("demo_swinv2", "demo_swinv2", "timm", "swinv2_tiny_window8_256",
                  "transformer", 64, "layers.1",
-                 {"embed_dim": 24, "depths": (1, 1, 2, 1), "num_heads": (1, 2, 4, 8),
-                  "window_size": 4, "patch_size": 4}),
+                 {"embed_dim": 24, "depths": (1, 1, 1, 1), "num_heads": (1, 2, 4, 8),
+                  "window_size": 4}),
 )  # fmt: skip
 
 
@@ -92,8 +93,10 @@ def resolve(name: str) -> BackboneSpec:
     raise InputError(f"--base_models: unknown model {name!r}; {hint}")
 
 
-def input_settings(spec: BackboneSpec, img_size: int) -> dict[str, Any]:
-    """Read size, mean, std and interpolation from the model's own pretrained configuration.
+def preprocessing_for(
+    spec: BackboneSpec, img_size: int, enable_clahe: bool, clip_limit: float, tile_grid_size: int
+) -> Preprocessing:
+    """Combine the model's own pretrained input settings with those of CLAHE.
 
     img_size: 0 keeps the model's own.
     """
@@ -104,12 +107,15 @@ def input_settings(spec: BackboneSpec, img_size: int) -> dict[str, Any]:
         preset = torchvision.models.get_model_weights(spec.builder).DEFAULT.transforms()
         own, mean, std = preset.crop_size[0], preset.mean, preset.std
         mode = preset.interpolation.value
-    return {
-        "img_size": img_size or spec.img_size or own,
-        "mean": tuple(mean),
-        "std": tuple(std),
-        "interpolation": mode,
-    }
+    return Preprocessing(
+        img_size=img_size or spec.img_size or own,
+        mean=tuple(mean),
+        std=tuple(std),
+        interpolation=mode,
+        enable_clahe=enable_clahe,
+        clahe_clip_limit=clip_limit,
+        clahe_tile_grid_size=tile_grid_size,
+    )
 
 
 def build(

@@ -85,7 +85,10 @@ def default_of(name: str) -> Any:
 
 
 def parse_training(argv: list[str] | None, description: str) -> TrainingRequest:
-    """Read a training command line; one configuration per --base_models."""
+    """Read a training command line; one configuration per --base_models.
+
+    The configuration's fields become flags of the same name and default.
+    """
     parser = Parser(description=description)
     parser.add_argument("--base_models", nargs="+", required=True, metavar="MODEL",
                         help="backbones: aliases or timm names")  # fmt: skip
@@ -94,7 +97,7 @@ def parse_training(argv: list[str] | None, description: str) -> TrainingRequest:
             _add_field(parser, item)
     parser.add_argument("--class_names", nargs="+", default=(), help="class folders, grade order")
     parser.add_argument("--weights", nargs="+", default=[], metavar="PATH",
-                        help="pretrained weights: PATH, or MODEL=PATH for several models")  # fmt: skip
+                        help="pretrained weights: PATH, or MODEL=PATH for several")  # fmt: skip
     parser.add_argument("--no_pretrained", action="store_true", help="start from random weights")
     parser.add_argument("--pairs", nargs="+", default=[], metavar="A-B", help="only these pairs")
     parser.add_argument("--resume", action="store_true", help="go on with an interrupted run")
@@ -113,6 +116,18 @@ def parse_training(argv: list[str] | None, description: str) -> TrainingRequest:
     except ValueError as error:
         raise InputError(str(error)) from error
     return TrainingRequest(configs, chosen or class_pairs(values["num_classes"]), resume, dry_run)
+
+
+def add_evaluation_flags(parser: argparse.ArgumentParser) -> None:
+    """Add the flags of every script that predicts."""
+    for name in ("dataset_path", "cache_dir", "num_workers", "device", "use_amp", "precision"):
+        _add_field(parser, next(f for f in fields(TrainConfig) if f.name == name))
+    parser.add_argument("--class_names", nargs="+", default=(), help="class folders, grade order")
+
+
+def default_directory(model: str, num_classes: int) -> Path:
+    """Name the result directory of a model where none was given."""
+    return Path(f"{resolve(model).alias}_{num_classes}class_results")
 
 
 def _add_field(parser: argparse.ArgumentParser, item: Any) -> None:
@@ -142,9 +157,8 @@ def _config(
     model: str, values: dict[str, Any], weights: dict[str, str], several: bool
 ) -> TrainConfig:
     spec = resolve(model)
-    folder = f"{spec.alias}_{values['num_classes']}class_results"
     output = values["output_dir"]
     if not output or several:
-        output = str(Path(output or ".") / folder)
+        output = str(Path(output or ".") / default_directory(model, values["num_classes"]))
     given = {**values, "model": spec.name, "output_dir": output, "weights": weights.get(model, "")}
     return TrainConfig(**given)

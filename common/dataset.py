@@ -50,9 +50,14 @@ class Split:
         """Count the images of each class."""
         return np.bincount(self.labels, minlength=num_classes).tolist()
 
-    def fingerprint(self) -> str:
-        """Hash the images' ids and sizes: what a result was computed on."""
+    def fingerprint(self, with_times: bool = False) -> str:
+        """Hash the images' ids, which hold their class, and sizes: what a run was computed on.
+
+        with_times: also the places and modification times, which a copied dataset does not keep.
+        """
         lines = [f"{name} {size}" for name, (size, _) in zip(self.ids, self.stamps)]
+        if with_times:
+            lines += [_image_key(path, stamp) for path, stamp in zip(self.paths, self.stamps)]
         return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
 
 

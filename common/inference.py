@@ -14,11 +14,105 @@ from torch import nn
 
 from common import artifacts
 from common.artifacts import ResultDir
-from common.dataset import PixelCache
+from common.dataset import PixelCache, Split, open_cache
 from common.ovo import CHUNK, PairTop, restore_pair, trunk_features, trunk_key
 from common.pairs import class_pairs
 from common.preprocessing import Preprocessing
-from common.runtime import InputError, autocast, progress_bar
+from common.runtime import InputError, autocast, log, progress_bar
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """What the ten classifiers of one backbone say about a split."""
+
+    model: str
+    class_names: list[str]
+    ids: np.ndarray  # (N,) str
+    targets: np.ndarray  # (N,) int
+    pair_probabilities: np.ndarray  # (N, P) float32, of the pair's higher class
+    pair_accuracies: np.ndarray  # (P,) validation accuracy of each pair's best epoch
+    parameters: dict[str, int]
+    origin: dict[str, str]  # fingerprints of the checkpoints and the images, precision
+
+    @property
+    def num_classes(self) -> int:
+        """Count the classes."""
+        return len(self.class_names)
+
+
+def save_predictions(path: Path, predictions: Predictions, class_probabilities: np.ndarray,
+                     predicted: np.ndarray) -> None:  # fmt: skip
+    """Write pair and class probabilities (N, K) and the predicted classes (N,)."""
+    arrays = {
+        "ids": predictions.ids,
+        "targets": predictions.targets,
+        "pairs": np.array(class_pairs(predictions.num_classes)),
+        "pair_probabilities": predictions.pair_probabilities,
+        "class_probabilities": class_probabilities,
+        "predictions": predicted,
+        "pair_val_accuracies": predictions.pair_accuracies,
+    }
+    details = {
+        "model": predictions.model,
+        "class_names": predictions.class_names,
+        "parameters": predictions.parameters,
+        "origin": predictions.origin,
+    }
+    artifacts.write_predictions(path, arrays, details)
+
+
+def predict_directory(directory: ResultDir, split: Split, cache_dir: Path, num_workers: int,
+                      device: torch.device, precision: str) -> Predictions:  # fmt: skip
+    """Predict a split with a result directory's classifiers.
+
+    Stored predictions are taken where checkpoints, images and precision are still the same.
+    """
+    num_classes = artifacts.read_config(directory)["config"].get("num_classes", 5)
+    origin = {
+        "checkpoints": fingerprint_files(artifacts.pair_files(directory, num_classes)),
+        "data": split.fingerprint(with_times=True),
+        "precision": precision,
+    }
+    stored = _stored_predictions(directory.predictions(split.name), origin)
+    if stored is not None:
+        log(f"{stored.model}: predictions on {split.name} are reused, nothing has changed")
+        return stored
+    member = load_member(directory)
+    cache = open_cache(split, member.settings, cache_dir, num_workers)
+    log(f"{member.model}: predicting {len(split)} images of {split.name}, {precision} on {device}")
+    logits = predict_logits(member, cache, device, precision)
+    return Predictions(
+        model=member.model,
+        class_names=member.class_names,
+        ids=np.array(split.ids),
+        targets=split.labels,
+        pair_probabilities=1 / (1 + np.exp(-logits.astype(np.float64))).astype(np.float32),
+        pair_accuracies=member.pair_accuracies,
+        parameters=member.parameters,
+        origin=origin,
+    )
+
+
+def _stored_predictions(path: Path, origin: dict[str, str]) -> Predictions | None:
+    if not path.is_file():
+        return None
+    try:
+        arrays, details = artifacts.read_predictions(path)
+        if details["origin"] != origin:
+            return None
+        return Predictions(
+            model=details["model"],
+            class_names=details["class_names"],
+            ids=arrays["ids"],
+            targets=arrays["targets"],
+            pair_probabilities=arrays["pair_probabilities"],
+            pair_accuracies=arrays["pair_val_accuracies"],
+            parameters=details["parameters"],
+            origin=origin,
+        )
+    except (InputError, KeyError, TypeError) as error:
+        log(f"{path}: not usable, predicting again ({error})")
+        return None
 
 
 @dataclass
@@ -33,7 +127,6 @@ class Member:
     groups: list[tuple[nn.Module, list[tuple[int, PairTop]]]]  # trunk, (pair's column, top)
     pair_accuracies: np.ndarray  # (P,) validation accuracy of each pair's best epoch
     parameters: dict[str, int]
-    fingerprint: str  # of the checkpoint files
 
 
 def load_member(directory: ResultDir) -> Member:
@@ -72,7 +165,6 @@ def load_member(directory: ResultDir) -> Member:
         groups=list(trunks.values()),
         pair_accuracies=np.array([c["metrics"]["val_accuracy"] for c in contents]),
         parameters=parameters,
-        fingerprint=fingerprint_files(files),
     )
 
 

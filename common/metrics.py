@@ -19,7 +19,10 @@ Values = dict[str, np.ndarray]
 
 
 def confusion_matrix(
-    targets: np.ndarray, predictions: np.ndarray, num_classes: int, weights: np.ndarray | None = None
+    targets: np.ndarray,
+    predictions: np.ndarray,
+    num_classes: int,
+    weights: np.ndarray | None = None,
 ) -> np.ndarray:
     """Count true class by predicted class; (K, K), or (R, K, K) with weights."""
     cells = targets.astype(np.int64) * num_classes + predictions
@@ -227,7 +230,8 @@ def metrics_with_intervals(
     """Measure a grader with 95 % percentile-bootstrap intervals: name -> value, low, high.
 
     Where all resamples agree (a share of exactly 0 or 1) the bootstrap says nothing and the
-    Wilson interval (Wilson 1927) of as many independent images, or groups, stands instead.
+    Wilson interval (Wilson 1927) of as many independent images, or groups, stands instead; other
+    metrics, such as an AUC of 1, then have no interval (NaN).
     """
     values = classification_metrics(targets, probabilities, predictions)
     blocks = [
@@ -243,6 +247,8 @@ def metrics_with_intervals(
             successes = trials[name] if value == 1.0 else 0
             wilson = binomtest(successes, trials[name]).proportion_ci(method="wilson")
             low, high = wilson.low, wilson.high
+        elif low == high:
+            low = high = math.nan
         result[name] = {"value": float(value), "low": float(low), "high": float(high)}
     return result
 

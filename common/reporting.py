@@ -3,6 +3,18 @@
 import math
 from typing import Any
 
+Intervals = dict[str, dict[str, float]]
+
+_HEADLINES = {
+    "accuracy": "accuracy",
+    "balanced_accuracy": "balanced",
+    "kappa": "kappa",
+    "macro_auc": "macro AUC",
+    "referable_sensitivity": "ref. sens.",
+    "referable_specificity": "ref. spec.",
+    "ece": "ECE",
+}
+
 
 def format_table(header: list[str], rows: list[list[Any]]) -> str:
     """Lay out rows under a header: text to the left, numbers to the right."""
@@ -37,3 +49,28 @@ def with_interval(entry: dict[str, float], scale: float = 1.0, digits: int = 3) 
     if math.isnan(low):
         return f"{value:.{digits}f}"
     return f"{value:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
+
+
+def metrics_table(results: dict[str, Intervals], title: str) -> str:
+    """Show the main metrics of several graders, one to a row, with 95 % intervals."""
+    rows = [
+        [name, *(with_interval(metrics[key]) for key in _HEADLINES)]
+        for name, metrics in results.items()
+    ]
+    return format_table([title, *_HEADLINES.values()], rows)
+
+
+def per_class_table(metrics: Intervals, class_names: list[str], counts: list[int]) -> str:
+    """Show precision, recall, F1 and AUC of each class with 95 % intervals."""
+    rows = [
+        [name, count, *(with_interval(metrics[f"{key}_{k}"])
+                        for key in ("precision", "recall", "f1", "auc"))]
+        for k, (name, count) in enumerate(zip(class_names, counts))
+    ]  # fmt: skip
+    return format_table(["grade", "images", "precision", "recall", "F1", "AUC"], rows)
+
+
+def confusion_table(matrix: list[list[int]], class_names: list[str]) -> str:
+    """Show a confusion matrix, true grades in rows."""
+    rows = [[name, *map(int, row)] for name, row in zip(class_names, matrix)]
+    return format_table(["true \\ predicted", *class_names], rows)

@@ -461,8 +461,11 @@ def train_epoch(setup: Setup, trainers: list[PairTrainer], epoch: int) -> int:
         if time.monotonic() - beat > _HEARTBEAT:
             beat = time.monotonic()
             left = (beat - started) * (total - done) / done
-            log(f"epoch {epoch + 1}/{config.epochs}: {100 * done / total:.0f} % of {total} steps, "
-                f"{seen / (beat - started):.0f} images/s, epoch ends in {duration(left)}")  # fmt: skip
+            speed = seen / (beat - started)
+            log(
+                f"epoch {epoch + 1}/{config.epochs}: {100 * done / total:.0f} % of {total} steps, "
+                f"{speed:.1f} images/s, epoch ends in {duration(left)}"
+            )
     bar.close()
     return seen
 
@@ -525,7 +528,7 @@ def epoch_line(trainer: PairTrainer) -> str:
     return (
         f"pair {row['pair']}  epoch {row['epoch']:>3}/{config.epochs}  "
         f"loss {row['train_loss']:.4f}  {measured}  lr {row['learning_rate']:.2e}  "
-        f"{row['images_per_second']:.0f} images/s  ETA {state}  best {best}"
+        f"{row['images_per_second']:.1f} images/s  ETA {state}  best {best}"
     )
 
 
