@@ -84,12 +84,14 @@ def predict(directory: ResultDir, args: argparse.Namespace) -> Predictions:
     )
 
 
-def report(title: str, content: dict[str, Any], names: list[str]) -> None:
-    """Print an evaluation as tables."""
+def report(
+    title: str, content: dict[str, Any], rows: dict[str, Any], kind: str, names: list[str]
+) -> None:
+    """Print an evaluation as tables; rows: what to compare, by name, and of which kind it is."""
     metrics = content["metrics"]
     print(f"\n{title}: {content['images']} images, 95 % intervals by bootstrap\n")
-    print(metrics_table(content.get("votes", {"mean": metrics}), "vote"))
-    print(f"\n{content['vote']}, by grade")
+    print(metrics_table(rows, kind))
+    print(f"\n{title}, {content['vote']} vote, by grade")
     print(per_class_table(metrics, names, content["images_per_grade"]))
     print()
     print(confusion_table(content["confusion_matrix"], names))
@@ -122,8 +124,8 @@ def draw(
 
 def evaluate_member(
     directory: ResultDir, found: Predictions, args: argparse.Namespace
-) -> np.ndarray:
-    """Evaluate one backbone, write its results and return its class probabilities (N, K)."""
+) -> tuple[dict[str, Any], np.ndarray]:
+    """Evaluate one backbone and write its results; returns them and class probabilities (N, K)."""
     scores, predicted = aggregate(
         found.pair_probabilities, found.num_classes, args.vote, found.pair_accuracies
     )
@@ -136,21 +138,23 @@ def evaluate_member(
     save_predictions(directory.predictions(args.split), found, scores, predicted)
     artifacts.write_metrics(directory.metrics(args.split), content)
     title = f"{found.model} on {args.split}"
-    report(title, content, found.class_names)
+    report(title, content, content["votes"], "vote", found.class_names)
     draw(directory, args.split, content, title, found.class_names, found.targets, scores)
-    return scores
+    return content, scores
 
 
 def evaluate_mean(
-    members: list[Predictions], probabilities: list[np.ndarray], args: argparse.Namespace
+    members: list[Predictions],
+    results: list[tuple[dict[str, Any], np.ndarray]],
+    args: argparse.Namespace,
 ) -> None:
-    """Evaluate the plain mean of the models' class probabilities and write it."""
+    """Evaluate the plain mean of the models' class probabilities, beside each, and write it."""
     first = members[0]
     for member in members[1:]:
         if not np.array_equal(member.ids, first.ids) or member.class_names != first.class_names:
             raise InputError(f"{member.model} and {first.model} were evaluated on other images")
     directory = ResultDir(args.output_dir or Path("super_ensemble_results"))
-    scores = combine_models(probabilities)
+    scores = combine_models([probabilities for _, probabilities in results])
     predicted = scores.argmax(1)
     content = {"model": "mean ensemble", "members": [m.model for m in members],
                "split": args.split, "dataset_path": str(args.dataset_path),
@@ -163,7 +167,8 @@ def evaluate_mean(
     artifacts.write_predictions(directory.predictions(args.split), arrays, details)
     artifacts.write_metrics(directory.metrics(args.split), content)
     title = f"mean of {len(members)} models on {args.split}"
-    report(title, content, first.class_names)
+    rows = {found["model"]: found["metrics"] for found, _ in results}
+    report(title, content, rows | {"mean": content["metrics"]}, "model", first.class_names)
     draw(directory, args.split, content, title, first.class_names, first.targets, scores)
 
 
@@ -175,9 +180,9 @@ def main(argv: list[str] | None = None) -> int:
         raise InputError(f"--resamples: expected 1 or more, found {args.resamples}")
     directories = result_dirs(args)
     members = [predict(directory, args) for directory in directories]
-    probabilities = [evaluate_member(d, m, args) for d, m in zip(directories, members)]
+    results = [evaluate_member(d, m, args) for d, m in zip(directories, members)]
     if len(members) > 1:
-        evaluate_mean(members, probabilities, args)
+        evaluate_mean(members, results, args)
     return 0
 
 

@@ -11,26 +11,23 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from common.runtime import random_generator
-
 # Rec. 601 luma, the grey level that contrast turns around
 _LUMA = (0.299, 0.587, 0.114)
 
 
 def augmentation_table(
-    seed: int,
-    epoch: int,
+    generator: np.random.Generator,
     num_images: int,
     rotation_range: float,
     brightness_range: float,
     contrast_range: float,
 ) -> np.ndarray:
-    """Draw every image's parameters for an epoch.
+    """Draw every image's parameters for an epoch from the stream of (seed, epoch).
 
     Returns (num_images, 3) float32: angle in degrees within +-rotation_range, brightness factor
     within 1 +- brightness_range, contrast factor within 1 +- contrast_range.
     """
-    draws = random_generator("augmentation", seed, epoch).random((num_images, 3)) * 2 - 1
+    draws = generator.random((num_images, 3)) * 2 - 1
     ranges = np.array([rotation_range, brightness_range, contrast_range])
     return (draws * ranges + np.array([0.0, 1.0, 1.0])).astype(np.float32)
 

@@ -153,7 +153,7 @@ class PixelCache:
     def read(self, indices: np.ndarray) -> np.ndarray:
         """Read the pixels of the given images as (n, S, S, 3) uint8.
 
-        A damaged row is decoded again from its file; ImageError if that is gone, too.
+        A damaged row is decoded again from its file; InputError if that is gone, too.
         """
         if self._handle < 0:
             self._handle = os.open(self._file, os.O_RDONLY)
@@ -170,7 +170,10 @@ class PixelCache:
 
     def _repair(self, index: int) -> np.ndarray:
         log(f"cache: damaged row of {self.split.ids[index]}, decoded again")
-        pixels = load_pixels(self.split.paths[index], self.settings)
+        try:
+            pixels = load_pixels(self.split.paths[index], self.settings)
+        except ImageError as error:
+            raise InputError(f"the cache is damaged, and so is the image: {error}") from error
         row, checksum = self._entries[index]
         if zlib.crc32(pixels) == checksum:
             with open(self._file, "r+b") as file:
@@ -181,7 +184,7 @@ class PixelCache:
     def fill(self, num_workers: int) -> None:
         """Decode the missing images on `num_workers` threads, saving the index as it goes.
 
-        Raises ImageError naming the files that cannot be read; the others stay in the cache.
+        Raises InputError naming the files that cannot be read; the others stay in the cache.
         """
         index = _read_index(self._index_path)
         self._entries = [index.get(key) for key in self._keys]
@@ -218,7 +221,7 @@ class PixelCache:
         write_json(self._index_path, index)
         if errors:
             shown = "; ".join(sorted(errors)[:5])
-            raise ImageError(f"{len(errors)} images cannot be used: {shown}; remove or mend them")
+            raise InputError(f"{len(errors)} images cannot be used: {shown}; remove or mend them")
 
     def _store(self, handle: int, index: int, row: int) -> int:
         pixels = np.ascontiguousarray(load_pixels(self.split.paths[index], self.settings))
@@ -233,7 +236,7 @@ def open_cache(
 ) -> PixelCache:
     """Open the cache of a split, decoding what is new or changed first.
 
-    Processes that fill the same cache take turns. Raises ImageError for unreadable images.
+    Processes that fill the same cache take turns. Raises InputError for unreadable images.
     """
     folder = cache_dir / settings.cache_key()
     folder.mkdir(parents=True, exist_ok=True)

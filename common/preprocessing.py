@@ -14,8 +14,6 @@ import cv2
 import numpy as np
 from PIL import Image, ImageOps
 
-from common.runtime import InputError
-
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp")
 # a photograph has 1 to 60 megapixels; what claims more is a mistake or a decompression bomb
 MAX_PIXELS = 178_000_000
@@ -28,7 +26,7 @@ _RESAMPLING = {
 }
 
 
-class ImageError(InputError):
+class ImageError(ValueError):
     """A file that holds no usable picture; the message names the file and the reason."""
 
 

@@ -435,7 +435,7 @@ def train_epoch(setup: Setup, trainers: list[PairTrainer], epoch: int) -> int:
     """Run one pass over the training images of these pairs; returns how many images that were."""
     config, split = setup.config, setup.train.split
     table = augmentation_table(
-        config.seed, epoch, len(split),
+        random_generator("augmentation", config.seed, epoch), len(split),
         config.rotation_range, config.brightness_range, config.contrast_range,
     )  # fmt: skip
     total = sum(t.steps_per_epoch for t in trainers)

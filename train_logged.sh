@@ -1,0 +1,11 @@
+#!/usr/bin/env bash
+# Run train_ovo.py and append what it says to a log: train_logged.sh LOG FLAGS...
+# Exits with the trainer's status. An interrupted run goes on where it stopped.
+here="$(cd "$(dirname "$0")" && pwd)"
+log="$1"
+shift
+python="$here/.venv/bin/python"
+[ -x "$python" ] || python="$(command -v python || command -v python3)"
+# tee -i outlives Ctrl-C, so that the trainer's last words reach the log
+"$python" -u "$here/train_ovo.py" --resume "$@" 2>&1 | tee -i -a "$log"
+exit "${PIPESTATUS[0]}"
