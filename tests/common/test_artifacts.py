@@ -1,0 +1,88 @@
+import os
+import pickle
+
+import numpy as np
+import pytest
+import torch
+
+from common import artifacts
+from common.artifacts import CheckpointError, ResultDir
+from common.runtime import InputError
+
+
+class Bomb:
+    def __reduce__(self):
+        return os.system, ("touch exploded",)
+
+
+def test_a_pickle_bomb_does_nothing_and_is_reported(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name, save in (("zip.pth", torch.save), ("raw.pth", lambda c, p: p.write_bytes(
+            pickle.dumps(c)))):  # fmt: skip
+        path = tmp_path / name
+        save({"format": "ovo-pair-1", "model": Bomb()}, path)
+        with pytest.raises(CheckpointError, match=name):
+            artifacts.load_pair_content(path)
+    assert not (tmp_path / "exploded").exists()
+
+
+def test_foreign_empty_and_cut_files_are_reported(tmp_path, trained):
+    good = (trained / "models" / "best_demo_convnext_0_1.pth").read_bytes()
+    cases = {"empty.pth": b"", "text.pth": b"hello", "cut.pth": good[: len(good) // 2]}
+    for name, data in cases.items():
+        (tmp_path / name).write_bytes(data)
+        with pytest.raises(CheckpointError, match=rf"{name}: unreadable"):
+            artifacts.load_pair_content(tmp_path / name)
+    torch.save({"state_dict": {}}, tmp_path / "foreign.pth")
+    with pytest.raises(CheckpointError, match="not a pair classifier .*state_dict"):
+        artifacts.load_pair_content(tmp_path / "foreign.pth")
+    torch.save([1, 2], tmp_path / "list.pth")
+    with pytest.raises(CheckpointError, match="found a list"):
+        artifacts.load_pair_content(tmp_path / "list.pth")
+    with pytest.raises(CheckpointError, match="no such file"):
+        artifacts.load_pair_content(tmp_path / "gone.pth")
+
+
+def test_files_hold_tensors_and_plain_types_only(trained):
+    for path in (trained / "models").glob("*.pth"):
+        content = torch.load(path, weights_only=True)
+        assert content["format"] == "ovo-pair-1" and content["complete"] is True
+
+
+def test_missing_pairs_are_named_with_the_command_that_makes_them(tmp_path):
+    directory = ResultDir(tmp_path)
+    directory.models.mkdir()
+    for a, b in [(0, 1), (0, 2)]:
+        directory.best("resnet50", (a, b)).touch()
+    with pytest.raises(InputError, match=r"found 2 \(missing 1-2\); run .*--pairs 1-2"):
+        artifacts.pair_files(directory, 3)
+    directory.best("resnet50", (1, 2)).touch()
+    assert [path.name for path in artifacts.pair_files(directory, 3)] == [
+        "best_resnet50_0_1.pth", "best_resnet50_0_2.pth", "best_resnet50_1_2.pth",
+    ]  # fmt: skip
+    directory.best("densenet121", (0, 1)).touch()
+    with pytest.raises(InputError, match="of one model"):
+        artifacts.pair_files(directory, 3)
+
+
+def test_history_replaces_the_rows_of_its_pairs_only(tmp_path):
+    path = tmp_path / "history.csv"
+    artifacts.write_history(path, [{"pair": "0-1", "epoch": 1, "train_loss": 1}], [(0, 1)])
+    artifacts.write_history(path, [{"pair": "0-2", "epoch": 1, "train_loss": 2}], [(0, 2)])
+    artifacts.write_history(path, [{"pair": "0-1", "epoch": e, "train_loss": 3} for e in (1, 2)],
+                            [(0, 1)])  # fmt: skip
+    found = [(r["pair"], r["epoch"], r["train_loss"]) for r in artifacts.read_history(path)]
+    assert found == [("0-1", "1", "3"), ("0-1", "2", "3"), ("0-2", "1", "2")]
+
+
+def test_predictions_come_back_and_hold_no_pickle(tmp_path):
+    path = tmp_path / "p.npz"
+    artifacts.write_predictions(path, {"ids": np.array(["a", "b"])}, {"model": "x"})
+    arrays, details = artifacts.read_predictions(path)
+    assert arrays["ids"].tolist() == ["a", "b"] and details == {"model": "x"}
+    np.savez(path, details=np.array([Bomb()], dtype=object))
+    with pytest.raises(InputError, match="expected predictions"):
+        artifacts.read_predictions(path)
+    path.write_bytes(b"PK\x03\x04")
+    with pytest.raises(InputError, match="expected predictions"):
+        artifacts.read_predictions(path)
