@@ -79,8 +79,9 @@ def main(argv: list[str] | None = None) -> int:
     matrix = confusion_matrix(labels, model.predict(inputs), 5)
     values = [accuracy(matrix), balanced_accuracy_score(labels, model.predict(inputs)),
               quadratic_weighted_kappa(matrix)]  # fmt: skip
-    print(format_table(["OvO logistic regression", "C", "accuracy", "balanced", "kappa"],
-                       [[args.base_model, f"{strength:g}", *(f"{v:.3f}" for v in values)]]))  # fmt: skip
+    header = ["OvO logistic regression", "C", "accuracy", "balanced", "kappa"]
+    row = [args.base_model, f"{strength:g}", *(f"{value:.3f}" for value in values)]
+    print(format_table(header, [row]))
     return 0
 
 

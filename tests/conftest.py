@@ -1,24 +1,12 @@
 """Small synthetic datasets and quick trainings that many tests share."""
 
-import json
 from pathlib import Path
 
 import pytest
+from helpers import QUICK, flags
 
 import train_ovo
 from common.synthetic import write_dataset
-
-QUICK = {
-    "base_models": "demo_convnext",
-    "no_pretrained": None,
-    "freeze_weights": "true",
-    "epochs": 2,
-    "warmup_epochs": 1,
-    "batch_size": 2,
-    "gradient_accumulation_steps": 2,
-    "learning_rate": 1e-3,
-    "device": "cpu",
-}
 
 
 @pytest.fixture(scope="session")
@@ -35,16 +23,6 @@ def demo(tmp_path_factory) -> Path:
 def shared_cache(tmp_path_factory) -> Path:
     """A pixel cache for all tests that do not test the cache."""
     return tmp_path_factory.mktemp("cache")
-
-
-def flags(**values) -> list[str]:
-    """Write keyword arguments as flags; None means a flag without a value."""
-    words = []
-    for name, value in values.items():
-        words.append(f"--{name}")
-        items = value if isinstance(value, list) else [value]
-        words += [str(item) for item in items if item is not None]
-    return words
 
 
 @pytest.fixture
@@ -66,8 +44,3 @@ def trained(tmp_path_factory, demo, shared_cache) -> Path:
     values = {**QUICK, "dataset_path": demo, "cache_dir": shared_cache, "output_dir": output}
     assert train_ovo.main(flags(**values)) == 0
     return output
-
-
-def read_json(path: Path):
-    """Read a JSON file."""
-    return json.loads(path.read_text())

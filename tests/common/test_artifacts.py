@@ -34,7 +34,7 @@ def test_foreign_empty_and_cut_files_are_reported(tmp_path, trained):
         with pytest.raises(CheckpointError, match=rf"{name}: unreadable"):
             artifacts.load_pair_content(tmp_path / name)
     torch.save({"state_dict": {}}, tmp_path / "foreign.pth")
-    with pytest.raises(CheckpointError, match="not a pair classifier .*state_dict"):
+    with pytest.raises(CheckpointError, match=r"not a pair classifier .*state_dict"):
         artifacts.load_pair_content(tmp_path / "foreign.pth")
     torch.save([1, 2], tmp_path / "list.pth")
     with pytest.raises(CheckpointError, match="found a list"):

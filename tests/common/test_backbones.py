@@ -132,7 +132,7 @@ def test_a_missing_download_says_what_to_do(monkeypatch):
         raise OSError("We couldn't connect to 'https://huggingface.co'")
 
     monkeypatch.setattr(timm, "create_model", offline)
-    with pytest.raises(InputError, match="--weights PATH .* --no_pretrained"):
+    with pytest.raises(InputError, match=r"--weights PATH .* --no_pretrained"):
         make("coatnet", 224, pretrained=True)
 
 

@@ -58,7 +58,7 @@ def test_given_names_decide_the_order(images):
     rename(images, ["e", "d", "c", "b", "a"])
     split = scan_split(images, "val", 5, ("e", "d", "c", "b", "a"))
     assert all(f"synthetic_val_{label}_" in name for name, label in zip(split.ids, split.labels))
-    with pytest.raises(InputError, match="expected the class folders 0..4"):
+    with pytest.raises(InputError, match=r"expected the class folders 0\.\.4"):
         scan_split(images, "val")
     with pytest.raises(InputError, match="expected the class folders e d c b x"):
         scan_split(images, "val", 5, ("e", "d", "c", "b", "x"))

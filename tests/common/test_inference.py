@@ -1,0 +1,144 @@
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from common import artifacts, inference
+from common.artifacts import ResultDir
+from common.dataset import open_cache, scan_split
+from common.inference import load_member, predict_directory, predict_logits, save_predictions
+from common.ovo import restore_pair, trunk_features
+from common.pairs import class_pairs
+from common.runtime import InputError
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def copy(trained, tmp_path):
+    import shutil
+
+    return ResultDir(shutil.copytree(trained, tmp_path / "r"))
+
+
+def test_ten_files_share_one_trunk(trained):
+    member = load_member(ResultDir(trained))
+    assert len(member.groups) == 1 and len(member.groups[0][1]) == 10
+    assert [column for column, _ in member.groups[0][1]] == list(range(10))
+
+
+def test_predictions_are_those_of_each_file_alone(trained, demo, shared_cache):
+    directory, split = ResultDir(trained), scan_split(demo, "test")
+    member = load_member(directory)
+    cache = open_cache(split, member.settings, shared_cache, 2)
+    logits = predict_logits(member, cache, CPU, "fp32")
+    for column, path in enumerate(artifacts.pair_files(directory, 5)):
+        alone = restore_pair(artifacts.load_pair_content(path), str(path))
+        with torch.no_grad():
+            for image in (0, 7, 19):
+                features = trunk_features(
+                    alone.trunk, cache.read(np.array([image])), alone.settings, CPU, "fp32"
+                )
+                found = alone.top(features).item()
+                assert found == pytest.approx(float(logits[image, column]), abs=1e-5)
+
+
+def test_the_trunk_runs_once_per_image_for_all_pairs(trained, demo, shared_cache, monkeypatch):
+    member = load_member(ResultDir(trained))
+    cache = open_cache(scan_split(demo, "test"), member.settings, shared_cache, 2)
+    seen = []
+    monkeypatch.setattr(
+        inference, "trunk_features",
+        lambda trunk, pixels, *rest: (seen.append(len(pixels)), trunk_features(
+            trunk, pixels, *rest))[1],
+    )  # fmt: skip
+    predict_logits(member, cache, CPU, "fp32")
+    assert sum(seen) == len(cache)
+
+
+def test_pixels_of_another_configuration_are_refused(trained, demo, tmp_path):
+    from dataclasses import replace
+
+    member = load_member(ResultDir(trained))
+    other = replace(member.settings, enable_clahe=False)
+    cache = open_cache(scan_split(demo, "test"), other, tmp_path, 2)
+    with pytest.raises(InputError, match="other pixels"):
+        predict_logits(member, cache, CPU, "fp32")
+
+
+def test_pairs_trained_on_different_pixels_do_not_mix(copy, tmp_path):
+    path = copy.best("demo_convnext", (2, 3))
+    content = artifacts.load_pair_content(path)
+    content["preprocessing"]["enable_clahe"] = False
+    artifacts.save_checkpoint(path, content)
+    with pytest.raises(InputError, match="other pixels"):
+        load_member(copy)
+
+
+def test_a_renamed_pair_is_noticed(copy):
+    copy.best("demo_convnext", (0, 1)).replace(copy.best("demo_convnext", (0, 2)))
+    copy.best("demo_convnext", (0, 3)).rename(copy.best("demo_convnext", (0, 1)))
+    copy.best("demo_convnext", (0, 4)).rename(copy.best("demo_convnext", (0, 3)))
+    copy.best("demo_convnext", (1, 2)).rename(copy.best("demo_convnext", (0, 4)))
+    with pytest.raises(InputError, match=r"missing 1-2"):
+        load_member(copy)
+    copy.best("demo_convnext", (0, 4)).rename(copy.best("demo_convnext", (1, 2)))
+    copy.best("demo_convnext", (0, 3)).rename(copy.best("demo_convnext", (0, 4)))
+    copy.best("demo_convnext", (0, 2)).rename(copy.best("demo_convnext", (0, 3)))
+    copy.best("demo_convnext", (0, 1)).rename(copy.best("demo_convnext", (0, 2)))
+    artifacts.save_checkpoint(
+        copy.best("demo_convnext", (0, 1)),
+        artifacts.load_pair_content(copy.best("demo_convnext", (3, 4))),
+    )
+    with pytest.raises(InputError, match="its name says another"):
+        load_member(copy)
+
+
+def predictions_of(directory, demo, cache, split="test", precision="fp32"):
+    return predict_directory(directory, scan_split(demo, split), cache, 2, CPU, precision)
+
+
+def test_stored_predictions_are_reused_only_while_nothing_changed(
+    copy, demo, shared_cache, monkeypatch, tmp_path
+):
+    import shutil
+
+    images = shutil.copytree(demo, tmp_path / "images")
+    calls, predict = [], inference.predict_logits
+    monkeypatch.setattr(inference, "predict_logits", lambda *a: (calls.append(1), predict(*a))[1])
+
+    def again(**options):
+        found = predictions_of(copy, images, tmp_path / "c", **options)
+        scores = np.full((len(found.ids), 5), 0.2)
+        save_predictions(copy.predictions("test"), found, scores, scores.argmax(1))
+        return found
+
+    first, second = again(), again()
+    assert len(calls) == 1
+    assert np.array_equal(first.pair_probabilities, second.pair_probabilities)
+    assert np.array_equal(first.ids, second.ids) and np.array_equal(first.targets, second.targets)
+    again(precision="bf16")
+    assert len(calls) == 2, "another precision"
+    next((images / "test" / "0").iterdir()).unlink()
+    assert len(again(precision="bf16").ids) == 19 and len(calls) == 3, "an image is gone"
+    path = copy.best("demo_convnext", (0, 1))
+    content = artifacts.load_pair_content(path)
+    content["classifier"]["bias"] += 1
+    artifacts.save_checkpoint(path, content)
+    again(precision="bf16")
+    assert len(calls) == 4, "another checkpoint"
+    copy.predictions("test").write_bytes(b"damaged")
+    again(precision="bf16")
+    assert len(calls) == 5
+
+
+def test_stored_predictions_say_what_they_are_of(copy, demo, shared_cache):
+    found = predictions_of(copy, demo, shared_cache)
+    scores = np.full((20, 5), 0.2)
+    save_predictions(copy.predictions("test"), found, scores, scores.argmax(1))
+    with np.load(copy.predictions("test"), allow_pickle=False) as file:
+        assert file["pairs"].tolist() == [list(pair) for pair in class_pairs(5)]
+        assert file["pair_probabilities"].shape == (20, 10)
+        assert file["ids"][0].startswith("test/0/")
+        assert json.loads(str(file["details"]))["model"] == "demo_convnext"

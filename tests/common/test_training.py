@@ -1,0 +1,308 @@
+import re
+import shutil
+
+import numpy as np
+import pytest
+import torch
+
+from common import artifacts, training
+from common.artifacts import ResultDir
+from common.backbones import build, native_state, resolve
+from common.ovo import PairTop
+from common.synthetic import write_dataset
+from common.training import batch_sizes, epoch_order, pair_batches
+
+
+def state(output, pair=(0, 1), model="demo_convnext"):
+    """All tensors of a pair's file."""
+    content = artifacts.load_pair_content(ResultDir(output).best(model, pair))
+    return {(part, k): v for part in ("trunk", "top", "classifier") for k, v in
+            content[part].items()}  # fmt: skip
+
+
+def same(one, two):
+    return one.keys() == two.keys() and all(torch.equal(one[key], two[key]) for key in one)
+
+
+def close(one, two, tolerance):
+    return one.keys() == two.keys() and all(
+        torch.allclose(one[key], two[key], atol=tolerance, rtol=1e-3) for key in one
+    )
+
+
+def history(output):
+    keys = ("pair", "epoch", "train_loss", "val_loss", "learning_rate")
+    return [[row[k] for k in keys] for row in artifacts.read_history(ResultDir(output).history)]
+
+
+# -- batches -----------------------------------------------------------------------------------
+
+
+def test_a_lone_last_sample_joins_the_batch_before_it():
+    assert batch_sizes(17, 8) == [8, 9]
+    assert batch_sizes(18, 8) == [8, 8, 2]
+    assert batch_sizes(1, 8) == [1]
+    assert batch_sizes(3, 1) == [1, 1, 1]
+
+
+def test_a_pair_s_batches_are_its_subsequence_whatever_else_is_trained():
+    labels = np.random.default_rng(0).integers(0, 5, 230)
+    order = epoch_order(3, 1, 230)
+
+    def batches(pairs):
+        found = {pair: [] for pair in pairs}
+        for pair, indices, features in pair_batches(
+            order, labels, pairs, 8, lambda i: torch.from_numpy(i.astype(np.float32))
+        ):
+            assert features.tolist() == indices.tolist()
+            found[pair].append(indices.tolist())
+        return found
+
+    every = batches([(0, 1), (0, 2), (2, 3), (3, 4)])
+    assert every[(2, 3)] == batches([(2, 3)])[(2, 3)]
+    flat = [i for batch in every[(2, 3)] for i in batch]
+    assert flat == [i for i in order if labels[i] in (2, 3)]
+    assert [len(b) for b in every[(2, 3)]] == batch_sizes(len(flat), 8)
+
+
+def test_each_image_passes_the_trunk_once_per_epoch():
+    labels, seen = np.arange(100) % 5, []
+
+    def features_of(indices):
+        seen.extend(indices.tolist())
+        return torch.zeros(len(indices), 1)
+
+    pairs = [(a, b) for a in range(5) for b in range(a + 1, 5)]
+    for _ in pair_batches(np.arange(100), labels, pairs, 8, features_of):
+        pass
+    assert sorted(seen) == list(range(100))
+
+
+# -- invariants --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("freeze", ["true", "false"])
+@pytest.mark.parametrize("model", ["demo_convnext", "demo_coatnet"])
+def test_a_pair_alone_is_bit_identical_to_a_pair_among_all(quick_train, tmp_path, model, freeze):
+    options = {"base_models": model, "freeze_weights": freeze}
+    assert quick_train(tmp_path / "all", **options) == 0
+    assert quick_train(tmp_path / "one", pairs="2-3", **options) == 0
+    assert same(state(tmp_path / "all", (2, 3), model), state(tmp_path / "one", (2, 3), model))
+
+
+def test_pairs_trained_in_two_runs_make_the_same_directory(quick_train, tmp_path, trained):
+    assert quick_train(tmp_path / "r", pairs=["0-1", "2-3"]) == 0
+    assert quick_train(tmp_path / "r", resume=None) == 0
+    for pair in [(0, 1), (2, 3), (3, 4)]:
+        assert same(state(tmp_path / "r", pair), state(trained, pair))
+    assert sorted(history(tmp_path / "r")) == sorted(history(trained))
+    assert not (tmp_path / "r" / "checkpoints").exists()
+
+
+class Killed(BaseException):
+    pass
+
+
+@pytest.mark.parametrize("model", ["demo_convnext", "demo_coatnet", "demo_swinv2"])
+@pytest.mark.parametrize("frequency", [1, 2])
+def test_killed_anywhere_and_resumed_gives_the_same_bits(
+    quick_train, tmp_path, monkeypatch, model, frequency
+):
+    options = {"base_models": model, "pairs": ["0-1", "2-3"], "epochs": 3,
+               "freeze_weights": "false", "checkpoint_frequency": frequency}  # fmt: skip
+    assert quick_train(tmp_path / "whole", **options) == 0
+    step, steps = training.PairTrainer.train_step, []
+
+    def dies(self, *inputs):
+        steps.append(1)
+        if len(steps) in (3, 16, 22, 31):
+            raise Killed
+        step(self, *inputs)
+
+    monkeypatch.setattr(training.PairTrainer, "train_step", dies)
+    kills = 0
+    while True:
+        try:
+            assert quick_train(tmp_path / "killed", resume=None, **options) == 0
+            break
+        except Killed:
+            kills += 1
+    assert kills == 4
+    for pair in [(0, 1), (2, 3)]:
+        assert same(state(tmp_path / "whole", pair, model), state(tmp_path / "killed", pair, model))
+    assert history(tmp_path / "whole") == history(tmp_path / "killed")
+
+
+def test_a_smaller_micro_batch_changes_the_outcome_to_rounding_only(
+    quick_train, tmp_path, monkeypatch, capsys
+):
+    options = {"pairs": "1-3", "batch_size": 8, "ovo_dropout": 0.28}
+    assert quick_train(tmp_path / "whole", **options) == 0
+    forward = PairTop.forward
+
+    def small_device(self, features, mask=None):
+        if torch.is_grad_enabled() and len(features) > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory (simulated)")
+        return forward(self, features, mask)
+
+    monkeypatch.setattr(PairTop, "forward", small_device)
+    capsys.readouterr()
+    assert quick_train(tmp_path / "parts", **options) == 0
+    said = capsys.readouterr().out
+    assert "micro-batch 16 -> 8" in said and "micro-batch 4 -> 2" in said
+    assert "the effective batch stays 16" in said
+    one, two = state(tmp_path / "whole", (1, 3)), state(tmp_path / "parts", (1, 3))
+    assert close(one, two, 2e-4)
+
+
+def test_memory_that_is_never_enough_ends_in_one_line(quick_train, tmp_path, monkeypatch, capsys):
+    def no_device(self, features, mask=None):
+        raise torch.OutOfMemoryError("CUDA out of memory (simulated)")
+
+    monkeypatch.setattr(PairTop, "forward", no_device)
+    assert quick_train(tmp_path / "r", pairs="0-1") == 1
+    said = capsys.readouterr()
+    assert "gradient checkpointing is on" in said.out
+    assert re.search(r"out of memory at pair 0-1 .* try --grad_checkpointing on", said.err)
+
+
+@pytest.mark.parametrize("model", ["demo_coatnet", "demo_swinv2"])
+def test_grad_checkpointing_does_not_change_what_is_learned(quick_train, tmp_path, model):
+    options = {"base_models": model, "pairs": "0-1", "freeze_weights": "false"}
+    for mode in ("on", "off"):
+        assert quick_train(tmp_path / mode, grad_checkpointing=mode, **options) == 0
+    assert close(*(state(tmp_path / mode, (0, 1), model) for mode in ("on", "off")), 1e-6)
+
+
+def test_pretrained_batch_norms_keep_their_statistics(quick_train, tmp_path):
+    backbone = build(resolve("demo_coatnet"), 64, False, "", False, 7)
+    torch.save(native_state(backbone.stages), tmp_path / "w.pth")
+    options = {"base_models": "demo_coatnet", "pairs": "0-1", "freeze_weights": "false"}
+    pretrained = {"no_pretrained": False, "weights": tmp_path / "w.pth"}
+    assert quick_train(tmp_path / "p", **pretrained, **options) == 0
+    assert quick_train(tmp_path / "s", **options) == 0
+    kept = {k: v for k, v in state(tmp_path / "p", model="demo_coatnet").items() if
+            "running" in k[1]}  # fmt: skip
+    assert kept and all(torch.equal(v, native_state(backbone.stages)[k[1]]) for k, v in
+                        kept.items())  # fmt: skip
+    moved = state(tmp_path / "s", model="demo_coatnet")
+    assert any(not torch.equal(moved[k], v) for k, v in kept.items())
+
+
+# -- every flag is honoured --------------------------------------------------------------------
+
+FLAGS = {
+    "batch_size": 3, "gradient_accumulation_steps": 3, "learning_rate": 2e-3,
+    "weight_decay": 0.3, "scheduler": "linear", "warmup_epochs": 0, "min_lr": 5e-4,
+    "max_grad_norm": 0.01, "enable_focal_loss": "false", "focal_loss_gamma": 1.0,
+    "focal_loss_alpha": 1.0, "enable_class_weights": "false", "class_weight_0": 3.0,
+    "class_weight_1": 3.0, "label_smoothing": 0.0, "enable_clahe": "false",
+    "clahe_clip_limit": 4.0, "clahe_tile_grid_size": 4, "rotation_range": 5,
+    "brightness_range": 0.0, "contrast_range": 0.0, "ovo_dropout": 0.0, "seed": 1,
+    "freeze_weights": "false", "img_size": 96, "epochs": 3, "precision": "bf16",
+}  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def plain(tmp_path_factory):
+    return tmp_path_factory.mktemp("plain") / "r"
+
+
+@pytest.mark.parametrize("name", FLAGS)
+def test_changing_the_flag_changes_what_is_learned(quick_train, plain, tmp_path, name):
+    if not plain.exists():
+        assert quick_train(plain, pairs="0-1") == 0
+    assert quick_train(tmp_path / "r", pairs="0-1", **{name: FLAGS[name]}) == 0
+    assert history(tmp_path / "r") != history(plain)
+
+
+def test_schedule_warm_up_and_end_as_configured(quick_train, tmp_path):
+    options = {"pairs": "2-3", "epochs": 4, "warmup_epochs": 2, "min_lr": 1e-5}
+    assert quick_train(tmp_path / "r", **options) == 0
+    rates = [float(row[4]) for row in history(tmp_path / "r")]
+    assert rates[1] == pytest.approx(1e-3) and rates[0] < rates[1] > rates[2]
+    assert rates[-1] == pytest.approx(1e-5)
+
+
+def test_early_stopping_waits_for_patience_and_counts_min_delta(quick_train, tmp_path):
+    options = {"pairs": "0-1", "epochs": 12, "min_delta": 2.0}  # no gain is ever that large
+    for patience in (2, 4):
+        assert quick_train(tmp_path / str(patience), patience=patience, **options) == 0
+        assert len(history(tmp_path / str(patience))) == patience + 1
+    assert quick_train(tmp_path / "free", pairs="0-1", epochs=12, patience=12, min_delta=0) == 0
+    assert len(history(tmp_path / "free")) == 12
+
+
+def test_validation_and_checkpoints_come_as_often_as_asked(quick_train, tmp_path, monkeypatch):
+    saved = []
+    save = artifacts.save_checkpoint
+    monkeypatch.setattr(
+        artifacts, "save_checkpoint", lambda p, c: (saved.append(p.name), save(p, c))
+    )
+    options = {"pairs": "0-1", "epochs": 6, "validation_frequency": 4, "checkpoint_frequency": 3}
+    assert quick_train(tmp_path / "r", **options) == 0
+    rows = artifacts.read_history(ResultDir(tmp_path / "r").history)
+    assert [bool(row["val_loss"]) for row in rows] == [False, False, False, True, False, True]
+    assert sum(name.startswith("last") for name in saved) == 1
+
+
+@pytest.mark.parametrize("monitor", ["val_loss", "val_auc", "val_accuracy"])
+def test_the_best_epoch_is_that_of_the_monitored_value(quick_train, tmp_path, monitor):
+    assert quick_train(tmp_path / "r", pairs="1-3", epochs=5, monitor=monitor, min_delta=0) == 0
+    rows = artifacts.read_history(ResultDir(tmp_path / "r").history)
+    values = [float(row[monitor]) * (-1 if monitor == "val_loss" else 1) for row in rows]
+    content = artifacts.load_pair_content(ResultDir(tmp_path / "r").best("demo_convnext", (1, 3)))
+    assert content["best_epoch"] == 1 + int(np.argmax(values))
+    assert content["metrics"][monitor] == pytest.approx(
+        float(rows[int(np.argmax(values))][monitor])
+    )
+
+
+# -- trouble -----------------------------------------------------------------------------------
+
+
+def test_a_loss_that_is_no_number_stops_with_place_and_advice(
+    quick_train, tmp_path, monkeypatch, capsys
+):
+    loss, calls = training.binary_focal_loss, []
+
+    def breaks(*inputs):
+        calls.append(1)
+        value = loss(*inputs)
+        return value * float("nan") if len(calls) == 4 else value
+
+    monkeypatch.setattr(training, "binary_focal_loss", breaks)
+    assert quick_train(tmp_path / "r", pairs="0-1") == 1
+    said = capsys.readouterr().err
+    assert "pair 0-1, epoch 1, step 4 of" in said and "--learning_rate" in said
+
+
+def test_an_empty_class_is_refused_by_name(quick_train, tmp_path, demo, capsys):
+    root = shutil.copytree(demo, tmp_path / "images")
+    for path in (root / "val" / "2").iterdir():
+        path.unlink()
+    assert quick_train(tmp_path / "r", dataset_path=root) == 2
+    assert "in val, found none of grade 2" in capsys.readouterr().err
+    assert quick_train(tmp_path / "r", dataset_path=root, pairs="0-1", resume=None) == 0
+
+
+def test_the_log_has_one_plain_line_per_pair_and_epoch(quick_train, tmp_path, capsys):
+    assert quick_train(tmp_path / "r", pairs=["0-1", "0-2"], epochs=2) == 0
+    said = capsys.readouterr().out
+    lines = [line for line in said.splitlines() if "  epoch " in line]
+    assert len(lines) == 4 and "\r" not in said and "\x1b" not in said
+    for part in ("loss", "val acc", "AUC", "lr", "images/s", "ETA", "best"):
+        assert part in lines[0]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("model", ["demo_coatnet"])
+def test_a_small_network_learns_to_tell_grades_apart(quick_train, tmp_path, model):
+    write_dataset(tmp_path / "images", {"train": 60, "val": 20}, seed=3, size=128)
+    options = {"freeze_weights": "false", "epochs": 6, "batch_size": 8, "base_models": model,
+               "gradient_accumulation_steps": 1, "pairs": ["0-3", "2-3", "3-4"],
+               "dataset_path": tmp_path / "images"}  # fmt: skip
+    assert quick_train(tmp_path / "r", **options) == 0
+    for pair in [(0, 3), (2, 3), (3, 4)]:
+        content = artifacts.load_pair_content(ResultDir(tmp_path / "r").best(model, pair))
+        assert content["metrics"]["val_accuracy"] >= 0.9

@@ -1,0 +1,138 @@
+import json
+import shutil
+
+import cv2
+import numpy as np
+import pytest
+from helpers import QUICK, flags
+from sklearn.metrics import accuracy_score, cohen_kappa_score
+
+import evaluate_ensemble
+import train_ovo
+
+
+@pytest.fixture(scope="session")
+def second(tmp_path_factory, demo, shared_cache):
+    """A result directory of another backbone."""
+    output = tmp_path_factory.mktemp("second") / "swin_5class_results"
+    values = {**QUICK, "base_models": "demo_swinv2", "dataset_path": demo,
+              "cache_dir": shared_cache, "output_dir": output}  # fmt: skip
+    assert train_ovo.main(flags(**values)) == 0
+    return output
+
+
+@pytest.fixture
+def evaluate(demo, shared_cache):
+    def run(**changes):
+        values = {"dataset_path": demo, "cache_dir": shared_cache, "device": "cpu",
+                  "resamples": 50}  # fmt: skip
+        return evaluate_ensemble.main(flags(**{**values, **changes}))
+
+    return run
+
+
+@pytest.fixture
+def copy(trained, tmp_path):
+    return shutil.copytree(trained, tmp_path / "demo_convnext_5class_results")
+
+
+def metrics(folder, split="test"):
+    return json.loads((folder / "results" / f"metrics_{split}.json").read_text())
+
+
+@pytest.mark.parametrize("split", ["val", "test"])
+def test_writes_numbers_predictions_and_figures(evaluate, copy, split, capsys):
+    assert evaluate(results_dirs=copy, split=split) == 0
+    content = metrics(copy, split)
+    with np.load(copy / "results" / f"predictions_{split}.npz", allow_pickle=False) as file:
+        targets, predicted = file["targets"], file["predictions"]
+        assert np.allclose(file["class_probabilities"].sum(1), 1)
+    found = content["metrics"]
+    assert found["accuracy"]["value"] == pytest.approx(accuracy_score(targets, predicted))
+    kappa = cohen_kappa_score(targets, predicted, weights="quadratic")
+    assert found["kappa"]["value"] == pytest.approx(kappa)
+    assert found["accuracy"]["low"] <= found["accuracy"]["value"] <= found["accuracy"]["high"]
+    wanted = [
+        "balanced_accuracy",
+        "macro_auc",
+        "referable_sensitivity",
+        "referable_specificity",
+        "referable_auc",
+        "ece",
+        "brier",
+        "recall_1",
+        "precision_4",
+        "f1_0",
+        "auc_3",
+    ]
+    assert set(wanted) <= set(found)
+    assert set(content["votes"]) == {"coupling", "soft", "hard", "weighted"}
+    for name in ("confusion", "roc"):
+        assert cv2.imread(str(copy / "results" / f"{name}_{split}.png")).std() > 5
+    said = capsys.readouterr().out
+    assert all(vote in said for vote in ("coupling", "soft", "hard", "weighted"))
+
+
+def test_the_vote_decides_the_result(evaluate, copy):
+    chosen = {}
+    for vote in ("coupling", "hard"):
+        assert evaluate(results_dirs=copy, vote=vote) == 0
+        content = metrics(copy)
+        assert content["vote"] == vote and content["metrics"] == content["votes"][vote]
+        chosen[vote] = content["metrics"]["brier"]["value"]
+    assert chosen["coupling"] != chosen["hard"]
+
+
+def test_the_guide_s_form_evaluates_the_output_directory(evaluate, copy, tmp_path, monkeypatch):
+    assert evaluate(base_models="demo_convnext", output_dir=copy) == 0
+    assert metrics(copy)["model"] == "demo_convnext"
+    monkeypatch.chdir(tmp_path)
+    assert evaluate(base_models="demo_convnext", split="val") == 0
+    assert metrics(copy, "val")["split"] == "val"
+
+
+def test_several_directories_make_a_mean_ensemble(evaluate, copy, second, tmp_path, capsys):
+    output = tmp_path / "super"
+    assert evaluate(results_dirs=[copy, second], output_dir=output) == 0
+    parts = []
+    for folder in (copy, second, output):
+        with np.load(folder / "results" / "predictions_test.npz", allow_pickle=False) as file:
+            parts.append(file["class_probabilities"])
+    assert np.allclose(parts[2], (parts[0] + parts[1]) / 2)
+    assert metrics(output)["members"] == ["demo_convnext", "demo_swinv2"]
+    said = capsys.readouterr().out
+    assert "mean of 2 models" in said
+
+
+def test_external_images_without_splits(evaluate, copy, demo, tmp_path):
+    outside = shutil.copytree(demo / "test", tmp_path / "hospital")
+    shutil.rmtree(outside / "4")
+    (outside / "4").mkdir()
+    assert evaluate(results_dirs=copy, dataset_path=outside) == 0
+    content = metrics(copy)
+    assert content["images"] == 16 and content["metrics"]["recall_4"]["value"] is None
+    assert "no image of grade 4" in content["undefined"]["recall_4"]
+
+
+def test_bad_directories_are_one_line(evaluate, copy, second, tmp_path, capsys):
+    (tmp_path / "empty").mkdir()
+    cases = [
+        ({"results_dirs": tmp_path / "nope"}, "expected a result directory"),
+        ({"results_dirs": tmp_path / "empty"}, "config.json"),
+        ({"results_dirs": [copy, copy]}, "given twice"),
+        ({"base_models": "demo_swinv2", "output_dir": copy}, "holds demo_convnext"),
+        ({"base_models": "demo_convnext", "results_dirs": copy}, "either"),
+        ({}, "either"),
+        ({"results_dirs": copy, "dataset_path": "/nope"}, "check --dataset_path"),
+        ({"results_dirs": copy, "resamples": 0}, "--resamples"),
+    ]
+    for change, said in cases:
+        assert evaluate(**change) == 2
+        error = capsys.readouterr().err
+        assert said in error and error.count("\n") == 1
+    (copy / "models" / "best_demo_convnext_1_3.pth").unlink()
+    assert evaluate(results_dirs=copy) == 2
+    assert "missing 1-3" in capsys.readouterr().err
+    (copy / "models" / "best_demo_convnext_1_3.pth").write_bytes(b"half")
+    assert evaluate(results_dirs=copy) == 2
+    assert "best_demo_convnext_1_3.pth: unreadable" in capsys.readouterr().err

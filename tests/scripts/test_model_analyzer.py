@@ -1,0 +1,72 @@
+import csv
+import json
+import shutil
+
+import cv2
+import pytest
+import torch
+
+import model_analyzer
+
+
+@pytest.fixture
+def copy(trained, tmp_path):
+    return shutil.copytree(trained, tmp_path / "r")
+
+
+def analysis(folder):
+    return json.loads((folder / "model_analysis.json").read_text())["classifiers"]
+
+
+def test_reads_folders_files_and_result_directories_alike(copy, capsys):
+    files = [str(path) for path in sorted((copy / "models").glob("*.pth"))]
+    results = []
+    for words in (files, [str(copy / "models")], [str(copy)]):
+        assert model_analyzer.main(["--model", *words]) == 0
+        results.append(analysis(copy / "results"))
+    assert len(results[0]) == 10
+    assert [[r["pair"] for r in rows] for rows in results] == [[r["pair"] for r in results[0]]] * 3
+    with (copy / "results" / "model_analysis.csv").open() as file:
+        assert len(list(csv.DictReader(file))) == 10
+    assert cv2.imread(str(copy / "results" / "training_curves.png")).std() > 5
+
+
+def test_says_what_the_history_says(copy):
+    assert model_analyzer.main(["--model", str(copy / "models")]) == 0
+    with (copy / "logs" / "history.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    for found in analysis(copy / "results"):
+        pair = found["pair"].split()[0]
+        best = next(r for r in rows if r["pair"] == pair and int(r["epoch"]) ==
+                    found["best_epoch"])  # fmt: skip
+        assert found["val_accuracy"] == float(best["val_accuracy"])
+        gap = float(best["train_accuracy"]) - float(best["val_accuracy"])
+        assert found["overfitting_gap"] == pytest.approx(gap)
+        assert found["epochs_run"] == 2 and found["complete"]
+        assert found["status"] == ("PASS" if found["val_accuracy"] > 0.9 else "FAIL")
+        assert found["frozen"] > 0 and found["trainable"] > 0
+
+
+def test_bad_files_get_a_line_and_the_rest_goes_on(copy, capsys):
+    models = copy / "models"
+    good = (models / "best_demo_convnext_0_1.pth").read_bytes()
+    (models / "best_demo_convnext_0_2.pth").write_bytes(good[:5000])
+    torch.save({"weights": 1}, models / "foreign.pth")
+    content = torch.load(models / "best_demo_convnext_0_3.pth", weights_only=True)
+    del content["metrics"]["val_auc"]
+    torch.save(content, models / "best_demo_convnext_0_3.pth")
+    assert model_analyzer.main(["--model", str(models), str(models / "gone.pth")]) == 0
+    said = capsys.readouterr()
+    skipped = [line for line in said.err.splitlines() if line.startswith("skipped: ")]
+    assert len(skipped) == 4
+    for name in ("_0_2.pth: unreadable", "foreign.pth: not a pair", "_0_3.pth: incomplete",
+                 "gone.pth: no such file"):  # fmt: skip
+        assert any(name in line for line in skipped)
+    assert "of 8 classifiers" in said.out
+
+
+def test_nothing_to_analyse_is_status_2(tmp_path, capsys):
+    assert model_analyzer.main(["--model", str(tmp_path)]) == 2
+    assert "expected *.pth files" in capsys.readouterr().err
+    assert model_analyzer.main(["--model", str(tmp_path / "no*.pth")]) == 2
+    assert "none of 1 files" in capsys.readouterr().err

@@ -1,0 +1,97 @@
+"""The shell scripts and the guide's original entry, run as a user runs them."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+MODELS = {
+    "coatnet": ("coatnet_0_rw_224", 224),
+    "convnext": ("convnext_tiny", 224),
+    "swinv2": ("swinv2_tiny_window8_256", 256),
+}
+GUIDE = {
+    "epochs": "100", "batch_size": "2", "learning_rate": "5e-5", "weight_decay": "0.00025",
+    "gradient_accumulation_steps": "4", "scheduler": "cosine", "warmup_epochs": "10",
+    "patience": "28", "enable_focal_loss": "", "focal_loss_gamma": "3.0",
+    "focal_loss_alpha": "2.5", "enable_class_weights": "", "label_smoothing": "0.1",
+    "enable_clahe": "", "rotation_range": "25", "brightness_range": "0.2",
+    "contrast_range": "0.2", "ovo_dropout": "0.28", "num_classes": "5",
+}  # fmt: skip
+
+
+def run(command, folder, **environment):
+    return subprocess.run(
+        [str(word) for word in command], cwd=folder, capture_output=True, text=True,
+        env={**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+             **environment},
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_the_scripts_carry_the_guide_s_numbers(name):
+    text = (ROOT / f"train_{name}.sh").read_text().replace("\\\n", " ")
+    found = dict(re.findall(r"--(\w+)(?: +([\w./-]+))?(?= |$)", text.split("exec", 1)[1]))
+    expected = {**GUIDE, "base_models": MODELS[name][0], "img_size": str(MODELS[name][1]),
+                "output_dir": f"./{name}_5class_results"}  # fmt: skip
+    assert {key: found.get(key) for key in expected} == expected
+    assert text.rstrip().endswith('"$@"') and f"{name}_training_log.txt" in text
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", MODELS)
+def test_a_script_plans_the_training_of_its_backbone(name, demo, tmp_path):
+    done = run([ROOT / f"train_{name}.sh", "--no_pretrained", "--dry_run", "--batch_size", 1,
+                "--gradient_accumulation_steps", 8], tmp_path, DATASET_PATH=str(demo))  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    model, size = MODELS[name]
+    assert f"plan: {model} at {size} px into {name}_5class_results" in done.stdout
+    assert "effective batch 8" in done.stdout
+    assert (tmp_path / f"{name}_training_log.txt").read_text() == done.stdout
+
+
+def test_a_script_fails_with_the_trainer_s_status_and_appends(tmp_path):
+    for count in (1, 2):
+        done = run([ROOT / "train_coatnet.sh", "--dataset_path", "/nope"], tmp_path)
+        assert done.returncode == 2
+        log = (tmp_path / "coatnet_training_log.txt").read_text()
+        assert log.count("error: expected the folder /nope/train") == count
+
+
+def test_a_script_trains_resumes_and_keeps_bars_out_of_the_log(demo, tmp_path):
+    command = [ROOT / "train_logged.sh", "log.txt", "--base_models", "demo_convnext",
+               "--no_pretrained", "--epochs", 2, "--pairs", "0-1", "--dataset_path", demo,
+               "--device", "cpu"]  # fmt: skip
+    assert run(command, tmp_path).returncode == 0
+    first = (tmp_path / "log.txt").read_text()
+    assert len(re.findall(r"Z  pair 0-1  epoch", first)) == 2
+    assert "\r" not in first and "it/s" not in first and "%|" not in first
+    assert run(command, tmp_path).returncode == 0, "run again it resumes"
+    log = (tmp_path / "log.txt").read_text()
+    assert log.startswith(first) and len(log) > len(first)
+    assert len(re.findall(r"Z  pair 0-1  epoch", log)) == 2, "and has nothing left to do"
+
+
+def test_the_guide_s_original_entry_trains_and_evaluates(demo, tmp_path):
+    shutil.copytree(demo, tmp_path / "dataset")
+    entry = [sys.executable, ROOT / "ensemble_5class_trainer.py"]
+    common = ["--base_models", "demo_convnext", "--dataset_path", "./dataset", "--output_dir",
+              "./out", "--device", "cpu"]  # fmt: skip
+    train = run([*entry, "--mode", "train", *common, "--no_pretrained", "--epochs", 1], tmp_path)
+    assert train.returncode == 0, train.stderr
+    done = run([*entry, "--mode", "evaluate", *common], tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "out" / "results" / "metrics_test.json").is_file()
+    assert run([*entry, "--mode", "dance"], tmp_path).returncode == 2
+
+
+@pytest.mark.parametrize("script", [*sorted(path.name for path in ROOT.glob("*.sh")), ".ci/run"])
+def test_scripts_parse_and_can_be_run(script):
+    path = ROOT / script
+    assert run(["bash", "-n", path], ROOT).returncode == 0
+    assert script == "setup_env.sh" or os.access(path, os.X_OK)

@@ -1,0 +1,155 @@
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_writes_the_documented_directory(trained):
+    found = {path.relative_to(trained).as_posix() for path in trained.rglob("*") if path.is_file()}
+    models = {f"models/best_demo_convnext_{a}_{b}.pth" for a in range(5) for b in range(a + 1, 5)}
+    assert models | {"config.json", "logs/history.csv"} <= found
+    assert any(name.startswith("logs/tensorboard/events") for name in found)
+    assert not any(name.startswith("checkpoints") for name in found)
+    config = json.loads((trained / "config.json").read_text())
+    assert config["config"]["learning_rate"] == 1e-3 and config["seed"] == 42
+    assert {"torch", "timm", "python"} <= set(config["versions"])
+    assert len(config["data"]["train"]) == 16
+
+
+def test_tensorboard_holds_each_pair_s_curves(trained):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(trained / "logs" / "tensorboard"))
+    events.Reload()
+    assert {"0-1/train_loss", "3-4/val_auc"} <= set(events.Tags()["scalars"])
+    assert [event.step for event in events.Scalars("0-1/train_loss")] == [1, 2]
+
+
+def test_a_used_directory_needs_resume(quick_train, trained, tmp_path, capsys):
+    output = shutil.copytree(trained, tmp_path / "r")
+    assert quick_train(output) == 2
+    assert "pass --resume" in capsys.readouterr().err
+    before = {path: path.read_bytes() for path in (output / "models").iterdir()}
+    assert quick_train(output, resume=None) == 0
+    assert all(path.read_bytes() == content for path, content in before.items())
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"learning_rate": 2e-3}, "learning_rate: 0.001 -> 0.002"),
+        ({"enable_clahe": "false"}, "enable_clahe: True -> False"),
+        ({"precision": "bf16"}, "precision: "),
+    ],
+)
+def test_resuming_with_other_settings_is_refused_with_the_difference(
+    quick_train, trained, tmp_path, capsys, change, said
+):
+    output = shutil.copytree(trained, tmp_path / "r")
+    assert quick_train(output, resume=None, **change) == 2
+    assert said in capsys.readouterr().err
+
+
+def test_resuming_on_other_images_is_refused(quick_train, trained, tmp_path, demo, capsys):
+    output, images = (shutil.copytree(s, tmp_path / n) for s, n in ((trained, "r"), (demo, "i")))
+    next((images / "train" / "3").iterdir()).unlink()
+    assert quick_train(output, resume=None, dataset_path=images) == 2
+    assert "data: " in capsys.readouterr().err
+
+
+def test_several_backbones_one_after_the_other(quick_train, tmp_path):
+    models = ["demo_convnext", "demo_coatnet"]
+    assert quick_train(tmp_path / "r", base_models=models, pairs="2-3") == 0
+    for model in models:
+        folder = tmp_path / "r" / f"{model}_5class_results"
+        assert (folder / "models" / f"best_{model}_2_3.pth").is_file()
+
+
+def test_dry_run_prints_the_plan_and_writes_nothing(quick_train, tmp_path, capsys):
+    assert quick_train(tmp_path / "r", dry_run=None, cache_dir=tmp_path / "c") == 0
+    said = capsys.readouterr().out
+    for part in ("pair 0-1: 17 images, 5 steps/epoch, 10 steps at most", "trained, ", "frozen",
+                 "cache: ", "memory: about", "time: about", "[7, 10, 10, 10, 10]"):  # fmt: skip
+        assert part in said
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"dataset_path": "/nope"}, "check --dataset_path"),
+        ({"base_models": "no_such_net"}, "unknown model"),
+        ({"device": "cuda:9"}, "CUDA devices"),
+        ({"epochs": 0}, "--epochs: expected 1 or more, found 0"),
+        ({"weights": "/nope.pth", "no_pretrained": False}, "no such file"),
+        ({"precision": "fp16"}, "needs a GPU"),
+        ({"num_classes": 4}, "expected the class folders"),
+    ],
+)
+def test_mistakes_end_in_one_line_and_status_2(quick_train, tmp_path, capsys, change, said):
+    if "num_classes" in change:
+        change = {"num_classes": 6}
+    assert quick_train(tmp_path / "r", **change) == 2
+    error = capsys.readouterr().err
+    assert said in error and error.count("\n") == 1
+    assert not (tmp_path / "r" / "models").exists()
+
+
+def test_an_output_that_cannot_be_written_is_one_line(quick_train, tmp_path, capsys):
+    (tmp_path / "file").write_text("x")
+    assert quick_train(tmp_path / "file" / "r", pairs="0-1") == 2
+    assert "Not a directory" in capsys.readouterr().err
+
+
+def tensors(path):
+    content = torch.load(path, weights_only=True)
+    return [v for part in ("trunk", "top", "classifier") for v in content[part].values()]
+
+
+@pytest.mark.slow
+def test_sigkill_in_mid_epoch_then_resume_gives_the_same_bits(demo, shared_cache, tmp_path):
+    """A real process, killed three times while it works, against one left in peace."""
+
+    def command(output):
+        return [sys.executable, "-u", str(ROOT / "train_ovo.py"), "--base_models", "demo_coatnet",
+                "--no_pretrained", "--freeze_weights", "false", "--epochs", "6", "--device", "cpu",
+                "--pairs", "0-1", "2-4", "--dataset_path", str(demo), "--cache_dir",
+                str(shared_cache), "--output_dir", str(output), "--resume"]  # fmt: skip
+
+    assert subprocess.run(command(tmp_path / "whole"), capture_output=True).returncode == 0
+    for epoch in (1, 2, 4):
+        process = subprocess.Popen(command(tmp_path / "killed"), stdout=subprocess.PIPE, text=True)
+        for line in process.stdout:
+            if re.search(rf"pair 2-4 .* epoch +{epoch}/6", line):
+                time.sleep(0.05)  # into the next epoch
+                process.send_signal(signal.SIGKILL)
+                break
+        process.stdout.close()
+        assert process.wait() == -signal.SIGKILL
+    assert subprocess.run(command(tmp_path / "killed"), capture_output=True).returncode == 0
+    for pair in ("0_1", "2_4"):
+        one, two = (tensors(tmp_path / run / "models" / f"best_demo_coatnet_{pair}.pth")
+                    for run in ("whole", "killed"))  # fmt: skip
+        assert len(one) == len(two) and all(torch.equal(a, b) for a, b in zip(one, two))
+
+
+def test_env_file_sets_paths(demo, tmp_path):
+    (tmp_path / ".env").write_text(f"DATASET_PATH={demo}\nCACHE_DIR=./from_env\n")
+    environment = {k: v for k, v in os.environ.items() if k not in ("DATASET_PATH", "CACHE_DIR")}
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "train_ovo.py"), "--base_models", "demo_convnext",
+         "--no_pretrained", "--dry_run"],
+        cwd=tmp_path, env=environment, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "./from_env" in done.stdout and "[7, 10, 10, 10, 10]" in done.stdout
