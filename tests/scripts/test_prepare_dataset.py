@@ -21,14 +21,14 @@ def test_synthetic_images_do_not_mix_with_others(tmp_path, capsys):
     assert prepare_dataset.main(["demo", str(tmp_path / "d"), "--train", "0"]) == 2
 
 
-def test_cache_fills_what_training_will_read(demo, tmp_path, capsys, quick_train, monkeypatch):
+def test_cache_fills_what_training_will_read(demo, tmp_path, capsys, quick_train):
     words = ["cache", str(demo), "--base_models", "demo_convnext", "--cache_dir",
              str(tmp_path / "c")]  # fmt: skip
     assert prepare_dataset.main(words) == 0
     said = capsys.readouterr().out
     assert "decoding 47 of 47" in said and "test is cached, 20 images" in said
     assert quick_train(tmp_path / "r", cache_dir=tmp_path / "c", pairs="0-1", epochs=1) == 0
-    assert "decoding" not in capsys.readouterr().out
+    assert "cache: decoding" not in capsys.readouterr().out
     assert prepare_dataset.main([*words, "--enable_clahe", "false"]) == 0
     assert "decoding 47 of 47" in capsys.readouterr().out
     assert prepare_dataset.main(["cache", str(tmp_path), "--base_models", "convnext"]) == 2

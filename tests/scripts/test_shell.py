@@ -36,7 +36,7 @@ def run(command, folder, **environment):
 @pytest.mark.parametrize("name", MODELS)
 def test_the_scripts_carry_the_guide_s_numbers(name):
     text = (ROOT / f"train_{name}.sh").read_text().replace("\\\n", " ")
-    found = dict(re.findall(r"--(\w+)(?: +([\w./-]+))?(?= |$)", text.split("exec", 1)[1]))
+    found = dict(re.findall(r"--(\w+)(?: +(?!-)(\S+))?(?= )", text.split("exec", 1)[1]))
     expected = {**GUIDE, "base_models": MODELS[name][0], "img_size": str(MODELS[name][1]),
                 "output_dir": f"./{name}_5class_results"}  # fmt: skip
     assert {key: found.get(key) for key in expected} == expected
@@ -50,7 +50,7 @@ def test_a_script_plans_the_training_of_its_backbone(name, demo, tmp_path):
                 "--gradient_accumulation_steps", 8], tmp_path, DATASET_PATH=str(demo))  # fmt: skip
     assert done.returncode == 0, done.stderr
     model, size = MODELS[name]
-    assert f"plan: {model} at {size} px into {name}_5class_results" in done.stdout
+    assert f"plan: {model} at {size} px into ./{name}_5class_results" in done.stdout
     assert "effective batch 8" in done.stdout
     assert (tmp_path / f"{name}_training_log.txt").read_text() == done.stdout
 

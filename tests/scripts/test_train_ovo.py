@@ -78,7 +78,7 @@ def test_several_backbones_one_after_the_other(quick_train, tmp_path):
 def test_dry_run_prints_the_plan_and_writes_nothing(quick_train, tmp_path, capsys):
     assert quick_train(tmp_path / "r", dry_run=None, cache_dir=tmp_path / "c") == 0
     said = capsys.readouterr().out
-    for part in ("pair 0-1: 17 images, 5 steps/epoch, 10 steps at most", "trained, ", "frozen",
+    for part in ("pair 0-1: 17 images, 4 steps/epoch, 8 steps at most", "trained, ", "frozen",
                  "cache: ", "memory: about", "time: about", "[7, 10, 10, 10, 10]"):  # fmt: skip
         assert part in said
     assert not list(tmp_path.iterdir())
