@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
 """Evaluate result directories on graded images, each alone and, if several, as an ensemble.
 
-    python evaluate_ensemble.py --results_dirs ./coatnet_5class_results \\
-        --dataset_path ./my_graded_photographs --split test
+    python evaluate_ensemble.py --results_dirs ./*_5class_results \\
+        --dataset_path ./my_graded_photographs --split test --output_dir ./super_ensemble_results
 
-Writes metrics, predictions and figures into each directory's results/; the ensemble, the plain
-mean of the models' class probabilities, into --output_dir.
+Writes metrics, predictions and figures into each directory's results/, those of the ensemble, the
+gates and the report into --output_dir. Everything that is fitted is fitted on val.
 """
 
 import argparse
@@ -14,20 +14,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from sklearn.metrics import roc_curve
 
-from common import artifacts
-from common.aggregation import VOTES, aggregate, combine_models
-from common.artifacts import ResultDir
-from common.backbones import resolve
-from common.cli import Parser, add_evaluation_flags, default_directory, guarded
-from common.dataset import SPLITS, scan_split
-from common.evaluation import evaluate_classes, evaluate_votes
-from common.inference import Predictions, predict_directory, save_predictions
-from common.metrics import REFERABLE_GRADE
-from common.plots import plot_confusion, plot_roc
-from common.reporting import confusion_table, decimal, metrics_table, per_class_table
-from common.runtime import InputError, log, resolve_precision, select_device
+from common import aggregation, artifacts, evaluation, gates, judging, reporting
+from common.artifacts import ResultDir, Run
+from common.cli import Parser, add_evaluation_flags, evaluation_directories, guarded
+from common.dataset import SPLITS, Split, scan_split
+from common.evaluation import Sampling
+from common.inference import Predictions, load_predictions, predict_directory, save_predictions
+from common.judging import Grader, Judged
+from common.plots import plot_grader
+from common.report import write_report
+from common.runtime import InputError, log, resolve_precision, select_device, write_json
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -41,8 +38,20 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--split", choices=SPLITS, default="test", help="(default test)")
     parser.add_argument("--output_dir", type=Path, default=None,
                         help="of the ensemble (default ./super_ensemble_results)")  # fmt: skip
-    parser.add_argument("--vote", choices=VOTES, default=VOTES[0],
-                        help=f"pairs to classes (default {VOTES[0]})")  # fmt: skip
+    parser.add_argument("--vote", choices=aggregation.VOTES, default="coupling",
+                        help="pairs to classes (default coupling)")  # fmt: skip
+    parser.add_argument("--weights", nargs="+", default=["uniform"], metavar="W",
+                        help=f"{', '.join(judging.WEIGHTS)}, or a number per model")  # fmt: skip
+    parser.add_argument("--calibrate", action="store_true",
+                        help="scale probabilities by temperatures fitted on val")  # fmt: skip
+    parser.add_argument(
+        "--patient_regex",
+        default=evaluation.PATIENT_REGEX,
+        help=f"its first group names the patient (default {evaluation.PATIENT_REGEX})",
+    )
+    parser.add_argument("--prevalence", default="", metavar="SHARES|CSV",
+                        help="restate results at a population's grade mix")  # fmt: skip
+    parser.add_argument("--require", action="store_true", help="exit 1 unless every gate passes")
     parser.add_argument("--num_classes", type=int, default=5, help="(default 5)")
     parser.add_argument("--resamples", type=int, default=1000, help="of the bootstrap")
     parser.add_argument("--seed", type=int, default=0, help="of the bootstrap (default 0)")
@@ -50,33 +59,14 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def result_dirs(args: argparse.Namespace) -> list[ResultDir]:
-    """Find the directories to evaluate; InputError unless there is one for each model."""
-    if bool(args.results_dirs) == bool(args.base_models):
-        raise InputError("expected either --results_dirs or --base_models")
-    folders = args.results_dirs
-    if args.base_models:
-        defaults = [default_directory(model, args.num_classes) for model in args.base_models]
-        folders = [(args.output_dir or Path()) / folder for folder in defaults]
-        if len(folders) == 1 and args.output_dir:
-            folders = [args.output_dir]
-    for folder in folders:
-        if not folder.is_dir():
-            raise InputError(f"{folder}: expected a result directory of train_ovo.py, found none")
-    for model, folder in zip(args.base_models, folders):
-        name = artifacts.read_config(ResultDir(folder))["config"].get("model")
-        if name != resolve(model).name:
-            raise InputError(f"{folder} holds {name}, not {model}; check --output_dir")
-    if len({folder.resolve() for folder in folders}) < len(folders):
-        raise InputError("--results_dirs: the same directory is given twice")
-    return [ResultDir(folder) for folder in folders]
+def list_split(run: Run, name: str, args: argparse.Namespace) -> Split:
+    """List a split's images, graded as the model was trained."""
+    names = tuple(args.class_names) or run.class_names
+    return scan_split(Path(args.dataset_path), name, run.num_classes, names)
 
 
-def predict(directory: ResultDir, args: argparse.Namespace) -> Predictions:
-    """Predict the split with one directory's classifiers."""
-    config = artifacts.read_config(directory)["config"]
-    names = tuple(args.class_names or config.get("class_names", ()))
-    split = scan_split(Path(args.dataset_path), args.split, config.get("num_classes", 5), names)
+def predict(directory: ResultDir, split: Split, args: argparse.Namespace) -> Predictions:
+    """Predict a split with one directory's classifiers."""
     device = select_device(args.device)
     precision = resolve_precision(args.precision, args.use_amp, device)
     return predict_directory(
@@ -84,106 +74,139 @@ def predict(directory: ResultDir, args: argparse.Namespace) -> Predictions:
     )
 
 
-def report(
-    title: str, content: dict[str, Any], rows: dict[str, Any], kind: str, names: list[str]
-) -> None:
-    """Print an evaluation as tables; rows: what to compare, by name, and of which kind it is."""
-    metrics = content["metrics"]
-    print(f"\n{title}: {content['images']} images, 95 % intervals by bootstrap\n")
-    print(metrics_table(rows, kind))
-    print(f"\n{title}, {content['vote']} vote, by grade")
-    print(per_class_table(metrics, names, content["images_per_grade"]))
-    print()
-    print(confusion_table(content["confusion_matrix"], names))
-    for name, reason in content["undefined"].items():
-        print(f"{name} is n/a: {reason}")
-    print(flush=True)
-
-
-def draw(
-    directory: ResultDir, split: str, content: dict[str, Any], title: str, names: list[str],
-    targets: np.ndarray, scores: np.ndarray,
-) -> None:  # fmt: skip
-    """Draw confusion matrix and ROC curves, and name the files."""
-    curves = {}
-    for k, name in enumerate(names):
-        if 0 < (targets == k).sum() < len(targets):
-            auc = decimal(content["metrics"][f"auc_{k}"]["value"])
-            curves[f"grade {name}, AUC {auc}"] = roc_curve(targets == k, scores[:, k])[:2]
-    referable = targets >= REFERABLE_GRADE
-    if 0 < referable.sum() < len(targets):
-        auc = decimal(content["metrics"]["referable_auc"]["value"])
-        curves[f"referable, AUC {auc}"] = roc_curve(
-            referable, scores[:, REFERABLE_GRADE:].sum(1)
-        )[:2]  # fmt: skip
-    confusion, roc = (directory.figure(f"{kind}_{split}") for kind in ("confusion", "roc"))
-    plot_confusion(np.array(content["confusion_matrix"]), names, title, confusion)
-    plot_roc(curves, title, roc)
-    log(f"wrote {directory.metrics(split)}, {confusion.name}, {roc.name}")
+def predict_val(
+    directory: ResultDir, run: Run, found: Predictions, args: argparse.Namespace
+) -> Predictions | None:
+    """Predict the dataset's val, or take what is stored of the same checkpoints, if anything."""
+    if args.split == "val":
+        return found
+    if (Path(args.dataset_path) / "val").is_dir():
+        val = predict(directory, list_split(run, "val", args), args)
+        grader = judging.judge("", val, None, args.vote, False).grader
+        save_predictions(directory.predictions("val"), val, *grader)
+        return val
+    stored = load_predictions(directory.predictions("val"))
+    same = stored is not None and stored.origin["checkpoints"] == found.origin["checkpoints"]
+    return stored if same else None
 
 
 def evaluate_member(
-    directory: ResultDir, found: Predictions, args: argparse.Namespace
-) -> tuple[dict[str, Any], np.ndarray]:
-    """Evaluate one backbone and write its results; returns them and class probabilities (N, K)."""
-    scores, predicted = aggregate(
-        found.pair_probabilities, found.num_classes, args.vote, found.pair_accuracies
-    )
-    content = {"model": found.model, "split": args.split, "dataset_path": str(args.dataset_path)}
-    content |= evaluate_votes(
-        found.targets, found.pair_probabilities, found.pair_accuracies, found.num_classes,
-        args.vote, args.resamples, args.seed,
-    )  # fmt: skip
-    content |= {"class_names": found.class_names, "origin": found.origin}
-    save_predictions(directory.predictions(args.split), found, scores, predicted)
+    directory: ResultDir, member: Judged, sampling: Sampling, args: argparse.Namespace
+) -> tuple[dict[str, Any], list[str]]:
+    """Evaluate one model and write its results; returns its numbers and tables."""
+    found = member.found
+    content = {"model": found.model, "head": found.head, "split": args.split,
+               "dataset_path": str(args.dataset_path), "vote": member.vote,
+               "temperature": member.temperature}  # fmt: skip
+    if found.head == "ovo":
+        content |= evaluation.evaluate_model(
+            found.targets, found.pair_probabilities, found.pair_accuracies, found.num_classes,
+            member.vote, sampling, member.pair_temperatures,
+        )  # fmt: skip
+    rows = dict(content.get("votes", {}))
+    if found.head != "ovo" or args.calibrate:
+        content |= evaluation.evaluate_classes(found.targets, *member.grader, sampling)
+        name = f"{member.vote}, calibrated" if found.head == "ovo" else found.head
+        rows[name] = content["metrics"]
+    graders = {member.label: member.grader}
+    content |= evaluation.restate_graders(found.targets, graders, sampling)
+    content |= {"class_names": found.class_names, "cost": found.cost, "origin": found.origin}
+    save_predictions(directory.predictions(args.split), found, *member.grader)
     artifacts.write_metrics(directory.metrics(args.split), content)
-    title = f"{found.model} on {args.split}"
-    report(title, content, content["votes"], "vote", found.class_names)
-    draw(directory, args.split, content, title, found.class_names, found.targets, scores)
-    return content, scores
+    title = f"{member.label} on {args.split}"
+    plot_grader(directory, args.split, found.targets, member.grader, found.class_names, title)
+    return content, reporting.evaluation_tables(title, content, rows, "vote")
 
 
-def evaluate_mean(
-    members: list[Predictions],
-    results: list[tuple[dict[str, Any], np.ndarray]],
-    args: argparse.Namespace,
-) -> None:
-    """Evaluate the plain mean of the models' class probabilities, beside each, and write it."""
-    first = members[0]
-    for member in members[1:]:
-        if not np.array_equal(member.ids, first.ids) or member.class_names != first.class_names:
-            raise InputError(f"{member.model} and {first.model} were evaluated on other images")
-    directory = ResultDir(args.output_dir or Path("super_ensemble_results"))
-    scores = combine_models([probabilities for _, probabilities in results])
-    predicted = scores.argmax(1)
-    content = {"model": "mean ensemble", "members": [m.model for m in members],
-               "split": args.split, "dataset_path": str(args.dataset_path),
-               "vote": args.vote}  # fmt: skip
-    content |= evaluate_classes(first.targets, scores, predicted, args.resamples, args.seed)
-    content |= {"class_names": first.class_names}
-    details = {key: content[key] for key in ("model", "members", "class_names", "vote")}
-    arrays = {"ids": first.ids, "targets": first.targets, "class_probabilities": scores,
-              "predictions": predicted}  # fmt: skip
+def evaluate_together(
+    directory: ResultDir, members: list[Judged], results: list[dict[str, Any]],
+    sampling: Sampling, args: argparse.Namespace,
+) -> tuple[dict[str, Any], list[str], Grader]:  # fmt: skip
+    """Evaluate plain mean and weighted ensemble beside the members, and write them."""
+    first = members[0].found
+    if args.calibrate:
+        judging.require_val(members, "--calibrate")
+    weights = judging.ensemble_weights(args.weights, members)
+    plain, _ = judging.mix(members, np.full(len(members), 1 / len(members)), args.calibrate)
+    final, temperature = judging.mix(members, weights, args.calibrate)
+    ensembles = {"mean": plain}
+    if np.ptp(weights) > 1e-12:
+        ensembles[f"weighted ({' '.join(args.weights)})"] = final
+    graders = {member.label: member.grader for member in members} | ensembles
+    best, how = judging.best_single(members)
+    content = {
+        "model": "ensemble", "members": [member.label for member in members],
+        "weights": weights.tolist(), "weighting": " ".join(args.weights), "split": args.split,
+        "dataset_path": str(args.dataset_path), "vote": args.vote, "temperature": temperature,
+        "best_single": f"{members[best].label} ({how})",
+        "differences": evaluation.compare_to_best(
+            first.targets, graders, members[best].label, sampling
+        ),
+        **evaluation.evaluate_classes(first.targets, *final, sampling),
+        **evaluation.restate_graders(first.targets, graders, sampling),
+        "class_names": first.class_names,
+    }  # fmt: skip
+    rows = {member.label: result["metrics"] for member, result in zip(members, results)}
+    for name, grader in ensembles.items():
+        rows[name] = evaluation.evaluate_classes(first.targets, *grader, sampling)["metrics"]
+    content["graders"] = rows
+    details = {key: content[key] for key in ("model", "members", "weights", "class_names", "vote")}
+    arrays = {"ids": first.ids, "targets": first.targets, "class_probabilities": final[0],
+              "predictions": final[1]}  # fmt: skip
     artifacts.write_predictions(directory.predictions(args.split), arrays, details)
     artifacts.write_metrics(directory.metrics(args.split), content)
-    title = f"mean of {len(members)} models on {args.split}"
-    rows = {found["model"]: found["metrics"] for found, _ in results}
-    report(title, content, rows | {"mean": content["metrics"]}, "model", first.class_names)
-    draw(directory, args.split, content, title, first.class_names, first.targets, scores)
+    artifacts.write_table(directory.table(f"graders_{args.split}"), reporting.flat_rows(rows))
+    title = f"ensemble of {len(members)} models on {args.split}"
+    plot_grader(directory, args.split, first.targets, final, first.class_names, title)
+    named = ", ".join(f"{m.label} {w:.3f}" for m, w in zip(members, weights))
+    tables = reporting.evaluation_tables(title, content, rows, "model")
+    return content, [*tables, f"weights ({' '.join(args.weights)}): {named}"], final
 
 
 @guarded
 def main(argv: list[str] | None = None) -> int:
-    """Evaluate every directory, then their ensemble."""
+    """Evaluate every directory, then their ensemble, then hold both against the gates."""
     args = parse_args(argv)
     if args.resamples < 1:
         raise InputError(f"--resamples: expected 1 or more, found {args.resamples}")
-    directories = result_dirs(args)
-    members = [predict(directory, args) for directory in directories]
-    results = [evaluate_member(d, m, args) for d, m in zip(directories, members)]
+    directories = evaluation_directories(args)
+    runs = [artifacts.find_run(directory) for directory in directories]
+    judging.check_weights(args.weights, len(runs))
+    num_classes = runs[0].num_classes
+    mix = evaluation.parse_prevalence(args.prevalence, num_classes) if args.prevalence else None
+    splits = [list_split(run, args.split, args) for run in runs]
+    groups = evaluation.patient_groups(splits[0].ids, args.patient_regex)
+    sampling = Sampling(args.resamples, args.seed, groups, mix)
+    found = [predict(*item, args) for item in zip(directories, splits)]
+    judging.require_same_images(found)
+    vals = [predict_val(*item, args) for item in zip(directories, runs, found)]
+    members = [
+        judging.judge(*item, args.vote, args.calibrate)
+        for item in zip(judging.labels(runs, directories), found, vals)
+    ]
+    evaluated = [evaluate_member(*item, sampling, args) for item in zip(directories, members)]
+    results = [content for content, _ in evaluated]
+    tables = [table for _, own in evaluated for table in own]
+    output, final, together = directories[0], members[0].grader, None
     if len(members) > 1:
-        evaluate_mean(members, results, args)
-    return 0
+        output = ResultDir(args.output_dir or Path("super_ensemble_results"))
+        together, own, final = evaluate_together(output, members, results, sampling, args)
+        tables += own
+    print("\n" + "\n\n".join(tables) + "\n", flush=True)
+    roots = sorted({Path(args.dataset_path), *(Path(r.dataset_path) for r in runs)} - {Path()})
+    checked = gates.check_gates(
+        [judging.evidence(m, content["metrics"]) for m, content in zip(members, results)],
+        together and together["metrics"], num_classes,
+        judging.check_holdout(splits[0], roots, tuple(args.class_names) or runs[0].class_names),
+    )  # fmt: skip
+    gate_table = reporting.gates_table(checked)
+    write_json(output.validation, gates.validation_content(checked))
+    write_report(output, splits[0], together or results[0], tables, checked, members[0].found,
+                 final, gate_table)  # fmt: skip
+    print(f"{gate_table}\n\ngrade: {gates.grade(checked)} (by the rule in validation.json; "
+          "thresholds on these images, no claim of regulatory clearance)")  # fmt: skip
+    log(f"wrote {output.metrics(args.split)}, {output.validation.name} and {output.report}")
+    return 1 if args.require and any(gate.status != gates.PASS for gate in checked) else 0
 
 
 if __name__ == "__main__":

@@ -8,8 +8,6 @@ Prints one row per classifier and writes model_analysis.json, .csv and training 
 """
 
 import argparse
-import csv
-import io
 import sys
 from pathlib import Path
 from typing import Any
@@ -20,7 +18,7 @@ from common.cli import Parser, guarded
 from common.ovo import describe_pair
 from common.plots import plot_training
 from common.reporting import decimal, format_table, percent
-from common.runtime import InputError, log, write_json, write_text
+from common.runtime import InputError, log, write_json
 
 BAR = 0.90  # the guide's: every binary classifier above 90 % validation accuracy
 
@@ -101,12 +99,8 @@ def table(rows: list[dict[str, Any]]) -> str:
 
 def save(rows: list[dict[str, Any]], histories: dict[str, Any], folder: Path) -> None:
     """Write the table as JSON and CSV and the training curves as PNG."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
     write_json(folder / "model_analysis.json", {"bar": BAR, "classifiers": rows})
-    write_text(folder / "model_analysis.csv", text.getvalue())
+    artifacts.write_table(folder / "model_analysis.csv", rows)
     plot_training(histories, "training curves", folder / "training_curves.png")
     log(f"wrote {folder / 'model_analysis.json'}, .csv and training_curves.png")
 

@@ -24,7 +24,7 @@ from common.backbones import Backbone, build, native_state, preprocessing_for, r
 from common.cli import TrainingRequest, guarded, parse_training
 from common.config import TrainConfig, config_differences
 from common.dataset import Split, open_cache, scan_split
-from common.pairs import Pair, class_pairs, pair_name
+from common.pairs import Pair, classifiers, pair_name, pair_title
 from common.planning import plan_lines
 from common.runtime import (
     InputError,
@@ -106,7 +106,7 @@ def describe(setup: Setup, pairs: list[Pair]) -> None:
         log(f"{cache.split.name}: {len(cache)} images, per grade {counts}")
     if config.freeze_weights and not config.pretrained:
         log("note: the frozen stages hold random weights; --freeze_weights false trains them")
-    log(f"pairs: {' '.join(map(pair_name, pairs))}")
+    log(f"classifiers: {' '.join(map(pair_name, pairs))}")
 
 
 def finish(setup: Setup, trainers: list[PairTrainer]) -> None:
@@ -116,11 +116,13 @@ def finish(setup: Setup, trainers: list[PairTrainer]) -> None:
         directory.last(config.model, trainer.pair).unlink(missing_ok=True)
         best = trainer.history[trainer.best_epoch - 1]
         log(
-            f"pair {pair_name(trainer.pair)}: best epoch {trainer.best_epoch} of "
+            f"{pair_title(trainer.pair)}: best epoch {trainer.best_epoch} of "
             f"{len(trainer.history)}, val acc {100 * best['val_accuracy']:.1f} %, "
             f"AUC {best['val_auc']:.3f}"
         )
-    files = [directory.best(config.model, pair) for pair in class_pairs(config.num_classes)]
+    files = [
+        directory.best(config.model, pair) for pair in classifiers(config.num_classes, config.head)
+    ]
     if all(path.is_file() for path in files) and not any(directory.checkpoints.glob("last_*")):
         shutil.rmtree(directory.checkpoints, ignore_errors=True)
         log(f"next: python evaluate_ensemble.py --results_dirs {directory.root} "

@@ -9,6 +9,7 @@ import numpy as np
 from common.pairs import class_pairs
 
 VOTES = ("coupling", "soft", "hard", "weighted")
+SKLEARN_VOTE = "votes + confidence"  # for comparison only: its scores are no probabilities
 _LEAST = 1e-7  # keeps the coupling's system regular when a pair is entirely sure
 
 
@@ -40,6 +41,10 @@ def aggregate(
     if vote == "hard":
         votes = hard_votes(pair_probabilities, num_classes)
         return votes / votes.sum(1, keepdims=True), (votes + soft / num_classes).argmax(1)
+    if vote == SKLEARN_VOTE:
+        scores = votes_with_confidence(pair_probabilities, num_classes)
+        positive = scores + 1 / 3  # the bounded confidence is above -1/3
+        return positive / positive.sum(1, keepdims=True), scores.argmax(1)
     raise ValueError(f"expected a vote of {' '.join(VOTES)}, found {vote!r}")
 
 
@@ -52,6 +57,18 @@ def pairwise_wins(pair_probabilities: np.ndarray, num_classes: int) -> np.ndarra
 def hard_votes(pair_probabilities: np.ndarray, num_classes: int) -> np.ndarray:
     """Count each class's votes, (N, K); a pair votes for its higher class above 0.5."""
     return (pairwise_wins((pair_probabilities > 0.5), num_classes)).sum(2)
+
+
+def votes_with_confidence(pair_probabilities: np.ndarray, num_classes: int) -> np.ndarray:
+    """Add to each class's votes (N, K) its summed logits, squeezed into +-1/3 to break ties.
+
+    What scikit-learn's OneVsOneClassifier does with the decision values of its estimators.
+    """
+    p = np.clip(pair_probabilities.astype(np.float64), _LEAST, 1 - _LEAST)
+    logits = np.log(p / (1 - p))
+    confidence = _matrix(-logits, logits, num_classes).sum(2)
+    bounded = confidence / (3 * (np.abs(confidence) + 1))
+    return hard_votes(pair_probabilities, num_classes) + bounded
 
 
 def has_tie(pair_probabilities: np.ndarray, num_classes: int) -> np.ndarray:

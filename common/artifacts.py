@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from common.pairs import Pair, class_pairs, pair_name
+from common.legacy import convert_legacy, is_legacy
+from common.pairs import Pair, classifiers, pair_name
 from common.runtime import InputError, atomic_write, read_json, write_json, write_text
 
 HISTORY_COLUMNS = (
@@ -24,7 +25,14 @@ HISTORY_COLUMNS = (
     "val_balanced_accuracy", "val_auc", "val_sensitivity", "val_specificity", "learning_rate",
     "images_per_second", "seconds",
 )  # fmt: skip
-_PAIR_FILE = re.compile(r"best_(?P<model>.+)_(?P<a>\d+)_(?P<b>\d+)\.pth")
+_PAIR_FILE = re.compile(r"best_(?P<model>.+)_(?:(?P<a>\d+)_(?P<b>\d+)|softmax)\.pth")
+
+# the earlier trainer recorded accuracies as NumPy scalars; nothing else may be rebuilt
+_NUMPY_SCALARS = [
+    np._core.multiarray.scalar if hasattr(np, "_core") else np.core.multiarray.scalar,
+    np.dtype,
+    *(type(np.dtype(name)) for name in ("float64", "float32", "int64", "int32", "bool")),
+]
 
 
 class CheckpointError(InputError):
@@ -69,11 +77,11 @@ class ResultDir:
 
     def best(self, model: str, pair: Pair) -> Path:
         """The best classifier of a pair."""
-        return self.models / f"best_{model}_{pair[0]}_{pair[1]}.pth"
+        return self.models / f"best_{model}_{_suffix(pair)}.pth"
 
     def last(self, model: str, pair: Pair) -> Path:
         """The state after a pair's last epoch, for resuming."""
-        return self.checkpoints / f"last_{model}_{pair[0]}_{pair[1]}.pth"
+        return self.checkpoints / f"last_{model}_{_suffix(pair)}.pth"
 
     def metrics(self, split: str) -> Path:
         """Numbers of an evaluation."""
@@ -83,9 +91,27 @@ class ResultDir:
         """Probabilities of an evaluation, image by image."""
         return self.results / f"predictions_{split}.npz"
 
+    @property
+    def validation(self) -> Path:
+        """The guide's gates and the grade that follows."""
+        return self.results / "validation.json"
+
+    @property
+    def report(self) -> Path:
+        """The readable report, one file."""
+        return self.results / "report.html"
+
+    def table(self, name: str) -> Path:
+        """A table."""
+        return self.results / f"{name}.csv"
+
     def figure(self, name: str) -> Path:
         """A picture."""
         return self.results / f"{name}.png"
+
+
+def _suffix(pair: Pair) -> str:
+    return pair_name(pair).replace("-", "_")
 
 
 def save_checkpoint(path: Path, content: dict[str, Any]) -> None:
@@ -99,7 +125,8 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise CheckpointError(f"{path}: no such file")
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with torch.serialization.safe_globals(_NUMPY_SCALARS):
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, RuntimeError, EOFError, ValueError, KeyError, TypeError, AttributeError,
             IndexError, pickle.UnpicklingError, zipfile.BadZipFile) as error:  # fmt: skip
         reason = (str(error).splitlines() or [type(error).__name__])[0][:160]
@@ -110,8 +137,17 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
 
 
 def load_pair_content(path: Path) -> dict[str, Any]:
-    """Read a pair's file; raises CheckpointError for an unreadable or foreign one."""
+    """Read a pair's file, of this tool or of the guide's earlier trainer.
+
+    Raises CheckpointError for an unreadable or foreign one.
+    """
     content = load_checkpoint(path)
+    if is_legacy(content):
+        try:
+            return convert_legacy(content)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            reason = f"{type(error).__name__}: {error}"
+            raise CheckpointError(f"{path}: incomplete earlier checkpoint ({reason})") from error
     needed = ("model", "pair", "preprocessing", "trunk", "top", "classifier", "parameters")
     missing = [key for key in needed if key not in content]
     if content.get("format") != "ovo-pair-1" or missing:
@@ -120,33 +156,61 @@ def load_pair_content(path: Path) -> dict[str, Any]:
     return content
 
 
-def pair_files(directory: ResultDir, num_classes: int) -> list[Path]:
-    """List the files of all pairs of the one model in a result directory, in pair order.
+@dataclass(frozen=True)
+class Run:
+    """What a result directory says of its model, and the files of its classifiers, in order."""
 
-    Raises InputError when pairs are missing or there is more than one model.
+    model: str
+    head: str
+    num_classes: int
+    class_names: tuple[str, ...]
+    dataset_path: str
+    files: tuple[Path, ...]
+
+
+def find_run(directory: ResultDir) -> Run:
+    """Find the classifiers of the one model in a result directory.
+
+    A directory of the guide's earlier trainer has no config.json: its file names tell the classes.
+    Raises InputError when there is no model, more than one, or a classifier is missing.
     """
-    found: dict[str, dict[Pair, Path]] = {}
-    for path in sorted(directory.models.glob("best_*.pth")):
-        match = _PAIR_FILE.fullmatch(path.name)
-        if match:
-            pair = (int(match["a"]), int(match["b"]))
-            found.setdefault(match["model"], {})[pair] = path
-    pairs = class_pairs(num_classes)
+    found = _model_files(directory)
     if len(found) != 1:
         names = f"those of {', '.join(found)}" if found else "none"
         raise InputError(
-            f"expected {len(pairs)} pair checkpoints of one model in {directory.models}, "
-            f"found {names}; train with train_ovo.py --output_dir {directory.root}"
+            f"expected the classifiers of one model in {directory.models}, found {names}; "
+            f"train with train_ovo.py --output_dir {directory.root}"
         )
-    files = next(iter(found.values()))
-    missing = [pair_name(pair) for pair in pairs if pair not in files]
+    model, files = next(iter(found.items()))
+    config: dict[str, Any] = {}
+    if directory.config.is_file():
+        config = read_config(directory)["config"]
+    elif "softmax" in files:
+        raise InputError(f"{directory.config} is missing; the softmax head needs it")
+    highest = max((int(name.split("-")[1]) for name in files if name != "softmax"), default=0)
+    num_classes, head = int(config.get("num_classes", highest + 1)), config.get("head", "ovo")
+    expected = [pair_name(pair) for pair in classifiers(num_classes, head)]
+    missing = [name for name in expected if name not in files]
     if missing:
+        chosen = f" --pairs {' '.join(missing)}" if head == "ovo" else ""
         raise InputError(
-            f"expected {len(pairs)} pair checkpoints in {directory.models}, found "
-            f"{len(pairs) - len(missing)} (missing {' '.join(missing)}); "
-            f"run train_ovo.py --resume --pairs {' '.join(missing)}"
+            f"expected {len(expected)} pair checkpoints in {directory.models}, found "
+            f"{len(expected) - len(missing)} (missing {' '.join(missing)}); "
+            f"run train_ovo.py --resume{chosen}"
         )
-    return [files[pair] for pair in pairs]
+    return Run(model, head, num_classes, tuple(config.get("class_names", ())),
+               str(config.get("dataset_path", "")), tuple(files[n] for n in expected))  # fmt: skip
+
+
+def _model_files(directory: ResultDir) -> dict[str, dict[str, Path]]:
+    """List the classifiers' files by model and by the classifier's name."""
+    found: dict[str, dict[str, Path]] = {}
+    for path in sorted(directory.models.glob("best_*.pth")):
+        match = _PAIR_FILE.fullmatch(path.name)
+        if match:
+            name = "softmax" if match["a"] is None else f"{match['a']}-{match['b']}"
+            found.setdefault(match["model"], {})[name] = path
+    return found
 
 
 def write_history(path: Path, rows: list[dict[str, Any]], pairs: list[Pair]) -> None:
@@ -191,6 +255,16 @@ def read_predictions(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise InputError(f"{path}: expected predictions of this tool ({error})") from error
     return arrays, details
+
+
+def write_table(path: Path, rows: list[dict[str, Any]]) -> None:
+    """Write rows of equal keys as CSV; what is undefined stays empty."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    for row in rows:
+        writer.writerow({k: "" if isinstance(v, float) and v != v else v for k, v in row.items()})
+    write_text(path, text.getvalue())
 
 
 def write_metrics(path: Path, content: dict[str, Any]) -> None:

@@ -22,6 +22,7 @@ from common.runtime import InputError
 
 # module names cannot hold a dot, the original state keys do
 _DOT = ":"
+_POOLING = ("global_pool", "avgpool", "head")
 _CONTAINERS = ("stages", "layers", "blocks", "features")
 
 
@@ -142,6 +143,15 @@ def build(
     with torch.no_grad():
         pooled = top(trunk(torch.zeros(1, 3, img_size, img_size)))
     return Backbone(spec, trunk, top, pooled.shape[1])
+
+
+def pool_by_average(backbone: Backbone) -> None:
+    """Replace the network's own pooling and norm after it by a plain global average."""
+    names = [name for name, _ in backbone.stages.named_children()]
+    first = next((i for i, name in enumerate(names) if name in _POOLING), len(names))
+    body = [(n.replace(_DOT, "."), getattr(backbone.stages, n)) for n in names[:first]]
+    pooling = [("avgpool", nn.AdaptiveAvgPool2d(1)), ("flatten", nn.Flatten(1))]
+    backbone.stages = _chain([*body, *pooling])
 
 
 def native_state(chain: nn.Module) -> dict[str, Tensor]:

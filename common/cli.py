@@ -9,12 +9,19 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, NoReturn
 
+from common import artifacts
+from common.aggregation import VOTES
+from common.artifacts import ResultDir
 from common.backbones import resolve
 from common.config import TrainConfig
-from common.pairs import Pair, class_pairs, parse_pairs
+from common.dataset import SPLITS
+from common.evaluation import PATIENT_REGEX
+from common.inference import Predictions, load_predictions, same_images
+from common.pairs import Pair, classifiers, parse_pairs
 from common.runtime import InputError
 from common.training import TrainingError
 
+RESULT_PATTERNS = ("*_5class_results", "v2.5-model-dr/*_5class_results")
 _ENVIRONMENT = {"dataset_path": "DATASET_PATH", "cache_dir": "CACHE_DIR"}
 
 
@@ -115,7 +122,11 @@ def parse_training(argv: list[str] | None, description: str) -> TrainingRequest:
         raise
     except ValueError as error:
         raise InputError(str(error)) from error
-    return TrainingRequest(configs, chosen or class_pairs(values["num_classes"]), resume, dry_run)
+    if chosen and values["head"] != "ovo":
+        raise InputError("--pairs chooses among the pairs of --head ovo; a softmax head has none")
+    return TrainingRequest(
+        configs, chosen or classifiers(values["num_classes"], values["head"]), resume, dry_run
+    )
 
 
 def add_evaluation_flags(parser: argparse.ArgumentParser) -> None:
@@ -125,9 +136,94 @@ def add_evaluation_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--class_names", nargs="+", default=(), help="class folders, grade order")
 
 
-def default_directory(model: str, num_classes: int) -> Path:
+def default_directory(model: str, num_classes: int, head: str = "ovo") -> Path:
     """Name the result directory of a model where none was given."""
-    return Path(f"{resolve(model).alias}_{num_classes}class_results")
+    kind = "" if head == "ovo" else f"_{head}"
+    return Path(f"{resolve(model).alias}{kind}_{num_classes}class_results")
+
+
+def evaluation_directories(args: argparse.Namespace) -> list[ResultDir]:
+    """Find the directories to evaluate; InputError unless there is one for each model."""
+    if bool(args.results_dirs) == bool(args.base_models):
+        raise InputError("expected either --results_dirs or --base_models")
+    folders = args.results_dirs
+    if args.base_models:
+        defaults = [default_directory(model, args.num_classes) for model in args.base_models]
+        folders = [(args.output_dir or Path()) / folder for folder in defaults]
+        if len(folders) == 1 and args.output_dir:
+            folders = [args.output_dir]
+    for folder in folders:
+        if not folder.is_dir():
+            raise InputError(f"{folder}: expected a result directory of train_ovo.py, found none")
+    for model, folder in zip(args.base_models, folders):
+        name = artifacts.find_run(ResultDir(folder)).model
+        if resolve(name).name != resolve(model).name:
+            raise InputError(f"{folder} holds {name}, not {model}; check --output_dir")
+    if len({folder.resolve() for folder in folders}) < len(folders):
+        raise InputError("--results_dirs: the same directory is given twice")
+    return [ResultDir(folder) for folder in folders]
+
+
+def add_analysis_flags(parser: argparse.ArgumentParser, output_dir: str) -> None:
+    """Add the flags of the scripts that read stored predictions."""
+    parser.add_argument("--models", nargs="+", default=[], metavar="ALIAS",
+                        help="only these models (default all that are found)")  # fmt: skip
+    parser.add_argument("--results_dirs", nargs="+", type=Path, default=[], metavar="DIR",
+                        help=f"(default {' and '.join(RESULT_PATTERNS)})")  # fmt: skip
+    parser.add_argument("--split", choices=SPLITS, default="test", help="(default test)")
+    parser.add_argument("--vote", choices=VOTES, default="coupling", help="(default coupling)")
+    parser.add_argument("--output_dir", type=Path, default=Path(output_dir),
+                        help=f"(default {output_dir})")  # fmt: skip
+    parser.add_argument(
+        "--patient_regex",
+        default=PATIENT_REGEX,
+        help=f"its first group names the patient (default {PATIENT_REGEX})",
+    )
+    parser.add_argument("--resamples", type=int, default=1000, help="of the bootstrap")
+    parser.add_argument("--seed", type=int, default=0, help="of the bootstrap (default 0)")
+
+
+def find_members(args: argparse.Namespace) -> list[tuple[str, ResultDir, Predictions]]:
+    """Read the stored predictions of the models that were asked for, as (label, place, content).
+
+    What is missing or was evaluated on other images is named on stderr; the rest is returned, at
+    least one. Raises InputError when nothing is left.
+    """
+    if args.resamples < 1:
+        raise InputError(f"--resamples: expected 1 or more, found {args.resamples}")
+    wanted = [resolve(name).alias for name in args.models]
+    folders = args.results_dirs or sorted(
+        path for pattern in RESULT_PATTERNS for path in Path().glob(pattern)
+    )
+    found: list[tuple[str, ResultDir, Predictions]] = []
+    for folder in folders:
+        directory = ResultDir(folder)
+        stored = load_predictions(directory.predictions(args.split))
+        if stored is None:
+            _note(f"{folder}: no predictions on {args.split}; run evaluate_ensemble.py "
+                  f"--results_dirs {folder} --split {args.split} --dataset_path ...")  # fmt: skip
+        elif not wanted or resolve(stored.model).alias in wanted:
+            label = resolve(stored.model).alias + ("" if stored.head == "ovo" else " softmax")
+            found.append((label, directory, stored))
+    for alias in wanted:
+        if alias not in {resolve(stored.model).alias for _, _, stored in found}:
+            _note(f"{alias}: no evaluated result directory found")
+    names = [label for label, _, _ in found]
+    found = [(label if names.count(label) == 1 else str(directory.root), directory, stored)
+             for label, directory, stored in found]  # fmt: skip
+    for label, _, stored in found[1:]:
+        if not same_images(found[0][2], stored):
+            _note(f"{label}: was evaluated on other images than {found[0][0]}; left out")
+    found = [item for item in found if same_images(found[0][2], item[2])]
+    if not found:
+        raise InputError(
+            "found no evaluated result directory; pass --results_dirs, or run evaluate_ensemble.py"
+        )
+    return found
+
+
+def _note(message: str) -> None:
+    print(f"missing: {message}", file=sys.stderr, flush=True)
 
 
 def _add_field(parser: argparse.ArgumentParser, item: Any) -> None:
@@ -159,6 +255,8 @@ def _config(
     spec = resolve(model)
     output = values["output_dir"]
     if not output or several:
-        output = str(Path(output or ".") / default_directory(model, values["num_classes"]))
+        output = str(
+            Path(output or ".") / default_directory(model, values["num_classes"], values["head"])
+        )
     given = {**values, "model": spec.name, "output_dir": output, "weights": weights.get(model, "")}
     return TrainConfig(**given)

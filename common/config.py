@@ -3,6 +3,7 @@
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
+from common.pairs import HEADS
 from common.runtime import PRECISIONS
 from common.schedulers import SCHEDULERS
 
@@ -28,6 +29,7 @@ class TrainConfig:
     )
     output_dir: str = _option("", "result directory (default ./<alias>_<K>class_results)")
     experiment_name: str = _option("", "a name for the log and config.json")
+    head: str = _option("ovo", "one classifier per pair, or one for all grades", HEADS)
     num_classes: int = _option(5, "number of grades")
     class_names: tuple[str, ...] = _option((), "class folders in grade order")
     img_size: int = _option(0, "input size in pixels (0: the model's own)")
@@ -92,9 +94,10 @@ class TrainConfig:
         self._expect("min_lr", self.min_lr <= self.learning_rate, "at most learning_rate")
         self._expect("num_classes", 2 <= self.num_classes <= 100, "2 to 100")
         self._expect("img_size", self.img_size == 0 or self.img_size >= 32, "0, or 32 or more")
-        for name in ("scheduler", "monitor", "precision", "grad_checkpointing"):
+        for name in ("head", "scheduler", "monitor", "precision", "grad_checkpointing"):
             choices = next(f for f in fields(self) if f.name == name).metadata["choices"]
             self._expect(name, getattr(self, name) in choices, f"one of {', '.join(choices)}")
+        self._expect("head", self.head == "ovo" or self.num_classes > 2, "ovo for two classes")
         self._expect(
             "class_names",
             len(self.class_names) in (0, self.num_classes),
@@ -122,9 +125,9 @@ class TrainConfig:
 
 def config_differences(old: dict[str, Any], new: TrainConfig) -> list[str]:
     """List the fields, as "name: old -> new", in which a continued run would not be the same."""
-    now = new.to_dict()
+    now, defaults = new.to_dict(), TrainConfig().to_dict()  # an older run lacks newer fields
     return [
-        f"{name}: {old.get(name)} -> {value}"
+        f"{name}: {old.get(name, defaults[name])} -> {value}"
         for name, value in now.items()
-        if name not in FREE_FIELDS and old.get(name) != value
+        if name not in FREE_FIELDS and old.get(name, defaults[name]) != value
     ]

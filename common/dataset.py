@@ -121,6 +121,29 @@ def _image_files(folder: Path) -> Iterator[os.DirEntry]:
                 yield entry
 
 
+def identical_files(split: Split, others: list[Split]) -> list[tuple[str, str]]:
+    """Find the images of a split that are, byte for byte, in one of the other splits.
+
+    Returns pairs of ids, the split's own first. Opens only files whose size occurs elsewhere.
+    """
+    by_size: dict[int, list[tuple[str, Path]]] = {}
+    for other in others:
+        for name, path, (size, _) in zip(other.ids, other.paths, other.stamps):
+            by_size.setdefault(size, []).append((name, path))
+    digests: dict[Path, bytes] = {}
+
+    def digest(path: Path) -> bytes:
+        if path not in digests:
+            digests[path] = hashlib.sha256(path.read_bytes()).digest()
+        return digests[path]
+
+    found = []
+    for name, path, (size, _) in zip(split.ids, split.paths, split.stamps):
+        twins = [other for other, place in by_size.get(size, []) if digest(place) == digest(path)]
+        found += [(name, twins[0])] if twins else []
+    return found
+
+
 class PixelCache:
     """The decoded pixels of one split under one configuration.
 

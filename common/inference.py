@@ -4,19 +4,24 @@ N images, P pairs, K classes.
 """
 
 import hashlib
+import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import scipy.special
 import torch
 from torch import nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
 
 from common import artifacts
-from common.artifacts import ResultDir
+from common.artifacts import ResultDir, Run
 from common.dataset import PixelCache, Split, open_cache
 from common.ovo import CHUNK, PairTop, restore_pair, trunk_features, trunk_key
-from common.pairs import class_pairs
+from common.pairs import class_pairs, classifiers, pair_title
 from common.preprocessing import Preprocessing
 from common.runtime import InputError, autocast, log, progress_bar
 
@@ -26,18 +31,24 @@ class Predictions:
     """What the ten classifiers of one backbone say about a split."""
 
     model: str
+    head: str
     class_names: list[str]
     ids: np.ndarray  # (N,) str
     targets: np.ndarray  # (N,) int
-    pair_probabilities: np.ndarray  # (N, P) float32, of the pair's higher class
-    pair_accuracies: np.ndarray  # (P,) validation accuracy of each pair's best epoch
-    parameters: dict[str, int]
+    pair_probabilities: np.ndarray  # (N, P) float64, of the pair's higher class
+    pair_accuracies: np.ndarray  # (P,) validation accuracy of each pair's best epoch; ones: softmax
+    cost: dict[str, Any]  # parameters, gflops per image, images_per_second as measured, device
     origin: dict[str, str]  # fingerprints of the checkpoints and the images, precision
 
     @property
     def num_classes(self) -> int:
         """Count the classes."""
         return len(self.class_names)
+
+
+def same_images(first: Predictions, other: Predictions) -> bool:
+    """Tell whether two models were evaluated on the same images with the same grades."""
+    return np.array_equal(first.ids, other.ids) and np.array_equal(first.targets, other.targets)
 
 
 def save_predictions(path: Path, predictions: Predictions, class_probabilities: np.ndarray,
@@ -55,7 +66,8 @@ def save_predictions(path: Path, predictions: Predictions, class_probabilities: 
     details = {
         "model": predictions.model,
         "class_names": predictions.class_names,
-        "parameters": predictions.parameters,
+        "head": predictions.head,
+        "cost": predictions.cost,
         "origin": predictions.origin,
     }
     artifacts.write_predictions(path, arrays, details)
@@ -67,108 +79,147 @@ def predict_directory(directory: ResultDir, split: Split, cache_dir: Path, num_w
 
     Stored predictions are taken where checkpoints, images and precision are still the same.
     """
-    num_classes = artifacts.read_config(directory)["config"].get("num_classes", 5)
+    run = artifacts.find_run(directory)
     origin = {
-        "checkpoints": fingerprint_files(artifacts.pair_files(directory, num_classes)),
+        "checkpoints": fingerprint_files(run.files),
         "data": split.fingerprint(with_times=True),
         "precision": precision,
     }
-    stored = _stored_predictions(directory.predictions(split.name), origin)
+    stored = load_predictions(directory.predictions(split.name), origin)
     if stored is not None:
         log(f"{stored.model}: predictions on {split.name} are reused, nothing has changed")
         return stored
-    member = load_member(directory)
+    member = load_member(run)
     cache = open_cache(split, member.settings, cache_dir, num_workers)
     log(f"{member.model}: predicting {len(split)} images of {split.name}, {precision} on {device}")
+    started = time.perf_counter()
     logits = predict_logits(member, cache, device, precision)
+    speed = len(split) / (time.perf_counter() - started)
     return Predictions(
         model=member.model,
+        head=member.head,
         class_names=member.class_names,
         ids=np.array(split.ids),
         targets=split.labels,
-        pair_probabilities=1 / (1 + np.exp(-logits.astype(np.float64))).astype(np.float32),
+        pair_probabilities=pair_probabilities(logits, member.head),
         pair_accuracies=member.pair_accuracies,
-        parameters=member.parameters,
+        cost={**member.cost, "images_per_second": speed, "device": str(device)},
         origin=origin,
     )
 
 
-def _stored_predictions(path: Path, origin: dict[str, str]) -> Predictions | None:
+def pair_probabilities(logits: np.ndarray, head: str) -> np.ndarray:
+    """Turn logits (N, P) of pairs, or (N, K) of a softmax head, into pair probabilities (N, P).
+
+    Those of a softmax head are p_b / (p_a + p_b): the coupling then gives back its probabilities.
+    """
+    logits = logits.astype(np.float64)
+    if head != "ovo":
+        columns = class_pairs(logits.shape[1])
+        logits = np.stack([logits[:, b] - logits[:, a] for a, b in columns], axis=1)
+    return scipy.special.expit(logits)
+
+
+def load_predictions(path: Path, origin: dict[str, str] | None = None) -> Predictions | None:
+    """Read stored predictions; None if there are none, or not those of `origin`."""
     if not path.is_file():
         return None
     try:
         arrays, details = artifacts.read_predictions(path)
-        if details["origin"] != origin:
+        if origin not in (None, details["origin"]):
             return None
         return Predictions(
             model=details["model"],
+            head=details["head"],
             class_names=details["class_names"],
             ids=arrays["ids"],
             targets=arrays["targets"],
             pair_probabilities=arrays["pair_probabilities"],
             pair_accuracies=arrays["pair_val_accuracies"],
-            parameters=details["parameters"],
-            origin=origin,
+            cost=details["cost"],
+            origin=details["origin"],
         )
     except (InputError, KeyError, TypeError) as error:
-        log(f"{path}: not usable, predicting again ({error})")
+        log(f"{path}: stored predictions are not usable ({error})")
         return None
 
 
 @dataclass
 class Member:
-    """The ten classifiers of one backbone; equal trunks are kept once."""
+    """The classifiers of one backbone; equal trunks are kept once."""
 
     model: str
-    directory: ResultDir
-    num_classes: int
+    head: str
     class_names: list[str]
     settings: Preprocessing
-    groups: list[tuple[nn.Module, list[tuple[int, PairTop]]]]  # trunk, (pair's column, top)
+    groups: list[tuple[nn.Module, list[tuple[slice, PairTop]]]]  # trunk, (columns, top)
     pair_accuracies: np.ndarray  # (P,) validation accuracy of each pair's best epoch
-    parameters: dict[str, int]
+    cost: dict[str, Any]
+
+    @property
+    def num_outputs(self) -> int:
+        """Count the columns of the logits: P pairs, or K classes of a softmax head."""
+        return max(columns.stop for _, tops in self.groups for columns, _ in tops)
 
 
-def load_member(directory: ResultDir) -> Member:
-    """Load all pairs of a result directory.
+def load_member(run: Run) -> Member:
+    """Load all classifiers of a result directory.
 
-    Raises InputError when pairs are missing, unreadable, or were trained on different pixels.
+    Raises InputError when one is unreadable or was trained on different pixels.
     """
-    config = artifacts.read_config(directory)
-    num_classes = int(config["config"].get("num_classes", 5))
-    files = artifacts.pair_files(directory, num_classes)
-    trunks: dict[Any, tuple[nn.Module, list[tuple[int, PairTop]]]] = {}
+    trunks: dict[Any, tuple[nn.Module, list[tuple[slice, PairTop]]]] = {}
     contents, settings = [], None
-    for column, path in enumerate(files):
+    for column, (path, pair) in enumerate(zip(run.files, classifiers(run.num_classes, run.head))):
         classifier = restore_pair(artifacts.load_pair_content(path), str(path))
-        if classifier.pair != class_pairs(num_classes)[column]:
-            raise InputError(f"{path}: holds pair {classifier.pair}; its name says another")
+        if classifier.pair != pair or classifier.content["model"] != run.model:
+            raise InputError(
+                f"{path}: holds {pair_title(classifier.pair)} of {classifier.content['model']}; "
+                "its name says another"
+            )
         if settings not in (None, classifier.settings):
             raise InputError(
-                f"{path}: was trained on other pixels than {files[0].name} "
+                f"{path}: was trained on other pixels than {run.files[0].name} "
                 f"({classifier.settings} and {settings}); train the pairs of one directory alike"
             )
         settings = classifier.settings
         group = trunks.setdefault(trunk_key(classifier.trunk), (classifier.trunk, []))
-        group[1].append((column, classifier.top))
+        width = 1 if run.head == "ovo" else run.num_classes
+        group[1].append((slice(column, column + width), classifier.top))
         contents.append(classifier.content)
-    parameters = {
-        "trunks": sum(sum(p.numel() for p in t.parameters()) for t, _ in trunks.values()),
-        "tops": sum(content["parameters"]["trainable"] for content in contents),
-    }
+    groups = list(trunks.values())
+    names = run.class_names or contents[0].get("class_names") or range(run.num_classes)
+    accuracies = [c["metrics"]["val_accuracy"] for c in contents] if run.head == "ovo" else []
     return Member(
-        model=contents[0]["model"],
-        directory=directory,
-        num_classes=num_classes,
-        class_names=list(contents[0].get("class_names") or map(str, range(num_classes))),
+        model=run.model,
+        head=run.head,
+        class_names=[str(name) for name in names][: run.num_classes],
         settings=settings,
-        groups=list(trunks.values()),
-        pair_accuracies=np.array([c["metrics"]["val_accuracy"] for c in contents]),
-        parameters=parameters,
+        groups=groups,
+        pair_accuracies=np.array(accuracies or [1.0] * len(class_pairs(run.num_classes))),
+        cost=measure_cost(groups, settings.img_size),
     )
 
 
-def fingerprint_files(files: list[Path]) -> str:
+def measure_cost(
+    groups: list[tuple[nn.Module, list[tuple[slice, PairTop]]]], img_size: int
+) -> dict[str, Any]:
+    """Count parameters and GFLOPs (10^9 multiplications and additions) of one image's grading."""
+    image = torch.zeros(1, 3, img_size, img_size)
+    parameters = flops = 0
+    # the counter does not know every fused form of attention
+    with torch.inference_mode(), sdpa_kernel(SDPBackend.MATH):
+        for trunk, tops in groups:
+            with FlopCounterMode(display=False) as of_trunk:
+                features = trunk(image)
+            with FlopCounterMode(display=False) as of_top:
+                tops[0][1](features)
+            flops += of_trunk.get_total_flops() + len(tops) * of_top.get_total_flops()
+            modules = [trunk, *(top for _, top in tops)]
+            parameters += sum(p.numel() for module in modules for p in module.parameters())
+    return {"parameters": parameters, "gflops": flops / 1e9}
+
+
+def fingerprint_files(files: Iterable[Path]) -> str:
     """Hash the contents of files, to know later whether they are still the same."""
     digest = hashlib.sha256()
     for path in files:
@@ -181,20 +232,24 @@ def fingerprint_files(files: list[Path]) -> str:
 def predict_logits(
     member: Member, cache: PixelCache, device: torch.device, precision: str
 ) -> np.ndarray:
-    """Return the logits (N, P) float32 of every pair for every image, each trunk run once."""
+    """Return the logits (N, P) float32 of every pair for every image, each trunk run once.
+
+    (N, K) of a softmax head.
+    """
     if cache.settings.cache_key() != member.settings.cache_key():
         raise InputError(f"{member.model} was trained on other pixels than this cache holds")
     for trunk, tops in member.groups:
         trunk.to(device)
         for _, top in tops:
             top.to(device)
-    logits = np.empty((len(cache), len(class_pairs(member.num_classes))), dtype=np.float32)
+    logits = np.empty((len(cache), member.num_outputs), dtype=np.float32)
     for start in progress_bar(range(0, len(cache), CHUNK), f"predict {member.model}"):
         indices = np.arange(start, min(start + CHUNK, len(cache)))
         pixels = cache.read(indices)
         for trunk, tops in member.groups:
             features = trunk_features(trunk, pixels, member.settings, device, precision)
             with autocast(device, precision):
-                for column, top in tops:
-                    logits[indices, column] = top(features).float().cpu().numpy()
+                for columns, top in tops:
+                    found = top(features).float().cpu().numpy()
+                    logits[start : start + CHUNK, columns] = found.reshape(len(indices), -1)
     return logits

@@ -32,6 +32,31 @@ def binary_focal_loss(
     return alpha * class_weights[targets] * torch.exp(gamma * log_miss) * cross_entropy
 
 
+def focal_loss(
+    logits: Tensor,
+    targets: Tensor,
+    class_weights: Tensor,
+    gamma: float,
+    alpha: float,
+    label_smoothing: float,
+) -> Tensor:
+    """Compute alpha * w_y * (1 - p_t)^gamma * CE(z, smoothed target) for each sample.
+
+    logits (N,) of a binary classifier, see `binary_focal_loss`, or (N, K) of a softmax head, whose
+    targets (N,) are 0..K-1, class_weights (K,), smoothed target t (1 - s) + s / K.
+    """
+    if logits.ndim == 1:
+        return binary_focal_loss(logits, targets, class_weights, gamma, alpha, label_smoothing)
+    logits = logits.float()
+    cross_entropy = F.cross_entropy(
+        logits, targets, reduction="none", label_smoothing=label_smoothing
+    )
+    log_p = F.log_softmax(logits, dim=1)
+    others = log_p.masked_fill(F.one_hot(targets, logits.shape[1]).bool(), -torch.inf)
+    log_miss = torch.logsumexp(others, dim=1)  # ln(1 - p_t), exact where p_t is close to 1
+    return alpha * class_weights[targets] * torch.exp(gamma * log_miss) * cross_entropy
+
+
 def balanced_class_weights(counts: list[int]) -> list[float]:
     """Weigh K classes by n / (K n_c), so that each class has the same total weight.
 

@@ -131,6 +131,22 @@ def binary_metrics(probabilities: np.ndarray, targets: np.ndarray) -> dict[str, 
     }
 
 
+def grading_summary(probabilities: np.ndarray, targets: np.ndarray) -> dict[str, float]:
+    """Measure a classifier of all classes under the names of `binary_metrics`.
+
+    probabilities (N, K); targets (N,). The AUC is the mean of one class against the rest;
+    sensitivity and specificity are those for referable DR.
+    """
+    found = classification_metrics(targets, probabilities, probabilities.argmax(1))
+    return {
+        "accuracy": float(found["accuracy"]),
+        "balanced_accuracy": float(found["balanced_accuracy"]),
+        "auc": float(found["macro_auc"]),
+        "sensitivity": float(found["referable_sensitivity"]),
+        "specificity": float(found["referable_specificity"]),
+    }
+
+
 def classification_metrics(
     targets: np.ndarray,
     probabilities: np.ndarray,
@@ -180,6 +196,47 @@ def _referable(
         "referable_specificity": _ratio(healthy[..., :cut].sum((-2, -1)), healthy.sum((-2, -1))),
         "referable_auc": roc_auc(score, targets >= cut, weights),
     }
+
+
+def restate_at_prevalence(matrix: np.ndarray, prevalence: np.ndarray) -> Values:
+    """Restate confusion matrices (..., K, K) at the grade mix (K,) of a screened population.
+
+    ppv, npv and referrals are of referable DR (grade >= 2); referrals per 1,000 screened. NaN
+    where a grade of the population has no image.
+    """
+    shares = np.where(prevalence > 0, _ratio(matrix, matrix.sum(-1, keepdims=True)).mT, 0).mT
+    mixed = shares * prevalence[:, None]  # (..., K, K), sums to 1
+    cut = REFERABLE_GRADE
+    referred, passed = mixed[..., cut:].sum((-2, -1)), mixed[..., :cut].sum((-2, -1))
+    return {
+        "accuracy": accuracy(mixed),
+        "kappa": quadratic_weighted_kappa(mixed),
+        "ppv": _ratio(mixed[..., cut:, cut:].sum((-2, -1)), referred),
+        "npv": _ratio(mixed[..., :cut, :cut].sum((-2, -1)), passed),
+        "referrals_per_1000": 1000 * referred,
+    }
+
+
+def restated_with_intervals(
+    targets: np.ndarray,
+    predictions: np.ndarray,
+    prevalence: np.ndarray,
+    groups: np.ndarray | None = None,
+    resamples: int = 1000,
+    seed: int = 0,
+) -> dict[str, dict[str, float]]:
+    """Restate predictions (N,) at a prevalence (K,), each value with its bootstrap interval."""
+    count = len(prevalence)
+    found = restate_at_prevalence(confusion_matrix(targets, predictions, count), prevalence)
+    blocks = [
+        restate_at_prevalence(confusion_matrix(targets, predictions, count, weights), prevalence)
+        for weights in bootstrap_weights(len(targets), resamples, seed, groups)
+    ]
+    result = {}
+    for name, value in found.items():
+        low, high = percentile_interval(np.concatenate([block[name] for block in blocks]))
+        result[name] = {"value": float(value), "low": low, "high": high}
+    return result
 
 
 def undefined_reasons(values: dict[str, float], matrix: np.ndarray) -> dict[str, str]:

@@ -4,6 +4,7 @@ N images, C images of a trunk chunk, F pooled features, S pixels, P pairs.
 """
 
 import copy
+import functools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +15,15 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from common.augmentation import augment, normalise
-from common.backbones import Backbone, build, load_native_state, native_state, resolve
+from common.backbones import (
+    Backbone,
+    build,
+    load_native_state,
+    native_state,
+    pool_by_average,
+    resolve,
+)
+from common.legacy import LEGACY_FORMAT, legacy_head
 from common.pairs import Pair, pair_name
 from common.preprocessing import Preprocessing
 from common.runtime import InputError, autocast, torch_generator
@@ -27,26 +36,38 @@ CHUNK = 16
 class PairTop(nn.Module):
     """The trainable stages and the binary classifier of one pair."""
 
-    def __init__(self, stages: nn.Sequential, num_features: int) -> None:
+    def __init__(self, stages: nn.Sequential, classifier: nn.Module) -> None:
         super().__init__()
         self.stages = stages
-        self.classifier = nn.Linear(num_features, 1)
+        self.classifier = classifier
 
     def forward(self, features: Tensor, dropout_mask: Tensor | None = None) -> Tensor:
-        """Map trunk features (N, ...) to logits (N,); the mask (N, F) scales pooled features."""
+        """Map trunk features (N, ...) to logits (N,), or (N, K) of a softmax head.
+
+        dropout_mask (N, F) scales the pooled features.
+        """
         pooled = self.stages(features)  # (N, F)
         if dropout_mask is not None:
             pooled = pooled * dropout_mask
-        return self.classifier(pooled).squeeze(1)  # (N,)
+        logits = self.classifier(pooled)  # (N, 1) or (N, K)
+        return logits.squeeze(1) if logits.shape[1] == 1 else logits
 
 
 def make_top(backbone: Backbone, pair: Pair, seed: int) -> PairTop:
-    """Copy the backbone's stages and draw the pair's classifier from (seed, pair)."""
-    top = PairTop(copy.deepcopy(backbone.stages), backbone.num_features)
+    """Copy the backbone's stages and draw the pair's classifier from (seed, pair).
+
+    All classes in place of a pair make a softmax head.
+    """
+    classifier = nn.Linear(backbone.num_features, _outputs(pair))
+    top = PairTop(copy.deepcopy(backbone.stages), classifier)
     generator = torch_generator("classifier", seed, *pair)
     nn.init.trunc_normal_(top.classifier.weight, std=0.02, generator=generator)
     nn.init.zeros_(top.classifier.bias)
     return top.eval()
+
+
+def _outputs(pair: Pair) -> int:
+    return 1 if len(pair) == 2 else len(pair)
 
 
 def use_batch_statistics(top: PairTop) -> bool:
@@ -165,18 +186,30 @@ def restore_pair(content: dict[str, Any], source: str) -> PairClassifier:
     """Rebuild a classifier from the content of its file; InputError names `source` on a misfit."""
     try:
         settings = Preprocessing(**content["preprocessing"])
-        spec = resolve(content["model"])
-        frozen = bool(content["trunk"])
-        backbone = build(spec, settings.img_size, False, "", frozen, 0)
+        pair = tuple(int(c) for c in content["pair"])
+        legacy = content.get("format") == LEGACY_FORMAT
+        backbone = copy.deepcopy(
+            _template(content["model"], settings.img_size, bool(content["trunk"]), legacy)
+        )
+        head = legacy_head if legacy else nn.Linear
+        classifier = head(backbone.num_features, _outputs(pair))
         load_native_state(backbone.trunk, content["trunk"])
-        top = PairTop(backbone.stages, backbone.num_features)
+        top = PairTop(backbone.stages, classifier)
         load_native_state(top.stages, content["top"])
         top.classifier.load_state_dict(content["classifier"])
-        pair = (int(content["pair"][0]), int(content["pair"][1]))
     except (KeyError, TypeError, ValueError, RuntimeError, AttributeError, IndexError) as error:
         reason = " ".join(str(error).split())[:200]
         raise InputError(f"{source}: not a usable pair checkpoint ({reason})") from error
     return PairClassifier(pair, settings, backbone.trunk.eval(), top.eval(), content)
+
+
+@functools.lru_cache(maxsize=1)
+def _template(model: str, img_size: int, frozen: bool, legacy: bool) -> Backbone:
+    """Build a network once for the ten files that hold its weights."""
+    backbone = build(resolve(model), img_size, False, "", frozen, 0)
+    if legacy:
+        pool_by_average(backbone)
+    return backbone
 
 
 def trunk_key(trunk: nn.Module) -> tuple[Any, ...]:
@@ -190,4 +223,6 @@ def _digest(tensor: Tensor) -> tuple[tuple[int, ...], int]:
 
 def describe_pair(pair: Pair, class_names: list[str]) -> str:
     """Name a pair with its classes' names."""
+    if len(pair) > 2:
+        return pair_name(pair)
     return f"{pair_name(pair)} ({class_names[pair[0]]} vs {class_names[pair[1]]})"

@@ -1,8 +1,15 @@
-"""One-vs-One pairs of classes: the one place that knows which binary problems exist."""
+"""One-vs-One pairs of classes: the one place that knows which binary problems exist.
+
+A classifier is named by the classes that it tells apart: a pair (a, b), or, with the softmax head
+that One-vs-One is compared with, all of them.
+"""
 
 from itertools import combinations
 
-Pair = tuple[int, int]
+import numpy as np
+
+Pair = tuple[int, ...]
+HEADS = ("ovo", "softmax")
 
 
 def class_pairs(num_classes: int) -> list[Pair]:
@@ -12,9 +19,24 @@ def class_pairs(num_classes: int) -> list[Pair]:
     return list(combinations(range(num_classes), 2))
 
 
+def classifiers(num_classes: int, head: str) -> list[Pair]:
+    """List the classifiers of a model: the pairs, or the one of a softmax head."""
+    return class_pairs(num_classes) if head == "ovo" else [tuple(range(num_classes))]
+
+
 def pair_name(pair: Pair) -> str:
-    """Name a pair as the command line does: (0, 1) is "0-1"."""
-    return f"{pair[0]}-{pair[1]}"
+    """Name a classifier: (0, 1) is "0-1" as on the command line, all classes are "softmax"."""
+    return f"{pair[0]}-{pair[1]}" if len(pair) == 2 else "softmax"
+
+
+def pair_title(pair: Pair) -> str:
+    """Name a classifier in a sentence: "pair 0-1" or "softmax head"."""
+    return f"pair {pair_name(pair)}" if len(pair) == 2 else "softmax head"
+
+
+def pair_targets(labels: np.ndarray, pair: Pair) -> np.ndarray:
+    """Turn labels (N,), all of the classifier's classes, into targets 0.. (N,) int64."""
+    return np.searchsorted(np.array(pair), labels).astype(np.int64)
 
 
 def parse_pairs(names: list[str], num_classes: int) -> list[Pair]:

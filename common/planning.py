@@ -13,7 +13,7 @@ from common.backbones import Backbone
 from common.config import TrainConfig
 from common.dataset import Split
 from common.ovo import CHUNK, make_top, trunk_features
-from common.pairs import Pair, pair_name
+from common.pairs import Pair, pair_title
 from common.preprocessing import Preprocessing
 from common.runtime import autocast
 from common.training import batch_sizes, duration
@@ -28,7 +28,7 @@ def plan_lines(config: TrainConfig, backbone: Backbone, settings: Preprocessing,
     frozen = sum(p.numel() for p in backbone.trunk.parameters())
     trained = sum(p.numel() for p in backbone.stages.parameters()) + backbone.num_features + 1
     cache_bytes = (len(train) + len(val)) * settings.img_size**2 * 3
-    cost = measure_step(config, backbone, settings, device, precision)
+    cost = measure_step(config, backbone, settings, pairs, device, precision)
     images = int(counts[sorted({c for pair in pairs for c in pair})].sum())
     samples = sum(int(counts[list(pair)].sum()) for pair in pairs)
     epoch = images * cost["trunk_seconds"] + samples * cost["top_seconds"]
@@ -42,7 +42,7 @@ def plan_lines(config: TrainConfig, backbone: Backbone, settings: Preprocessing,
     for pair in pairs:
         size = int(counts[list(pair)].sum())
         steps = len(batch_sizes(size, config.effective_batch))
-        lines.append(f"  pair {pair_name(pair)}: {size} images, {steps} steps/epoch, "
+        lines.append(f"  {pair_title(pair)}: {size} images, {steps} steps/epoch, "
                      f"{steps * config.epochs} steps at most")  # fmt: skip
     return [
         *lines,
@@ -56,13 +56,14 @@ def plan_lines(config: TrainConfig, backbone: Backbone, settings: Preprocessing,
 
 
 def measure_step(config: TrainConfig, backbone: Backbone, settings: Preprocessing,
-                 device: torch.device, precision: str) -> dict[str, float]:  # fmt: skip
+                 pairs: list[Pair], device: torch.device,
+                 precision: str) -> dict[str, float]:  # fmt: skip
     """Time the trunk and a top's step per image, and count what a step keeps for the backward.
 
     Returns trunk_seconds and top_seconds per image and activation_bytes of an effective batch.
     """
     backbone.trunk.to(device)
-    top = make_top(backbone, (0, 1), config.seed).to(device)
+    top = make_top(backbone, pairs[0], config.seed).to(device)
     pixels = np.zeros((CHUNK, settings.img_size, settings.img_size, 3), dtype=np.uint8)
     sizes: dict[int, int] = {}
 

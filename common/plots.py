@@ -12,7 +12,12 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
+from scipy.cluster.hierarchy import dendrogram, linkage
+from scipy.spatial.distance import squareform
+from sklearn.metrics import roc_curve
 
+from common.artifacts import ResultDir
+from common.metrics import REFERABLE_GRADE, confusion_matrix, roc_auc
 from common.runtime import atomic_write
 
 
@@ -50,6 +55,113 @@ def plot_roc(curves: dict[str, tuple[np.ndarray, np.ndarray]], title: str, path:
     axes.set_aspect("equal")
     axes.legend(loc="lower right", fontsize=9)
     save_figure(figure, path)
+
+
+def plot_reliability(
+    curves: dict[str, tuple[np.ndarray, np.ndarray]], title: str, path: Path
+) -> None:
+    """Draw accuracy against confidence of the predicted grade; (N,) confidences, (N,) correct."""
+    figure, axes = plt.subplots(figsize=(6, 5.5))
+    axes.plot([0, 1], [0, 1], color="grey", linestyle=":", label="calibrated")
+    for label, (confidence, correct) in curves.items():
+        bins = np.minimum((confidence * 10).astype(int), 9)
+        used = [b for b in range(10) if (bins == b).any()]
+        sizes = [40 + 400 * (bins == b).mean() for b in used]
+        points = [(confidence[bins == b].mean(), correct[bins == b].mean()) for b in used]
+        line = axes.plot(*zip(*points), label=label)[0]
+        axes.scatter(*zip(*points), s=sizes, color=line.get_color(), alpha=0.6)
+    axes.set(xlabel="confidence of the predicted grade", ylabel="accuracy", title=title,
+             xlim=(0, 1), ylim=(0, 1.02))  # fmt: skip
+    axes.legend(loc="upper left", fontsize=9)
+    save_figure(figure, path)
+
+
+def plot_bars(
+    values: dict[str, list[tuple[float, float, float]]], groups: list[str], title: str, path: Path
+) -> None:
+    """Draw grouped bars with error bars: series name -> (value, low, high) for each group."""
+    figure, axes = plt.subplots(figsize=(2.5 + 1.1 * len(groups) * max(1, len(values) / 4), 4.5))
+    width = 0.8 / len(values)
+    for number, (name, entries) in enumerate(values.items()):
+        places = np.arange(len(groups)) + (number - (len(values) - 1) / 2) * width
+        heights = np.array([entry[0] for entry in entries])
+        errors = np.array([(entry[0] - entry[1], entry[2] - entry[0]) for entry in entries]).T
+        axes.bar(places, np.nan_to_num(heights), width, label=name,
+                 yerr=np.clip(np.nan_to_num(errors), 0, None), capsize=2)  # fmt: skip
+    axes.set_xticks(range(len(groups)), groups, rotation=20, ha="right")
+    axes.set(title=title)
+    axes.legend(fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
+    save_figure(figure, path)
+
+
+def plot_cost(points: dict[str, tuple[float, float, float, float]], title: str,
+              path: Path) -> None:  # fmt: skip
+    """Draw accuracy with its interval against GFLOPs: name -> (gflops, value, low, high)."""
+    figure, axes = plt.subplots(figsize=(6.5, 4.5))
+    for name, (gflops, value, low, high) in points.items():
+        errors = np.nan_to_num([[value - low], [high - value]])
+        axes.errorbar(gflops, value, yerr=np.clip(errors, 0, None), marker="o", capsize=3)
+        axes.annotate(name, (gflops, value), xytext=(6, 4), textcoords="offset points")
+    axes.set_xscale("log")
+    axes.margins(x=0.25)
+    axes.set(xlabel="GFLOPs per image, all classifiers", ylabel="accuracy", title=title)
+    save_figure(figure, path)
+
+
+def plot_heatmaps(
+    matrices: dict[str, np.ndarray], rows: list[str], columns: list[str], path: Path
+) -> None:
+    """Draw labelled matrices side by side, with their values; NaN stays empty."""
+    side = (1.6 + 0.75 * len(columns), 1.6 + 0.55 * len(rows))
+    figure, panels = plt.subplots(
+        1, len(matrices), figsize=(side[0] * len(matrices), side[1]), squeeze=False,
+        layout="constrained",
+    )  # fmt: skip
+    for axes, (title, matrix) in zip(panels[0], matrices.items()):
+        image = axes.imshow(matrix, cmap="viridis", aspect="auto")
+        middle = (np.nanmin(matrix) + np.nanmax(matrix)) / 2 if np.isfinite(matrix).any() else 0
+        for (row, column), value in np.ndenumerate(matrix):
+            if not np.isnan(value):
+                axes.text(column, row, f"{value:.2f}", ha="center", va="center", fontsize=8,
+                          color="white" if value < middle else "black")  # fmt: skip
+        axes.set_xticks(range(len(columns)), columns, rotation=40, ha="right")
+        axes.set_yticks(range(len(rows)), rows)
+        axes.set_title(title)
+        figure.colorbar(image, ax=axes)
+    save_figure(figure, path)
+
+
+def plot_dendrogram(distances: np.ndarray, names: list[str], title: str, path: Path) -> None:
+    """Draw which models err alike: average linkage of (L, L) distances."""
+    figure, axes = plt.subplots(figsize=(6.5, 1.5 + 0.45 * len(names)))
+    links = linkage(squareform(distances, checks=False), "average")
+    dendrogram(links, labels=names, orientation="right", ax=axes, color_threshold=0)
+    axes.set(xlabel="share of images that one of two alone gets right", title=title)
+    save_figure(figure, path)
+
+
+def plot_grader(
+    directory: ResultDir, split: str, targets: np.ndarray, grader: tuple[np.ndarray, np.ndarray],
+    class_names: list[str], title: str,
+) -> None:  # fmt: skip
+    """Draw a grader's confusion matrix, ROC curves and reliability into a result directory.
+
+    targets (N,); grader: class probabilities (N, K) and predictions (N,).
+    """
+    scores, predicted = grader
+    matrix = confusion_matrix(targets, predicted, len(class_names))
+    positives = {f"grade {name}": (scores[:, k], targets == k)
+                 for k, name in enumerate(class_names)}  # fmt: skip
+    positives["referable"] = scores[:, REFERABLE_GRADE:].sum(1), targets >= REFERABLE_GRADE
+    curves = {
+        f"{name}, AUC {float(roc_auc(score, true)):.3f}": roc_curve(true, score)[:2]
+        for name, (score, true) in positives.items() if 0 < true.sum() < len(true)
+    }  # fmt: skip
+    confidence = scores[np.arange(len(targets)), predicted]
+    reliability = {"predicted grade": (confidence, predicted == targets)}
+    plot_confusion(matrix, class_names, title, directory.figure(f"confusion_{split}"))
+    plot_roc(curves, title, directory.figure(f"roc_{split}"))
+    plot_reliability(reliability, title, directory.figure(f"reliability_{split}"))
 
 
 def plot_training(records: dict[str, list[dict[str, Any]]], title: str, path: Path) -> None:

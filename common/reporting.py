@@ -3,8 +3,16 @@
 import math
 from typing import Any
 
+from common.gates import Gate
+
 Intervals = dict[str, dict[str, float]]
 
+_DIFFERENCES = {
+    "accuracy": "accuracy",
+    "balanced_accuracy": "balanced",
+    "kappa": "kappa",
+    "macro_auc": "macro AUC",
+}
 _HEADLINES = {
     "accuracy": "accuracy",
     "balanced_accuracy": "balanced",
@@ -58,6 +66,129 @@ def metrics_table(results: dict[str, Intervals], title: str) -> str:
         for name, metrics in results.items()
     ]
     return format_table([title, *_HEADLINES.values()], rows)
+
+
+def evaluation_tables(
+    title: str, content: dict[str, Any], rows: dict[str, Intervals], kind: str
+) -> list[str]:
+    """Lay an evaluation out as text tables.
+
+    content: of metrics_<split>.json; rows: what to compare, by name, and of which kind it is.
+    """
+    names = content["class_names"]
+    tables = [
+        f"{title}: {content['images']} images, 95 % intervals by bootstrap over "
+        f"{content['bootstrap']['units']}",
+        metrics_table(rows, kind),
+        f"{title}, by grade",
+        per_class_table(content["metrics"], names, content["images_per_grade"]),
+        confusion_table(content["confusion_matrix"], names),
+    ]
+    if content.get("prevalence"):
+        tables.append(prevalence_table(content["prevalence"]))
+    if "consistency" in content:
+        tables.append(consistency_text(content["consistency"], names))
+    if content.get("differences"):
+        tables.append(differences_table(content["differences"], content["best_single"]))
+    return tables + [f"{name} is n/a: {reason}" for name, reason in content["undefined"].items()]
+
+
+def cost_table(results: dict[str, Intervals], costs: dict[str, dict[str, Any]]) -> str:
+    """Show class-1 recall and what a model costs: parameters, GFLOPs, images/s as measured."""
+    rows = [
+        [name, with_interval(metrics["recall_1"]), with_interval(metrics["referable_auc"]),
+         f"{costs[name]['parameters'] / 1e6:.1f}", f"{costs[name]['gflops']:.1f}",
+         f"{costs[name]['images_per_second']:.1f} ({costs[name]['device']})"]
+        for name, metrics in results.items()
+    ]  # fmt: skip
+    header = ["model", "class-1 recall", "ref. AUC", "parameters M", "GFLOPs / image", "images/s"]
+    return format_table(header, rows)
+
+
+def flat_rows(results: dict[str, Intervals]) -> list[dict[str, Any]]:
+    """Spread metrics with intervals over columns, a row per grader, for a CSV file."""
+    return [
+        {"name": name, **{
+            f"{metric}{end}": entry[key]
+            for metric, entry in metrics.items()
+            for key, end in (("value", ""), ("low", "_low"), ("high", "_high"))
+        }}
+        for name, metrics in results.items()
+    ]  # fmt: skip
+
+
+def differences_table(differences: dict[str, dict[str, Any]], best: str) -> str:
+    """Show how graders differ from the best single model, with paired 95 % intervals."""
+    rows = [
+        [name, *(with_interval(found[key]) for key in _DIFFERENCES),
+         f"{found['mcnemar']['only_first']} : {found['mcnemar']['only_second']}",
+         decimal(found["mcnemar"]["p"])]
+        for name, found in differences.items()
+    ]  # fmt: skip
+    header = [f"minus {best}", *_DIFFERENCES.values(), "right alone", "McNemar p"]
+    return format_table(header, rows)
+
+
+def prevalence_table(restated: dict[str, Intervals]) -> str:
+    """Show graders at a population's grade mix, one to a row."""
+    rows = [
+        [name, *(with_interval(found[key]) for key in ("accuracy", "kappa", "ppv", "npv")),
+         with_interval(found["referrals_per_1000"], digits=0)]
+        for name, found in restated.items()
+    ]  # fmt: skip
+    header = ["at the prevalence", "accuracy", "kappa", "PPV", "NPV", "referrals / 1,000"]
+    return format_table(header, rows)
+
+
+def referral_table(consistency: dict[str, Any]) -> str:
+    """Show the accuracy of what is kept when the most inconsistent images are referred."""
+    rows = [
+        [f"{100 * row['referred']:.0f} %", row["images"], percent(row["accuracy"]),
+         percent(row.get("accuracy_of_referred", math.nan))]
+        for row in consistency["referral"]
+    ]  # fmt: skip
+    return format_table(["referred", "images kept", "accuracy kept", "accuracy referred"], rows)
+
+
+def consistency_text(consistency: dict[str, Any], class_names: list[str]) -> str:
+    """Say what the vote hides: ties, cycles, referral, and votes on grades never seen."""
+    return "\n".join(
+        [
+            f"{consistency['tied_images']} images have tied votes (accuracy on them "
+            f"{percent(consistency['accuracy_of_tied'])}), {consistency['images_with_cycles']} "
+            f"have cycles, a > b > c > a ({percent(consistency['accuracy_of_cyclic'])}).",
+            "Referring the most inconsistent images:",
+            referral_table(consistency),
+            "",
+            "Share of each grade that a pair gives to its higher class ([its own grades]):",
+            pair_votes_table(consistency["votes_for_higher_class"], class_names),
+        ]
+    )
+
+
+def pair_votes_table(votes: dict[str, list[float]], class_names: list[str]) -> str:
+    """Show what share of each grade a pair gives to its higher class; [own grades]."""
+    rows = [
+        [pair, *(f"[{percent(share)}]" if str(k) in pair.split("-") else f" {percent(share)}"
+                 for k, share in enumerate(shares))]
+        for pair, shares in votes.items()
+    ]  # fmt: skip
+    return format_table(["pair", *(f"grade {name}" for name in class_names)], rows)
+
+
+def gates_table(gates: list[Gate]) -> str:
+    """Show the gates: asked, measured with interval, verdict of the point and of the bound."""
+    rows = []
+    for gate in gates:
+        measured = "n/a"
+        if not math.isnan(gate.value):
+            whole = gate.kind == "diversity"
+            entry = {"value": gate.value, "low": gate.low, "high": gate.high}
+            measured = f"{gate.value:.0f}" if whole else with_interval(entry)
+        rows.append([gate.name, gate.expected, measured, gate.status,
+                     gate.lower_bound, gate.remark])  # fmt: skip
+    header = ["gate", "asked", "measured", "status", "lower bound", "remark"]
+    return format_table(header, rows)
 
 
 def per_class_table(metrics: Intervals, class_names: list[str], counts: list[int]) -> str:

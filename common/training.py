@@ -19,8 +19,8 @@ from common.augmentation import augmentation_table
 from common.backbones import Backbone
 from common.config import TrainConfig
 from common.dataset import PixelCache
-from common.losses import balanced_class_weights, binary_focal_loss
-from common.metrics import binary_metrics
+from common.losses import balanced_class_weights, focal_loss
+from common.metrics import binary_metrics, grading_summary
 from common.ovo import (
     CHUNK,
     PairTop,
@@ -32,7 +32,7 @@ from common.ovo import (
     trunk_features,
     use_batch_statistics,
 )
-from common.pairs import Pair, pair_name
+from common.pairs import Pair, pair_name, pair_targets, pair_title
 from common.preprocessing import Preprocessing
 from common.runtime import InputError, autocast, log, progress_bar, random_generator
 from common.schedulers import lr_factor, plateau_factor
@@ -174,7 +174,7 @@ class PairTrainer:
     def _accumulate(self, features: Tensor, targets: Tensor, mask: Tensor | None) -> None:
         """Add up the gradients of the effective batch, one micro-batch at a time."""
         self.optimizer.zero_grad(set_to_none=True)
-        size, config = len(targets), self.setup.config
+        size = len(targets)
         micro = size if self.batch_statistics else min(self.setup.memory.micro_batch, size)
         loss = torch.zeros((), device=targets.device)
         correct = torch.zeros((), device=targets.device)
@@ -182,26 +182,25 @@ class PairTrainer:
             part = slice(start, start + micro)
             with autocast(self.setup.device, self.setup.precision):
                 logits = self.top(features[part], None if mask is None else mask[part])
-            part_loss = (
-                binary_focal_loss(
-                    logits,
-                    targets[part],
-                    self.class_weights,
-                    config.focal_loss_gamma if config.enable_focal_loss else 0.0,
-                    config.focal_loss_alpha if config.enable_focal_loss else 1.0,
-                    config.label_smoothing,
-                ).sum()
-                / size
-            )
+            part_loss = self.losses(logits, targets[part]).sum() / size
             # recomputation in the backward pass must not count a batch's statistics twice
             kept = self._statistics() if self.checkpointing else []
             self.scaler.scale(part_loss).backward()
             self._restore_statistics(kept)
             loss += part_loss.detach()
-            correct += ((logits.detach() > 0) == (targets[part] > 0)).sum()
+            correct += (predicted(logits.detach()) == targets[part]).sum()
         self._losses.append(loss * size)
         self._correct.append(correct)
         self._seen += size
+
+    def losses(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """Return the loss of each sample (N,), from logits (N,) of a pair or (N, K)."""
+        config = self.setup.config
+        gamma, alpha = config.focal_loss_gamma, config.focal_loss_alpha
+        if not config.enable_focal_loss:
+            gamma, alpha = 0.0, 1.0
+        weights = self.class_weights.to(logits.device)
+        return focal_loss(logits, targets, weights, gamma, alpha, config.label_smoothing)
 
     def _with_enough_memory(self, work: Callable[[], None]) -> None:
         """Run a step; when the device runs out of memory, ask for less and run it again."""
@@ -234,7 +233,7 @@ class PairTrainer:
             log("out of memory: gradient checkpointing is on from here")
         else:
             raise TrainingError(
-                f"out of memory at pair {pair_name(self.pair)} with micro-batch {micro}; try "
+                f"out of memory at {pair_title(self.pair)} with micro-batch {micro}; try "
                 "--grad_checkpointing on, a smaller --img_size, --batch_size or a smaller model"
             ) from error
 
@@ -254,7 +253,7 @@ class PairTrainer:
         if not torch.isfinite(losses).all():
             step = int((~torch.isfinite(losses)).nonzero()[0]) + 1
             raise TrainingError(
-                f"the loss is not finite at pair {pair_name(self.pair)}, epoch {self.epoch + 1}, "
+                f"the loss is not finite at {pair_title(self.pair)}, epoch {self.epoch + 1}, "
                 f"step {step} of {self.steps_per_epoch}; try a lower --learning_rate, "
                 "--precision fp32, or --max_grad_norm 1.0, then run again with --resume"
             )
@@ -365,6 +364,16 @@ class PairTrainer:
                 setattr(self, name, state[name])
 
 
+def predicted(logits: Tensor) -> Tensor:
+    """Return the predicted targets (N,) of logits (N,) of a pair or (N, K)."""
+    return (logits > 0).long() if logits.ndim == 1 else logits.argmax(1)
+
+
+def probabilities(logits: Tensor) -> Tensor:
+    """Return the probability of a pair's higher class (N,), or of every class (N, K)."""
+    return torch.sigmoid(logits) if logits.ndim == 1 else torch.softmax(logits, dim=1)
+
+
 def make_optimizer(top: PairTop, config: TrainConfig) -> torch.optim.AdamW:
     """Make AdamW that decays matrices and kernels but not norms, biases and other vectors."""
     parameters = [p for p in top.parameters() if p.requires_grad]
@@ -376,9 +385,9 @@ def make_optimizer(top: PairTop, config: TrainConfig) -> torch.optim.AdamW:
 
 
 def pair_weights(config: TrainConfig, pair: Pair, counts: list[int]) -> list[float]:
-    """Return the loss weights of the pair's two classes: given ones, or n / (2 n_c)."""
+    """Return the loss weights of the classifier's classes: given ones, or n / (K n_c)."""
     if not config.enable_class_weights:
-        return [1.0, 1.0]
+        return [1.0] * len(pair)
     weights = balanced_class_weights(counts)
     given = [getattr(config, f"class_weight_{c}", 0.0) for c in pair]
     return [g or w for g, w in zip(given, weights)]
@@ -455,7 +464,7 @@ def train_epoch(setup: Setup, trainers: list[PairTrainer], epoch: int) -> int:
     order = epoch_order(config.seed, epoch, len(split))
     batches = pair_batches(order, split.labels, list(by_pair), config.effective_batch, features_of)
     for done, (pair, indices, features) in enumerate(batches, 1):
-        targets = torch.from_numpy((split.labels[indices] == pair[1]).astype(np.int64))
+        targets = torch.from_numpy(pair_targets(split.labels[indices], pair))
         by_pair[pair].train_step(features, targets.to(setup.device))
         bar.update()
         if time.monotonic() - beat > _HEARTBEAT:
@@ -473,7 +482,7 @@ def train_epoch(setup: Setup, trainers: list[PairTrainer], epoch: int) -> int:
 @torch.no_grad()
 def validate(setup: Setup, trainers: list[PairTrainer]) -> dict[Pair, dict[str, float]]:
     """Measure loss and binary metrics of each pair on the validation images of its classes."""
-    config, split = setup.config, setup.val.split
+    split = setup.val.split
     by_pair = {t.pair: t for t in trainers}
     logits: dict[Pair, list[Tensor]] = {pair: [] for pair in by_pair}
     order: dict[Pair, list[np.ndarray]] = {pair: [] for pair in by_pair}
@@ -497,17 +506,11 @@ def validate(setup: Setup, trainers: list[PairTrainer]) -> dict[Pair, dict[str, 
     for pair, trainer in by_pair.items():
         if trainer.batch_statistics:
             use_batch_statistics(trainer.top)
-        targets = torch.from_numpy(
-            (split.labels[np.concatenate(order[pair])] == pair[1]).astype(np.int64)
-        )
+        targets = pair_targets(split.labels[np.concatenate(order[pair])], pair)
         values = torch.cat(logits[pair]).cpu()
-        loss = binary_focal_loss(
-            values, targets, trainer.class_weights.cpu(),
-            config.focal_loss_gamma if config.enable_focal_loss else 0.0,
-            config.focal_loss_alpha if config.enable_focal_loss else 1.0,
-            config.label_smoothing,
-        ).mean()  # fmt: skip
-        measured = binary_metrics(torch.sigmoid(values).numpy(), targets.numpy())
+        loss = trainer.losses(values, torch.from_numpy(targets)).mean()
+        measure = binary_metrics if values.ndim == 1 else grading_summary
+        measured = measure(probabilities(values).numpy(), targets)
         names = ("accuracy", "balanced_accuracy", "auc", "sensitivity", "specificity")
         results[pair] = {"loss": float(loss), **{name: float(measured[name]) for name in names}}
     return results
@@ -526,7 +529,7 @@ def epoch_line(trainer: PairTrainer) -> str:
         best = f"{100 * top['val_accuracy']:.1f} % @{trainer.best_epoch}"
     state = "done" if trainer.finished else duration(seconds * (config.epochs - trainer.epoch))
     return (
-        f"pair {row['pair']}  epoch {row['epoch']:>3}/{config.epochs}  "
+        f"{pair_title(trainer.pair)}  epoch {row['epoch']:>3}/{config.epochs}  "
         f"loss {row['train_loss']:.4f}  {measured}  lr {row['learning_rate']:.2e}  "
         f"{row['images_per_second']:.1f} images/s  ETA {state}  best {best}"
     )

@@ -55,14 +55,14 @@ def test_missing_pairs_are_named_with_the_command_that_makes_them(tmp_path):
     for a, b in [(0, 1), (0, 2)]:
         directory.best("resnet50", (a, b)).touch()
     with pytest.raises(InputError, match=r"found 2 \(missing 1-2\); run .*--pairs 1-2"):
-        artifacts.pair_files(directory, 3)
+        artifacts.find_run(directory)
     directory.best("resnet50", (1, 2)).touch()
-    assert [path.name for path in artifacts.pair_files(directory, 3)] == [
+    assert [path.name for path in artifacts.find_run(directory).files] == [
         "best_resnet50_0_1.pth", "best_resnet50_0_2.pth", "best_resnet50_1_2.pth",
     ]  # fmt: skip
     directory.best("densenet121", (0, 1)).touch()
     with pytest.raises(InputError, match="of one model"):
-        artifacts.pair_files(directory, 3)
+        artifacts.find_run(directory)
 
 
 def test_history_replaces_the_rows_of_its_pairs_only(tmp_path):

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from common import artifacts, inference
-from common.artifacts import ResultDir
+from common.artifacts import ResultDir, find_run
 from common.dataset import open_cache, scan_split
 from common.inference import load_member, predict_directory, predict_logits, save_predictions
 from common.ovo import restore_pair, trunk_features
@@ -23,17 +23,17 @@ def copy(trained, tmp_path):
 
 
 def test_ten_files_share_one_trunk(trained):
-    member = load_member(ResultDir(trained))
+    member = load_member(find_run(ResultDir(trained)))
     assert len(member.groups) == 1 and len(member.groups[0][1]) == 10
-    assert [column for column, _ in member.groups[0][1]] == list(range(10))
+    assert [columns.start for columns, _ in member.groups[0][1]] == list(range(10))
 
 
 def test_predictions_are_those_of_each_file_alone(trained, demo, shared_cache):
     directory, split = ResultDir(trained), scan_split(demo, "test")
-    member = load_member(directory)
+    member = load_member(find_run(directory))
     cache = open_cache(split, member.settings, shared_cache, 2)
     logits = predict_logits(member, cache, CPU, "fp32")
-    for column, path in enumerate(artifacts.pair_files(directory, 5)):
+    for column, path in enumerate(find_run(directory).files):
         alone = restore_pair(artifacts.load_pair_content(path), str(path))
         with torch.no_grad():
             for image in (0, 7, 19):
@@ -45,7 +45,7 @@ def test_predictions_are_those_of_each_file_alone(trained, demo, shared_cache):
 
 
 def test_the_trunk_runs_once_per_image_for_all_pairs(trained, demo, shared_cache, monkeypatch):
-    member = load_member(ResultDir(trained))
+    member = load_member(find_run(ResultDir(trained)))
     cache = open_cache(scan_split(demo, "test"), member.settings, shared_cache, 2)
     seen = []
     monkeypatch.setattr(
@@ -60,7 +60,7 @@ def test_the_trunk_runs_once_per_image_for_all_pairs(trained, demo, shared_cache
 def test_pixels_of_another_configuration_are_refused(trained, demo, tmp_path):
     from dataclasses import replace
 
-    member = load_member(ResultDir(trained))
+    member = load_member(find_run(ResultDir(trained)))
     other = replace(member.settings, enable_clahe=False)
     cache = open_cache(scan_split(demo, "test"), other, tmp_path, 2)
     with pytest.raises(InputError, match="other pixels"):
@@ -73,7 +73,7 @@ def test_pairs_trained_on_different_pixels_do_not_mix(copy, tmp_path):
     content["preprocessing"]["enable_clahe"] = False
     artifacts.save_checkpoint(path, content)
     with pytest.raises(InputError, match="other pixels"):
-        load_member(copy)
+        load_member(find_run(copy))
 
 
 def test_a_renamed_pair_is_noticed(copy):
@@ -82,7 +82,7 @@ def test_a_renamed_pair_is_noticed(copy):
     copy.best("demo_convnext", (0, 4)).rename(copy.best("demo_convnext", (0, 3)))
     copy.best("demo_convnext", (1, 2)).rename(copy.best("demo_convnext", (0, 4)))
     with pytest.raises(InputError, match=r"missing 1-2"):
-        load_member(copy)
+        load_member(find_run(copy))
     copy.best("demo_convnext", (0, 4)).rename(copy.best("demo_convnext", (1, 2)))
     copy.best("demo_convnext", (0, 3)).rename(copy.best("demo_convnext", (0, 4)))
     copy.best("demo_convnext", (0, 2)).rename(copy.best("demo_convnext", (0, 3)))
@@ -92,7 +92,7 @@ def test_a_renamed_pair_is_noticed(copy):
         artifacts.load_pair_content(copy.best("demo_convnext", (3, 4))),
     )
     with pytest.raises(InputError, match="its name says another"):
-        load_member(copy)
+        load_member(find_run(copy))
 
 
 def predictions_of(directory, demo, cache, split="test", precision="fp32"):

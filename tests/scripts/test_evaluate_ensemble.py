@@ -66,7 +66,14 @@ def test_writes_numbers_predictions_and_figures(evaluate, copy, split, capsys):
         "auc_3",
     ]
     assert set(wanted) <= set(found)
-    assert set(content["votes"]) == {"coupling", "soft", "hard", "weighted"}
+    assert set(content["votes"]) == {
+        "coupling",
+        "soft",
+        "hard",
+        "weighted",
+        "votes + confidence",
+        "coupling, tempered",
+    }
     for name in ("confusion", "roc"):
         assert cv2.imread(str(copy / "results" / f"{name}_{split}.png")).std() > 5
     said = capsys.readouterr().out
@@ -101,7 +108,7 @@ def test_several_directories_make_a_mean_ensemble(evaluate, copy, second, tmp_pa
     assert np.allclose(parts[2], (parts[0] + parts[1]) / 2)
     assert metrics(output)["members"] == ["demo_convnext", "demo_swinv2"]
     said = capsys.readouterr().out
-    assert "mean of 2 models" in said
+    assert "ensemble of 2 models" in said
 
 
 def test_external_images_without_splits(evaluate, copy, demo, tmp_path):
@@ -118,7 +125,7 @@ def test_bad_directories_are_one_line(evaluate, copy, second, tmp_path, capsys):
     (tmp_path / "empty").mkdir()
     cases = [
         ({"results_dirs": tmp_path / "nope"}, "expected a result directory"),
-        ({"results_dirs": tmp_path / "empty"}, "config.json"),
+        ({"results_dirs": tmp_path / "empty"}, "found none; train with"),
         ({"results_dirs": [copy, copy]}, "given twice"),
         ({"base_models": "demo_swinv2", "output_dir": copy}, "holds demo_convnext"),
         ({"base_models": "demo_convnext", "results_dirs": copy}, "either"),

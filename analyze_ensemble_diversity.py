@@ -1,0 +1,156 @@
+#!/usr/bin/env python3
+"""Measure how differently the models of an ensemble err, and what each adds to it.
+
+    python analyze_ensemble_diversity.py --models densenet121 efficientnetb2 resnet50 coatnet \\
+        convnext swinv2
+
+Reads what evaluate_ensemble.py has stored; writes tables, heat maps and a dendrogram.
+"""
+
+import argparse
+import sys
+from typing import Any
+
+import numpy as np
+
+from common import reporting
+from common.aggregation import combine_models
+from common.artifacts import ResultDir, write_table
+from common.backbones import resolve
+from common.cli import Parser, add_analysis_flags, find_members, guarded
+from common.comparison import difference, paired_draws
+from common.diversity import ensemble_diversity, pairwise_diversity
+from common.evaluation import Sampling, patient_groups
+from common.judging import Judged, judge
+from common.plots import plot_dendrogram, plot_heatmaps
+from common.runtime import InputError, log, write_json
+
+FAMILIES_WANTED = 4  # the guide's criterion
+
+
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = Parser(description=__doc__)
+    add_analysis_flags(parser, "./diversity_analysis")
+    return parser.parse_args(argv)
+
+
+def measure_gains(members: list[Judged], sampling: Sampling) -> dict[str, Any]:
+    """Compare the plain mean with its members, and with itself less one member.
+
+    Differences in accuracy with 95 % paired-bootstrap intervals.
+    """
+    targets = members[0].found.targets
+    graders = [member.grader for member in members]
+    scores = [grader[0] for grader in graders]
+    mixes = [scores, *(scores[:i] + scores[i + 1 :] for i in range(len(scores)))]
+    for parts in mixes:
+        mixed = combine_models(parts)
+        graders.append((mixed, mixed.argmax(1)))
+    values, draws = paired_draws(
+        targets, graders, ["accuracy"], sampling.groups, sampling.resamples, sampling.seed
+    )
+    accuracy, sampled, count = values["accuracy"], draws["accuracy"], len(members)
+    best = int(accuracy[:count].argmax())
+    # one more column: the members' mean accuracy
+    accuracy = np.append(accuracy, accuracy[:count].mean())
+    sampled = np.column_stack([sampled, sampled[:, :count].mean(1)])
+    return {
+        "ensemble_accuracy": float(accuracy[count]),
+        "mean_accuracy": float(accuracy[-1]),
+        "best_member": members[best].label,
+        "best_accuracy": float(accuracy[best]),
+        "gain_over_mean": difference(accuracy, sampled, count, len(accuracy) - 1),
+        "gain_over_best": difference(accuracy, sampled, count, best),
+        "leave_one_out": {
+            member.label: difference(accuracy, sampled, count, count + 1 + i)
+            for i, member in enumerate(members)
+        },
+    }
+
+
+def measure_criteria(members: list[Judged]) -> dict[str, Any]:
+    """Hold the ensemble against the guide's diversity criteria."""
+    families = sorted({resolve(member.found.model).family for member in members})
+    sizes = [member.found.cost["parameters"] / 1e6 for member in members]
+    return {
+        "families": families,
+        "families_wanted": FAMILIES_WANTED,
+        "families_status": "PASS" if len(families) >= FAMILIES_WANTED else "FAIL",
+        "parameters_millions": [min(sizes), max(sizes)],
+        "parameters_ratio": max(sizes) / min(sizes),
+    }
+
+
+def report(content: dict[str, Any], pairwise: list[dict[str, Any]]) -> None:
+    """Print everything as tables."""
+    print(reporting.format_table(
+        ["models", *(key.replace("_", " ") for key in list(pairwise[0])[2:])],
+        [[f"{row['model']} - {row['other']}", *map(reporting.decimal, list(row.values())[2:])]
+         for row in pairwise],
+    ))  # fmt: skip
+    whole, gains, criteria = content["ensemble"], content["gains"], content["criteria"]
+    print("\n" + reporting.format_table(
+        ["the ensemble as a whole", ""],
+        [[name.replace("_", " "), reporting.decimal(value)] for name, value in whole.items()],
+    ))  # fmt: skip
+    rows = [
+        ["mean of the members", reporting.decimal(gains["mean_accuracy"]),
+         reporting.with_interval(gains["gain_over_mean"])],
+        [f"best member ({gains['best_member']}, on these images)",
+         reporting.decimal(gains["best_accuracy"]),
+         reporting.with_interval(gains["gain_over_best"])],
+        *([f"without {name}", reporting.decimal(gains["ensemble_accuracy"] - entry["value"]),
+           reporting.with_interval(entry)] for name, entry in gains["leave_one_out"].items()),
+    ]  # fmt: skip
+    title = f"plain mean, accuracy {reporting.decimal(gains['ensemble_accuracy'])}, against"
+    print("\n" + reporting.format_table([title, "accuracy", "gain of the ensemble"], rows))
+    low, high = criteria["parameters_millions"]
+    print(
+        f"\narchitecture families: {len(criteria['families'])} ({', '.join(criteria['families'])})"
+        f", asked {FAMILIES_WANTED}: {criteria['families_status']}\n"
+        f"parameters: {low:.1f} to {high:.1f} million, a ratio of "
+        f"{criteria['parameters_ratio']:.1f}\n"
+    )
+
+
+@guarded
+def main(argv: list[str] | None = None) -> int:
+    """Analyse all models that are found."""
+    args = parse_args(argv)
+    found = find_members(args)
+    if len(found) < 2:
+        raise InputError(f"expected two or more models, found {found[0][0]} alone")
+    members = [judge(label, stored, None, args.vote, False) for label, _, stored in found]
+    first = members[0].found
+    sampling = Sampling(args.resamples, args.seed, patient_groups(first.ids, args.patient_regex))
+    correct = np.stack([member.grader[1] == first.targets for member in members], axis=1)
+    matrices = pairwise_diversity(correct)
+    names = [member.label for member in members]
+    pairwise = [
+        {"model": names[i], "other": names[j],
+         **{key: float(matrix[i, j]) for key, matrix in matrices.items()}}
+        for i in range(len(names)) for j in range(i + 1, len(names))
+    ]  # fmt: skip
+    content = {
+        "split": args.split, "vote": args.vote, "images": len(first.ids), "models": names,
+        "pairs": pairwise, "ensemble": ensemble_diversity(correct),
+        "gains": measure_gains(members, sampling), "criteria": measure_criteria(members),
+    }  # fmt: skip
+    print(f"{len(names)} models on {args.split}: {len(first.ids)} images, {args.vote} vote, "
+          f"95 % intervals by bootstrap over {sampling.units(len(first.ids))}\n")  # fmt: skip
+    report(content, pairwise)
+    output = ResultDir(args.output_dir)
+    write_json(output.results / "diversity.json", content)
+    write_table(output.table("diversity"), pairwise)
+    shown = {key.replace("_", " "): np.where(np.eye(len(names), dtype=bool), np.nan, matrix)
+             for key, matrix in matrices.items()}  # fmt: skip
+    plot_heatmaps(shown, names, names, output.figure("diversity"))
+    plot_dendrogram(matrices["disagreement"], names, "which models err alike",
+                    output.figure("dendrogram"))  # fmt: skip
+    log(f"wrote diversity.json, diversity.csv and figures to {output.results}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

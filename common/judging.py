@@ -1,0 +1,194 @@
+"""Turn the stored predictions of several models into graders that can be compared.
+
+N images, K classes, M models.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from common.aggregation import aggregate, combine_models
+from common.artifacts import ResultDir, Run
+from common.backbones import resolve
+from common.calibration import (
+    apply_temperature,
+    fit_pair_temperatures,
+    fit_temperature,
+    fit_weights,
+)
+from common.dataset import SPLITS, Split, identical_files, scan_split
+from common.gates import FAIL, NOT_MEASURED, PASS, Evidence
+from common.inference import Predictions, same_images
+from common.metrics import Values
+from common.runtime import InputError
+
+WEIGHTS = ("uniform", "val_accuracy", "optimized")
+Grader = tuple[np.ndarray, np.ndarray]  # class probabilities (N, K), predictions (N,)
+
+
+@dataclass
+class Judged:
+    """One model's class probabilities on the split, and on val if there are any."""
+
+    label: str
+    found: Predictions
+    val: Predictions | None
+    vote: str
+    temperature: float  # of the class probabilities; 1 unless calibrated
+    pair_temperatures: np.ndarray | None  # (P,) fitted on val
+    grader: Grader
+    val_grader: Grader | None
+
+
+def judge(
+    label: str, found: Predictions, val: Predictions | None, vote: str, calibrate: bool
+) -> Judged:
+    """Turn pair probabilities into class probabilities, with a temperature fitted on val if asked.
+
+    The probabilities of a softmax head need no vote; the coupling gives them back.
+    """
+    vote = vote if found.head == "ovo" else "coupling"
+    temperature, temperatures = 1.0, None
+    grader, val_grader = _grade(found, vote), None
+    if val is not None:
+        val_grader = _grade(val, vote)
+        if found.head == "ovo":
+            temperatures = fit_pair_temperatures(
+                val.pair_probabilities, val.targets, val.num_classes
+            )
+        if calibrate:
+            temperature = fit_temperature(val_grader[0], val.targets)
+            grader = apply_temperature(grader[0], temperature), grader[1]
+            val_grader = apply_temperature(val_grader[0], temperature), val_grader[1]
+    return Judged(label, found, val, vote, temperature, temperatures, grader, val_grader)
+
+
+def _grade(found: Predictions, vote: str) -> Grader:
+    return aggregate(found.pair_probabilities, found.num_classes, vote, found.pair_accuracies)
+
+
+def labels(runs: list[Run], directories: list[ResultDir]) -> list[str]:
+    """Name models briefly and differently: by alias, or by directory where two are alike."""
+    names = [resolve(run.model).alias + ("" if run.head == "ovo" else " softmax") for run in runs]
+    return [
+        name if names.count(name) == 1 else str(directory.root)
+        for name, directory in zip(names, directories)
+    ]
+
+
+def require_same_images(found: list[Predictions]) -> None:
+    """Raise InputError unless all models were evaluated on the same images and classes."""
+    for other in found[1:]:
+        if not same_images(found[0], other) or other.class_names != found[0].class_names:
+            raise InputError(
+                f"{found[0].model} and {other.model} grade different images or classes; models of "
+                "one ensemble need the same classes in the same order (--class_names)"
+            )
+
+
+def best_single(members: list[Judged]) -> tuple[int, str]:
+    """Choose the best single model by its accuracy on val, else on the split; and say which."""
+    on_val = all(member.val_grader is not None for member in members)
+    if on_val:
+        scores = [(m.val_grader[1] == m.val.targets).mean() for m in members]
+    else:
+        scores = [(m.grader[1] == m.found.targets).mean() for m in members]
+    return int(np.argmax(scores)), "chosen on val" if on_val else "chosen on these same images"
+
+
+def ensemble_weights(choice: list[str], members: list[Judged]) -> np.ndarray:
+    """Return the weights (M,), sum 1: given numbers, or fitted on val.
+
+    "val_accuracy" weighs by each model's accuracy, "optimized" by `calibration.fit_weights`.
+    Raises InputError for a wrong number of weights or where val is needed and missing.
+    """
+    given = check_weights(choice, len(members))
+    if given is not None:
+        return given
+    if choice[0] == "uniform":
+        return np.full(len(members), 1 / len(members))
+    require_val(members, f"--weights {choice[0]}")
+    if choice[0] == "optimized":
+        return fit_weights(
+            np.stack([member.val_grader[0] for member in members]), members[0].val.targets
+        )
+    accuracies = np.array([(m.val_grader[1] == m.val.targets).mean() for m in members])
+    return accuracies / accuracies.sum()
+
+
+def check_weights(choice: list[str], count: int) -> np.ndarray | None:
+    """Read weights given as numbers (M,), None for a method; InputError for anything else."""
+    if choice[0] in WEIGHTS and len(choice) == 1:
+        return None
+    try:
+        weights = np.array([float(word) for word in choice])
+    except ValueError as error:
+        raise InputError(
+            f"--weights: expected {', '.join(WEIGHTS)} or numbers, found {' '.join(choice)}"
+        ) from error
+    if len(weights) != count or not (weights >= 0).all() or not 0 < weights.sum() < np.inf:
+        raise InputError(
+            f"--weights: expected {count} numbers >= 0, one per model, found {' '.join(choice)}"
+        )
+    return weights / weights.sum()
+
+
+def require_val(members: list[Judged], what: str) -> None:
+    """Raise InputError unless every model has predictions on the same val images."""
+    missing = [member.label for member in members if member.val is None]
+    if missing:
+        raise InputError(
+            f"{what} is fitted on val, and {', '.join(missing)} has no predictions on it; run "
+            "evaluate_ensemble.py --split val on the dataset that it was trained on first"
+        )
+    first = members[0]
+    if not all(same_images(first.val, member.val) for member in members):
+        raise InputError(
+            f"{what}: the models' val predictions are of other images; run evaluate_ensemble.py "
+            "--split val on one dataset for all"
+        )
+
+
+def mix(members: list[Judged], weights: np.ndarray, calibrate: bool) -> tuple[Grader, float]:
+    """Average the models' class probabilities; with `calibrate` at a temperature fitted on val."""
+    mixed = combine_models([member.grader[0] for member in members], list(weights))
+    temperature = 1.0
+    if calibrate:
+        on_val = combine_models([member.val_grader[0] for member in members], list(weights))
+        temperature = fit_temperature(on_val, members[0].val.targets)
+        mixed = apply_temperature(mixed, temperature)
+    return (mixed, mixed.argmax(1)), temperature
+
+
+def evidence(member: Judged, metrics: Values) -> Evidence:
+    """Gather what the gates ask of one model."""
+    accuracies = member.found.pair_accuracies.tolist() if member.found.head == "ovo" else []
+    family = resolve(member.found.model).family
+    return Evidence(member.label, member.found.model, family, metrics, accuracies)
+
+
+def check_holdout(split: Split, roots: list[Path], names: tuple[str, ...]) -> tuple[str, str]:
+    """Tell whether a split is independent of what training and choosing have seen, and why.
+
+    roots: datasets that the models were trained on, or may have been. Looks for byte-identical
+    files only; copies that were encoded again are not found.
+    """
+    if split.name != "test":
+        return FAIL, f"{split.name} is not held out: choices are made on it"
+    seen = []
+    for root in roots:
+        for name in SPLITS[:2]:
+            try:
+                seen.append(scan_split(root, name, int(split.labels.max()) + 1, names))
+            except InputError:
+                continue
+    if not seen:
+        return NOT_MEASURED, "the training images are not at hand"
+    twins = identical_files(split, seen)
+    if twins:
+        return FAIL, (
+            f"{len(twins)} of {len(split)} images are byte for byte in training or validation, "
+            f"such as {twins[0][0]} = {twins[0][1]}"
+        )
+    return PASS, f"none of {len(split)} files is among {sum(map(len, seen))} of train and val"

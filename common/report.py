@@ -1,0 +1,88 @@
+"""The readable report of an evaluation: one HTML file with everything in it."""
+
+from typing import Any
+
+import numpy as np
+
+from common import html
+from common.artifacts import ResultDir
+from common.dataset import Split
+from common.gates import FAIL, NOT_MEASURED, RULE, Gate, grade
+from common.inference import Predictions
+from common.runtime import write_text
+
+_MISTAKES = 12
+_LIMITS = (
+    "Research software: no medical device, no claim of regulatory clearance. The figures hold for "
+    "photographs like these, from these cameras and patients, graded by these graders; elsewhere "
+    "they must be measured again. Intervals tell the chance of sampling, not a bias of the set: a "
+    "set balanced by copies, or one that shares patients with training, flatters. The software "
+    "grades diabetic retinopathy only and sees neither macular oedema nor other diseases. "
+    "Confidence is that of the model, not of a physician."
+)
+
+
+def worst_mistakes(
+    targets: np.ndarray, probabilities: np.ndarray, predictions: np.ndarray
+) -> np.ndarray:
+    """List the wrong predictions: farthest from the true grade first, then the most confident.
+
+    targets and predictions (N,), probabilities (N, K). Returns at most 12 indices.
+    """
+    distance = np.abs(targets - predictions)
+    confidence = probabilities[np.arange(len(targets)), predictions]
+    order = np.lexsort((-confidence, -distance))
+    return order[: min(_MISTAKES, int((distance > 0).sum()))]
+
+
+def write_report(
+    directory: ResultDir, split: Split, content: dict[str, Any], tables: list[str],
+    gates: list[Gate], found: Predictions, grader: tuple[np.ndarray, np.ndarray],
+    gate_table: str,
+) -> None:  # fmt: skip
+    """Write report.html: what was tested on what, results, pictures, gates, mistakes, limits.
+
+    content: of metrics_<split>.json; tables: text tables; grader: class probabilities (N, K) and
+    predictions (N,) for the images of `found`, in the split's order.
+    """
+    names = content["class_names"]
+    what = ", ".join(content.get("members", [content["model"]]))
+    counts = ", ".join(f"{n} of grade {g}" for g, n in zip(names, content["images_per_grade"]))
+    open_gates = sum(gate.status in (FAIL, NOT_MEASURED) for gate in gates)
+    parts = [
+        html.paragraph(
+            f"Tested: {what}. On: {content['images']} images of {content['dataset_path']}, split "
+            f"{split.name} ({counts}). Intervals: 95 %, bootstrap over "
+            f"{content['bootstrap']['units']}."
+        ),
+        html.paragraph(
+            f"Grade by the gates below: {grade(gates)}; {open_gates} of {len(gates)} gates were "
+            "failed or not measured.", note=True,
+        ),
+        html.heading("Results"),
+        *(html.preformatted(table) if "\n" in table else html.paragraph(table) for table in tables),
+        html.heading("Confusion, ROC curves and calibration"),
+        *(html.picture(directory.figure(f"{kind}_{split.name}"), f"{kind} on {split.name}")
+          for kind in ("confusion", "roc", "reliability")),
+        html.heading("Gates"),
+        html.preformatted(gate_table),
+        html.paragraph(RULE),
+        html.heading("Worst mistakes"),
+        *_mistakes(split, names, found.targets, *grader),
+        html.heading("Limits of use"),
+        html.paragraph(_LIMITS, note=True),
+    ]  # fmt: skip
+    write_text(directory.report, html.page(f"Diabetic-retinopathy grading: {what}", parts))
+
+
+def _mistakes(
+    split: Split, names: list[str], targets: np.ndarray, probabilities: np.ndarray,
+    predictions: np.ndarray,
+) -> list[str]:  # fmt: skip
+    shown = []
+    for index in worst_mistakes(targets, probabilities, predictions):
+        true, called = names[targets[index]], names[predictions[index]]
+        confidence = 100 * probabilities[index, predictions[index]]
+        caption = f"{true} called {called} ({confidence:.0f} %): {split.ids[index]}"
+        shown.append(html.thumbnail(split.paths[index], caption))
+    return shown or [html.paragraph("There is none.")]

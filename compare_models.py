@@ -1,0 +1,158 @@
+#!/usr/bin/env python3
+"""Compare evaluated models: results with intervals, significant differences, cost, gates.
+
+    python compare_models.py --models densenet121 efficientnetb2 resnet50 seresnext50 coatnet \\
+        convnext swinv2 --results_dirs ./v2.5-model-dr/*_5class_results
+
+Reads what evaluate_ensemble.py has stored; writes tables, figures and validation.json.
+"""
+
+import argparse
+import sys
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+from sklearn.metrics import roc_curve
+
+from common import gates, judging, reporting
+from common.aggregation import combine_models
+from common.artifacts import ResultDir, write_table
+from common.cli import Parser, add_analysis_flags, find_members, guarded
+from common.comparison import difference, holm, paired_draws
+from common.evaluation import DIFFERENCES, Sampling, evaluate_classes, patient_groups
+from common.judging import Judged
+from common.metrics import REFERABLE_GRADE
+from common.plots import plot_bars, plot_cost, plot_roc
+from common.runtime import log, write_json
+
+BARS = ("accuracy", "balanced_accuracy", "kappa", "macro_auc", "recall_1",
+        "referable_sensitivity", "referable_specificity")  # fmt: skip
+SIGNIFICANT = 0.05
+
+
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = Parser(description=__doc__)
+    add_analysis_flags(parser, "./model_comparison")
+    parser.add_argument("--require", action="store_true", help="exit 1 unless every gate passes")
+    return parser.parse_args(argv)
+
+
+def compare_pairs(members: list[Judged], sampling: Sampling) -> list[dict[str, Any]]:
+    """Test every pair of models on the main metrics, Holm-corrected over all pairs of a metric."""
+    targets = members[0].found.targets
+    values, draws = paired_draws(
+        targets, [member.grader for member in members], list(DIFFERENCES), sampling.groups,
+        sampling.resamples, sampling.seed,
+    )  # fmt: skip
+    rows = []
+    for metric in DIFFERENCES:
+        pairs = list(combinations(range(len(members)), 2))
+        found = [difference(values[metric], draws[metric], *pair) for pair in pairs]
+        corrected = holm(np.array([entry["p"] for entry in found]))
+        rows += [
+            {
+                "metric": metric,
+                "model": members[a].label,
+                "other": members[b].label,
+                **entry,
+                "p_holm": float(p),
+                "critical": bool(p < SIGNIFICANT),
+            }
+            for (a, b), entry, p in zip(pairs, found, corrected)
+        ]
+    return rows
+
+
+def pairs_table(rows: list[dict[str, Any]]) -> str:
+    """Lay the comparisons out for the terminal, the most certain first."""
+    cells = [
+        [row["metric"], f"{row['model']} - {row['other']}", reporting.with_interval(row),
+         reporting.decimal(row["p"]), reporting.decimal(row["p_holm"]),
+         "differs" if row["critical"] else ""]
+        for row in sorted(rows, key=lambda row: (row["metric"], row["p_holm"], row["p"]))
+    ]  # fmt: skip
+    header = ["metric", "models", "difference", "p", "p (Holm)", f"p < {SIGNIFICANT}"]
+    return reporting.format_table(header, cells)
+
+
+def draw(members: list[Judged], results: list[dict[str, Any]], output: ResultDir) -> None:
+    """Draw bars with intervals, ROC curves for referable DR, and accuracy against cost."""
+    names = [member.label for member in members]
+    ends = ("value", "low", "high")
+    bars = {
+        name: [tuple(result["metrics"][metric][end] for end in ends) for metric in BARS]
+        for name, result in zip(names, results)
+    }
+    plot_bars(bars, [b.replace("_", " ") for b in BARS], "models, 95 % intervals",
+              output.figure("metrics"))  # fmt: skip
+    targets = members[0].found.targets >= REFERABLE_GRADE
+    if 0 < targets.sum() < len(targets):
+        curves = {
+            f"{member.label}, AUC {result['metrics']['referable_auc']['value']:.3f}": roc_curve(
+                targets, member.grader[0][:, REFERABLE_GRADE:].sum(1)
+            )[:2]
+            for member, result in zip(members, results)
+        }
+        plot_roc(curves, "referable DR (grade >= 2)", output.figure("roc_referable"))
+    points = {
+        member.label: (member.found.cost["gflops"],
+                       *(result["metrics"]["accuracy"][end] for end in ends))
+        for member, result in zip(members, results)
+    }  # fmt: skip
+    plot_cost(points, "accuracy against cost", output.figure("accuracy_vs_cost"))
+
+
+def check(members: list[Judged], results: list[dict[str, Any]], sampling: Sampling,
+          split: str) -> list[gates.Gate]:  # fmt: skip
+    """Hold the models and their plain mean against the guide's gates."""
+    first = members[0].found
+    ensemble = None
+    if len(members) > 1:
+        scores = combine_models([member.grader[0] for member in members])
+        ensemble = evaluate_classes(first.targets, scores, scores.argmax(1), sampling)["metrics"]
+    holdout = gates.NOT_MEASURED, "evaluate_ensemble.py compares the images"
+    if split != "test":
+        holdout = gates.FAIL, f"{split} is not held out"
+    found = [judging.evidence(m, result["metrics"]) for m, result in zip(members, results)]
+    return gates.check_gates(found, ensemble, first.num_classes, holdout)
+
+
+@guarded
+def main(argv: list[str] | None = None) -> int:
+    """Compare all models that are found."""
+    args = parse_args(argv)
+    members = [judging.judge(label, stored, None, args.vote, False)
+               for label, _, stored in find_members(args)]  # fmt: skip
+    first = members[0].found
+    groups = patient_groups(first.ids, args.patient_regex)
+    sampling = Sampling(args.resamples, args.seed, groups)
+    results = [evaluate_classes(first.targets, *member.grader, sampling) for member in members]
+    output = ResultDir(args.output_dir)
+    rows = {member.label: result["metrics"] for member, result in zip(members, results)}
+    costs = {member.label: member.found.cost for member in members}
+    print(f"{len(members)} models on {args.split}: {len(first.ids)} images, {args.vote} vote, "
+          f"95 % intervals by bootstrap over {sampling.units(len(first.ids))}\n")  # fmt: skip
+    print(reporting.metrics_table(rows, "model"))
+    print(f"\n{reporting.cost_table(rows, costs)}")
+    comparisons = compare_pairs(members, sampling)
+    if comparisons:
+        print(f"\n{pairs_table(comparisons)}")
+        write_table(output.table("pairs"), comparisons)
+    checked = check(members, results, sampling, args.split)
+    print(f"\n{reporting.gates_table(checked)}\n\ngrade: {gates.grade(checked)}")
+    flat = reporting.flat_rows(rows)
+    write_table(output.table("models"), [{**row, **costs[row["name"]]} for row in flat])
+    write_json(output.results / "comparison.json", {
+        "split": args.split, "vote": args.vote, "images": len(first.ids), "models": rows,
+        "costs": costs, "pairs": comparisons, "bootstrap": results[0]["bootstrap"],
+    })  # fmt: skip
+    write_json(output.validation, gates.validation_content(checked))
+    draw(members, results, output)
+    log(f"wrote comparison.json, models.csv, validation.json and figures to {output.results}")
+    return 1 if args.require and any(gate.status != gates.PASS for gate in checked) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
