@@ -20,7 +20,7 @@ def pairwise_diversity(correct: np.ndarray) -> dict[str, np.ndarray]:
     first, second = right.T @ (1 - right), (1 - right).T @ right
     total = len(correct)
     cross = both * neither - first * second
-    margins = (both + first, neither + second, both + second, neither + first)
+    margins = (both + first, neither + first, both + second, neither + second)
     chance = margins[0] * margins[1] + margins[2] * margins[3]
     return {
         "disagreement": _ratio(first + second, total),
