@@ -24,6 +24,7 @@ from common.evaluation import Sampling, patient_groups
 from common.judging import Judged, judge
 from common.plots import plot_dendrogram, plot_heatmaps
 from common.runtime import InputError, log, write_json
+from common.synthetic import synthetic_note
 
 FAMILIES_WANTED = 4  # the guide's criterion
 
@@ -123,6 +124,7 @@ def main(argv: list[str] | None = None) -> int:
         raise InputError(f"expected two or more models, found {found[0][0]} alone")
     members = [judge(label, stored, None, args.vote, False) for label, _, stored in found]
     first = members[0].found
+    note = synthetic_note(first.ids)
     sampling = Sampling(args.resamples, args.seed, patient_groups(first.ids, args.patient_regex))
     correct = np.stack([member.grader[1] == first.targets for member in members], axis=1)
     matrices = pairwise_diversity(correct)
@@ -133,11 +135,12 @@ def main(argv: list[str] | None = None) -> int:
         for i in range(len(names)) for j in range(i + 1, len(names))
     ]  # fmt: skip
     content = {
-        "split": args.split, "vote": args.vote, "images": len(first.ids), "models": names,
+        "split": args.split, "synthetic": note, "vote": args.vote, "images": len(first.ids),
+        "models": names,
         "pairs": pairwise, "ensemble": ensemble_diversity(correct),
         "gains": measure_gains(members, sampling), "criteria": measure_criteria(members),
     }  # fmt: skip
-    print(f"{len(names)} models on {args.split}: {len(first.ids)} images, {args.vote} vote, "
+    print(f"{len(names)} models on {args.split}{note}: {len(first.ids)} images, {args.vote} vote, "
           f"95 % intervals by bootstrap over {sampling.units(len(first.ids))}\n")  # fmt: skip
     report(content, pairwise)
     output = ResultDir(args.output_dir)
@@ -146,7 +149,7 @@ def main(argv: list[str] | None = None) -> int:
     shown = {key.replace("_", " "): np.where(np.eye(len(names), dtype=bool), np.nan, matrix)
              for key, matrix in matrices.items()}  # fmt: skip
     plot_heatmaps(shown, names, names, output.figure("diversity"))
-    plot_dendrogram(matrices["disagreement"], names, "which models err alike",
+    plot_dendrogram(matrices["disagreement"], names, f"which models err alike{note}",
                     output.figure("dendrogram"))  # fmt: skip
     log(f"wrote diversity.json, diversity.csv and figures to {output.results}")
     return 0

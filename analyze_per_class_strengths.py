@@ -23,6 +23,7 @@ from common.metrics import binary_metrics, confusion_matrix, f1_scores
 from common.pairs import class_pairs, pair_name, pair_targets
 from common.plots import plot_heatmaps
 from common.runtime import log, write_json
+from common.synthetic import synthetic_note
 
 METRICS = ("recall", "precision", "f1", "auc")
 
@@ -118,6 +119,7 @@ def main(argv: list[str] | None = None) -> int:
     found = find_members(args)
     members = [judge(label, stored, None, args.vote, False) for label, _, stored in found]
     first = members[0].found
+    note = synthetic_note(first.ids)
     names = first.class_names
     groups = patient_groups(first.ids, args.patient_regex)
     sampling = Sampling(args.resamples, args.seed, groups)
@@ -134,12 +136,13 @@ def main(argv: list[str] | None = None) -> int:
         weights = suggest_weights([judge(*item, None, args.vote, False) for item in stored])
     worst = [row for member in members for row in
              [row for row in pairs if row["model"] == member.label][:3]]  # fmt: skip
-    print(f"{len(members)} models on {args.split}: {len(first.ids)} images, {args.vote} vote, "
-          f"95 % intervals by bootstrap over {sampling.units(len(first.ids))}\n")  # fmt: skip
+    print(f"{len(members)} models on {args.split}{note}: {len(first.ids)} images, "
+          f"{args.vote} vote, 95 % intervals by bootstrap over {sampling.units(len(first.ids))}\n")  # fmt: skip
     report(rows, leaders, worst, weights, names)
     output = ResultDir(args.output_dir)
     write_json(output.results / "per_class.json", {
-        "split": args.split, "vote": args.vote, "images": len(first.ids), "models": rows,
+        "split": args.split, "synthetic": note, "vote": args.vote, "images": len(first.ids),
+        "models": rows,
         "leaders": leaders, "pairs": pairs, "suggested_weights": weights,
     })  # fmt: skip
     write_table(output.table("per_class"), reporting.flat_rows(rows))

@@ -25,6 +25,7 @@ from common.judging import Judged
 from common.metrics import REFERABLE_GRADE
 from common.plots import plot_bars, plot_cost, plot_roc
 from common.runtime import log, write_json
+from common.synthetic import synthetic_note
 
 BARS = ("accuracy", "balanced_accuracy", "kappa", "macro_auc", "recall_1",
         "referable_sensitivity", "referable_specificity")  # fmt: skip
@@ -80,12 +81,13 @@ def pairs_table(rows: list[dict[str, Any]]) -> str:
 def draw(members: list[Judged], results: list[dict[str, Any]], output: ResultDir) -> None:
     """Draw bars with intervals, ROC curves for referable DR, and accuracy against cost."""
     names = [member.label for member in members]
+    note = synthetic_note(members[0].found.ids)
     ends = ("value", "low", "high")
     bars = {
         name: [tuple(result["metrics"][metric][end] for end in ends) for metric in BARS]
         for name, result in zip(names, results)
     }
-    plot_bars(bars, [b.replace("_", " ") for b in BARS], "models, 95 % intervals",
+    plot_bars(bars, [b.replace("_", " ") for b in BARS], f"models, 95 % intervals{note}",
               output.figure("metrics"))  # fmt: skip
     targets = members[0].found.targets >= REFERABLE_GRADE
     if 0 < targets.sum() < len(targets):
@@ -95,13 +97,13 @@ def draw(members: list[Judged], results: list[dict[str, Any]], output: ResultDir
             )[:2]
             for member, result in zip(members, results)
         }
-        plot_roc(curves, "referable DR (grade >= 2)", output.figure("roc_referable"))
+        plot_roc(curves, f"referable DR (grade >= 2){note}", output.figure("roc_referable"))
     points = {
         member.label: (member.found.cost["gflops"],
                        *(result["metrics"]["accuracy"][end] for end in ends))
         for member, result in zip(members, results)
     }  # fmt: skip
-    plot_cost(points, "accuracy against cost", output.figure("accuracy_vs_cost"))
+    plot_cost(points, f"accuracy against cost{note}", output.figure("accuracy_vs_cost"))
 
 
 def check(members: list[Judged], results: list[dict[str, Any]], sampling: Sampling,
@@ -126,14 +128,15 @@ def main(argv: list[str] | None = None) -> int:
     members = [judging.judge(label, stored, None, args.vote, False)
                for label, _, stored in find_members(args)]  # fmt: skip
     first = members[0].found
+    note = synthetic_note(first.ids)
     groups = patient_groups(first.ids, args.patient_regex)
     sampling = Sampling(args.resamples, args.seed, groups)
     results = [evaluate_classes(first.targets, *member.grader, sampling) for member in members]
     output = ResultDir(args.output_dir)
     rows = {member.label: result["metrics"] for member, result in zip(members, results)}
     costs = {member.label: member.found.cost for member in members}
-    print(f"{len(members)} models on {args.split}: {len(first.ids)} images, {args.vote} vote, "
-          f"95 % intervals by bootstrap over {sampling.units(len(first.ids))}\n")  # fmt: skip
+    print(f"{len(members)} models on {args.split}{note}: {len(first.ids)} images, "
+          f"{args.vote} vote, 95 % intervals by bootstrap over {sampling.units(len(first.ids))}\n")  # fmt: skip
     print(reporting.metrics_table(rows, "model"))
     print(f"\n{reporting.cost_table(rows, costs)}")
     comparisons = compare_pairs(members, sampling)
@@ -145,7 +148,8 @@ def main(argv: list[str] | None = None) -> int:
     flat = reporting.flat_rows(rows)
     write_table(output.table("models"), [{**row, **costs[row["name"]]} for row in flat])
     write_json(output.results / "comparison.json", {
-        "split": args.split, "vote": args.vote, "images": len(first.ids), "models": rows,
+        "split": args.split, "synthetic": note, "vote": args.vote, "images": len(first.ids),
+        "models": rows,
         "costs": costs, "pairs": comparisons, "bootstrap": results[0]["bootstrap"],
     })  # fmt: skip
     write_json(output.validation, gates.validation_content(checked))

@@ -24,7 +24,8 @@ from common.inference import Predictions, load_predictions, predict_directory, s
 from common.judging import Grader, Judged
 from common.plots import plot_grader
 from common.report import write_report
-from common.runtime import InputError, log, resolve_precision, select_device, write_json
+from common.runtime import log, resolve_precision, select_device, write_json
+from common.synthetic import synthetic_note
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -97,7 +98,8 @@ def evaluate_member(
     found = member.found
     content = {"model": found.model, "head": found.head, "split": args.split,
                "dataset_path": str(args.dataset_path), "vote": member.vote,
-               "temperature": member.temperature}  # fmt: skip
+               "temperature": member.temperature,
+               "synthetic": synthetic_note(found.ids)}  # fmt: skip
     if found.head == "ovo":
         content |= evaluation.evaluate_model(
             found.targets, found.pair_probabilities, found.pair_accuracies, found.num_classes,
@@ -113,7 +115,7 @@ def evaluate_member(
     content |= {"class_names": found.class_names, "cost": found.cost, "origin": found.origin}
     save_predictions(directory.predictions(args.split), found, *member.grader)
     artifacts.write_metrics(directory.metrics(args.split), content)
-    title = f"{member.label} on {args.split}"
+    title = f"{member.label} on {args.split}{content['synthetic']}"
     plot_grader(directory, args.split, found.targets, member.grader, found.class_names, title)
     return content, reporting.evaluation_tables(title, content, rows, "vote")
 
@@ -138,6 +140,7 @@ def evaluate_together(
         "model": "ensemble", "members": [member.label for member in members],
         "weights": weights.tolist(), "weighting": " ".join(args.weights), "split": args.split,
         "dataset_path": str(args.dataset_path), "vote": args.vote, "temperature": temperature,
+        "synthetic": synthetic_note(first.ids),
         "best_single": f"{members[best].label} ({how})",
         "differences": evaluation.compare_to_best(
             first.targets, graders, members[best].label, sampling
@@ -156,7 +159,7 @@ def evaluate_together(
     artifacts.write_predictions(directory.predictions(args.split), arrays, details)
     artifacts.write_metrics(directory.metrics(args.split), content)
     artifacts.write_table(directory.table(f"graders_{args.split}"), reporting.flat_rows(rows))
-    title = f"ensemble of {len(members)} models on {args.split}"
+    title = f"ensemble of {len(members)} models on {args.split}{content['synthetic']}"
     plot_grader(directory, args.split, first.targets, final, first.class_names, title)
     named = ", ".join(f"{m.label} {w:.3f}" for m, w in zip(members, weights))
     tables = reporting.evaluation_tables(title, content, rows, "model")
@@ -167,8 +170,6 @@ def evaluate_together(
 def main(argv: list[str] | None = None) -> int:
     """Evaluate every directory, then their ensemble, then hold both against the gates."""
     args = parse_args(argv)
-    if args.resamples < 1:
-        raise InputError(f"--resamples: expected 1 or more, found {args.resamples}")
     directories = evaluation_directories(args)
     runs = [artifacts.find_run(directory) for directory in directories]
     judging.check_weights(args.weights, len(runs))

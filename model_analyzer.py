@@ -65,6 +65,7 @@ def analyse(path: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
             "overfitting_gap": float(best["train_accuracy"] - best["val_accuracy"]),
             "frozen": int(content["parameters"]["frozen"]),
             "trainable": int(content["parameters"]["trainable"]),
+            "synthetic": bool(content.get("synthetic")),
             "size_mb": path.stat().st_size / 1e6,
         }
     except (KeyError, TypeError, ValueError, IndexError) as error:
@@ -99,9 +100,10 @@ def table(rows: list[dict[str, Any]]) -> str:
 
 def save(rows: list[dict[str, Any]], histories: dict[str, Any], folder: Path) -> None:
     """Write the table as JSON and CSV and the training curves as PNG."""
+    note = " (SYNTHETIC images)" if any(row["synthetic"] for row in rows) else ""
     write_json(folder / "model_analysis.json", {"bar": BAR, "classifiers": rows})
     artifacts.write_table(folder / "model_analysis.csv", rows)
-    plot_training(histories, "training curves", folder / "training_curves.png")
+    plot_training(histories, f"training curves{note}", folder / "training_curves.png")
     log(f"wrote {folder / 'model_analysis.json'}, .csv and training_curves.png")
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from common.backbones import preprocessing_for, resolve
 from common.cli import Parser, boolean, default_of, guarded
+from common.config import TrainConfig
 from common.dataset import SPLITS, open_cache, scan_split
 from common.runtime import InputError, log
 from common.synthetic import write_dataset
@@ -62,6 +63,12 @@ def fill_caches(args: argparse.Namespace) -> None:
     found = [name for name in args.splits if (args.dataset_path / name).is_dir()]
     if not found:
         raise InputError(f"expected a folder of {' '.join(args.splits)} in {args.dataset_path}")
+    names = ("num_classes", "img_size", "enable_clahe", "clahe_clip_limit",
+             "clahe_tile_grid_size", "num_workers")  # fmt: skip
+    try:  # the same limits as in training
+        TrainConfig(class_names=tuple(args.class_names), **{n: getattr(args, n) for n in names})
+    except ValueError as error:
+        raise InputError(str(error)) from error
     for model in args.base_models:
         settings = preprocessing_for(
             resolve(model), args.img_size, args.enable_clahe, args.clahe_clip_limit,

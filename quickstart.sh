@@ -2,7 +2,7 @@
 # Set up, draw a synthetic demo dataset, train a small member of each of the three families from
 # scratch, and evaluate each and their ensemble. About 7 minutes on 2 cores after installation.
 set -euo pipefail
-cd "$(dirname "$0")"
+cd "$(dirname "$(readlink -f "$0")")"
 source ./setup_env.sh
 results=./quickstart_results
 data=./demo_dataset

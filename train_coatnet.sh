@@ -3,7 +3,7 @@
 # Follow it with: tail -f coatnet_training_log.txt
 # Further flags are passed on and win:
 #   ./train_coatnet.sh --dataset_path ./my_graded_photographs --weights coatnet_0_rw_224.pth
-exec "$(dirname "$0")/train_logged.sh" coatnet_training_log.txt \
+exec "$(dirname "$(readlink -f "$0")")/train_logged.sh" coatnet_training_log.txt \
   --base_models coatnet_0_rw_224 \
   --output_dir ./coatnet_5class_results \
   --experiment_name coatnet_5class \

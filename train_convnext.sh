@@ -3,7 +3,7 @@
 # Follow it with: tail -f convnext_training_log.txt
 # Further flags are passed on and win:
 #   ./train_convnext.sh --dataset_path ./my_graded_photographs --weights convnext_tiny.pth
-exec "$(dirname "$0")/train_logged.sh" convnext_training_log.txt \
+exec "$(dirname "$(readlink -f "$0")")/train_logged.sh" convnext_training_log.txt \
   --base_models convnext_tiny \
   --output_dir ./convnext_5class_results \
   --experiment_name convnext_5class \

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Run train_ovo.py and append what it says to a log: train_logged.sh LOG FLAGS...
 # Exits with the trainer's status. An interrupted run goes on where it stopped.
-here="$(cd "$(dirname "$0")" && pwd)"
+here="$(cd "$(dirname "$(readlink -f "$0")")" && pwd)"
 log="$1"
 shift
 python="$here/.venv/bin/python"

@@ -35,6 +35,7 @@ from common.runtime import (
     worker_count,
     write_json,
 )
+from common.synthetic import synthetic_note
 from common.training import PairTrainer, Setup, duration, train
 
 
@@ -95,7 +96,8 @@ def describe(setup: Setup, pairs: list[Pair]) -> None:
     """Log what is going to happen."""
     config, settings = setup.config, setup.settings
     title = f" ({config.experiment_name})" if config.experiment_name else ""
-    log(f"training {config.model}{title} into {setup.directory.root}")
+    note = synthetic_note(setup.train.split.ids)
+    log(f"training {config.model}{title} into {setup.directory.root}{note}")
     log(
         f"{settings.img_size} px, {setup.precision} on {setup.device}, seed {config.seed}, "
         f"effective batch {config.batch_size} x {config.gradient_accumulation_steps}, "
@@ -162,6 +164,7 @@ def run(config: TrainConfig, request: TrainingRequest) -> None:
         "data": {"train": train_split.fingerprint(), "val": val_split.fingerprint()},
         "initial_weights": weights_fingerprint(backbone),
         "precision": precision,
+        "synthetic": bool(synthetic_note(train_split.ids)),
     }
     directory = ResultDir(Path(config.output_dir))
     train_cache, val_cache = (
@@ -170,7 +173,12 @@ def run(config: TrainConfig, request: TrainingRequest) -> None:
     )
     claim_directory(directory, config, fingerprints, request.resume)
     names = list(config.class_names) or [str(grade) for grade in range(config.num_classes)]
-    details = {"class_names": names, "config": config.to_dict(), "data": fingerprints["data"]}
+    details = {
+        "class_names": names,
+        "synthetic": fingerprints["synthetic"],
+        "config": config.to_dict(),
+        "data": fingerprints["data"],
+    }
     setup = Setup(config, backbone, settings, device, precision, train_cache, val_cache,
                   directory, details)  # fmt: skip
     describe(setup, request.pairs)

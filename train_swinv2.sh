@@ -3,7 +3,7 @@
 # Follow it with: tail -f swinv2_training_log.txt
 # Further flags are passed on and win:
 #   ./train_swinv2.sh --dataset_path ./my_graded_photographs --weights swinv2_tiny.pth
-exec "$(dirname "$0")/train_logged.sh" swinv2_training_log.txt \
+exec "$(dirname "$(readlink -f "$0")")/train_logged.sh" swinv2_training_log.txt \
   --base_models swinv2_tiny_window8_256 \
   --output_dir ./swinv2_5class_results \
   --experiment_name swinv2_5class \

@@ -8,6 +8,7 @@ import io
 import json
 import pickle
 import re
+import warnings
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -116,8 +117,10 @@ def _suffix(pair: Pair) -> str:
 
 def save_checkpoint(path: Path, content: dict[str, Any]) -> None:
     """Write a checkpoint of tensors and plain types, whole or not at all."""
+    buffer = io.BytesIO()  # torch turns a full disk's OSError into others; a plain write does not
+    torch.save(content, buffer)
     with atomic_write(path) as file:
-        torch.save(content, file)
+        file.write(buffer.getbuffer())
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
@@ -125,7 +128,8 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise CheckpointError(f"{path}: no such file")
     try:
-        with torch.serialization.safe_globals(_NUMPY_SCALARS):
+        with warnings.catch_warnings(), torch.serialization.safe_globals(_NUMPY_SCALARS):
+            warnings.simplefilter("ignore")  # of odd pickle protocols: the error says enough
             content = torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, RuntimeError, EOFError, ValueError, KeyError, TypeError, AttributeError,
             IndexError, pickle.UnpicklingError, zipfile.BadZipFile) as error:  # fmt: skip
@@ -187,6 +191,15 @@ def find_run(directory: ResultDir) -> Run:
         config = read_config(directory)["config"]
     elif "softmax" in files:
         raise InputError(f"{directory.config} is missing; the softmax head needs it")
+    try:
+        return _run(directory, model, files, config)
+    except (TypeError, ValueError, AttributeError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"{directory.config}: not a usable configuration ({error})") from error
+
+
+def _run(directory: ResultDir, model: str, files: dict[str, Path], config: dict[str, Any]) -> Run:
     highest = max((int(name.split("-")[1]) for name in files if name != "softmax"), default=0)
     num_classes, head = int(config.get("num_classes", highest + 1)), config.get("head", "ovo")
     expected = [pair_name(pair) for pair in classifiers(num_classes, head)]
@@ -198,7 +211,10 @@ def find_run(directory: ResultDir) -> Run:
             f"{len(expected) - len(missing)} (missing {' '.join(missing)}); "
             f"run train_ovo.py --resume{chosen}"
         )
-    return Run(model, head, num_classes, tuple(config.get("class_names", ())),
+    names = config.get("class_names", ())
+    if not all(isinstance(name, str) for name in names):
+        raise ValueError(f"class_names {names}")
+    return Run(model, head, num_classes, tuple(names),
                str(config.get("dataset_path", "")), tuple(files[n] for n in expected))  # fmt: skip
 
 
@@ -228,8 +244,9 @@ def read_history(path: Path) -> list[dict[str, str]]:
     """Read history.csv as rows of strings; an absent file has none."""
     if not path.is_file():
         return []
-    with path.open(newline="") as file:
-        return [row for row in csv.DictReader(file) if row.get("epoch", "").isdigit()]
+    with path.open(newline="", errors="replace") as file:
+        rows = list(csv.DictReader(file))
+    return [row for row in rows if row.get("pair") and (row.get("epoch") or "").isdigit()]
 
 
 def read_config(directory: ResultDir) -> dict[str, Any]:

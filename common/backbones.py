@@ -205,7 +205,7 @@ def _load_weights(net: nn.Module, spec: BackboneSpec, path: Path) -> None:
     try:
         state = timm.models.load_state_dict(str(path))
     except Exception as error:  # unpickling a stranger's bytes can raise anything
-        raise InputError(f"--weights {path}: not a readable state dict ({error})") from error
+        raise InputError(f"--weights {path}: not a readable state dict ({error!r})") from error
     adapt = getattr(sys.modules[type(net).__module__], "checkpoint_filter_fn", None)
     try:
         state = adapt(state, net) if adapt and spec.source == "timm" else state

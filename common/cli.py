@@ -3,6 +3,7 @@
 import argparse
 import functools
 import os
+import signal
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, fields
@@ -55,8 +56,14 @@ def guarded(main: Callable[..., int | None]) -> Callable[..., int]:
 
     @functools.wraps(main)
     def run(argv: list[str] | None = None) -> int:
+        for stream in (sys.stdout, sys.stderr):  # file names need not be UTF-8
+            if hasattr(stream, "reconfigure"):
+                stream.reconfigure(errors="backslashreplace")
         try:
             return main(argv) or 0
+        except BrokenPipeError:  # the reader, such as head, has seen enough
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 128 + signal.SIGPIPE
         except TrainingError as error:
             return _fail(error, 1)
         except InputError as error:
@@ -115,6 +122,13 @@ def parse_training(argv: list[str] | None, description: str) -> TrainingRequest:
     values["pretrained"] = not values.pop("no_pretrained")
     values["class_names"] = tuple(values["class_names"])
     weights = _weights_by_model(values.pop("weights"), models)
+    if len({resolve(model).name for model in models}) < len(models):
+        raise InputError(f"--base_models: {' '.join(models)} names a model twice")
+    if weights and not values["pretrained"]:
+        raise InputError("--weights and --no_pretrained exclude each other")
+    missing = [path for path in weights.values() if not Path(path).is_file()]
+    if missing:
+        raise InputError(f"--weights {missing[0]}: no such file")
     try:
         configs = [_config(model, values, weights, len(models) > 1) for model in models]
         chosen = parse_pairs(pairs, values["num_classes"])
@@ -189,8 +203,6 @@ def find_members(args: argparse.Namespace) -> list[tuple[str, ResultDir, Predict
     What is missing or was evaluated on other images is named on stderr; the rest is returned, at
     least one. Raises InputError when nothing is left.
     """
-    if args.resamples < 1:
-        raise InputError(f"--resamples: expected 1 or more, found {args.resamples}")
     wanted = [resolve(name).alias for name in args.models]
     folders = args.results_dirs or sorted(
         path for pattern in RESULT_PATTERNS for path in Path().glob(pattern)

@@ -34,8 +34,11 @@ class TrainConfig:
     class_names: tuple[str, ...] = _option((), "class folders in grade order")
     img_size: int = _option(0, "input size in pixels (0: the model's own)")
     epochs: int = _option(100, "epochs at most")
-    batch_size: int = _option(2, "samples of a pair per accumulation step")
-    gradient_accumulation_steps: int = _option(4, "batches per optimiser step")
+    batch_size: int = _option(
+        2, "samples of a pair; times gradient_accumulation_steps is the effective batch, which "
+        "is computed in pieces as large as memory allows",
+    )  # fmt: skip
+    gradient_accumulation_steps: int = _option(4, "batches of a pair per optimiser step")
     learning_rate: float = _option(5e-5, "peak learning rate of AdamW")
     weight_decay: float = _option(0.00025, "decoupled decay; none on norms and biases")
     scheduler: str = _option("cosine", "decay after the warm-up", SCHEDULERS)
@@ -80,8 +83,7 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size", "gradient_accumulation_steps", "patience",
-                     "validation_frequency", "checkpoint_frequency", "num_workers",
-                     "clahe_tile_grid_size"):  # fmt: skip
+                     "validation_frequency", "checkpoint_frequency", "num_workers"):  # fmt: skip
             self._expect(name, getattr(self, name) >= 1, "1 or more")
         for name in ("learning_rate", "clahe_clip_limit", "focal_loss_alpha"):
             self._expect(name, 0 < getattr(self, name) < float("inf"), "more than 0")
@@ -93,7 +95,12 @@ class TrainConfig:
         self._expect("rotation_range", 0 <= self.rotation_range <= 180, "0 to 180 degrees")
         self._expect("min_lr", self.min_lr <= self.learning_rate, "at most learning_rate")
         self._expect("num_classes", 2 <= self.num_classes <= 100, "2 to 100")
-        self._expect("img_size", self.img_size == 0 or self.img_size >= 32, "0, or 32 or more")
+        self._expect("img_size", self.img_size in (0, *range(32, 4097)), "0, or 32 to 4096")
+        self._expect("clahe_tile_grid_size", 1 <= self.clahe_tile_grid_size <= 64, "1 to 64")
+        self._expect("seed", self.seed < 2**63, "less than 2^63")
+        self._expect("dataset_path", bool(self.dataset_path), "a folder")
+        self._expect("class_names", len(set(self.class_names)) == len(self.class_names),
+                     "different names")  # fmt: skip
         for name in ("head", "scheduler", "monitor", "precision", "grad_checkpointing"):
             choices = next(f for f in fields(self) if f.name == name).metadata["choices"]
             self._expect(name, getattr(self, name) in choices, f"one of {', '.join(choices)}")
@@ -125,9 +132,14 @@ class TrainConfig:
 
 def config_differences(old: dict[str, Any], new: TrainConfig) -> list[str]:
     """List the fields, as "name: old -> new", in which a continued run would not be the same."""
-    now, defaults = new.to_dict(), TrainConfig().to_dict()  # an older run lacks newer fields
+    old = {**TrainConfig().to_dict(), **old}  # an older run lacks newer fields
+    free = FREE_FIELDS
+    batch = ("batch_size", "gradient_accumulation_steps")
+    if all(isinstance(old[name], int) for name in batch):
+        same = old["batch_size"] * old["gradient_accumulation_steps"] == new.effective_batch
+        free += batch if same else ()
     return [
-        f"{name}: {old.get(name, defaults[name])} -> {value}"
-        for name, value in now.items()
-        if name not in FREE_FIELDS and old.get(name, defaults[name]) != value
+        f"{name}: {old[name]} -> {value}"
+        for name, value in new.to_dict().items()
+        if name not in free and old[name] != value
     ]

@@ -51,14 +51,16 @@ class Split:
         return np.bincount(self.labels, minlength=num_classes).tolist()
 
     def fingerprint(self, with_times: bool = False) -> str:
-        """Hash the images' ids, which hold their class, and sizes: what a run was computed on.
+        """Hash the images' ids, labels and sizes: what a run was computed on.
 
         with_times: also the places and modification times, which a copied dataset does not keep.
         """
-        lines = [f"{name} {size}" for name, (size, _) in zip(self.ids, self.stamps)]
+        lines = [f"{name} {label} {size}"
+                 for name, label, (size, _) in zip(self.ids, self.labels, self.stamps)]  # fmt: skip
         if with_times:
             lines += [_image_key(path, stamp) for path, stamp in zip(self.paths, self.stamps)]
-        return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
+        text = "\n".join(lines).encode(errors="surrogateescape")  # names need not be UTF-8
+        return hashlib.sha256(text).hexdigest()[:16]
 
 
 def scan_split(
@@ -68,7 +70,7 @@ def scan_split(
 
     Class folders are `class_names` in grade order, or "0".."K-1", or the usual names (No_DR, Mild,
     ...). A root with class folders but without split folders is itself the split "test". Raises
-    InputError for a missing folder or an unknown class.
+    InputError for a missing folder, a folder of images that is no class, or a broken link.
     """
     folder = root / name
     if not folder.is_dir() and name == "test" and not any((root / s).is_dir() for s in SPLITS):
@@ -94,6 +96,28 @@ def scan_split(
 
 def _class_folders(folder: Path, num_classes: int, class_names: tuple[str, ...]) -> list[Path]:
     found = {entry.name: entry for entry in sorted(folder.iterdir()) if entry.is_dir()}
+    if len(set(class_names)) < len(class_names):
+        raise InputError(f"--class_names: {' '.join(class_names)} names a class twice")
+    expected = " ".join(class_names) or f"0..{num_classes - 1} or No_DR Mild Moderate Severe PDR"
+    chosen = _matching_folders(found, num_classes, class_names)
+    if not chosen:
+        raise InputError(
+            f"expected the class folders {expected} in {folder}, found "
+            f"{' '.join(found) or 'none'}; rename them or pass --class_names in grade order"
+        )
+    others = [name for name, path in found.items() if path not in chosen]
+    strange = [name for name in others if next(_image_files(found[name]), None)]
+    if strange:
+        raise InputError(
+            f"expected the class folders {expected} in {folder}, found images in "
+            f"{' '.join(strange)}, too; move them away or check --num_classes and --class_names"
+        )
+    return chosen
+
+
+def _matching_folders(
+    found: dict[str, Path], num_classes: int, class_names: tuple[str, ...]
+) -> list[Path]:
     for names in (class_names, tuple(str(grade) for grade in range(num_classes))):
         if names and all(name in found for name in names):
             return [found[name] for name in names]
@@ -102,11 +126,7 @@ def _class_folders(folder: Path, num_classes: int, class_names: tuple[str, ...])
         matches = [[usual[n] for n in names if n in usual] for names in _USUAL_NAMES]
         if all(len(match) == 1 for match in matches):
             return [match[0] for match in matches]
-    expected = " ".join(class_names) or f"0..{num_classes - 1} or No_DR Mild Moderate Severe PDR"
-    raise InputError(
-        f"expected the class folders {expected} in {folder}, found "
-        f"{' '.join(found) or 'none'}; rename them or pass --class_names in grade order"
-    )
+    return []
 
 
 def _plain(name: str) -> str:
@@ -117,7 +137,11 @@ def _image_files(folder: Path) -> Iterator[os.DirEntry]:
     with os.scandir(folder) as entries:
         for entry in entries:
             is_image = entry.name.lower().endswith(IMAGE_SUFFIXES)
-            if is_image and not entry.name.startswith(".") and entry.is_file():
+            if not is_image or entry.name.startswith("."):
+                continue
+            if entry.is_symlink() and not os.path.exists(entry.path):
+                raise InputError(f"{entry.path}: the link leads nowhere; remove or mend it")
+            if entry.is_file():
                 yield entry
 
 
@@ -158,7 +182,7 @@ class PixelCache:
         self._bytes = int(np.prod(self.shape))
         self._file = folder / "pixels.u8"
         self._index_path = folder / "index.json"
-        index = _read_index(self._index_path)
+        index = self._read_index()
         keys = [_image_key(path, stamp) for path, stamp in zip(split.paths, split.stamps)]
         self._entries = [index.get(key) for key in keys]
         self._keys = keys
@@ -191,6 +215,9 @@ class PixelCache:
                 self._verified[index] = True
         return pixels
 
+    def _read_index(self) -> dict[str, list[int]]:
+        return _read_index(self._index_path) if self._file.is_file() else {}
+
     def _repair(self, index: int) -> np.ndarray:
         log(f"cache: damaged row of {self.split.ids[index]}, decoded again")
         try:
@@ -209,7 +236,7 @@ class PixelCache:
 
         Raises InputError naming the files that cannot be read; the others stay in the cache.
         """
-        index = _read_index(self._index_path)
+        index = self._read_index()
         self._entries = [index.get(key) for key in self._keys]
         missing = self.missing
         if not missing:
@@ -278,12 +305,15 @@ def _image_key(path: Path, stamp: tuple[int, int]) -> str:
 def _read_index(path: Path) -> dict[str, list[int]]:
     try:
         content = json.loads(path.read_text())
+        pairs = [(row, checksum) for row, checksum in content.values()]
+        if all(isinstance(n, int) and n >= 0 for pair in pairs for n in pair):
+            return content
     except FileNotFoundError:
         return {}
-    except (ValueError, RecursionError):
-        log(f"cache: {path} is damaged; its images are decoded again")
-        return {}
-    return content if isinstance(content, dict) else {}
+    except (ValueError, TypeError, AttributeError, RecursionError):
+        pass
+    log(f"cache: {path} is damaged; its images are decoded again")
+    return {}
 
 
 @contextmanager

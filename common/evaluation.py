@@ -40,6 +40,13 @@ class Sampling:
     groups: np.ndarray | None = None  # (N,), None: every image by itself
     grade_mix: np.ndarray | None = None  # (K,) of a population at which results are restated
 
+    def __post_init__(self) -> None:
+        if self.resamples < 1 or self.seed < 0:
+            raise InputError(
+                f"expected --resamples 1 or more and --seed 0 or more, found {self.resamples} "
+                f"and {self.seed}"
+            )
+
     def units(self, num_images: int) -> str:
         """Say what is resampled."""
         if self.groups is None:

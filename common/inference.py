@@ -95,6 +95,11 @@ def predict_directory(directory: ResultDir, split: Split, cache_dir: Path, num_w
     started = time.perf_counter()
     logits = predict_logits(member, cache, device, precision)
     speed = len(split) / (time.perf_counter() - started)
+    if not np.isfinite(logits).all():
+        column = int(np.argmax(~np.isfinite(logits).all(0)))
+        name = run.files[column if run.head == "ovo" else 0].name
+        raise InputError(f"{directory.models / name}: gives values that are not finite; train "
+                         "this classifier again")  # fmt: skip
     return Predictions(
         model=member.model,
         head=member.head,
@@ -139,7 +144,7 @@ def load_predictions(path: Path, origin: dict[str, str] | None = None) -> Predic
             cost=details["cost"],
             origin=details["origin"],
         )
-    except (InputError, KeyError, TypeError) as error:
+    except (InputError, KeyError, TypeError, AttributeError) as error:
         log(f"{path}: stored predictions are not usable ({error})")
         return None
 
@@ -188,16 +193,27 @@ def load_member(run: Run) -> Member:
         contents.append(classifier.content)
     groups = list(trunks.values())
     names = run.class_names or contents[0].get("class_names") or range(run.num_classes)
-    accuracies = [c["metrics"]["val_accuracy"] for c in contents] if run.head == "ovo" else []
+    accuracies = [_val_accuracy(*item) for item in zip(contents, run.files)]
     return Member(
         model=run.model,
         head=run.head,
         class_names=[str(name) for name in names][: run.num_classes],
         settings=settings,
         groups=groups,
-        pair_accuracies=np.array(accuracies or [1.0] * len(class_pairs(run.num_classes))),
+        pair_accuracies=np.array(accuracies if run.head == "ovo" else _no_pairs(run.num_classes)),
         cost=measure_cost(groups, settings.img_size),
     )
+
+
+def _val_accuracy(content: dict[str, Any], path: Path) -> float:
+    try:
+        return float(content["metrics"]["val_accuracy"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(f"{path}: holds no validation accuracy ({error!r})") from error
+
+
+def _no_pairs(num_classes: int) -> list[float]:
+    return [1.0] * len(class_pairs(num_classes))
 
 
 def measure_cost(

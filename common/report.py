@@ -72,7 +72,10 @@ def write_report(
         html.heading("Limits of use"),
         html.paragraph(_LIMITS, note=True),
     ]  # fmt: skip
-    write_text(directory.report, html.page(f"Diabetic-retinopathy grading: {what}", parts))
+    write_text(
+        directory.report,
+        html.page(f"Diabetic-retinopathy grading: {what}{content['synthetic']}", parts),
+    )
 
 
 def _mistakes(

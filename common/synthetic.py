@@ -4,6 +4,7 @@ They look like the retina at a glance and are of no medical value: never mix the
 of patients. Every file name and the dataset's folder say that they are synthetic.
 """
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import cv2
@@ -25,6 +26,7 @@ _LESIONS = {
     3: {"microaneurysm": (4, 10), "haemorrhage": (20, 28), "cotton_wool": (5, 8)},
     4: {"microaneurysm": (4, 10), "haemorrhage": (2, 5), "neovascularisation": (8, 11)},
 }
+_PREFIX = "synthetic_"
 _BLOOD = (105, 18, 12)
 
 
@@ -161,3 +163,9 @@ _DRAW = {
     "cotton_wool": _cotton_wool,
     "neovascularisation": _neovascularisation,
 }
+
+
+def synthetic_note(ids: Iterable[str]) -> str:
+    """Return what titles add when any of these images (ids or paths) was drawn, else nothing."""
+    drawn = any(str(name).rsplit("/", 1)[-1].startswith(_PREFIX) for name in ids)
+    return " (SYNTHETIC images)" if drawn else ""

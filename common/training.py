@@ -7,6 +7,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -39,6 +40,9 @@ from common.schedulers import lr_factor, plateau_factor
 
 VAL_BATCH = 32  # samples of a pair; part of what makes validation repeatable
 _CHECK_EVERY = 32  # optimiser steps between two looks at the loss, each of which waits for the GPU
+_DIVERGED = (
+    "try --precision fp32, a lower --learning_rate or --max_grad_norm 1.0 in a new --output_dir"
+)
 _HEARTBEAT = 300.0  # seconds between lines within a long epoch
 
 
@@ -254,8 +258,7 @@ class PairTrainer:
             step = int((~torch.isfinite(losses)).nonzero()[0]) + 1
             raise TrainingError(
                 f"the loss is not finite at {pair_title(self.pair)}, epoch {self.epoch + 1}, "
-                f"step {step} of {self.steps_per_epoch}; try a lower --learning_rate, "
-                "--precision fp32, or --max_grad_norm 1.0, then run again with --resume"
+                f"step {step} of {self.steps_per_epoch}; {_DIVERGED}"
             )
 
     def learning_rate(self) -> float:
@@ -278,6 +281,11 @@ class PairTrainer:
         """Record the epoch, keep it if it is the best, and decide whether to stop."""
         config = self.setup.config
         self.check_finite()
+        if val is not None and not math.isfinite(val["loss"]):
+            raise TrainingError(
+                f"the validation loss is not finite at {pair_title(self.pair)}, epoch "
+                f"{self.epoch + 1}: the last steps have blown up; {_DIVERGED}"
+            )
         row = {
             "pair": pair_name(self.pair),
             "epoch": self.epoch + 1,
@@ -351,17 +359,37 @@ class PairTrainer:
         if best.is_file():
             content = artifacts.load_pair_content(best)
             if content.get("complete"):
-                self.history, self.best_epoch = content["history"], content["best_epoch"]
-                self.epoch, self.finished = len(self.history), True
+                self._take(best, lambda: self._take_finished(content))
                 return
         last = directory.last(model, self.pair)
         if last.is_file():
             state = artifacts.load_checkpoint(last)
-            self.top.load_state_dict(state["top"])
-            self.optimizer.load_state_dict(state["optimizer"])
-            self.scaler.load_state_dict(state["scaler"])
-            for name in ("epoch", "step", "history", "best_epoch", "best_score", "waited"):
-                setattr(self, name, state[name])
+            if state.get("best_epoch", -1) > 0 and not best.is_file():
+                log(f"{pair_title(self.pair)}: {best} is missing; it is trained from the start")
+                return
+            self._take(last, lambda: self._take_state(state))
+
+    def _take(self, path: Path, take: Callable[[], None]) -> None:
+        try:
+            take()
+        except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
+            raise InputError(
+                f"{path}: cannot be continued from ({' '.join(repr(error).split())[:120]}); remove "
+                "it to train this classifier from the start"
+            ) from error
+
+    def _take_finished(self, content: dict[str, Any]) -> None:
+        self.history, self.best_epoch = list(content["history"]), int(content["best_epoch"])
+        self.epoch, self.finished = len(self.history), True
+        if not 1 <= self.best_epoch <= self.epoch:
+            raise ValueError(f"best epoch {self.best_epoch} of {self.epoch}")
+
+    def _take_state(self, state: dict[str, Any]) -> None:
+        self.top.load_state_dict(state["top"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.scaler.load_state_dict(state["scaler"])
+        for name in ("epoch", "step", "history", "best_epoch", "best_score", "waited"):
+            setattr(self, name, state[name])
 
 
 def predicted(logits: Tensor) -> Tensor:
@@ -414,14 +442,20 @@ def train(setup: Setup, pairs: list[Pair], writer: Any = None) -> list[PairTrain
     trainers = [PairTrainer(setup, pair) for pair in pairs]
     for trainer in trainers:
         trainer.resume()
+    _write_history(setup, trainers)  # a run that was killed may not have come to it
     for epoch in range(setup.config.epochs):
         # a pair whose checkpoint is older catches up alone; the others wait at their epoch
         active = [t for t in trainers if not t.finished and t.epoch == epoch]
         if active:
             run_epoch(setup, active, epoch, writer)
-            rows = [row for t in trainers for row in t.history]
-            artifacts.write_history(setup.directory.history, rows, pairs)
+            _write_history(setup, trainers)
     return trainers
+
+
+def _write_history(setup: Setup, trainers: list[PairTrainer]) -> None:
+    rows = [row for trainer in trainers for row in trainer.history]
+    if rows:
+        artifacts.write_history(setup.directory.history, rows, [t.pair for t in trainers])
 
 
 def run_epoch(setup: Setup, trainers: list[PairTrainer], epoch: int, writer: Any) -> None:

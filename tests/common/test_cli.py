@@ -21,13 +21,14 @@ def test_flags_reach_the_configuration():
     assert config.model == "coatnet_0_rw_224" and config.output_dir == "coatnet_5class_results"
 
 
-def test_several_models_get_a_folder_each():
+def test_several_models_get_a_folder_each(tmp_path):
+    (tmp_path / "w.pth").touch()
     request = parse_training(["--base_models", "coatnet", "swinv2", "--output_dir", "runs",
-                              "--weights", "swinv2=/w.pth"], "x")  # fmt: skip
+                              "--weights", f"swinv2={tmp_path}/w.pth"], "x")  # fmt: skip
     assert [c.output_dir for c in request.configs] == [
         "runs/coatnet_5class_results", "runs/swinv2_5class_results",
     ]  # fmt: skip
-    assert [c.weights for c in request.configs] == ["", "/w.pth"]
+    assert [c.weights for c in request.configs] == ["", f"{tmp_path}/w.pth"]
 
 
 def test_the_environment_sets_defaults_and_flags_win(monkeypatch):
