@@ -137,7 +137,8 @@ def main(argv: list[str] | None = None) -> int:
     worst = [row for member in members for row in
              [row for row in pairs if row["model"] == member.label][:3]]  # fmt: skip
     print(f"{len(members)} models on {args.split}{note}: {len(first.ids)} images, "
-          f"{args.vote} vote, 95 % intervals by bootstrap over {sampling.units(len(first.ids))}\n")  # fmt: skip
+          f"{args.vote} vote, 95 % intervals by bootstrap over "
+          f"{sampling.units(len(first.ids))}\n")  # fmt: skip
     report(rows, leaders, worst, weights, names)
     output = ResultDir(args.output_dir)
     write_json(output.results / "per_class.json", {

@@ -70,7 +70,7 @@ def pairs_table(rows: list[dict[str, Any]]) -> str:
     """Lay the comparisons out for the terminal, the most certain first."""
     cells = [
         [row["metric"], f"{row['model']} - {row['other']}", reporting.with_interval(row),
-         reporting.decimal(row["p"]), reporting.decimal(row["p_holm"]),
+         reporting.probability(row["p"]), reporting.probability(row["p_holm"]),
          "differs" if row["critical"] else ""]
         for row in sorted(rows, key=lambda row: (row["metric"], row["p_holm"], row["p"]))
     ]  # fmt: skip
@@ -136,7 +136,8 @@ def main(argv: list[str] | None = None) -> int:
     rows = {member.label: result["metrics"] for member, result in zip(members, results)}
     costs = {member.label: member.found.cost for member in members}
     print(f"{len(members)} models on {args.split}{note}: {len(first.ids)} images, "
-          f"{args.vote} vote, 95 % intervals by bootstrap over {sampling.units(len(first.ids))}\n")  # fmt: skip
+          f"{args.vote} vote, 95 % intervals by bootstrap over "
+          f"{sampling.units(len(first.ids))}\n")  # fmt: skip
     print(reporting.metrics_table(rows, "model"))
     print(f"\n{reporting.cost_table(rows, costs)}")
     comparisons = compare_pairs(members, sampling)

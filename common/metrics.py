@@ -235,6 +235,8 @@ def restated_with_intervals(
     result = {}
     for name, value in found.items():
         low, high = percentile_interval(np.concatenate([block[name] for block in blocks]))
+        if low == high:  # all resamples agree: the bootstrap says nothing
+            low = high = math.nan
         result[name] = {"value": float(value), "low": low, "high": high}
     return result
 

@@ -187,6 +187,8 @@ def restore_pair(content: dict[str, Any], source: str) -> PairClassifier:
     try:
         settings = Preprocessing(**content["preprocessing"])
         pair = tuple(int(c) for c in content["pair"])
+        if len(pair) < 2:
+            raise ValueError(f"expected two or more classes, found {pair}")
         legacy = content.get("format") == LEGACY_FORMAT
         backbone = copy.deepcopy(
             _template(content["model"], settings.img_size, bool(content["trunk"]), legacy)

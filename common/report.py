@@ -72,10 +72,8 @@ def write_report(
         html.heading("Limits of use"),
         html.paragraph(_LIMITS, note=True),
     ]  # fmt: skip
-    write_text(
-        directory.report,
-        html.page(f"Diabetic-retinopathy grading: {what}{content['synthetic']}", parts),
-    )
+    title = f"Diabetic-retinopathy grading: {what}{content['synthetic']}"
+    write_text(directory.report, html.page(title, parts))
 
 
 def _mistakes(

@@ -29,7 +29,7 @@ def format_table(header: list[str], rows: list[list[Any]]) -> str:
     cells = [[str(cell) for cell in row] for row in [header, *rows]]
     widths = [max(len(row[i]) for row in cells) for i in range(len(header))]
     numeric = [
-        all(row[i][:1] in "+-0123456789" or row[i] == "n/a" for row in cells[1:] if row[i])
+        all(row[i][:1] in "+-<0123456789" or row[i] == "n/a" for row in cells[1:] if row[i])
         for i in range(len(header))
     ]
     lines = [
@@ -47,6 +47,11 @@ def percent(value: float) -> str:
 def decimal(value: float) -> str:
     """Write a number with three decimals, "n/a" if undefined."""
     return "n/a" if value is None or math.isnan(value) else f"{value:.3f}"
+
+
+def probability(value: float) -> str:
+    """Write a p value with three decimals, never as 0."""
+    return "< 0.001" if value < 0.001 else f"{value:.3f}"
 
 
 def with_interval(entry: dict[str, float], scale: float = 1.0, digits: int = 3) -> str:
@@ -90,7 +95,10 @@ def evaluation_tables(
         tables.append(consistency_text(content["consistency"], names))
     if content.get("differences"):
         tables.append(differences_table(content["differences"], content["best_single"]))
-    return tables + [f"{name} is n/a: {reason}" for name, reason in content["undefined"].items()]
+    by_reason: dict[str, list[str]] = {}
+    for name, reason in content["undefined"].items():
+        by_reason.setdefault(reason, []).append(name)
+    return tables + [f"n/a because {r}: {', '.join(names)}" for r, names in by_reason.items()]
 
 
 def cost_table(results: dict[str, Intervals], costs: dict[str, dict[str, Any]]) -> str:
@@ -122,7 +130,7 @@ def differences_table(differences: dict[str, dict[str, Any]], best: str) -> str:
     rows = [
         [name, *(with_interval(found[key]) for key in _DIFFERENCES),
          f"{found['mcnemar']['only_first']} : {found['mcnemar']['only_second']}",
-         decimal(found["mcnemar"]["p"])]
+         probability(found["mcnemar"]["p"])]
         for name, found in differences.items()
     ]  # fmt: skip
     header = [f"minus {best}", *_DIFFERENCES.values(), "right alone", "McNemar p"]

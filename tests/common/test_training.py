@@ -264,14 +264,14 @@ def test_the_best_epoch_is_that_of_the_monitored_value(quick_train, tmp_path, mo
 def test_a_loss_that_is_no_number_stops_with_place_and_advice(
     quick_train, tmp_path, monkeypatch, capsys
 ):
-    loss, calls = training.binary_focal_loss, []
+    loss, calls = training.focal_loss, []
 
     def breaks(*inputs):
         calls.append(1)
         value = loss(*inputs)
         return value * float("nan") if len(calls) == 4 else value
 
-    monkeypatch.setattr(training, "binary_focal_loss", breaks)
+    monkeypatch.setattr(training, "focal_loss", breaks)
     assert quick_train(tmp_path / "r", pairs="0-1") == 1
     said = capsys.readouterr().err
     assert "pair 0-1, epoch 1, step 4 of" in said and "--learning_rate" in said
