@@ -148,7 +148,7 @@ def main(argv: list[str] | None = None) -> int:
     write_table(output.table("diversity"), pairwise)
     shown = {key.replace("_", " "): np.where(np.eye(len(names), dtype=bool), np.nan, matrix)
              for key, matrix in matrices.items()}  # fmt: skip
-    plot_heatmaps(shown, names, names, output.figure("diversity"))
+    plot_heatmaps(shown, names, names, f"pairs of models{note}", output.figure("diversity"))
     plot_dendrogram(matrices["disagreement"], names, f"which models err alike{note}",
                     output.figure("dendrogram"))  # fmt: skip
     log(f"wrote diversity.json, diversity.csv and figures to {output.results}")

@@ -152,7 +152,7 @@ def main(argv: list[str] | None = None) -> int:
     shown = {metric: np.array([[found[f"{metric}_{k}"]["value"] for k in range(len(names))]
                                for found in rows.values()]) for metric in METRICS}  # fmt: skip
     plot_heatmaps(shown, list(rows), [f"grade {name}" for name in names],
-                  output.figure("per_class"))  # fmt: skip
+                  f"models by grade{note}", output.figure("per_class"))  # fmt: skip
     log(f"wrote per_class.json, per_class.csv and a heat map to {output.results}")
     return 0
 

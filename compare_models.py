@@ -41,11 +41,15 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 
 def compare_pairs(members: list[Judged], sampling: Sampling) -> list[dict[str, Any]]:
-    """Test every pair of models on the main metrics, Holm-corrected over all pairs of a metric."""
+    """Test every pair of models on the main metrics, Holm-corrected over all pairs of a metric.
+
+    Takes 100 resamples per pair at least: fewer cannot give a p small enough for the correction.
+    """
     targets = members[0].found.targets
+    count = len(members) * (len(members) - 1) // 2
     values, draws = paired_draws(
         targets, [member.grader for member in members], list(DIFFERENCES), sampling.groups,
-        sampling.resamples, sampling.seed,
+        max(sampling.resamples, 100 * count), sampling.seed,
     )  # fmt: skip
     rows = []
     for metric in DIFFERENCES:

@@ -109,15 +109,16 @@ def plot_cost(points: dict[str, tuple[float, float, float, float]], title: str,
 
 
 def plot_heatmaps(
-    matrices: dict[str, np.ndarray], rows: list[str], columns: list[str], path: Path
+    matrices: dict[str, np.ndarray], rows: list[str], columns: list[str], title: str, path: Path
 ) -> None:
-    """Draw labelled matrices side by side, with their values; NaN stays empty."""
-    side = (1.6 + 0.75 * len(columns), 1.6 + 0.55 * len(rows))
-    figure, panels = plt.subplots(
-        1, len(matrices), figsize=(side[0] * len(matrices), side[1]), squeeze=False,
-        layout="constrained",
-    )  # fmt: skip
-    for axes, (title, matrix) in zip(panels[0], matrices.items()):
+    """Draw labelled matrices, three to a row, with their values; NaN stays empty."""
+    across = min(3, len(matrices))
+    down = -(-len(matrices) // across)
+    size = (across * (2.2 + 0.75 * len(columns)), down * (1.8 + 0.5 * len(rows)))
+    figure, panels = plt.subplots(down, across, figsize=size, squeeze=False, layout="constrained")
+    for axes in panels.flat[len(matrices) :]:
+        axes.set_visible(False)
+    for axes, (name, matrix) in zip(panels.flat, matrices.items()):
         image = axes.imshow(matrix, cmap="viridis", aspect="auto")
         middle = (np.nanmin(matrix) + np.nanmax(matrix)) / 2 if np.isfinite(matrix).any() else 0
         for (row, column), value in np.ndenumerate(matrix):
@@ -126,8 +127,9 @@ def plot_heatmaps(
                           color="white" if value < middle else "black")  # fmt: skip
         axes.set_xticks(range(len(columns)), columns, rotation=40, ha="right")
         axes.set_yticks(range(len(rows)), rows)
-        axes.set_title(title)
+        axes.set_title(name)
         figure.colorbar(image, ax=axes)
+    figure.suptitle(title)
     save_figure(figure, path)
 
 

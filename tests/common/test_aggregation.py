@@ -3,8 +3,17 @@ from itertools import product
 import numpy as np
 import pytest
 from scipy.optimize import minimize
+from sklearn.utils.multiclass import _ovr_decision_function
 
-from common.aggregation import aggregate, combine_models, couple, has_tie, pairwise_wins
+from common.aggregation import (
+    SKLEARN_VOTE,
+    aggregate,
+    combine_models,
+    couple,
+    has_tie,
+    pairwise_wins,
+    votes_with_confidence,
+)
 from common.pairs import class_pairs
 
 
@@ -90,3 +99,13 @@ def test_models_are_averaged():
     a, b = np.array([[1.0, 0.0]]), np.array([[0.0, 1.0]])
     assert np.allclose(combine_models([a, b]), 0.5)
     assert np.allclose(combine_models([a, b], [3, 1]), [[0.75, 0.25]])
+
+
+def test_votes_with_confidence_are_scikit_learn_s():
+    p = np.random.default_rng(5).random((300, 10))
+    logits = np.log(p / (1 - p))
+    expected = _ovr_decision_function(p > 0.5, logits, 5)
+    assert np.allclose(votes_with_confidence(p, 5), expected)
+    scores, predicted = aggregate(p, 5, SKLEARN_VOTE)
+    assert np.array_equal(predicted, expected.argmax(1))
+    assert (scores > 0).all() and np.allclose(scores.sum(1), 1)

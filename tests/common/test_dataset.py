@@ -190,3 +190,53 @@ def test_two_processes_may_fill_the_same_cache(demo, tmp_path):
     assert np.array_equal(found, np.stack(expected))
     size = next(tmp_path.rglob("pixels.u8")).stat().st_size
     assert size == len(split) * 48 * 48 * 3, "no image was decoded twice"
+
+
+def test_folders_of_images_that_are_no_class_are_refused(demo, tmp_path):
+    root = shutil.copytree(demo, tmp_path / "images")
+    (root / "train" / "notes").mkdir()
+    assert len(scan_split(root, "train")) == 47, "a folder without images does no harm"
+    shutil.copytree(root / "train" / "4", root / "train" / "5")
+    with pytest.raises(InputError, match="found images in 5, too"):
+        scan_split(root, "train")
+    with pytest.raises(InputError, match="found images in 3 4, too"):
+        scan_split(root, "val", 3)
+    with pytest.raises(InputError, match="names a class twice"):
+        scan_split(root, "val", 5, ("0", "0", "1", "2", "3"))
+
+
+def test_a_broken_link_is_named(demo, tmp_path):
+    root = shutil.copytree(demo, tmp_path / "images")
+    (root / "val" / "1" / "gone.jpg").symlink_to(tmp_path / "nowhere.jpg")
+    with pytest.raises(InputError, match=r"gone\.jpg: the link leads nowhere"):
+        scan_split(root, "val")
+
+
+def test_names_need_not_be_utf_8(demo, tmp_path):
+    root = shutil.copytree(demo, tmp_path / "images")
+    odd = os.fsdecode(os.fsencode(root / "val" / "1") + b"/\xff.jpg")
+    shutil.copy(next((root / "val" / "1").iterdir()), odd)
+    split = scan_split(root, "val")
+    assert len(split) == 21 and len(split.fingerprint()) == 16
+    assert open_cache(split, SETTINGS, tmp_path / "c", 1).read(np.arange(21)).any((1, 2, 3)).all()
+
+
+def test_labels_are_part_of_the_fingerprint(demo, tmp_path):
+    names = ("4", "3", "2", "1", "0")
+    one, other = scan_split(demo, "test"), scan_split(demo, "test", 5, names)
+    assert one.ids == other.ids and one.fingerprint() != other.fingerprint()
+
+
+@pytest.mark.parametrize("text", ['{"a": "b"}', '{"a": null}', '{"a": ["z", 1]}', "[]", "{"])
+def test_a_damaged_index_is_built_again(demo, tmp_path, text):
+    split = scan_split(demo, "val")
+    before = open_cache(split, SETTINGS, tmp_path, 1).read(np.arange(20))
+    (tmp_path / SETTINGS.cache_key() / "index.json").write_text(text)
+    assert np.array_equal(open_cache(split, SETTINGS, tmp_path, 1).read(np.arange(20)), before)
+
+
+def test_lost_pixels_are_built_again(demo, tmp_path):
+    split = scan_split(demo, "val")
+    before = open_cache(split, SETTINGS, tmp_path, 1).read(np.arange(20))
+    (tmp_path / SETTINGS.cache_key() / "pixels.u8").unlink()
+    assert np.array_equal(open_cache(split, SETTINGS, tmp_path, 1).read(np.arange(20)), before)

@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from common.losses import balanced_class_weights, binary_focal_loss
+from common.losses import balanced_class_weights, binary_focal_loss, focal_loss
 
 LOGITS = torch.tensor([-2.0, 0.3, 1.5, 4.0])
 TARGETS = torch.tensor([0, 1, 0, 1])
@@ -45,3 +45,26 @@ def test_balanced_weights_give_each_class_the_same_total():
     assert weights == [40 / 60, 40 / 20]
     with pytest.raises(ValueError, match="at least one image"):
         balanced_class_weights([3, 0])
+
+
+def test_of_all_classes_without_focus_it_is_smoothed_cross_entropy():
+    logits, targets = torch.randn(6, 5), torch.tensor([0, 1, 2, 3, 4, 0])
+    weights = torch.tensor([1.0, 2.0, 3.0, 4.0, 5.0])
+    expected = weights[targets] * F.cross_entropy(
+        logits, targets, reduction="none", label_smoothing=0.1
+    )
+    assert torch.allclose(focal_loss(logits, targets, weights, 0.0, 1.0, 0.1), expected)
+    focused = focal_loss(logits, targets, weights, 3.0, 2.5, 0.1)
+    p = logits.softmax(1)[torch.arange(6), targets]
+    assert torch.allclose(focused, 2.5 * (1 - p) ** 3 * expected, atol=1e-6)
+
+
+def test_of_all_classes_it_is_finite_however_sure():
+    logits = torch.tensor([[200.0, 0.0, 0.0], [-200.0, 0.0, 0.0]], requires_grad=True)
+    focal_loss(logits, torch.tensor([0, 0]), torch.ones(3), 3.0, 2.5, 0.1).sum().backward()
+    assert torch.isfinite(logits.grad).all()
+
+
+def test_logits_of_a_pair_take_the_binary_form():
+    found = focal_loss(LOGITS, TARGETS, ONES, 2.0, 2.5, 0.1)
+    assert torch.equal(found, binary_focal_loss(LOGITS, TARGETS, ONES, 2.0, 2.5, 0.1))

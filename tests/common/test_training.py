@@ -306,3 +306,103 @@ def test_a_small_network_learns_to_tell_grades_apart(quick_train, tmp_path, mode
     for pair in [(0, 3), (2, 3), (3, 4)]:
         content = artifacts.load_pair_content(ResultDir(tmp_path / "r").best(model, pair))
         assert content["metrics"]["val_accuracy"] >= 0.9
+
+
+# -- the softmax head --------------------------------------------------------------------------
+
+
+def test_a_softmax_head_trains_resumes_and_is_evaluated(quick_train, tmp_path, monkeypatch):
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    assert quick_train(whole, head="softmax", epochs=3) == 0
+    finish, calls = training.PairTrainer.finish_epoch, []
+
+    def dies(self, *arguments):
+        calls.append(1)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        finish(self, *arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(training.PairTrainer, "finish_epoch", dies)
+        assert quick_train(killed, head="softmax", epochs=3) == 130
+    assert quick_train(killed, head="softmax", epochs=3, resume=None) == 0
+    pair = (0, 1, 2, 3, 4)
+    assert same(state(whole, pair), state(killed, pair)) and history(whole) == history(killed)
+    assert ResultDir(whole).best("demo_convnext", pair).name == "best_demo_convnext_softmax.pth"
+    assert state(whole, pair)["classifier", "weight"].shape[0] == 5
+
+
+@pytest.mark.slow
+def test_a_softmax_head_learns(quick_train, tmp_path):
+    write_dataset(tmp_path / "images", {"train": 60, "val": 20}, seed=3, size=128)
+    values = {"head": "softmax", "freeze_weights": "false", "epochs": 6, "batch_size": 8,
+              "base_models": "demo_coatnet", "gradient_accumulation_steps": 1,
+              "dataset_path": tmp_path / "images"}  # fmt: skip
+    assert quick_train(tmp_path / "r", **values) == 0
+    content = artifacts.load_pair_content(
+        ResultDir(tmp_path / "r").best("demo_coatnet", (0, 1, 2, 3, 4))
+    )
+    assert content["metrics"]["val_accuracy"] >= 0.6, "chance is 0.2"
+
+
+def test_a_softmax_head_has_no_pairs(quick_train, tmp_path, capsys):
+    assert quick_train(tmp_path / "r", head="softmax", pairs="0-1") == 2
+    assert "--pairs" in capsys.readouterr().err
+
+
+# -- more trouble ------------------------------------------------------------------------------
+
+
+def test_weights_that_blow_up_in_the_last_step_are_not_kept(quick_train, tmp_path, capsys):
+    values = {"warmup_epochs": 0, "learning_rate": 1e30, "max_grad_norm": 0, "batch_size": 64}
+    assert quick_train(tmp_path / "r", pairs="0-1", **values) == 1
+    assert "validation loss is not finite at pair 0-1, epoch 1" in capsys.readouterr().err
+    assert not ResultDir(tmp_path / "r").best("demo_convnext", (0, 1)).exists()
+
+
+def test_a_lost_best_file_is_trained_again(quick_train, tmp_path, monkeypatch, capsys):
+    whole, output = tmp_path / "whole", tmp_path / "r"
+    assert quick_train(whole, pairs="0-1", epochs=3) == 0
+    finish = training.PairTrainer.finish_epoch
+
+    def dies(self, *arguments):
+        if self.epoch == 2:
+            raise KeyboardInterrupt
+        finish(self, *arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(training.PairTrainer, "finish_epoch", dies)
+        assert quick_train(output, pairs="0-1", epochs=3) == 130
+    ResultDir(output).best("demo_convnext", (0, 1)).unlink()
+    assert quick_train(output, pairs="0-1", epochs=3, resume=None) == 0
+    assert "is missing; it is trained from the start" in capsys.readouterr().out
+    assert same(state(whole), state(output))
+
+
+def test_a_damaged_resume_file_is_named(quick_train, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(training, "epoch_line", lambda trainer: (_ for _ in ()).throw(
+        KeyboardInterrupt))  # fmt: skip
+    output = tmp_path / "r"
+    assert quick_train(output, pairs="0-1", epochs=3) == 130
+    monkeypatch.undo()
+    last = ResultDir(output).last("demo_convnext", (0, 1))
+    artifacts.save_checkpoint(last, {})
+    capsys.readouterr()
+    assert quick_train(output, pairs="0-1", epochs=3, resume=None) == 2
+    error = capsys.readouterr().err
+    assert f"{last}: cannot be continued from" in error and error.count("\n") == 1
+
+
+def test_history_is_whole_again_after_a_kill_before_it_was_written(quick_train, tmp_path, trained):
+    output = shutil.copytree(trained, tmp_path / "r")
+    ResultDir(output).history.unlink()
+    assert quick_train(output, resume=None) == 0
+    assert history(output) == history(trained)
+
+
+def test_the_same_effective_batch_may_be_resumed(quick_train, tmp_path, trained, capsys):
+    output = shutil.copytree(trained, tmp_path / "r")
+    values = {"batch_size": 1, "gradient_accumulation_steps": 4, "resume": None}
+    assert quick_train(output, **values) == 0
+    assert quick_train(output, **{**values, "batch_size": 2}) == 2
+    assert "gradient_accumulation_steps" in capsys.readouterr().err

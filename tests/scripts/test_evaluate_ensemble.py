@@ -143,3 +143,79 @@ def test_bad_directories_are_one_line(evaluate, copy, second, tmp_path, capsys):
     (copy / "models" / "best_demo_convnext_1_3.pth").write_bytes(b"half")
     assert evaluate(results_dirs=copy) == 2
     assert "best_demo_convnext_1_3.pth: unreadable" in capsys.readouterr().err
+
+
+def test_grades_in_another_order_are_not_answered_from_the_store(evaluate, copy):
+    assert evaluate(results_dirs=copy) == 0
+    first = metrics(copy)["confusion_matrix"]
+    assert evaluate(results_dirs=copy, class_names=list("43210")) == 0
+    assert metrics(copy)["confusion_matrix"] == first[::-1]
+    assert evaluate(results_dirs=copy) == 0
+    assert metrics(copy)["confusion_matrix"] == first
+
+
+def test_a_classifier_of_nan_is_named(evaluate, copy, capsys):
+    from common import artifacts
+
+    path = copy / "models" / "best_demo_convnext_1_3.pth"
+    content = artifacts.load_pair_content(path)
+    content["classifier"]["bias"][:] = float("nan")
+    artifacts.save_checkpoint(path, content)
+    assert evaluate(results_dirs=copy) == 2
+    assert "1_3.pth: gives values that are not finite" in capsys.readouterr().err
+    assert not (copy / "results" / "metrics_test.json").exists()
+
+
+def test_an_ensemble_is_weighted_calibrated_restated_judged_and_reported(
+    evaluate, copy, second, tmp_path, capsys
+):
+    output = tmp_path / "super"
+    values = {"results_dirs": [copy, second], "output_dir": output, "weights": "optimized",
+              "calibrate": None, "prevalence": "0.735,0.07,0.15,0.025,0.02"}  # fmt: skip
+    assert evaluate(**values) == 0
+    content = metrics(output)
+    assert sum(content["weights"]) == pytest.approx(1)
+    assert {"demo_convnext", "demo_swinv2", "mean"} <= set(content["graders"])
+    assert set(content["prevalence"]) == set(content["graders"])
+    assert len(content["differences"]) == len(content["graders"]) - 1
+    assert content["synthetic"] and "SYNTHETIC" in capsys.readouterr().out
+    validation = json.loads((output / "results" / "validation.json").read_text())
+    assert validation["grade"] == "none"
+    assert {gate["kind"] for gate in validation["gates"]} == {
+        "single", "binary", "ensemble", "diversity", "holdout",
+    }  # fmt: skip
+    report = (output / "results" / "report.html").read_text()
+    assert "<script" not in report and "http" not in report
+    assert report.count("data:image/png") == 3 and "data:image/jpeg" in report
+    assert (output / "results" / "graders_test.csv").read_text().count("\n") >= 4
+    assert evaluate(**values, require=None) == 1, "a gate has failed"
+
+
+def test_weights_change_the_ensemble(evaluate, copy, second, tmp_path):
+    found = []
+    for weights in (["1", "0"], ["0", "1"], ["uniform"]):
+        output = tmp_path / weights[0]
+        assert evaluate(results_dirs=[copy, second], output_dir=output, weights=weights) == 0
+        with np.load(output / "results" / "predictions_test.npz", allow_pickle=False) as file:
+            found.append(file["class_probabilities"])
+    assert np.allclose((found[0] + found[1]) / 2, found[2]) and not np.allclose(*found[:2])
+
+
+def test_what_is_fitted_needs_val(evaluate, copy, second, demo, tmp_path, capsys):
+    outside = shutil.copytree(demo / "test", tmp_path / "hospital")
+    values = {"results_dirs": [copy, second], "dataset_path": outside, "weights": "optimized",
+              "output_dir": tmp_path / "super"}  # fmt: skip
+    for folder in (copy, second):
+        (folder / "results" / "predictions_val.npz").unlink(missing_ok=True)
+    assert evaluate(**values) == 2
+    assert "run evaluate_ensemble.py --split val" in capsys.readouterr().err
+    assert evaluate(results_dirs=[copy, second], split="val", output_dir=tmp_path / "v") == 0
+    assert evaluate(**values) == 0, "the stored val predictions serve the external set"
+    gates = json.loads((tmp_path / "super/results/validation.json").read_text())["gates"]
+    assert gates[-1]["kind"] == "holdout" and gates[-1]["status"] == "PASS"
+
+
+def test_patients_widen_the_sampling_unit(evaluate, copy):
+    assert evaluate(results_dirs=copy, patient_regex=r"_(\d)\d+\.") == 0
+    assert "patients" in metrics(copy)["bootstrap"]["units"]
+    assert evaluate(results_dirs=copy, patient_regex="(") == 2

@@ -1,0 +1,163 @@
+"""The three scripts that read stored predictions."""
+
+import json
+import shutil
+
+import cv2
+import numpy as np
+import pytest
+from helpers import QUICK, flags
+from sklearn.metrics import accuracy_score, cohen_kappa_score, f1_score, recall_score
+
+import analyze_ensemble_diversity
+import analyze_per_class_strengths
+import compare_models
+import evaluate_ensemble
+import train_ovo
+
+SCRIPTS = {
+    "compare": (compare_models.main, "model_comparison"),
+    "diversity": (analyze_ensemble_diversity.main, "diversity_analysis"),
+    "per_class": (analyze_per_class_strengths.main, "per_class_analysis"),
+}
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory, demo, shared_cache, trained):
+    """Two evaluated directories here, and one of a softmax head under v2.5-model-dr."""
+    root = tmp_path_factory.mktemp("place")
+    shutil.copytree(trained, root / "demo_convnext_5class_results")
+    common = {"dataset_path": demo, "cache_dir": shared_cache, "device": "cpu"}
+    for changes, folder in (
+        ({"base_models": "demo_swinv2"}, "demo_swinv2_5class_results"),
+        ({"head": "softmax"}, "v2.5-model-dr/demo_convnext_softmax_5class_results"),
+    ):
+        values = {**QUICK, **common, **changes, "output_dir": root / folder}
+        assert train_ovo.main(flags(**values)) == 0
+    folders = sorted(path.parent for path in root.rglob("config.json"))
+    for split in ("val", "test"):
+        values = {"results_dirs": folders, "split": split, "resamples": 20,
+                  "output_dir": root / "super"}  # fmt: skip
+        assert evaluate_ensemble.main(flags(**common, **values)) == 0
+    return root
+
+
+def run(name, place, monkeypatch, **values):
+    monkeypatch.chdir(place)
+    main, folder = SCRIPTS[name]
+    status = main(flags(resamples=50, **values))
+    return status, place / folder / "results"
+
+
+def predicted(place, folder):
+    with np.load(place / folder / "results" / "predictions_test.npz", allow_pickle=False) as file:
+        return file["targets"], file["predictions"]
+
+
+def test_both_places_are_searched_and_figures_are_true(place, monkeypatch, capsys):
+    status, output = run("compare", place, monkeypatch)
+    assert status == 0
+    content = json.loads((output / "comparison.json").read_text())
+    names = {"demo_convnext", "demo_swinv2", "demo_convnext softmax"}
+    assert set(content["models"]) == names and len(content["pairs"]) == 3 * 4
+    targets, predictions = predicted(place, "demo_swinv2_5class_results")
+    found = content["models"]["demo_swinv2"]
+    assert found["accuracy"]["value"] == pytest.approx(accuracy_score(targets, predictions))
+    kappa = cohen_kappa_score(targets, predictions, weights="quadratic")
+    assert found["kappa"]["value"] == pytest.approx(kappa)
+    costs = content["costs"]
+    assert costs["demo_convnext"]["gflops"] > costs["demo_convnext softmax"]["gflops"] > 0
+    for picture in ("metrics", "roc_referable", "accuracy_vs_cost"):
+        assert cv2.imread(str(output / f"{picture}.png")).std() > 5
+    gates = json.loads((output / "validation.json").read_text())["gates"]
+    assert sum(gate["kind"] == "single" for gate in gates) == 3
+    assert "grade: none" in capsys.readouterr().out
+    assert run("compare", place, monkeypatch, require=None)[0] == 1
+
+
+def test_models_are_aliases_and_what_is_missing_is_named(place, monkeypatch, capsys):
+    models = ["demo_swinv2", "densenet121"]
+    status, output = run("compare", place, monkeypatch, models=models)
+    assert status == 0
+    assert set(json.loads((output / "comparison.json").read_text())["models"]) == {"demo_swinv2"}
+    assert "missing: densenet121" in capsys.readouterr().err
+    (place / "empty_5class_results").mkdir()
+    try:
+        assert run("per_class", place, monkeypatch)[0] == 0
+        assert "missing: empty_5class_results: no predictions on test" in capsys.readouterr().err
+    finally:
+        (place / "empty_5class_results").rmdir()
+
+
+def test_diversity_counts_who_errs_where(place, monkeypatch, capsys):
+    status, output = run("diversity", place, monkeypatch)
+    assert status == 0
+    content = json.loads((output / "diversity.json").read_text())
+    correct = {}
+    for name in ("demo_convnext", "demo_swinv2"):
+        targets, predictions = predicted(place, f"{name}_5class_results")
+        correct[name] = targets == predictions
+    row = next(r for r in content["pairs"] if {r["model"], r["other"]} == set(correct))
+    assert row["disagreement"] == pytest.approx(np.mean(np.not_equal(*correct.values())))
+    gains = content["gains"]
+    assert set(gains["leave_one_out"]) == set(content["models"])
+    assert gains["gain_over_mean"]["value"] == pytest.approx(
+        gains["ensemble_accuracy"] - gains["mean_accuracy"]
+    )
+    assert content["criteria"]["families_status"] == "FAIL", "two families"
+    for picture in ("diversity", "dendrogram"):
+        assert cv2.imread(str(output / f"{picture}.png")).std() > 5
+    assert "architecture families: 2" in capsys.readouterr().out
+
+
+def test_diversity_needs_two(place, monkeypatch, capsys):
+    assert run("diversity", place, monkeypatch, models=["demo_swinv2"])[0] == 2
+    assert "two or more models" in capsys.readouterr().err
+
+
+def test_per_class_strengths_are_true(place, monkeypatch, capsys):
+    status, output = run("per_class", place, monkeypatch)
+    assert status == 0
+    content = json.loads((output / "per_class.json").read_text())
+    recall = {}
+    for name in ("demo_convnext", "demo_swinv2"):
+        targets, predictions = predicted(place, f"{name}_5class_results")
+        recall[name] = recall_score(targets, predictions, average=None, zero_division=0)
+        for k in range(5):
+            found = content["models"][name][f"recall_{k}"]["value"]
+            assert found == pytest.approx(recall[name][k])
+    leader = next(r for r in content["leaders"] if (r["grade"], r["metric"]) == ("2", "recall"))
+    others = [found["recall_2"]["value"] for found in content["models"].values()]
+    assert leader["value"] == pytest.approx(max(others))
+    assert {row["model"] for row in content["pairs"]} == {"demo_convnext", "demo_swinv2"}
+    with np.load(place / "demo_swinv2_5class_results/results/predictions_val.npz") as file:
+        f1 = f1_score(file["targets"], file["predictions"], average=None, zero_division=0)
+    weights = content["suggested_weights"]
+    assert all(sum(w[k] for w in weights.values()) == pytest.approx(1) for k in range(5))
+    assert all((weights["demo_swinv2"][k] == 0) == (f1[k] == 0) for k in range(5)
+               if sum(w[k] > 0 for w in weights.values()) not in (0, 3))  # fmt: skip
+    assert cv2.imread(str(output / "per_class.png")).std() > 5
+    assert "suggested weight" in capsys.readouterr().out
+
+
+def test_models_of_other_images_are_left_out(place, monkeypatch, tmp_path, capsys):
+    copied = shutil.copytree(place / "demo_swinv2_5class_results", tmp_path / "other")
+    path = copied / "results" / "predictions_test.npz"
+    with np.load(path, allow_pickle=False) as file:
+        arrays = dict(file)
+    arrays["ids"] = np.char.add(arrays["ids"], "x")
+    np.savez_compressed(path, **arrays)
+    folders = [place / "demo_convnext_5class_results", copied]
+    status, output = run("compare", place, monkeypatch, results_dirs=folders)
+    assert status == 0 and "was evaluated on other images" in capsys.readouterr().err
+    assert len(json.loads((output / "comparison.json").read_text())["models"]) == 1
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_nothing_to_analyse_is_one_line(name, tmp_path, monkeypatch, capsys):
+    assert run(name, tmp_path, monkeypatch)[0] == 2
+    error = capsys.readouterr().err
+    assert "found no evaluated result directory" in error and error.count("\n") == 1
+    assert not list(tmp_path.iterdir())
+    assert run(name, tmp_path, monkeypatch, models=["no_such"])[0] == 2
+    assert "unknown model" in capsys.readouterr().err
