@@ -187,13 +187,13 @@ def main(argv: list[str] | None = None) -> int:
     ]
     evaluated = [evaluate_member(*item, sampling, args) for item in zip(directories, members)]
     results = [content for content, _ in evaluated]
-    tables = [table for _, own in evaluated for table in own]
+    details, tables = [], [table for _, own in evaluated for table in own]
     output, final, together = directories[0], members[0].grader, None
     if len(members) > 1:
         output = ResultDir(args.output_dir or Path("super_ensemble_results"))
-        together, own, final = evaluate_together(output, members, results, sampling, args)
-        tables += own
-    print("\n" + "\n\n".join(tables) + "\n", flush=True)
+        details = tables
+        together, tables, final = evaluate_together(output, members, results, sampling, args)
+    print("\n" + "\n\n".join([*details, *tables]) + "\n", flush=True)
     roots = sorted({Path(args.dataset_path), *(Path(r.dataset_path) for r in runs)} - {Path()})
     checked = gates.check_gates(
         [judging.evidence(m, content["metrics"]) for m, content in zip(members, results)],
@@ -202,8 +202,8 @@ def main(argv: list[str] | None = None) -> int:
     )  # fmt: skip
     gate_table = reporting.gates_table(checked)
     write_json(output.validation, gates.validation_content(checked))
-    write_report(output, splits[0], together or results[0], tables, checked, members[0].found,
-                 final, gate_table)  # fmt: skip
+    write_report(output, splits[0], together or results[0], tables, details, checked,
+                 members[0].found, final, gate_table)  # fmt: skip
     print(f"{gate_table}\n\ngrade: {gates.grade(checked)} (by the rule in validation.json; "
           "thresholds on these images, no claim of regulatory clearance)")  # fmt: skip
     log(f"wrote {output.metrics(args.split)}, {output.validation.name} and {output.report}")

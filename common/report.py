@@ -7,7 +7,7 @@ import numpy as np
 from common import html
 from common.artifacts import ResultDir
 from common.dataset import Split
-from common.gates import FAIL, NOT_MEASURED, RULE, Gate, grade
+from common.gates import PASS, RULE, Gate, grade
 from common.inference import Predictions
 from common.runtime import write_text
 
@@ -37,18 +37,19 @@ def worst_mistakes(
 
 def write_report(
     directory: ResultDir, split: Split, content: dict[str, Any], tables: list[str],
-    gates: list[Gate], found: Predictions, grader: tuple[np.ndarray, np.ndarray],
-    gate_table: str,
+    details: list[str], gates: list[Gate], found: Predictions,
+    grader: tuple[np.ndarray, np.ndarray], gate_table: str,
 ) -> None:  # fmt: skip
-    """Write report.html: what was tested on what, results, pictures, gates, mistakes, limits.
+    """Write report.html: what was tested on what, results, pictures, mistakes, gates, limits.
 
-    content: of metrics_<split>.json; tables: text tables; grader: class probabilities (N, K) and
-    predictions (N,) for the images of `found`, in the split's order.
+    content: of metrics_<split>.json; tables: text tables, details: those of an ensemble's members;
+    grader: class probabilities (N, K) and predictions (N,) for the images of `found`, in the
+    split's order.
     """
     names = content["class_names"]
     what = ", ".join(content.get("members", [content["model"]]))
     counts = ", ".join(f"{n} of grade {g}" for g, n in zip(names, content["images_per_grade"]))
-    open_gates = sum(gate.status in (FAIL, NOT_MEASURED) for gate in gates)
+    missed = sum(gate.status != PASS for gate in gates)
     parts = [
         html.paragraph(
             f"Tested: {what}. On: {content['images']} images of {content['dataset_path']}, split "
@@ -56,24 +57,29 @@ def write_report(
             f"{content['bootstrap']['units']}."
         ),
         html.paragraph(
-            f"Grade by the gates below: {grade(gates)}; {open_gates} of {len(gates)} gates were "
+            f"Grade by the gates below: {grade(gates)}; {missed} of {len(gates)} gates were "
             "failed or not measured.", note=True,
         ),
         html.heading("Results"),
-        *(html.preformatted(table) if "\n" in table else html.paragraph(table) for table in tables),
+        *map(_text, tables),
         html.heading("Confusion, ROC curves and calibration"),
         *(html.picture(directory.figure(f"{kind}_{split.name}"), f"{kind} on {split.name}")
           for kind in ("confusion", "roc", "reliability")),
+        html.heading("Worst mistakes"),
+        *_mistakes(split, names, found.targets, *grader),
         html.heading("Gates"),
         html.preformatted(gate_table),
         html.paragraph(RULE),
-        html.heading("Worst mistakes"),
-        *_mistakes(split, names, found.targets, *grader),
         html.heading("Limits of use"),
         html.paragraph(_LIMITS, note=True),
+        *([html.heading("Each model"), *map(_text, details)] if details else []),
     ]  # fmt: skip
     title = f"Diabetic-retinopathy grading: {what}{content['synthetic']}"
     write_text(directory.report, html.page(title, parts))
+
+
+def _text(table: str) -> str:
+    return html.preformatted(table) if "\n" in table else html.paragraph(table)
 
 
 def _mistakes(
