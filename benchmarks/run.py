@@ -219,13 +219,15 @@ def measure(
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     found: dict[str, Any] = {"precision": bench.precision, "img_size": bench.settings.img_size}
-    pairs = {"training": (bench.train_reference, bench.train_product, bench.samples),
-             "evaluation": (bench.evaluate_reference, bench.evaluate_product, len(bench.split)),
-             "decoding": (bench.decode_reference, bench.fill_product, len(bench.split))}  # fmt: skip
-    for kind, (slow, fast, amount) in pairs.items():
+    works = {
+        "training": (bench.train_reference, bench.train_product, bench.samples),
+        "evaluation": (bench.evaluate_reference, bench.evaluate_product, len(bench.split)),
+        "decoding": (bench.decode_reference, bench.fill_product, len(bench.split)),
+    }
+    for kind, (slow, fast, amount) in works.items():
         log(f"{name}: {kind}")
-        works = {"reference": slow, "product": fast}
-        found[kind] = compare(works, amount, args.repeats, device)
+        both = {"reference": slow, "product": fast}
+        found[kind] = compare(both, amount, args.repeats, device)
     found["data_share"] = bench.data_share()
     speed = found["training"]["product_per_second"]
     found["training_flops"] = bench.flops_per_sample() * speed
