@@ -17,7 +17,7 @@ from common import reporting
 from common.artifacts import ResultDir, write_table
 from common.cli import Parser, add_analysis_flags, find_members, guarded
 from common.evaluation import Sampling, evaluate_classes, patient_groups
-from common.inference import load_predictions
+from common.inference import Predictions, load_predictions, same_images
 from common.judging import Judged, judge
 from common.metrics import binary_metrics, confusion_matrix, f1_scores
 from common.pairs import class_pairs, pair_name, pair_targets
@@ -71,6 +71,13 @@ def weakest_pairs(member: Judged) -> list[dict[str, Any]]:
                                          row["balanced_accuracy"]))  # fmt: skip
 
 
+def stored_val(directory: ResultDir, found: Predictions) -> Predictions | None:
+    """Read a model's predictions on val, if they are of the same checkpoints."""
+    val = load_predictions(directory.predictions("val"))
+    same = val is not None and val.origin["checkpoints"] == found.origin["checkpoints"]
+    return val if same else None
+
+
 def suggest_weights(members: list[Judged]) -> dict[str, list[float]]:
     """Share each grade's weight among the models by their F1 on it (rows sum to 1 per grade)."""
     scores = np.stack([
@@ -109,7 +116,10 @@ def report(
         header = ["suggested weight (F1 on val)", *(f"grade {name}" for name in names)]
         print(reporting.format_table(header, cells) + "\n")
     else:
-        print("no weights are suggested: not every model was evaluated on val (--split val)\n")
+        print(
+            "no weights are suggested: not every model, as it is now, was evaluated on the same "
+            "val images (evaluate_ensemble.py --split val)\n"
+        )
 
 
 @guarded
@@ -128,12 +138,12 @@ def main(argv: list[str] | None = None) -> int:
     leaders = find_leaders(rows, names)
     pairs = [row for member in members if member.found.head == "ovo"
              for row in weakest_pairs(member)]  # fmt: skip
-    stored = [
-        (label, load_predictions(directory.predictions("val"))) for label, directory, _ in found
-    ]
+    vals = [stored_val(directory, stored) for _, directory, stored in found]
     weights = {}
-    if all(val is not None for _, val in stored):
-        weights = suggest_weights([judge(*item, None, args.vote, False) for item in stored])
+    if all(val is not None and same_images(vals[0], val) for val in vals):
+        weights = suggest_weights(
+            [judge(label, val, None, args.vote, False) for (label, _, _), val in zip(found, vals)]
+        )
     worst = [row for member in members for row in
              [row for row in pairs if row["model"] == member.label][:3]]  # fmt: skip
     print(f"{len(members)} models on {args.split}{note}: {len(first.ids)} images, "

@@ -126,8 +126,6 @@ def evaluate_together(
 ) -> tuple[dict[str, Any], list[str], Grader]:  # fmt: skip
     """Evaluate plain mean and weighted ensemble beside the members, and write them."""
     first = members[0].found
-    if args.calibrate:
-        judging.require_val(members, "--calibrate")
     weights = judging.ensemble_weights(args.weights, members)
     plain, _ = judging.mix(members, np.full(len(members), 1 / len(members)), args.calibrate)
     final, temperature = judging.mix(members, weights, args.calibrate)
@@ -185,6 +183,8 @@ def main(argv: list[str] | None = None) -> int:
         judging.judge(*item, args.vote, args.calibrate)
         for item in zip(judging.labels(runs, directories), found, vals)
     ]
+    if args.calibrate:
+        judging.require_val(members, "--calibrate")
     evaluated = [evaluate_member(*item, sampling, args) for item in zip(directories, members)]
     results = [content for content, _ in evaluated]
     details, tables = [], [table for _, own in evaluated for table in own]
@@ -194,11 +194,10 @@ def main(argv: list[str] | None = None) -> int:
         details = tables
         together, tables, final = evaluate_together(output, members, results, sampling, args)
     print("\n" + "\n\n".join([*details, *tables]) + "\n", flush=True)
-    roots = sorted({Path(args.dataset_path), *(Path(r.dataset_path) for r in runs)} - {Path()})
     checked = gates.check_gates(
         [judging.evidence(m, content["metrics"]) for m, content in zip(members, results)],
         together and together["metrics"], num_classes,
-        judging.check_holdout(splits[0], roots, tuple(args.class_names) or runs[0].class_names),
+        judging.check_holdout(splits[0], Path(args.dataset_path), runs),
     )  # fmt: skip
     gate_table = reporting.gates_table(checked)
     write_json(output.validation, gates.validation_content(checked))

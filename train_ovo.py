@@ -8,6 +8,7 @@ Reads DATASET_PATH/{train,val}/<grade>/, writes OUTPUT_DIR (see README.md). `tes
 """
 
 import hashlib
+import shlex
 import shutil
 import subprocess
 import sys
@@ -127,8 +128,8 @@ def finish(setup: Setup, trainers: list[PairTrainer]) -> None:
     ]
     if all(path.is_file() for path in files) and not any(directory.checkpoints.glob("last_*")):
         shutil.rmtree(directory.checkpoints, ignore_errors=True)
-        log(f"next: python evaluate_ensemble.py --results_dirs {directory.root} "
-            f"--dataset_path {config.dataset_path} --split test")  # fmt: skip
+        log(f"next: python evaluate_ensemble.py --results_dirs {shlex.quote(str(directory.root))} "
+            f"--dataset_path {shlex.quote(config.dataset_path)} --split test")  # fmt: skip
 
 
 def load_splits(config: TrainConfig) -> tuple[Split, Split]:

@@ -133,7 +133,8 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
             content = torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, RuntimeError, EOFError, ValueError, KeyError, TypeError, AttributeError,
             IndexError, pickle.UnpicklingError, zipfile.BadZipFile) as error:  # fmt: skip
-        reason = (str(error).splitlines() or [type(error).__name__])[0][:160]
+        first = (str(error).splitlines() or [""])[0].split(". ")[0]  # torch adds advice
+        reason = first[:160] or type(error).__name__
         raise CheckpointError(f"{path}: unreadable checkpoint ({reason})") from error
     if not isinstance(content, dict):
         raise CheckpointError(f"{path}: expected a checkpoint, found a {type(content).__name__}")
@@ -169,6 +170,7 @@ class Run:
     num_classes: int
     class_names: tuple[str, ...]
     dataset_path: str
+    train_fingerprint: str  # of the training images; "" of the earlier trainer
     files: tuple[Path, ...]
 
 
@@ -186,20 +188,22 @@ def find_run(directory: ResultDir) -> Run:
             f"train with train_ovo.py --output_dir {directory.root}"
         )
     model, files = next(iter(found.items()))
-    config: dict[str, Any] = {}
+    content: dict[str, Any] = {"config": {}}
     if directory.config.is_file():
-        config = read_config(directory)["config"]
+        content = read_config(directory)
     elif "softmax" in files:
         raise InputError(f"{directory.config} is missing; the softmax head needs it")
     try:
-        return _run(directory, model, files, config)
+        return _run(directory, model, files, content)
     except (TypeError, ValueError, AttributeError) as error:
         if isinstance(error, InputError):
             raise
         raise InputError(f"{directory.config}: not a usable configuration ({error})") from error
 
 
-def _run(directory: ResultDir, model: str, files: dict[str, Path], config: dict[str, Any]) -> Run:
+def _run(directory: ResultDir, model: str, files: dict[str, Path], content: dict[str, Any]) -> Run:
+    config = content["config"]
+    fingerprint = str(content.get("data", {}).get("train", ""))
     highest = max((int(name.split("-")[1]) for name in files if name != "softmax"), default=0)
     num_classes, head = int(config.get("num_classes", highest + 1)), config.get("head", "ovo")
     expected = [pair_name(pair) for pair in classifiers(num_classes, head)]
@@ -214,8 +218,8 @@ def _run(directory: ResultDir, model: str, files: dict[str, Path], config: dict[
     names = config.get("class_names", ())
     if not all(isinstance(name, str) for name in names):
         raise ValueError(f"class_names {names}")
-    return Run(model, head, num_classes, tuple(names),
-               str(config.get("dataset_path", "")), tuple(files[n] for n in expected))  # fmt: skip
+    return Run(model, head, num_classes, tuple(names), str(config.get("dataset_path", "")),
+               fingerprint, tuple(files[name] for name in expected))  # fmt: skip
 
 
 def _model_files(directory: ResultDir) -> dict[str, dict[str, Path]]:

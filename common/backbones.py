@@ -91,7 +91,7 @@ def resolve(name: str) -> BackboneSpec:
     known = [spec.alias for spec in _SPECS] + timm.list_models()
     near = get_close_matches(name, known, n=3)
     hint = f"did you mean {', '.join(near)}?" if near else "see timm.list_models()"
-    raise InputError(f"--base_models: unknown model {name!r}; {hint}")
+    raise InputError(f"unknown model {name!r}; {hint}")
 
 
 def preprocessing_for(

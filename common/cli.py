@@ -72,7 +72,11 @@ def guarded(main: Callable[..., int | None]) -> Callable[..., int]:
             place = f" at {error.filename}" if error.filename else ""
             return _fail(f"{error.strerror or error}{place}; nothing that was complete is lost", 2)
         except KeyboardInterrupt:
-            return _fail("interrupted; run the same command with --resume to go on", 130)
+            return _fail(
+                "interrupted; what was complete is kept: run the same command again, a training "
+                "with --resume",
+                130,
+            )
 
     return run
 
@@ -207,6 +211,8 @@ def find_members(args: argparse.Namespace) -> list[tuple[str, ResultDir, Predict
     folders = args.results_dirs or sorted(
         path for pattern in RESULT_PATTERNS for path in Path().glob(pattern)
     )
+    if len({folder.resolve() for folder in folders}) < len(folders):
+        raise InputError("--results_dirs: the same directory is given twice")
     found: list[tuple[str, ResultDir, Predictions]] = []
     for folder in folders:
         directory = ResultDir(folder)
@@ -225,7 +231,7 @@ def find_members(args: argparse.Namespace) -> list[tuple[str, ResultDir, Predict
              for label, directory, stored in found]  # fmt: skip
     for label, _, stored in found[1:]:
         if not same_images(found[0][2], stored):
-            _note(f"{label}: was evaluated on other images than {found[0][0]}; left out")
+            _note(f"{label}: was evaluated on other images or classes than {found[0][0]}; left out")
     found = [item for item in found if same_images(found[0][2], item[2])]
     if not found:
         raise InputError(

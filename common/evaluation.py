@@ -41,10 +41,10 @@ class Sampling:
     grade_mix: np.ndarray | None = None  # (K,) of a population at which results are restated
 
     def __post_init__(self) -> None:
-        if self.resamples < 1 or self.seed < 0:
+        if not 1 <= self.resamples <= 100_000 or not 0 <= self.seed < 2**63:
             raise InputError(
-                f"expected --resamples 1 or more and --seed 0 or more, found {self.resamples} "
-                f"and {self.seed}"
+                "expected --resamples 1 to 100,000 and --seed 0 or more, found "
+                f"{self.resamples} and {self.seed}"
             )
 
     def units(self, num_images: int) -> str:
@@ -69,8 +69,11 @@ def patient_groups(ids: Sequence[str], pattern: str) -> np.ndarray | None:
     groups = []
     for name in ids:
         match = expression.search(str(name).rsplit("/", 1)[-1])
-        groups.append(f"patient {match[1]}" if match else f"image {name}")
+        groups.append(f"patient {match[1]}" if match and match[1] else f"image {name}")
     _, numbers = np.unique(groups, return_inverse=True)
+    if len(numbers) > 1 and numbers.max() == 0:
+        raise InputError(f"--patient_regex {pattern!r}: takes all {len(numbers)} images for one "
+                         "patient's")  # fmt: skip
     return numbers if len(numbers) and numbers.max() + 1 < len(numbers) else None
 
 

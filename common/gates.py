@@ -6,11 +6,11 @@ from typing import Any
 
 PASS, FAIL, NOT_MEASURED = "PASS", "FAIL", "NOT MEASURED"
 RULE = (
-    "A+: every gate passes, with the lower bound of every interval, and class-1 recall is above "
-    "98 %. A: every gate passes. B: the gates on the ensemble (accuracy, recall of every class, "
-    "class-1 recall, AUC) and the independent hold-out pass. C: the independent hold-out and at "
-    "least half of the gates pass. none: anything else. A gate that was not measured has not "
-    "passed."
+    "A+: every gate passes, those on accuracy, recall and AUC with the lower bound of the interval, "
+    "too, and class-1 recall is above 98 %. A: every gate passes. B: the gates on the ensemble "
+    "(accuracy, recall of every class, class-1 recall, AUC) and the independent hold-out pass. C: "
+    "the independent hold-out and at least half of the gates pass. none: anything else. A gate "
+    "that was not measured has not passed."
 )
 _SINGLE = {"swinv2_tiny_window8_256": 0.97}
 _SINGLE_OTHERS = 0.98
@@ -83,6 +83,9 @@ def check_gates(
             remark = f"{good} of {len(member.pair_accuracies)} pairs; the worst is shown"
             gates.append(above("binary", f"{member.label}, every pair's val accuracy", worst,
                                _BINARY, remark=remark))  # fmt: skip
+    if not any(member.pair_accuracies for member in members):
+        gates.append(above("binary", "every pair's val accuracy", _NOTHING, _BINARY,
+                           remark="there are no binary classifiers"))  # fmt: skip
     found = ensemble or {}
     get = lambda name: found.get(name, _NOTHING)  # noqa: E731
     gates.append(above("ensemble", "ensemble accuracy", get("accuracy"), _ENSEMBLE))
@@ -108,7 +111,7 @@ def grade(gates: list[Gate]) -> str:
     core = all(gate.status == PASS for gate in gates if gate.kind in _CORE)
     holdout = all(gate.status == PASS for gate in gates if gate.kind == "holdout")
     if all(passed):
-        bounds = all(gate.lower_bound != FAIL for gate in gates)
+        bounds = all(g.lower_bound == PASS for g in gates if g.kind in ("single", "ensemble"))
         goal = next(gate.value for gate in gates if "class-1" in gate.name) > _RECALL_GOAL
         return "A+" if bounds and goal else "A"
     if core:

@@ -10,10 +10,10 @@ from PIL import Image, ImageOps
 from common.preprocessing import ImageError, decode_image
 
 _STYLE = """
-body { font: 16px/1.5 system-ui, sans-serif; max-width: 76rem; margin: 2rem auto; padding: 0 1rem;
+body { font: 16px/1.5 system-ui, sans-serif; max-width: 80rem; margin: 2rem auto; padding: 0 1rem;
        color: #1a1a1a; background: #fff }
 h1 { line-height: 1.2 } h2 { margin-top: 2.5rem; border-bottom: 1px solid #ccc }
-pre { overflow-x: auto; background: #f6f6f4; padding: .8rem; font-size: 12px; line-height: 1.35 }
+pre { overflow-x: auto; background: #f6f6f4; padding: .8rem; font-size: 11px; line-height: 1.35 }
 img { max-width: 100% } figure { display: inline-block; margin: .4rem; vertical-align: top }
 figcaption { font-size: 13px; max-width: 180px; overflow-wrap: anywhere }
 .note { background: #fff6dd; padding: .6rem 1rem; border-left: 4px solid #d8a200 }

@@ -21,7 +21,7 @@ from common import artifacts
 from common.artifacts import ResultDir, Run
 from common.dataset import PixelCache, Split, open_cache
 from common.ovo import CHUNK, PairTop, restore_pair, trunk_features, trunk_key
-from common.pairs import class_pairs, classifiers, pair_title
+from common.pairs import HEADS, class_pairs, classifiers, pair_title
 from common.preprocessing import Preprocessing
 from common.runtime import InputError, autocast, log, progress_bar
 
@@ -48,7 +48,11 @@ class Predictions:
 
 def same_images(first: Predictions, other: Predictions) -> bool:
     """Tell whether two models were evaluated on the same images with the same grades."""
-    return np.array_equal(first.ids, other.ids) and np.array_equal(first.targets, other.targets)
+    return (
+        first.num_classes == other.num_classes
+        and np.array_equal(first.ids, other.ids)
+        and np.array_equal(first.targets, other.targets)
+    )
 
 
 def save_predictions(path: Path, predictions: Predictions, class_probabilities: np.ndarray,
@@ -133,7 +137,7 @@ def load_predictions(path: Path, origin: dict[str, str] | None = None) -> Predic
         arrays, details = artifacts.read_predictions(path)
         if origin not in (None, details["origin"]):
             return None
-        return Predictions(
+        found = Predictions(
             model=details["model"],
             head=details["head"],
             class_names=details["class_names"],
@@ -144,9 +148,28 @@ def load_predictions(path: Path, origin: dict[str, str] | None = None) -> Predic
             cost=details["cost"],
             origin=details["origin"],
         )
-    except (InputError, KeyError, TypeError, AttributeError) as error:
+        _check(found)
+        return found
+    except (InputError, KeyError, TypeError, AttributeError, ValueError) as error:
         log(f"{path}: stored predictions are not usable ({error})")
         return None
+
+
+def _check(found: Predictions) -> None:
+    """Raise ValueError for predictions that fit neither each other nor their meaning."""
+    count, pairs = len(found.ids), len(class_pairs(found.num_classes))
+    shapes = (found.targets.shape, found.pair_probabilities.shape, found.pair_accuracies.shape)
+    if not count or shapes != ((count,), (count, pairs), (pairs,)):
+        raise ValueError(f"{count} images, {pairs} pairs, but arrays of {shapes}")
+    if not np.isin(found.targets, range(found.num_classes)).all():
+        raise ValueError("targets outside the classes")
+    if not ((found.pair_probabilities >= 0) & (found.pair_probabilities <= 1)).all():
+        raise ValueError("pair probabilities outside 0..1")
+    costs = [float(found.cost[key]) for key in ("parameters", "gflops", "images_per_second")]
+    if not np.isfinite(costs).all() or not isinstance(found.cost["device"], str):
+        raise ValueError(f"cost {found.cost}")
+    if found.head not in HEADS or "checkpoints" not in found.origin:
+        raise ValueError("no head or no origin")
 
 
 @dataclass

@@ -80,7 +80,7 @@ def labels(runs: list[Run], directories: list[ResultDir]) -> list[str]:
 def require_same_images(found: list[Predictions]) -> None:
     """Raise InputError unless all models were evaluated on the same images and classes."""
     for other in found[1:]:
-        if not same_images(found[0], other) or other.class_names != found[0].class_names:
+        if not same_images(found[0], other):
             raise InputError(
                 f"{found[0].model} and {other.model} grade different images or classes; models of "
                 "one ensemble need the same classes in the same order (--class_names)"
@@ -168,27 +168,35 @@ def evidence(member: Judged, metrics: Values) -> Evidence:
     return Evidence(member.label, member.found.model, family, metrics, accuracies)
 
 
-def check_holdout(split: Split, roots: list[Path], names: tuple[str, ...]) -> tuple[str, str]:
+def check_holdout(split: Split, dataset_path: Path, runs: list[Run]) -> tuple[str, str]:
     """Tell whether a split is independent of what training and choosing have seen, and why.
 
-    roots: datasets that the models were trained on, or may have been. Looks for byte-identical
-    files only; copies that were encoded again are not found.
+    Compares its files with train and val of the dataset and of where each model was trained; the
+    images that a model was trained on are at hand if their fingerprint is the recorded one. Looks
+    for byte-identical files only; copies that were encoded again are not found.
     """
     if split.name != "test":
         return FAIL, f"{split.name} is not held out: choices are made on it"
-    seen = []
-    for root in roots:
-        for name in SPLITS[:2]:
-            try:
-                seen.append(scan_split(root, name, int(split.labels.max()) + 1, names))
-            except InputError:
-                continue
-    if not seen:
-        return NOT_MEASURED, "the training images are not at hand"
-    twins = identical_files(split, seen)
+    seen: dict[tuple[Path, str], Split] = {}
+    unknown = []
+    for run in runs:
+        known = False
+        for root in {dataset_path, Path(run.dataset_path or dataset_path)}:
+            for name in SPLITS[:2]:
+                try:
+                    part = scan_split(root, name, run.num_classes, run.class_names)
+                except (InputError, OSError):
+                    continue
+                seen[root.resolve(), name] = part
+                known |= name == "train" and part.fingerprint() == run.train_fingerprint
+        unknown += [] if known else [run.model]
+    twins = identical_files(split, list(seen.values()))
     if twins:
         return FAIL, (
             f"{len(twins)} of {len(split)} images are byte for byte in training or validation, "
             f"such as {twins[0][0]} = {twins[0][1]}"
         )
-    return PASS, f"none of {len(split)} files is among {sum(map(len, seen))} of train and val"
+    if unknown:
+        return NOT_MEASURED, f"the images that {', '.join(unknown)} learned from are not at hand"
+    count = sum(map(len, seen.values()))
+    return PASS, f"none of {len(split)} files is among {count} of train and val"

@@ -3,6 +3,7 @@
 K classes.
 """
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter
 from scipy.cluster.hierarchy import dendrogram, linkage
 from scipy.spatial.distance import squareform
 from sklearn.metrics import roc_curve
@@ -103,6 +105,10 @@ def plot_cost(points: dict[str, tuple[float, float, float, float]], title: str,
         axes.errorbar(gflops, value, yerr=np.clip(errors, 0, None), marker="o", capsize=3)
         axes.annotate(name, (gflops, value), xytext=(6, 4), textcoords="offset points")
     axes.set_xscale("log")
+    plain = FuncFormatter(lambda value, _: f"{value:g}")
+    axes.xaxis.set_major_formatter(plain)
+    axes.xaxis.set_minor_formatter(plain)
+    axes.tick_params(axis="x", which="both", labelrotation=40)
     axes.margins(x=0.25)
     axes.set(xlabel="GFLOPs per image, all classifiers", ylabel="accuracy", title=title)
     save_figure(figure, path)
@@ -137,7 +143,9 @@ def plot_dendrogram(distances: np.ndarray, names: list[str], title: str, path: P
     """Draw which models err alike: average linkage of (L, L) distances."""
     figure, axes = plt.subplots(figsize=(6.5, 1.5 + 0.45 * len(names)))
     links = linkage(squareform(distances, checks=False), "average")
-    dendrogram(links, labels=names, orientation="right", ax=axes, color_threshold=0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of an axis without width, where all err alike
+        dendrogram(links, labels=names, orientation="right", ax=axes, color_threshold=0)
     axes.set(xlabel="share of images that one of two alone gets right", title=title)
     save_figure(figure, path)
 

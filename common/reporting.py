@@ -89,8 +89,12 @@ def evaluation_tables(
         per_class_table(content["metrics"], names, content["images_per_grade"]),
         confusion_table(content["confusion_matrix"], names),
     ]
+    if content.get("temperature", 1.0) != 1.0:
+        edge = content["temperature"] > 19 or content["temperature"] < 0.053
+        tables.append(f"temperature, fitted on val: {content['temperature']:.2f}"
+                      f"{' (at the limit of the search)' if edge else ''}")  # fmt: skip
     if content.get("prevalence"):
-        tables.append(prevalence_table(content["prevalence"]))
+        tables.append(prevalence_table(content["prevalence"], content["grade_mix"]))
     if "consistency" in content:
         tables.append(consistency_text(content["consistency"], names))
     if content.get("differences"):
@@ -137,14 +141,15 @@ def differences_table(differences: dict[str, dict[str, Any]], best: str) -> str:
     return format_table(header, rows)
 
 
-def prevalence_table(restated: dict[str, Intervals]) -> str:
+def prevalence_table(restated: dict[str, Intervals], grade_mix: list[float]) -> str:
     """Show graders at a population's grade mix, one to a row."""
     rows = [
         [name, *(with_interval(found[key]) for key in ("accuracy", "kappa", "ppv", "npv")),
          with_interval(found["referrals_per_1000"], digits=0)]
         for name, found in restated.items()
     ]  # fmt: skip
-    header = ["at the prevalence", "accuracy", "kappa", "PPV", "NPV", "referrals / 1,000"]
+    mix = " / ".join(f"{100 * share:.3g}" for share in grade_mix)
+    header = [f"at grades of {mix} %", "accuracy", "kappa", "PPV", "NPV", "referrals / 1,000"]
     return format_table(header, rows)
 
 

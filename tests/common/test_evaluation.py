@@ -44,7 +44,8 @@ def test_both_eyes_are_one_patient():
     assert groups[0] == groups[1] and len(set(groups)) == 3
     assert patient_groups(ids[1:], PATIENT_REGEX) is None
     assert patient_groups(["a/10.jpg", "b/1.jpg"], r"(1)") is not None
-    for pattern in ("(", "left"):
+    assert patient_groups(ids, "(x)?left") is None, "an empty group names nobody"
+    for pattern in ("(", "left", "(t|_|x)"):
         with pytest.raises(InputError, match="--patient_regex"):
             patient_groups(ids, pattern)
 
@@ -56,7 +57,7 @@ def test_the_interval_names_its_units():
     assert evaluate_classes(TARGETS, scores, TARGETS, Sampling(20))["bootstrap"]["units"] == (
         "80 images"
     )
-    for wrong in ({"resamples": 0}, {"seed": -1}):
+    for wrong in ({"resamples": 0}, {"seed": -1}, {"resamples": 10**20}):
         with pytest.raises(InputError):
             Sampling(**wrong)
 

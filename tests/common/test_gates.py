@@ -21,6 +21,7 @@ def members(count=4, accuracy=0.999, pairs=0.95):
 
 
 HOLDOUT = (PASS, "none")
+NO_BOUND = {"value": 0.999, "low": math.nan, "high": math.nan}
 
 
 def test_all_gates_pass():
@@ -35,6 +36,7 @@ def test_all_gates_pass():
     [
         ({"ensemble": metrics(recall_1=0.97)}, "A", None),  # below the goal of 98 %
         ({"ensemble": metrics(accuracy=0.986)}, "A", None),  # the lower bound does not pass
+        ({"ensemble": metrics(macro_auc=math.nan) | {"macro_auc": NO_BOUND}}, "A", None),
         ({"members": members(pairs=0.9)}, "B", "binary"),  # asked is more than 90 %
         ({"members": members(accuracy=0.98)}, "B", "single"),
         ({"members": members(3)}, "B", "diversity"),
@@ -70,3 +72,10 @@ def test_a_class_without_images_is_not_measured():
 def test_the_file_says_rule_and_claims_nothing():
     content = validation_content(check_gates(members(), metrics(), 5, HOLDOUT))
     assert content["grade"] in content["rule"] and "no claim" in content["claim"]
+
+
+def test_softmax_heads_alone_leave_the_binary_gate_open():
+    heads = [dataclasses.replace(m, metrics=metrics(), pair_accuracies=[]) for m in members()]
+    gates = check_gates(heads, metrics(), 5, HOLDOUT)
+    assert [gate.status for gate in gates if gate.kind == "binary"] == [NOT_MEASURED]
+    assert grade(gates) == "B"

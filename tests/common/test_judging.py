@@ -104,7 +104,7 @@ def test_names_are_short_and_different():
     from pathlib import Path
 
     def run(model, head="ovo"):
-        return Run(model, head, 5, (), "", ())
+        return Run(model, head, 5, (), "", "", ())
 
     places = [ResultDir(Path(name)) for name in ("a", "b", "c", "d")]
     runs = [run("coatnet_0_rw_224"), run("coatnet_0_rw_224", "softmax"), run("resnet50"),
@@ -112,13 +112,39 @@ def test_names_are_short_and_different():
     assert labels(runs, places) == ["coatnet", "coatnet softmax", "c", "d"]
 
 
+def trained_on(root, fingerprint, path=None):
+    return Run("resnet50", "ovo", 5, (), str(path or root), fingerprint, ())
+
+
 def test_the_holdout_is_checked_byte_for_byte(demo, tmp_path):
     root = shutil.copytree(demo, tmp_path / "images")
-    status, why = check_holdout(scan_split(root, "test"), [root], ())
+    print_ = scan_split(root, "train").fingerprint()
+    run = trained_on(root, print_)
+    status, why = check_holdout(scan_split(root, "test"), root, [run])
     assert status == PASS and "none of 20 files is among 67" in why
-    assert check_holdout(scan_split(root, "val"), [root], ())[0] == FAIL
-    assert check_holdout(scan_split(root, "test"), [tmp_path], ())[0] == NOT_MEASURED
+    assert check_holdout(scan_split(root, "val"), root, [run])[0] == FAIL
     copied = next((root / "train" / "2").iterdir())
     shutil.copy(copied, root / "test" / "3" / "again.jpg")
-    status, why = check_holdout(scan_split(root, "test"), [root], ())
+    status, why = check_holdout(scan_split(root, "test"), root, [run])
     assert status == FAIL and "1 of 21" in why and copied.name in why and "again.jpg" in why
+
+
+def test_the_holdout_is_not_measured_where_the_training_images_are_not_known(demo, tmp_path):
+    print_ = scan_split(demo, "train").fingerprint()
+    outside = shutil.copytree(demo / "test", tmp_path / "hospital")
+    split = scan_split(outside, "test")
+    assert check_holdout(split, outside, [trained_on(demo, print_)])[0] == PASS
+    gone = trained_on(demo, print_, "/gone")
+    earlier = trained_on("", "")
+    for runs in ([gone], [trained_on(demo, print_), gone], [earlier], [trained_on(demo, "other")]):
+        status, why = check_holdout(split, outside, runs)
+        assert status == NOT_MEASURED and "resnet50" in why
+
+
+def test_a_leak_without_the_top_grades_is_found(demo, tmp_path):
+    leak = tmp_path / "leak"
+    for grade in range(5):
+        (leak / str(grade)).mkdir(parents=True)
+    shutil.copytree(demo / "train" / "0", leak / "0", dirs_exist_ok=True)
+    run = trained_on(demo, scan_split(demo, "train").fingerprint())
+    assert check_holdout(scan_split(leak, "test"), leak, [run])[0] == FAIL

@@ -147,9 +147,12 @@ def test_models_of_other_images_are_left_out(place, monkeypatch, tmp_path, capsy
         arrays = dict(file)
     arrays["ids"] = np.char.add(arrays["ids"], "x")
     np.savez_compressed(path, **arrays)
-    folders = [place / "demo_convnext_5class_results", copied]
+    convnext = place / "demo_convnext_5class_results"
+    assert run("compare", place, monkeypatch, results_dirs=[convnext, convnext])[0] == 2
+    assert "given twice" in capsys.readouterr().err
+    folders = [convnext, copied]
     status, output = run("compare", place, monkeypatch, results_dirs=folders)
-    assert status == 0 and "was evaluated on other images" in capsys.readouterr().err
+    assert status == 0 and "was evaluated on other images or classes" in capsys.readouterr().err
     assert len(json.loads((output / "comparison.json").read_text())["models"]) == 1
 
 

@@ -219,3 +219,31 @@ def test_patients_widen_the_sampling_unit(evaluate, copy):
     assert evaluate(results_dirs=copy, patient_regex=r"_(\d)\d+\.") == 0
     assert "patients" in metrics(copy)["bootstrap"]["units"]
     assert evaluate(results_dirs=copy, patient_regex="(") == 2
+
+
+def test_calibration_needs_val_for_one_model_too(evaluate, copy, demo, tmp_path, capsys):
+    outside = shutil.copytree(demo / "test", tmp_path / "hospital")
+    (copy / "results" / "predictions_val.npz").unlink(missing_ok=True)
+    assert evaluate(results_dirs=copy, dataset_path=outside, calibrate=None) == 2
+    assert "--calibrate is fitted on val" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("targets", lambda a: a + 7),
+        ("pair_probabilities", lambda a: a * np.nan),
+        ("pair_probabilities", lambda a: a[:5]),
+        ("pair_probabilities", lambda a: a[:, :6]),
+        ("ids", lambda a: a[:0]),
+    ],
+)
+def test_odd_stored_predictions_are_computed_again(evaluate, copy, name, change):
+    assert evaluate(results_dirs=copy) == 0
+    first = metrics(copy)["metrics"]
+    path = copy / "results" / "predictions_test.npz"
+    with np.load(path, allow_pickle=False) as file:
+        arrays = dict(file)
+    np.savez_compressed(path, **{**arrays, name: change(arrays[name])})
+    assert evaluate(results_dirs=copy) == 0
+    assert metrics(copy)["metrics"] == first
