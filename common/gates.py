@@ -6,7 +6,7 @@ from typing import Any
 
 PASS, FAIL, NOT_MEASURED = "PASS", "FAIL", "NOT MEASURED"
 RULE = (
-    "A+: every gate passes, those on accuracy, recall and AUC with the lower bound of the interval, "
+    "A+: every gate passes, those on accuracy, recall and AUC with the interval's lower bound, "
     "too, and class-1 recall is above 98 %. A: every gate passes. B: the gates on the ensemble "
     "(accuracy, recall of every class, class-1 recall, AUC) and the independent hold-out pass. C: "
     "the independent hold-out and at least half of the gates pass. none: anything else. A gate "

@@ -216,7 +216,7 @@ def test_what_is_fitted_needs_val(evaluate, copy, second, demo, tmp_path, capsys
 
 
 def test_patients_widen_the_sampling_unit(evaluate, copy):
-    assert evaluate(results_dirs=copy, patient_regex=r"_(\d)\d+\.") == 0
+    assert evaluate(results_dirs=copy, patient_regex=r"(\d)\.jpg") == 0
     assert "patients" in metrics(copy)["bootstrap"]["units"]
     assert evaluate(results_dirs=copy, patient_regex="(") == 2
 
