@@ -18,7 +18,7 @@ data=./demo_dataset
 
 echo
 echo "All of the above is about SYNTHETIC pictures; it says nothing about eyes. Pictures:"
-find "$results" -name '*.png' | sort
+find "$results" -name '*.png' -o -name report.html | sort
 echo
 echo "Next, with your own photographs in train/ val/ test/, each with one folder per grade:"
 echo "  ./train_coatnet.sh --dataset_path ./my_graded_photographs     (README.md, step 1)"
