@@ -115,6 +115,7 @@ def evaluate_member(
     content |= {"class_names": found.class_names, "cost": found.cost, "origin": found.origin}
     save_predictions(directory.predictions(args.split), found, *member.grader)
     artifacts.write_metrics(directory.metrics(args.split), content)
+    artifacts.write_table(directory.table(f"votes_{args.split}"), reporting.flat_rows(rows))
     title = f"{member.label} on {args.split}{content['synthetic']}"
     plot_grader(directory, args.split, found.targets, member.grader, found.class_names, title)
     return content, reporting.evaluation_tables(title, content, rows, "vote")

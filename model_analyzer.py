@@ -8,6 +8,7 @@ Prints one row per classifier and writes model_analysis.json, .csv and training 
 """
 
 import argparse
+import math
 import sys
 from pathlib import Path
 from typing import Any
@@ -87,7 +88,7 @@ def table(rows: list[dict[str, Any]]) -> str:
             decimal(row["val_auc"]),
             percent(row["sensitivity"]),
             percent(row["specificity"]),
-            f"{100 * row['overfitting_gap']:+.1f}",
+            "n/a" if math.isnan(row["overfitting_gap"]) else f"{100 * row['overfitting_gap']:+.1f}",
             f"{row['frozen'] / 1e6:.2f}",
             f"{row['trainable'] / 1e6:.2f}",
             f"{row['size_mb']:.1f}",

@@ -1,5 +1,7 @@
 """Checkpoints in the earlier trainer's format, built independently of this code."""
 
+import json
+
 import cv2
 import numpy as np
 import pytest
@@ -9,6 +11,7 @@ import torchvision
 from torch import nn
 from torchvision.transforms import InterpolationMode, v2
 
+import model_analyzer
 from common.artifacts import CheckpointError, ResultDir, find_run, load_pair_content
 from common.dataset import scan_split
 from common.inference import load_member, predict_directory
@@ -134,6 +137,15 @@ def test_a_directory_of_it_is_used_as_it_is(earlier, demo, shared_cache):
                               torch.device("cpu"), "fp32")  # fmt: skip
     assert found.pair_probabilities.shape == (20, 10)
     assert np.ptp(found.pair_probabilities, axis=1).max() < 1e-6, "ten times the same network"
+
+
+def test_it_is_analysed_like_any_other(earlier, tmp_path, capsys):
+    assert model_analyzer.main(["--model", str(earlier), "--output_dir", str(tmp_path)]) == 0
+    said = capsys.readouterr().out
+    assert "10 of 10 classifiers are above 90 %" in said and "resnet50" in said
+    rows = json.loads((tmp_path / "model_analysis.json").read_text())["classifiers"]
+    assert rows[0]["val_accuracy"] == 0.925 and rows[0]["sensitivity"] is None
+    assert rows[0]["overfitting_gap"] == pytest.approx(0.91 - 0.925)
 
 
 def test_its_record_is_read_in_shares(earlier):

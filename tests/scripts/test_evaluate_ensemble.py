@@ -74,7 +74,8 @@ def test_writes_numbers_predictions_and_figures(evaluate, copy, split, capsys):
         "votes + confidence",
         "coupling, tempered",
     }
-    for name in ("confusion", "roc"):
+    assert "coupling," in (copy / "results" / f"votes_{split}.csv").read_text()
+    for name in ("confusion", "roc", "reliability"):
         assert cv2.imread(str(copy / "results" / f"{name}_{split}.png")).std() > 5
     said = capsys.readouterr().out
     assert all(vote in said for vote in ("coupling", "soft", "hard", "weighted"))
