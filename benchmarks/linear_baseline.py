@@ -27,7 +27,7 @@ from common.backbones import build, preprocessing_for, resolve
 from common.cli import Parser, add_evaluation_flags, guarded
 from common.dataset import SPLITS, open_cache, scan_split
 from common.metrics import accuracy, confusion_matrix, quadratic_weighted_kappa
-from common.ovo import CHUNK, trunk_features
+from common.ovo import chunk_size, trunk_features
 from common.reporting import format_table
 from common.runtime import log, select_device
 
@@ -55,7 +55,8 @@ def pooled_features(args: argparse.Namespace) -> dict[str, tuple[np.ndarray, np.
     for name in SPLITS:
         split = scan_split(Path(args.dataset_path), name, 5, tuple(args.class_names))
         cache = open_cache(split, settings, Path(args.cache_dir), args.num_workers)
-        chunks = [np.arange(i, min(i + CHUNK, len(split))) for i in range(0, len(split), CHUNK)]
+        size = chunk_size(device)
+        chunks = [np.arange(i, min(i + size, len(split))) for i in range(0, len(split), size)]
         rows = [trunk_features(stages, cache.read(c), settings, device, "fp32") for c in chunks]
         result[name] = (torch.cat(rows).cpu().numpy(), split.labels)
     return result

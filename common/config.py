@@ -8,10 +8,11 @@ from common.runtime import PRECISIONS
 from common.schedulers import SCHEDULERS
 
 MONITORS = ("val_balanced_accuracy", "val_accuracy", "val_auc", "val_loss")
-GRAD_CHECKPOINTING = ("auto", "on", "off")
+SWITCH = ("auto", "on", "off")
 # fields that may differ between a run and its continuation: they do not change what is learned
 FREE_FIELDS = ("dataset_path", "output_dir", "cache_dir", "weights", "device", "num_workers",
-               "experiment_name", "checkpoint_frequency", "grad_checkpointing")  # fmt: skip
+               "experiment_name", "checkpoint_frequency", "grad_checkpointing",
+               "pair_parallelism")  # fmt: skip
 
 
 def _option(default: Any, help: str, choices: tuple[str, ...] | None = None) -> Any:
@@ -78,7 +79,11 @@ class TrainConfig:
     precision: str = _option("auto", "arithmetic", PRECISIONS)
     grad_checkpointing: str = _option(
         "auto", "recompute activations to save memory (auto: once memory ran out)",
-        GRAD_CHECKPOINTING,
+        SWITCH,
+    )  # fmt: skip
+    pair_parallelism: str = _option(
+        "auto", "train several pairs in one launch (auto: on a GPU, where it measures faster)",
+        SWITCH,
     )  # fmt: skip
 
     def __post_init__(self) -> None:
@@ -101,7 +106,8 @@ class TrainConfig:
         self._expect("dataset_path", bool(self.dataset_path), "a folder")
         self._expect("class_names", len(set(self.class_names)) == len(self.class_names),
                      "different names")  # fmt: skip
-        for name in ("head", "scheduler", "monitor", "precision", "grad_checkpointing"):
+        for name in ("head", "scheduler", "monitor", "precision", "grad_checkpointing",
+                     "pair_parallelism"):  # fmt: skip
             choices = next(f for f in fields(self) if f.name == name).metadata["choices"]
             self._expect(name, getattr(self, name) in choices, f"one of {', '.join(choices)}")
         self._expect("head", self.head == "ovo" or self.num_classes > 2, "ovo for two classes")

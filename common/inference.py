@@ -13,14 +13,15 @@ from typing import Any
 import numpy as np
 import scipy.special
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from common import artifacts
 from common.artifacts import ResultDir, Run
 from common.dataset import PixelCache, Split, open_cache
-from common.ovo import CHUNK, PairTop, restore_pair, trunk_features, trunk_key
+from common.feeding import PixelFeed
+from common.ovo import PairTop, chunk_size, restore_pair, trunk_features, trunk_key
 from common.pairs import HEADS, class_pairs, classifiers, pair_title
 from common.preprocessing import Preprocessing
 from common.runtime import InputError, autocast, log, progress_bar
@@ -282,13 +283,16 @@ def predict_logits(
         for _, top in tops:
             top.to(device)
     logits = np.empty((len(cache), member.num_outputs), dtype=np.float32)
-    for start in progress_bar(range(0, len(cache), CHUNK), f"predict {member.model}"):
-        indices = np.arange(start, min(start + CHUNK, len(cache)))
-        pixels = cache.read(indices)
+    feed = PixelFeed(cache, device, 0)
+    chunk = chunk_size(device)
+    for start in progress_bar(range(0, len(cache), chunk), f"predict {member.model}"):
+        indices = np.arange(start, min(start + chunk, len(cache)))
+        pixels = feed(indices)
+        found: list[tuple[slice, Tensor]] = []
         for trunk, tops in member.groups:
             features = trunk_features(trunk, pixels, member.settings, device, precision)
             with autocast(device, precision):
-                for columns, top in tops:
-                    found = top(features).float().cpu().numpy()
-                    logits[start : start + CHUNK, columns] = found.reshape(len(indices), -1)
+                found += [(columns, top(features).float()) for columns, top in tops]
+        for columns, values in found:  # only now is the device waited for
+            logits[indices, columns] = values.reshape(len(indices), -1).cpu().numpy()
     return logits

@@ -28,9 +28,9 @@ from common.pairs import Pair, pair_name
 from common.preprocessing import Preprocessing
 from common.runtime import InputError, autocast, torch_generator
 
-# The trunk always sees batches of this size: an image's features are then the same to the last
-# bit whatever its neighbours, and so whichever other pairs are trained.
-CHUNK = 16
+# The trunk always sees batches of one size: an image's features are then the same to the last bit
+# whatever its neighbours, and so whichever other pairs are trained. A GPU wants larger ones.
+_CHUNKS = {"cpu": 16, "cuda": 64}
 
 
 class PairTop(nn.Module):
@@ -51,6 +51,11 @@ class PairTop(nn.Module):
             pooled = pooled * dropout_mask
         logits = self.classifier(pooled)  # (N, 1) or (N, K)
         return logits.squeeze(1) if logits.shape[1] == 1 else logits
+
+
+def chunk_size(device: torch.device) -> int:
+    """Return C, the number of images that pass the trunk together on a device."""
+    return _CHUNKS[device.type]
 
 
 def make_top(backbone: Backbone, pair: Pair, seed: int) -> PairTop:
@@ -114,10 +119,8 @@ def _recomputed(forward: Callable[..., Tensor]) -> Callable[..., Tensor]:
     return wrapped
 
 
-def dropout_mask(shape: tuple[int, int], rate: float, *stream: int | str) -> Tensor | None:
-    """Draw the (N, F) mask of inverted dropout from its own stream; None at rate 0."""
-    if rate == 0:
-        return None
+def dropout_mask(shape: tuple[int, int], rate: float, *stream: int | str) -> Tensor:
+    """Draw the (N, F) mask of inverted dropout from its own stream; all ones at rate 0."""
     keep = torch.rand(shape, generator=torch_generator("dropout", *stream)) >= rate
     return keep.float() / (1 - rate)
 
@@ -125,7 +128,7 @@ def dropout_mask(shape: tuple[int, int], rate: float, *stream: int | str) -> Ten
 @torch.no_grad()
 def trunk_features(
     trunk: nn.Module,
-    pixels: np.ndarray,
+    pixels: np.ndarray | Tensor,
     settings: Preprocessing,
     device: torch.device,
     precision: str,
@@ -133,17 +136,18 @@ def trunk_features(
 ) -> Tensor:
     """Run one chunk of pictures through the trunk.
 
-    pixels (n, S, S, 3) uint8, n <= CHUNK, padded to CHUNK inside; augmentation (n, 3) as from
-    `augmentation_table`, None to leave the pictures as they are. Returns (n, ...) features.
+    pixels (n, S, S, 3) uint8, n <= C, padded to C inside, already on the device or not;
+    augmentation (n, 3) as from `augmentation_table`, None to leave the pictures as they are.
+    Returns (n, ...) features.
     """
     size = len(pixels)
-    padding = [size - 1] * (CHUNK - size)
-    order = [*range(size), *padding]
-    images = torch.from_numpy(pixels[order]).to(device)
+    order = [*range(size), *[size - 1] * (chunk_size(device) - size)]
+    images = torch.as_tensor(pixels[order]).to(device)
     images = images.permute(0, 3, 1, 2).contiguous().float() / 255  # (C, 3, S, S)
     if augmentation is not None:
         images = augment(images, torch.from_numpy(augmentation[order]).to(device))
     images = normalise(images, settings.mean, settings.std)
+    images = images.contiguous(memory_format=torch.channels_last)
     with autocast(device, precision):
         return trunk(images)[:size]
 

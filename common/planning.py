@@ -10,13 +10,14 @@ import torch
 
 from common.artifacts import ResultDir
 from common.backbones import Backbone
+from common.batching import batch_sizes
 from common.config import TrainConfig
 from common.dataset import Split
-from common.ovo import CHUNK, make_top, trunk_features
+from common.ovo import chunk_size, make_top, trunk_features
 from common.pairs import Pair, pair_title
 from common.preprocessing import Preprocessing
-from common.runtime import autocast
-from common.training import batch_sizes, duration
+from common.runtime import autocast, wait_for
+from common.training import duration
 
 
 def plan_lines(config: TrainConfig, backbone: Backbone, settings: Preprocessing, train: Split,
@@ -64,7 +65,8 @@ def measure_step(config: TrainConfig, backbone: Backbone, settings: Preprocessin
     """
     backbone.trunk.to(device)
     top = make_top(backbone, pairs[0], config.seed).to(device)
-    pixels = np.zeros((CHUNK, settings.img_size, settings.img_size, 3), dtype=np.uint8)
+    chunk = chunk_size(device)
+    pixels = np.zeros((chunk, settings.img_size, settings.img_size, 3), dtype=np.uint8)
     sizes: dict[int, int] = {}
 
     def pack(tensor: torch.Tensor) -> torch.Tensor:
@@ -72,11 +74,11 @@ def measure_step(config: TrainConfig, backbone: Backbone, settings: Preprocessin
         return tensor
 
     known = {p.untyped_storage().data_ptr() for p in top.parameters()}
-    batch = min(CHUNK, config.effective_batch)
+    batch = min(chunk, config.effective_batch)
     for _ in range(2):  # the first round warms up
         started = time.perf_counter()
         features = trunk_features(backbone.trunk, pixels, settings, device, precision)[:batch]
-        _wait(device)
+        wait_for(device)
         middle = time.perf_counter()
         sizes.clear()
         with (
@@ -85,16 +87,11 @@ def measure_step(config: TrainConfig, backbone: Backbone, settings: Preprocessin
         ):
             loss = top(features).float().square().mean()
         loss.backward()
-        _wait(device)
+        wait_for(device)
         ended = time.perf_counter()
     kept = sum(size for pointer, size in sizes.items() if pointer not in known)
     return {
-        "trunk_seconds": (middle - started) / CHUNK,
+        "trunk_seconds": (middle - started) / chunk,
         "top_seconds": (ended - middle) / batch,
         "activation_bytes": kept * config.effective_batch / batch,
     }
-
-
-def _wait(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)

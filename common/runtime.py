@@ -78,16 +78,33 @@ def select_device(name: str) -> torch.device:
 def resolve_precision(precision: str, use_amp: bool, device: torch.device) -> str:
     """Choose "fp32", "bf16" or "fp16" for a device.
 
-    "auto" takes bf16 on a GPU that has it, fp16 on an older one and fp32 on the CPU; without
-    `use_amp` it takes fp32. Raises InputError for what the device cannot do.
+    "auto" takes bf16 where the hardware has it (tensor cores; AVX512-BF16 or AMX of a CPU), fp16 on
+    an older GPU and fp32 on an older CPU; without `use_amp` it takes fp32. Raises InputError for
+    what the device cannot do.
     """
     if precision == "fp16" and device.type == "cpu":
         raise InputError("--precision fp16 needs a GPU; on the CPU take fp32 or bf16")
     if precision != "auto":
         return precision
-    if not use_amp or device.type == "cpu":
+    if not use_amp:
         return "fp32"
+    if device.type == "cpu":
+        return "bf16" if _cpu_has_bf16() else "fp32"
     return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
+
+
+def _cpu_has_bf16() -> bool:
+    try:
+        words = Path("/proc/cpuinfo").read_text().split()
+    except OSError:
+        return False
+    return not {"avx512_bf16", "amx_bf16"}.isdisjoint(words)
+
+
+def wait_for(device: torch.device) -> None:
+    """Wait until a GPU has done what it was given; a CPU has."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
 
 
 def autocast(device: torch.device, precision: str) -> torch.autocast:

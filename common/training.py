@@ -5,7 +5,7 @@ N images, B samples of a pair's effective batch, F pooled features.
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,14 +18,16 @@ from common import artifacts
 from common.artifacts import ResultDir
 from common.augmentation import augmentation_table
 from common.backbones import Backbone
+from common.batching import batch_sizes, epoch_order, grouped, pair_batches
 from common.config import TrainConfig
 from common.dataset import PixelCache
+from common.feeding import PixelFeed, room_for_pixels
 from common.losses import balanced_class_weights, focal_loss
 from common.metrics import binary_metrics, grading_summary
 from common.ovo import (
-    CHUNK,
     PairTop,
     batch_norms,
+    chunk_size,
     dropout_mask,
     enable_grad_checkpointing,
     make_top,
@@ -35,8 +37,9 @@ from common.ovo import (
 )
 from common.pairs import Pair, pair_name, pair_targets, pair_title
 from common.preprocessing import Preprocessing
-from common.runtime import InputError, autocast, log, progress_bar, random_generator
+from common.runtime import InputError, autocast, log, progress_bar, random_generator, wait_for
 from common.schedulers import lr_factor, plateau_factor
+from common.stacking import Stack
 
 VAL_BATCH = 32  # samples of a pair; part of what makes validation repeatable
 _CHECK_EVERY = 32  # optimiser steps between two looks at the loss, each of which waits for the GPU
@@ -52,10 +55,11 @@ class TrainingError(RuntimeError):
 
 @dataclass
 class Memory:
-    """What the device's memory turned out to allow, shared by all pairs."""
+    """What the device turned out to allow, shared by all pairs."""
 
     micro_batch: int
     checkpointing: bool
+    stack: Stack | None = None  # runs several pairs in one launch; None: one after the other
 
 
 @dataclass
@@ -72,62 +76,17 @@ class Setup:
     directory: ResultDir
     details: dict[str, Any]  # what each pair's file says of the run
     memory: Memory = field(init=False)
+    train_feed: PixelFeed = field(init=False)
+    val_feed: PixelFeed = field(init=False)
 
     def __post_init__(self) -> None:
         config = self.config
         self.memory = Memory(config.effective_batch + 1, config.grad_checkpointing == "on")
         self.backbone.trunk.to(self.device)
-
-
-def batch_sizes(count: int, batch: int) -> list[int]:
-    """Cut `count` samples into batches; a lone last one joins the batch before it.
-
-    A batch of one has no batch statistics.
-    """
-    sizes = [batch] * (count // batch)
-    rest = count % batch
-    if rest == 1 and sizes:
-        sizes[-1] += 1
-    elif rest:
-        sizes.append(rest)
-    return sizes
-
-
-def epoch_order(seed: int, epoch: int, count: int) -> np.ndarray:
-    """Return the epoch's one permutation of all images, of which a pair takes its own."""
-    return random_generator("order", seed, epoch).permutation(count)
-
-
-def pair_batches(
-    order: np.ndarray,
-    labels: np.ndarray,
-    pairs: list[Pair],
-    batch: int,
-    features_of: Callable[[np.ndarray], Tensor],
-) -> Iterator[tuple[Pair, np.ndarray, Tensor]]:
-    """Compute each image's features once and hand each pair its batches in its own order.
-
-    order: image indices; labels of all images; features_of maps up to CHUNK indices to features.
-    Yields (pair, indices (B,), features (B, ...)). A pair's batches depend on `order` and its own
-    classes alone.
-    """
-    order = order[np.isin(labels[order], sorted({c for pair in pairs for c in pair}))]
-    sizes = {p: batch_sizes(int(np.isin(labels[order], p).sum()), batch)[::-1] for p in pairs}
-    waiting: dict[Pair, list[tuple[np.ndarray, Tensor]]] = {pair: [] for pair in pairs}
-    for start in range(0, len(order), CHUNK):
-        chunk = order[start : start + CHUNK]
-        features = features_of(chunk)
-        for pair in pairs:
-            rows = np.flatnonzero(np.isin(labels[chunk], pair))
-            if len(rows):
-                own = features[torch.from_numpy(rows).to(features.device)]
-                waiting[pair].append((chunk[rows], own))
-            while sizes[pair] and sum(len(i) for i, _ in waiting[pair]) >= sizes[pair][-1]:
-                indices = np.concatenate([i for i, _ in waiting[pair]])
-                stacked = torch.cat([f for _, f in waiting[pair]])
-                size = sizes[pair].pop()
-                waiting[pair] = [(indices[size:], stacked[size:])] if len(indices) > size else []
-                yield pair, indices[:size], stacked[:size].contiguous()
+        self.train_feed, self.val_feed = (
+            PixelFeed(cache, self.device, room_for_pixels(self.device))
+            for cache in (self.train, self.val)
+        )
 
 
 class PairTrainer:
@@ -155,47 +114,21 @@ class PairTrainer:
 
     # -- one optimiser step -------------------------------------------------------------------
 
-    def train_step(self, features: Tensor, targets: Tensor) -> None:
-        """Update the top on one effective batch: features (B, ...), targets (B,) 0 or 1."""
-        config = self.setup.config
-        mask = dropout_mask(
-            (len(targets), self.setup.backbone.num_features), config.ovo_dropout,
-            config.seed, self.epoch, self.step % self.steps_per_epoch, *self.pair,
-        )  # fmt: skip
-        mask = mask.to(self.setup.device) if mask is not None else None
-        self._with_enough_memory(lambda: self._accumulate(features, targets, mask))
-        self.scaler.unscale_(self.optimizer)
-        if config.max_grad_norm:
-            nn.utils.clip_grad_norm_(self.top.parameters(), config.max_grad_norm)
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.learning_rate()
-        self.scaler.step(self.optimizer)
-        self.scaler.update()
-        self.step += 1
-        if len(self._losses) % _CHECK_EVERY == 0:
-            self.check_finite()
-
-    def _accumulate(self, features: Tensor, targets: Tensor, mask: Tensor | None) -> None:
-        """Add up the gradients of the effective batch, one micro-batch at a time."""
+    def prepare_step(self) -> None:
+        """Clear the gradients, and recompute activations from here on if memory asks for it."""
         self.optimizer.zero_grad(set_to_none=True)
-        size = len(targets)
-        micro = size if self.batch_statistics else min(self.setup.memory.micro_batch, size)
-        loss = torch.zeros((), device=targets.device)
-        correct = torch.zeros((), device=targets.device)
-        for start in range(0, size, micro):
-            part = slice(start, start + micro)
-            with autocast(self.setup.device, self.setup.precision):
-                logits = self.top(features[part], None if mask is None else mask[part])
-            part_loss = self.losses(logits, targets[part]).sum() / size
-            # recomputation in the backward pass must not count a batch's statistics twice
-            kept = self._statistics() if self.checkpointing else []
-            self.scaler.scale(part_loss).backward()
-            self._restore_statistics(kept)
-            loss += part_loss.detach()
-            correct += (predicted(logits.detach()) == targets[part]).sum()
-        self._losses.append(loss * size)
-        self._correct.append(correct)
-        self._seen += size
+        if self.setup.memory.checkpointing and not self.checkpointing:
+            enable_grad_checkpointing(self.top)
+            self.checkpointing = True
+
+    def dropout_mask(self, count: int) -> Tensor:
+        """Draw the mask (B, F) of the coming step on `count` samples."""
+        config, width = self.setup.config, self.setup.backbone.num_features
+        mask = dropout_mask(
+            (count, width), config.ovo_dropout, config.seed, self.epoch,
+            self.step % self.steps_per_epoch, *self.pair,
+        )  # fmt: skip
+        return mask.to(self.setup.device)
 
     def losses(self, logits: Tensor, targets: Tensor) -> Tensor:
         """Return the loss of each sample (N,), from logits (N,) of a pair or (N, K)."""
@@ -206,46 +139,33 @@ class PairTrainer:
         weights = self.class_weights.to(logits.device)
         return focal_loss(logits, targets, weights, gamma, alpha, config.label_smoothing)
 
-    def _with_enough_memory(self, work: Callable[[], None]) -> None:
-        """Run a step; when the device runs out of memory, ask for less and run it again."""
-        memory = self.setup.memory
-        while True:
-            if memory.checkpointing and not self.checkpointing:
-                enable_grad_checkpointing(self.top)
-                self.checkpointing = True
-            kept = self._statistics()
-            try:
-                return work()
-            except torch.OutOfMemoryError as error:
-                self.optimizer.zero_grad(set_to_none=True)
-                self._restore_statistics(kept)
-                self._ask_for_less(error)
-            if self.setup.device.type == "cuda":
-                torch.cuda.empty_cache()
+    def update(self, loss: Tensor, correct: Tensor, size: int) -> None:
+        """Take the optimiser's step on the gathered gradients, and note what the batch gave.
 
-    def _ask_for_less(self, error: Exception) -> None:
-        memory, config = self.setup.memory, self.setup.config
-        micro = min(memory.micro_batch, config.effective_batch)
-        if micro > 1 and not self.batch_statistics:
-            memory.micro_batch = micro // 2
-            log(
-                f"out of memory: micro-batch {micro} -> {memory.micro_batch}; the effective "
-                f"batch stays {config.effective_batch}"
-            )
-        elif config.grad_checkpointing == "auto" and not memory.checkpointing:
-            memory.checkpointing = True
-            log("out of memory: gradient checkpointing is on from here")
-        else:
-            raise TrainingError(
-                f"out of memory at {pair_title(self.pair)} with micro-batch {micro}; try "
-                "--grad_checkpointing on, a smaller --img_size, --batch_size or a smaller model"
-            ) from error
+        loss: the sum over the `size` samples; correct: how many of them were right.
+        """
+        config = self.setup.config
+        self.scaler.unscale_(self.optimizer)
+        if config.max_grad_norm:
+            nn.utils.clip_grad_norm_(self.top.parameters(), config.max_grad_norm)
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.learning_rate()
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.step += 1
+        self._losses.append(loss)
+        self._correct.append(correct)
+        self._seen += size
+        if len(self._losses) % _CHECK_EVERY == 0:
+            self.check_finite()
 
-    def _statistics(self) -> list[Tensor]:
+    def statistics(self) -> list[Tensor]:
+        """Copy the BatchNorm layers' running statistics, if training moves them."""
         layers = batch_norms(self.top) if self.batch_statistics else []
         return [buffer.clone() for layer in layers for buffer in layer.buffers()]
 
-    def _restore_statistics(self, kept: list[Tensor]) -> None:
+    def restore_statistics(self, kept: list[Tensor]) -> None:
+        """Put back what `statistics` returned."""
         if kept:
             buffers = [b for layer in batch_norms(self.top) for b in layer.buffers()]
             for buffer, value in zip(buffers, kept, strict=True):
@@ -409,7 +329,7 @@ def make_optimizer(top: PairTop, config: TrainConfig) -> torch.optim.AdamW:
         {"params": [p for p in parameters if p.ndim > 1], "weight_decay": config.weight_decay},
         {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
     ]
-    return torch.optim.AdamW(groups, lr=config.learning_rate)
+    return torch.optim.AdamW(groups, lr=config.learning_rate, fused=True)
 
 
 def pair_weights(config: TrainConfig, pair: Pair, counts: list[int]) -> list[float]:
@@ -442,6 +362,7 @@ def train(setup: Setup, pairs: list[Pair], writer: Any = None) -> list[PairTrain
     trainers = [PairTrainer(setup, pair) for pair in pairs]
     for trainer in trainers:
         trainer.resume()
+    choose_parallelism(setup, [t for t in trainers if not t.finished])
     _write_history(setup, trainers)  # a run that was killed may not have come to it
     for epoch in range(setup.config.epochs):
         # a pair whose checkpoint is older catches up alone; the others wait at their epoch
@@ -474,6 +395,176 @@ def run_epoch(setup: Setup, trainers: list[PairTrainer], epoch: int, writer: Any
             _write_scalars(writer, trainer)
 
 
+@dataclass
+class Batch:
+    """A pair's effective batch: features (B, ...), targets (B,) and dropout mask (B, F)."""
+
+    trainer: PairTrainer
+    features: Tensor
+    targets: Tensor
+    mask: Tensor
+
+    def part(self, start: int, stop: int) -> "Batch":
+        """Take some of the samples."""
+        rows = slice(start, stop)
+        return Batch(self.trainer, self.features[rows], self.targets[rows], self.mask[rows])
+
+
+def train_step(setup: Setup, batches: list[Batch]) -> None:
+    """Update different pairs on one effective batch each, all of B samples.
+
+    When the device runs out of memory, less is asked of it and the step is run again.
+    """
+    while True:
+        for batch in batches:
+            batch.trainer.prepare_step()
+        kept = [batch.trainer.statistics() for batch in batches]
+        try:
+            sums = accumulate(setup, batches)
+            break
+        except torch.OutOfMemoryError as error:
+            for batch, statistics in zip(batches, kept):
+                batch.trainer.optimizer.zero_grad(set_to_none=True)
+                batch.trainer.restore_statistics(statistics)
+            ask_for_less(setup, batches, error)
+        if setup.device.type == "cuda":
+            torch.cuda.empty_cache()
+    for batch, (loss, correct) in zip(batches, sums):
+        batch.trainer.update(loss, correct, len(batch.targets))
+
+
+def accumulate(setup: Setup, batches: list[Batch]) -> list[tuple[Tensor, Tensor]]:
+    """Add up the gradients of effective batches, one micro-batch at a time.
+
+    Returns, for each pair, the sum of its samples' losses and the number of right answers.
+    """
+    size = len(batches[0].targets)
+    statistics = batches[0].trainer.batch_statistics  # they are those of the whole batch
+    micro = size if statistics else min(setup.memory.micro_batch, size)
+    launches = [batches] if setup.memory.stack else [[batch] for batch in batches]
+    sums = []
+    for launch in launches:
+        parts = []
+        for start in range(0, size, micro):
+            micro_batches = [batch.part(start, start + micro) for batch in launch]
+            parts.append(_forward_backward(setup, micro_batches, size))
+        sums += [(sum(p[i][0] for p in parts), sum(p[i][1] for p in parts))
+                 for i in range(len(launch))]  # fmt: skip
+    return sums
+
+
+def _forward_backward(setup: Setup, launch: list[Batch], size: int) -> list[tuple[Tensor, Tensor]]:
+    """Add the gradients of one micro-batch of each pair, as parts of a mean over `size` samples."""
+    total, sums = torch.zeros((), device=setup.device), []
+    for batch, logits in zip(launch, _logits(setup, launch)):
+        loss = batch.trainer.losses(logits, batch.targets).sum()
+        total = total + batch.trainer.scaler.scale(loss / size)
+        correct = (predicted(logits.detach()) == batch.targets).sum()
+        sums.append((loss.detach(), correct.float()))
+    # recomputation in the backward pass must not count a batch's statistics twice
+    kept = [b.trainer.statistics() if b.trainer.checkpointing else [] for b in launch]
+    total.backward()
+    for batch, statistics in zip(launch, kept):
+        batch.trainer.restore_statistics(statistics)
+    return sums
+
+
+def _logits(setup: Setup, launch: list[Batch]) -> list[Tensor]:
+    with autocast(setup.device, setup.precision):
+        if len(launch) == 1:
+            return [launch[0].trainer.top(launch[0].features, launch[0].mask)]
+        features = torch.stack([batch.features for batch in launch])
+        masks = torch.stack([batch.mask for batch in launch])
+        return list(setup.memory.stack([batch.trainer.top for batch in launch], features, masks))
+
+
+def ask_for_less(setup: Setup, batches: list[Batch], error: Exception) -> None:
+    """Halve the micro-batch; at one sample train pair by pair, then recompute activations.
+
+    Raises TrainingError when nothing is left to try.
+    """
+    memory, config = setup.memory, setup.config
+    micro = min(memory.micro_batch, config.effective_batch)
+    statistics = batches[0].trainer.batch_statistics
+    if micro > 1 and not statistics:
+        memory.micro_batch = micro // 2
+        log(
+            f"out of memory: micro-batch {micro} -> {memory.micro_batch}; the effective "
+            f"batch stays {config.effective_batch}"
+        )
+    elif memory.stack:
+        memory.stack, memory.micro_batch = None, config.effective_batch + 1
+        log("out of memory: the pairs are trained one after the other from here")
+    elif config.grad_checkpointing == "auto" and not memory.checkpointing:
+        memory.checkpointing = True
+        log("out of memory: gradient checkpointing is on from here")
+    else:
+        raise TrainingError(
+            f"out of memory at {pair_title(batches[0].trainer.pair)} with micro-batch {micro}; try "
+            "--grad_checkpointing on, a smaller --img_size, --batch_size or a smaller model"
+        ) from error
+
+
+def choose_parallelism(setup: Setup, trainers: list[PairTrainer]) -> None:
+    """Let pairs share launches where that is asked for, or measures faster on a GPU.
+
+    On a CPU a loop over the pairs is the faster way. Raises InputError where "on" cannot be.
+    """
+    wanted, memory = setup.config.pair_parallelism, setup.memory
+    reason = ""
+    if trainers and trainers[0].batch_statistics:
+        reason = "batch statistics are trained"
+    elif memory.checkpointing:
+        reason = "of gradient checkpointing"
+    if wanted == "on" and reason:
+        raise InputError(f"--pair_parallelism on cannot be because {reason}; take auto or off")
+    if wanted == "off" or reason or len(trainers) < 2:
+        return
+    if wanted == "auto" and setup.device.type == "cpu":
+        return
+    stack = Stack(trainers[0].top)
+    try:
+        loop, together = (_time_launches(setup, trainers, kind) for kind in (None, stack))
+    except RuntimeError as error:  # of vmap, or out of memory
+        if wanted == "on":
+            raise InputError(f"--pair_parallelism on: {_first_line(error)}; take off") from error
+        log(f"pairs are trained one after the other ({_first_line(error)})")
+        return
+    memory.stack = stack if wanted == "on" or together < loop else None
+    way = "share launches" if memory.stack else "are trained one after the other"
+    log(f"{len(trainers)} pairs {way}: {1000 * together:.0f} ms together, "
+        f"{1000 * loop:.0f} ms in a loop")  # fmt: skip
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0][:160]
+
+
+def _time_launches(setup: Setup, trainers: list[PairTrainer], stack: Stack | None) -> float:
+    """Return the seconds of a forward and backward pass of all pairs; moves no weight."""
+    config, size = setup.config, setup.settings.img_size
+    pixels = np.zeros((1, size, size, 3), dtype=np.uint8)
+    features = trunk_features(
+        setup.backbone.trunk, pixels, setup.settings, setup.device, setup.precision
+    )
+    features = features.repeat(config.effective_batch, *[1] * (features.ndim - 1))
+    targets = torch.zeros(config.effective_batch, dtype=torch.long, device=setup.device)
+    batches = [Batch(t, features, targets, t.dropout_mask(len(targets))) for t in trainers]
+    setup.memory.stack, best = stack, math.inf
+    try:
+        for _ in range(3):
+            wait_for(setup.device)
+            started = time.perf_counter()
+            accumulate(setup, batches)
+            wait_for(setup.device)
+            best = min(best, time.perf_counter() - started)
+    finally:
+        setup.memory.stack = None
+        for trainer in trainers:
+            trainer.optimizer.zero_grad(set_to_none=True)
+    return best
+
+
 def train_epoch(setup: Setup, trainers: list[PairTrainer], epoch: int) -> int:
     """Run one pass over the training images of these pairs; returns how many images that were."""
     config, split = setup.config, setup.train.split
@@ -490,17 +581,21 @@ def train_epoch(setup: Setup, trainers: list[PairTrainer], epoch: int) -> int:
         nonlocal seen
         seen += len(indices)
         return trunk_features(
-            setup.backbone.trunk, setup.train.read(indices), setup.settings, setup.device,
+            setup.backbone.trunk, setup.train_feed(indices), setup.settings, setup.device,
             setup.precision, table[indices],
         )  # fmt: skip
 
     by_pair = {t.pair: t for t in trainers}
     order = epoch_order(config.seed, epoch, len(split))
-    batches = pair_batches(order, split.labels, list(by_pair), config.effective_batch, features_of)
-    for done, (pair, indices, features) in enumerate(batches, 1):
-        targets = torch.from_numpy(pair_targets(split.labels[indices], pair))
-        by_pair[pair].train_step(features, targets.to(setup.device))
-        bar.update()
+    batches = pair_batches(
+        order, split.labels, list(by_pair), config.effective_batch, chunk_size(setup.device),
+        features_of,
+    )  # fmt: skip
+    done = 0
+    for group in grouped(batches, len(trainers) if setup.memory.stack else 1):
+        train_step(setup, [_batch(by_pair[pair], *item) for pair, *item in group])
+        done += len(group)
+        bar.update(len(group))
         if time.monotonic() - beat > _HEARTBEAT:
             beat = time.monotonic()
             left = (beat - started) * (total - done) / done
@@ -511,6 +606,12 @@ def train_epoch(setup: Setup, trainers: list[PairTrainer], epoch: int) -> int:
             )
     bar.close()
     return seen
+
+
+def _batch(trainer: PairTrainer, indices: np.ndarray, features: Tensor) -> Batch:
+    labels = trainer.setup.train.split.labels[indices]
+    targets = torch.from_numpy(pair_targets(labels, trainer.pair)).to(trainer.setup.device)
+    return Batch(trainer, features, targets, trainer.dropout_mask(len(targets)))
 
 
 @torch.no_grad()
@@ -525,13 +626,13 @@ def validate(setup: Setup, trainers: list[PairTrainer]) -> dict[Pair, dict[str, 
 
     def features_of(indices: np.ndarray) -> Tensor:
         return trunk_features(
-            setup.backbone.trunk, setup.val.read(indices), setup.settings, setup.device,
+            setup.backbone.trunk, setup.val_feed(indices), setup.settings, setup.device,
             setup.precision,
         )  # fmt: skip
 
     everything = np.arange(len(split))
     for pair, indices, features in pair_batches(
-        everything, split.labels, list(by_pair), VAL_BATCH, features_of
+        everything, split.labels, list(by_pair), VAL_BATCH, chunk_size(setup.device), features_of
     ):
         with autocast(setup.device, setup.precision):
             logits[pair].append(by_pair[pair].top(features).float())

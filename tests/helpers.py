@@ -10,6 +10,7 @@ QUICK = {
     "gradient_accumulation_steps": 2,
     "learning_rate": 1e-3,
     "device": "cpu",
+    "precision": "fp32",
 }
 
 

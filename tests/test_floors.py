@@ -8,10 +8,10 @@ import pytest
 ROOT = Path(__file__).parent.parent
 FLOORS = [
     {"losses", "schedulers", "metrics", "diversity", "preprocessing", "augmentation", "runtime",
-     "pairs"},
+     "pairs", "stacking"},
     {"config", "backbones", "dataset", "aggregation", "synthetic", "legacy", "calibration",
-     "comparison", "gates", "html"},
-    {"ovo", "artifacts", "consistency"},
+     "comparison", "gates", "html", "batching"},
+    {"ovo", "artifacts", "consistency", "feeding"},
     {"training", "inference", "evaluation"},
     {"reporting", "plots", "cli", "planning", "judging", "report"},
 ]  # fmt: skip

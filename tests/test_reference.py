@@ -13,7 +13,7 @@ import reference
 from common.augmentation import augment, augmentation_table, normalise
 from common.backbones import build, native_state, preprocessing_for, resolve
 from common.config import TrainConfig
-from common.ovo import CHUNK, make_top, trunk_features
+from common.ovo import chunk_size, make_top, trunk_features
 from common.runtime import random_generator
 from common.training import focal_loss, make_optimizer
 
@@ -66,7 +66,7 @@ def test_both_learn_the_same(name):
     assert samples == 8 * STEPS and len(expected) == STEPS
     assert found == pytest.approx(expected, abs=1e-4)
     assert abs(expected[0] - expected[-1]) > 1e-4, "something was learned"
-    assert CHUNK >= 8
+    assert chunk_size(CPU) >= 8
 
 
 def test_the_reference_reads_the_product_s_pixels(demo):

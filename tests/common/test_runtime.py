@@ -2,6 +2,7 @@ import json
 import math
 import os
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -76,8 +77,11 @@ def test_devices():
             select_device(name)
 
 
-def test_precision():
-    assert resolve_precision("auto", True, CPU) == "fp32"
+def test_precision(monkeypatch):
+    for flags, chosen in (("avx2 avx512_bf16", "bf16"), ("amx_bf16", "bf16"), ("avx2", "fp32")):
+        monkeypatch.setattr(Path, "read_text", lambda _, flags=flags: f"flags : {flags}\n")
+        assert resolve_precision("auto", True, CPU) == chosen
+        assert resolve_precision("auto", False, CPU) == "fp32"
     assert resolve_precision("bf16", True, CPU) == "bf16"
     with pytest.raises(InputError, match="needs a GPU"):
         resolve_precision("fp16", True, CPU)

@@ -9,8 +9,8 @@ from common import artifacts, training
 from common.artifacts import ResultDir
 from common.backbones import build, native_state, resolve
 from common.ovo import PairTop
+from common.stacking import Stack
 from common.synthetic import write_dataset
-from common.training import batch_sizes, epoch_order, pair_batches
 
 
 def state(output, pair=(0, 1), model="demo_convnext"):
@@ -33,49 +33,6 @@ def close(one, two, tolerance):
 def history(output):
     keys = ("pair", "epoch", "train_loss", "val_loss", "learning_rate")
     return [[row[k] for k in keys] for row in artifacts.read_history(ResultDir(output).history)]
-
-
-# -- batches -----------------------------------------------------------------------------------
-
-
-def test_a_lone_last_sample_joins_the_batch_before_it():
-    assert batch_sizes(17, 8) == [8, 9]
-    assert batch_sizes(18, 8) == [8, 8, 2]
-    assert batch_sizes(1, 8) == [1]
-    assert batch_sizes(3, 1) == [1, 1, 1]
-
-
-def test_a_pair_s_batches_are_its_subsequence_whatever_else_is_trained():
-    labels = np.random.default_rng(0).integers(0, 5, 230)
-    order = epoch_order(3, 1, 230)
-
-    def batches(pairs):
-        found = {pair: [] for pair in pairs}
-        for pair, indices, features in pair_batches(
-            order, labels, pairs, 8, lambda i: torch.from_numpy(i.astype(np.float32))
-        ):
-            assert features.tolist() == indices.tolist()
-            found[pair].append(indices.tolist())
-        return found
-
-    every = batches([(0, 1), (0, 2), (2, 3), (3, 4)])
-    assert every[(2, 3)] == batches([(2, 3)])[(2, 3)]
-    flat = [i for batch in every[(2, 3)] for i in batch]
-    assert flat == [i for i in order if labels[i] in (2, 3)]
-    assert [len(b) for b in every[(2, 3)]] == batch_sizes(len(flat), 8)
-
-
-def test_each_image_passes_the_trunk_once_per_epoch():
-    labels, seen = np.arange(100) % 5, []
-
-    def features_of(indices):
-        seen.extend(indices.tolist())
-        return torch.zeros(len(indices), 1)
-
-    pairs = [(a, b) for a in range(5) for b in range(a + 1, 5)]
-    for _ in pair_batches(np.arange(100), labels, pairs, 8, features_of):
-        pass
-    assert sorted(seen) == list(range(100))
 
 
 # -- invariants --------------------------------------------------------------------------------
@@ -111,15 +68,15 @@ def test_killed_anywhere_and_resumed_gives_the_same_bits(
     options = {"base_models": model, "pairs": ["0-1", "2-3"], "epochs": 3,
                "freeze_weights": "false", "checkpoint_frequency": frequency}  # fmt: skip
     assert quick_train(tmp_path / "whole", **options) == 0
-    step, steps = training.PairTrainer.train_step, []
+    step, steps = training.train_step, []
 
-    def dies(self, *inputs):
+    def dies(*inputs):
         steps.append(1)
         if len(steps) in (3, 16, 22, 31):
             raise Killed
-        step(self, *inputs)
+        step(*inputs)
 
-    monkeypatch.setattr(training.PairTrainer, "train_step", dies)
+    monkeypatch.setattr(training, "train_step", dies)
     kills = 0
     while True:
         try:
@@ -172,6 +129,54 @@ def test_grad_checkpointing_does_not_change_what_is_learned(quick_train, tmp_pat
     for mode in ("on", "off"):
         assert quick_train(tmp_path / mode, grad_checkpointing=mode, **options) == 0
     assert close(*(state(tmp_path / mode, (0, 1), model) for mode in ("on", "off")), 1e-6)
+
+
+@pytest.mark.parametrize("model", ["demo_convnext", "demo_swinv2"])
+def test_pairs_that_share_launches_learn_the_same_to_rounding(
+    quick_train, tmp_path, model, monkeypatch, capsys
+):
+    groups, step = [], training.train_step
+    monkeypatch.setattr(
+        training, "train_step", lambda setup, b: (groups.append(len(b)), step(setup, b))
+    )
+    options = {"base_models": model, "pairs": ["0-1", "0-2", "2-3"]}
+    for mode in ("on", "off", "auto"):
+        groups.clear()
+        assert quick_train(tmp_path / mode, pair_parallelism=mode, **options) == 0
+        assert max(groups) == (2 if mode == "on" else 1), "0-1 has fewer images: another last batch"
+        assert ("pairs share launches" in capsys.readouterr().out) == (mode == "on")
+    for pair in [(0, 1), (0, 2), (2, 3)]:
+        loop, together = (state(tmp_path / mode, pair, model) for mode in ("off", "on"))
+        assert close(loop, together, 2e-4) and not same(loop, together)
+        assert same(loop, state(tmp_path / "auto", pair, model)), "a CPU takes the loop"
+
+
+def test_launches_are_not_shared_where_that_cannot_be(quick_train, tmp_path, capsys):
+    options = {"pair_parallelism": "on", "pairs": ["0-1", "0-2"]}
+    assert quick_train(tmp_path / "a", grad_checkpointing="on", **options) == 2
+    assert "--pair_parallelism on cannot be" in capsys.readouterr().err
+    options |= {"base_models": "demo_coatnet", "freeze_weights": "false"}
+    assert quick_train(tmp_path / "b", **options) == 2
+    assert "batch statistics" in capsys.readouterr().err
+
+
+def test_memory_too_small_for_shared_launches_goes_on_pair_by_pair(
+    quick_train, tmp_path, monkeypatch, capsys
+):
+    calls, run = [], Stack.__call__
+
+    def fails_later(self, *inputs):
+        calls.append(1)
+        if len(calls) > 3:  # the three of the measurement pass
+            raise torch.OutOfMemoryError("CUDA out of memory (simulated)")
+        return run(self, *inputs)
+
+    monkeypatch.setattr(Stack, "__call__", fails_later)
+    options = {"pairs": ["0-2", "2-3"]}
+    assert quick_train(tmp_path / "on", pair_parallelism="on", **options) == 0
+    assert "one after the other from here" in capsys.readouterr().out
+    assert quick_train(tmp_path / "off", **options) == 0
+    assert same(*(state(tmp_path / mode, (2, 3)) for mode in ("on", "off")))
 
 
 def test_pretrained_batch_norms_keep_their_statistics(quick_train, tmp_path):

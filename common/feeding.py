@@ -1,0 +1,49 @@
+"""The pixels of a split on the device that works on them.
+
+n images asked for, S pixels of the square side.
+"""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from common.dataset import PixelCache
+
+_BLOCK = 256  # images copied to the device at a time
+
+
+def room_for_pixels(device: torch.device) -> int:
+    """Return how many bytes of a device may be filled with pixels: a quarter of what is free.
+
+    None on the CPU, where the cache file is in memory as far as it fits.
+    """
+    return torch.cuda.mem_get_info(device)[0] // 4 if device.type == "cuda" else 0
+
+
+class PixelFeed:
+    """Hands out pixels: resident on the device if they fit into `room` bytes, else read anew."""
+
+    def __init__(self, cache: PixelCache, device: torch.device, room: int) -> None:
+        self._cache, self._device = cache, device
+        side = cache.settings.img_size
+        self._resident: Tensor | None = None
+        if len(cache) * side * side * 3 <= room:
+            shape = (len(cache), side, side, 3)
+            self._resident = torch.empty(shape, dtype=torch.uint8, device=device)
+            for start in range(0, len(cache), _BLOCK):
+                stop = min(start + _BLOCK, len(cache))
+                self._resident[start:stop] = torch.from_numpy(cache.read(np.arange(start, stop)))
+
+    @property
+    def bytes_on_device(self) -> int:
+        """Count the bytes that stay on the device."""
+        return 0 if self._resident is None else self._resident.numel()
+
+    def __call__(self, indices: np.ndarray) -> Tensor:
+        """Return the pixels of the given images, (n, S, S, 3) uint8, on the device."""
+        if self._resident is not None:
+            return self._resident[torch.from_numpy(indices).to(self._device)]
+        pixels = torch.from_numpy(self._cache.read(indices))
+        if self._device.type == "cuda":
+            pixels = pixels.pin_memory()
+        return pixels.to(self._device, non_blocking=True)

@@ -1,0 +1,35 @@
+"""Several networks of one shape in one launch, which is what small batches need on a GPU.
+
+P networks, B samples of each.
+"""
+
+import copy
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+
+class Stack:
+    """Runs networks that differ in nothing but their parameters; buffers must be equal, too."""
+
+    def __init__(self, net: nn.Module) -> None:
+        self._skeleton = copy.deepcopy(net).to("meta")
+        for module in self._skeleton.modules():
+            if hasattr(module, "fused_attn"):  # fused attention with a trained bias does not vmap
+                module.fused_attn = False
+
+    def __call__(self, nets: list[nn.Module], *inputs: Tensor) -> Tensor:
+        """Run each network on its own slice of the inputs (P, B, ...); returns (P, ...).
+
+        The result and the gradients, which reach each network's own parameters, are those of a loop
+        to rounding. Raises RuntimeError where the network cannot be run so.
+        """
+        own = [dict(net.named_parameters()) for net in nets]
+        stacked = {name: torch.stack([parameters[name] for parameters in own]) for name in own[0]}
+        buffers = dict(nets[0].named_buffers())
+
+        def run(parameters: dict[str, Tensor], *slices: Tensor) -> Tensor:
+            return functional_call(self._skeleton, (parameters, buffers), slices)
+
+        return torch.vmap(run)(stacked, *inputs)
