@@ -21,7 +21,8 @@ from sklearn.multiclass import OneVsOneClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-sys.path.insert(0, str(Path(__file__).parent.parent))
+# the repository in place of this folder, whose profile.py would hide the standard library's
+sys.path[0] = str(Path(__file__).parent.parent)
 
 from common.backbones import build, preprocessing_for, resolve
 from common.cli import Parser, add_evaluation_flags, guarded

@@ -87,8 +87,9 @@ class PairImages(Dataset):
 
 
 def loader(images: PairImages, batch: int, shuffle: bool, workers: int) -> DataLoader:
-    """Make the DataLoader of a pair or of an evaluation."""
-    return DataLoader(images, batch, shuffle=shuffle, num_workers=workers)
+    """Make the DataLoader of a pair or of an evaluation, whose workers stay between epochs."""
+    return DataLoader(images, batch, shuffle=shuffle, num_workers=workers,
+                      persistent_workers=workers > 0)  # fmt: skip
 
 
 def focal_loss(logits: Tensor, targets: Tensor, weights: Tensor, config: TrainConfig) -> Tensor:

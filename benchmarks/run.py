@@ -8,7 +8,7 @@ their range. Writes benchmarks/RESULTS.md and results.json (one section per devi
 """
 
 import argparse
-import json
+import platform
 import resource
 import statistics
 import sys
@@ -22,34 +22,36 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.data import DataLoader
 from torch.utils.flop_counter import FlopCounterMode
 
-HERE = Path(__file__).parent
-sys.path.insert(0, str(HERE.parent))
+# the repository in place of this folder, whose profile.py would hide the standard library's
+sys.path[0] = str(Path(__file__).parent.parent)
 
-import reference  # noqa: E402
-
-from common.artifacts import ResultDir  # noqa: E402
-from common.backbones import build, native_state, preprocessing_for, resolve  # noqa: E402
-from common.cli import Parser, guarded  # noqa: E402
-from common.config import TrainConfig  # noqa: E402
-from common.dataset import Split, open_cache, scan_split  # noqa: E402
-from common.inference import Member, predict_logits  # noqa: E402
-from common.ovo import trunk_features  # noqa: E402
-from common.pairs import class_pairs  # noqa: E402
-from common.reporting import format_table  # noqa: E402
-from common.runtime import (  # noqa: E402
+from benchmarks import reference, results
+from common.artifacts import ResultDir
+from common.backbones import build, native_state, preprocessing_for, resolve
+from common.cli import Parser, guarded
+from common.config import TrainConfig
+from common.dataset import open_cache, scan_split
+from common.feeding import PixelFeed
+from common.inference import Member, predict_logits
+from common.ovo import chunk_size, trunk_features
+from common.pairs import class_pairs
+from common.runtime import (
     log,
     resolve_precision,
     select_device,
     versions,
-    write_json,
-    write_text,
+    wait_for,
+    worker_count,
 )
-from common.synthetic import write_dataset  # noqa: E402
-from common.training import PairTrainer, Setup, train_epoch  # noqa: E402
+from common.synthetic import write_dataset
+from common.training import PairTrainer, Setup, choose_parallelism, train_epoch
 
 THREE = ("coatnet", "convnext", "swinv2")
+SEVEN = (*THREE, "densenet121", "efficientnetb2", "resnet50", "seresnext50")
 PAIRS = class_pairs(5)
 
 
@@ -58,11 +60,14 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = Parser(description=__doc__)
     parser.add_argument("--device", default="auto")
     parser.add_argument("--base_models", nargs="+", default=list(THREE), metavar="MODEL")
+    parser.add_argument("--ensemble", nargs="*", default=list(SEVEN), metavar="MODEL",
+                        help="evaluated together (default all seven)")  # fmt: skip
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--images", type=int, default=8, help="per grade (default 8)")
     parser.add_argument("--size", type=int, default=768, help="of the photographs (default 768)")
-    parser.add_argument("--workers", type=int, default=2, help="of each DataLoader (default 2)")
-    parser.add_argument("--output_dir", type=Path, default=HERE)
+    parser.add_argument("--workers", type=int, default=4,
+                        help="of each DataLoader, at most the cores (default 4)")  # fmt: skip
+    parser.add_argument("--output_dir", type=Path, default=results.HERE)
     return parser.parse_args(argv)
 
 
@@ -72,19 +77,13 @@ def interleave(works: dict[str, Callable[[], Any]], repeats: int,
     seconds: dict[str, list[float]] = {name: [] for name in works}
     for number in range(repeats + 1):
         for name, work in works.items():
-            synchronise(device)
+            wait_for(device)
             started = time.perf_counter()
             work()
-            synchronise(device)
+            wait_for(device)
             if number:
                 seconds[name].append(time.perf_counter() - started)
     return seconds
-
-
-def synchronise(device: torch.device) -> None:
-    """Wait for the device."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
 
 
 def matmul_ceiling(device: torch.device, precision: str) -> float:
@@ -94,18 +93,18 @@ def matmul_ceiling(device: torch.device, precision: str) -> float:
     one = torch.randn(size, size, device=device).to(kind)
     best = 0.0
     for _ in range(5):
-        synchronise(device)
+        wait_for(device)
         started = time.perf_counter()
         one @ one
-        synchronise(device)
+        wait_for(device)
         best = max(best, 2 * size**3 / (time.perf_counter() - started))
     return best
 
 
-def compare(works: dict[str, Callable[[], Any]], amount: int, repeats: int,
+def compare(slow: Callable[[], Any], fast: Callable[[], Any], amount: int, repeats: int,
             device: torch.device) -> dict[str, float]:  # fmt: skip
-    """Compare the speeds of "reference" and "product" at the same amount of work."""
-    seconds = interleave(works, repeats, device)
+    """Compare the speeds of the reference and the product at the same amount of work."""
+    seconds = interleave({"reference": slow, "product": fast}, repeats, device)
     ratios = [r / p for r, p in zip(seconds["reference"], seconds["product"])]
     return {
         "reference_per_second": amount / statistics.median(seconds["reference"]),
@@ -124,16 +123,26 @@ class Bench:
         self.config = TrainConfig(model=self.spec.name, dataset_path=str(root))
         self.settings = preprocessing_for(self.spec, 0, True, 2.0, 8)
         self.precision = resolve_precision("auto", True, device)
-        self.split: Split = scan_split(root, "train")
+        self.split = scan_split(root, "train")
         self.cache = open_cache(self.split, self.settings, root / "cache", workers)
         self.backbone = build(self.spec, self.settings.img_size, False, "", True, 0)
         self.setup = Setup(self.config, self.backbone, self.settings, device, self.precision,
                            self.cache, self.cache, ResultDir(root / "results"), {})  # fmt: skip
-        self.trainers = [PairTrainer(self.setup, pair) for pair in PAIRS]
-        self.plain = [self._reference(trainer) for trainer in self.trainers]
-        self.samples = 4 * len(self.split)
+        self.trainers: list[PairTrainer] = []
+        self.plain: list[nn.Module] = []
+        self._loaders: dict[Any, DataLoader] = {}
 
-    def _reference(self, trainer: PairTrainer) -> nn.Module:
+    def prepare_product(self) -> None:
+        """Make the ten classifiers."""
+        self.trainers = [PairTrainer(self.setup, pair) for pair in PAIRS]
+        choose_parallelism(self.setup, self.trainers)
+
+    def prepare_reference(self) -> None:
+        """Make ten full networks of the same weights."""
+        self.plain = [self.reference_of(trainer) for trainer in self.trainers]
+
+    def reference_of(self, trainer: PairTrainer) -> nn.Module:
+        """Copy a classifier into a library's network."""
         size = self.settings.img_size
         model = reference.ReferenceClassifier(self.spec, size, self.config.ovo_dropout)
         frozen = native_state(self.backbone.trunk)
@@ -141,16 +150,24 @@ class Bench:
         model.freeze(set(frozen))
         return model.to(self.device)
 
+    def loader(self, pair: Any, augmented: bool, batch: int) -> DataLoader:
+        """Make a DataLoader once; its workers stay, so that starting them is not timed."""
+        if (pair, augmented) not in self._loaders:
+            images = reference.PairImages(list(self.split.paths), self.split.labels, pair,
+                                          self.settings,
+                                          self.config if augmented else None)  # fmt: skip
+            self._loaders[pair, augmented] = reference.loader(
+                images, batch, pair is not None, self.workers
+            )
+        return self._loaders[pair, augmented]
+
     def train_reference(self) -> None:
         """Train every pair's model for an epoch."""
+        weights = torch.ones(2, device=self.device)
         for pair, model in zip(PAIRS, self.plain):
-            images = reference.PairImages(
-                list(self.split.paths), self.split.labels, pair, self.settings, self.config
-            )
-            batches = reference.loader(images, self.config.batch_size, True, self.workers)
             optimizer = reference.make_optimizer(model, self.config)
-            weights = torch.ones(2, device=self.device)
-            reference.train(model, iter(batches), optimizer, weights, self.config, self.device)
+            batches = iter(self.loader(pair, True, self.config.batch_size))
+            reference.train(model, batches, optimizer, weights, self.config, self.device)
 
     def train_product(self) -> None:
         """Train all pairs for an epoch."""
@@ -161,26 +178,25 @@ class Bench:
 
     def evaluate_reference(self) -> None:
         """Run ten full networks on every image."""
-        images = reference.PairImages(
-            list(self.split.paths), self.split.labels, None, self.settings, None
-        )
-        batches = reference.loader(images, reference.EVAL_BATCH, False, self.workers)
+        batches = self.loader(None, False, reference.EVAL_BATCH)
         reference.evaluate(self.plain, batches, self.device)
 
     def evaluate_product(self) -> None:
-        """Run the trunk once and ten tops."""
+        """Run the trunk once and ten tops, on the pixels of the filled cache."""
         tops = [(slice(i, i + 1), t.top.eval()) for i, t in enumerate(self.trainers)]
         member = Member(self.spec.name, "ovo", list("01234"), self.settings,
-                        [(self.backbone.trunk, tops)], np.ones(10), {})  # fmt: skip
+                        [(self.backbone.trunk, tops)], np.ones(len(tops)), {})  # fmt: skip
         predict_logits(member, self.cache, self.device, self.precision)
+
+    def evaluate_cold(self) -> None:
+        """Fill an empty cache first."""
+        self.fill_product()
+        self.evaluate_product()
 
     def decode_reference(self) -> None:
         """Decode every image four times, as an epoch of ten pairs does."""
         for pair in PAIRS:
-            images = reference.PairImages(
-                list(self.split.paths), self.split.labels, pair, self.settings, None
-            )
-            for _ in reference.loader(images, self.config.batch_size, True, self.workers):
+            for _ in self.loader(pair, False, self.config.batch_size):
                 pass
 
     def fill_product(self) -> None:
@@ -189,82 +205,91 @@ class Bench:
             open_cache(self.split, self.settings, Path(folder), self.workers)
 
     def data_share(self) -> float:
-        """Return the time that reading pixels takes in an epoch of the product, as a share."""
+        """Return the time that fetching pixels takes in a later epoch, as a share of it."""
+        feed: PixelFeed = self.setup.train_feed
+        size = chunk_size(self.device)
+        wait_for(self.device)
         started = time.perf_counter()
-        for start in range(0, len(self.split), 16):
-            self.cache.read(np.arange(start, min(start + 16, len(self.split))))
+        for start in range(0, len(self.split), size):
+            feed(np.arange(start, min(start + size, len(self.split))))
+        wait_for(self.device)
         reading = time.perf_counter() - started
         started = time.perf_counter()
         self.train_product()
-        synchronise(self.device)
+        wait_for(self.device)
         return reading / (time.perf_counter() - started)
 
     def flops_per_sample(self) -> float:
         """Count the operations of one pair-sample's training in the product, trunk shared by 4."""
         pixels = np.zeros((1, self.settings.img_size, self.settings.img_size, 3), dtype=np.uint8)
-        with FlopCounterMode(display=False) as trunk:
+        top = self.trainers[0].top
+        with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as of_trunk:
             features = trunk_features(self.backbone.trunk, pixels, self.settings, self.device,
                                       self.precision)  # fmt: skip
-        with FlopCounterMode(display=False) as top:
-            self.trainers[0].top(features.float()).sum().backward()
+        with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as of_top:
+            top(features.float()).sum().backward()
         self.trainers[0].optimizer.zero_grad()
-        return trunk.get_total_flops() / 16 / 4 + top.get_total_flops()
+        share = of_trunk.get_total_flops() / chunk_size(self.device) / 4
+        return share + of_top.get_total_flops()
 
 
 def measure(
     name: str, root: Path, device: torch.device, args: argparse.Namespace
 ) -> dict[str, Any]:
     """Measure everything for one backbone."""
-    bench = Bench(name, root, device, args.workers)
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
+    bench = Bench(name, root, device, worker_count(args.workers))
+    bench.prepare_product()
+    bench.train_product()
+    peak = torch.cuda.max_memory_allocated(device) / 1e9 if device.type == "cuda" else 0.0
     found: dict[str, Any] = {"precision": bench.precision, "img_size": bench.settings.img_size}
+    found["data_share"] = bench.data_share()
+    bench.prepare_reference()
+    count = len(bench.split)
     works = {
-        "training": (bench.train_reference, bench.train_product, bench.samples),
-        "evaluation": (bench.evaluate_reference, bench.evaluate_product, len(bench.split)),
-        "decoding": (bench.decode_reference, bench.fill_product, len(bench.split)),
+        "training": (bench.train_reference, bench.train_product, 4 * count),
+        "evaluation": (bench.evaluate_reference, bench.evaluate_product, count),
+        "evaluation, cold": (bench.evaluate_reference, bench.evaluate_cold, count),
+        "decoding": (bench.decode_reference, bench.fill_product, count),
     }
     for kind, (slow, fast, amount) in works.items():
-        log(f"{name}: {kind}")
-        both = {"reference": slow, "product": fast}
-        found[kind] = compare(both, amount, args.repeats, device)
-    found["data_share"] = bench.data_share()
-    speed = found["training"]["product_per_second"]
-    found["training_flops"] = bench.flops_per_sample() * speed
+        found[kind] = compare(slow, fast, amount, args.repeats, device)
+        log(f"{name}: {kind} {found[kind]['ratio']:.2f}x")
+    found["training_flops"] = bench.flops_per_sample() * found["training"]["product_per_second"]
     found["share_of_ceiling"] = found["training_flops"] / matmul_ceiling(device, bench.precision)
-    if device.type == "cuda":
-        found["peak_gb"] = torch.cuda.max_memory_allocated(device) / 1e9
-    else:
-        found["peak_gb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+    found["peak_gb"] = peak or resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
     return found
 
 
-def lay_out(device: str, content: dict[str, Any]) -> str:
-    """Write one device's section of RESULTS.md."""
-    rows = []
-    for name, found in content["models"].items():
-        for kind, unit in (("training", "pair-samples/s"), ("evaluation", "images/s"),
-                           ("decoding", "images/s")):  # fmt: skip
-            entry = found[kind]
-            rows.append([
-                name, kind, unit, f"{entry['reference_per_second']:.2f}",
-                f"{entry['product_per_second']:.2f}", f"{entry['ratio']:.2f}",
-                f"{entry['ratio_low']:.2f} to {entry['ratio_high']:.2f}",
-            ])  # fmt: skip
-    header = ["model", "work", "unit", "reference", "product", "ratio", "range"]
-    details = [
-        [name, found["precision"], found["img_size"], f"{100 * found['data_share']:.2f} %",
-         f"{found['training_flops'] / 1e9:.1f}", f"{100 * found['share_of_ceiling']:.0f} %",
-         f"{found['peak_gb']:.1f}"]
-        for name, found in content["models"].items()
-    ]  # fmt: skip
-    columns = ["model", "precision", "px", "reading / step", "training GFLOP/s",
-               "of the matrix product's", "peak GB, both loops"]  # fmt: skip
-    software = ", ".join(f"{key} {value}" for key, value in content["versions"].items())
-    return (
-        f"## {device}\n\n{content['date']}; {content['command']}\n\n{software}\n\n"
-        f"```\n{format_table(header, rows)}\n\n{format_table(columns, details)}\n```\n"
-    )
+def measure_ensemble(
+    root: Path, device: torch.device, args: argparse.Namespace
+) -> dict[str, float]:
+    """Measure the evaluation of several models with ten pairs each, one model after the other.
+
+    To fit into memory each model holds one classifier that is run ten times, in both forms.
+    """
+    benches = [Bench(name, root, device, worker_count(args.workers)) for name in args.ensemble]
+    for bench in benches:
+        one = PairTrainer(bench.setup, PAIRS[0])
+        bench.trainers = [one] * len(PAIRS)
+        bench.plain = [bench.reference_of(one)] * len(PAIRS)
+    found = compare(
+        lambda: [bench.evaluate_reference() for bench in benches],
+        lambda: [bench.evaluate_product() for bench in benches],
+        len(benches[0].split), args.repeats, device,
+    )  # fmt: skip
+    log(f"evaluation of {len(benches)} models {found['ratio']:.2f}x")
+    return found
+
+
+def processor(device: torch.device) -> str:
+    """Name the processor and its cores, or the GPU."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return f"{names[0] if names else platform.machine()}, {torch.get_num_threads()} cores"
 
 
 @guarded
@@ -278,19 +303,14 @@ def main(argv: list[str] | None = None) -> int:
         write_dataset(root, {"train": args.images}, 0, args.size)
         for name in args.base_models:
             found[name] = measure(name, root, device, args)
+        seven = measure_ensemble(root, device, args) if args.ensemble else None
     content = {
-        "date": datetime.now(UTC).date().isoformat(), "models": found, "versions": versions(),
+        "date": datetime.now(UTC).date().isoformat(), "models": found, "seven": seven,
+        "versions": versions(), "processor": processor(device),
         "command": f"python benchmarks/run.py --device {device.type} --images {args.images} "
                    f"--size {args.size} --repeats {args.repeats}",
     }  # fmt: skip
-    path = args.output_dir / "results.json"
-    everything = json.loads(path.read_text()) if path.is_file() else {}
-    everything[device.type] = content
-    write_json(path, everything)
-    sections = [lay_out(name, everything[name]) for name in sorted(everything)]
-    title = "# Product against reference loop\n\nSee reference.py for what is compared.\n\n"
-    write_text(args.output_dir / "RESULTS.md", title + "\n".join(sections))
-    print("\n".join(sections))
+    print(results.store(args.output_dir, device.type, content))
     return 0
 
 

@@ -1,72 +1,77 @@
 """The reference loop of the benchmarks and the product learn the same."""
 
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
-import reference
-
+from benchmarks import reference
+from common.artifacts import ResultDir
 from common.augmentation import augment, augmentation_table, normalise
 from common.backbones import build, native_state, preprocessing_for, resolve
+from common.batching import epoch_order
 from common.config import TrainConfig
-from common.ovo import chunk_size, make_top, trunk_features
+from common.dataset import open_cache, scan_split
 from common.runtime import random_generator
-from common.training import focal_loss, make_optimizer
+from common.training import PairTrainer, Setup, train_epoch
 
 CPU = torch.device("cpu")
-STEPS = 4
 
 
-def twins(name):
-    """The product's trunk and top, and the reference's network with the same weights."""
+def product(name, demo, cache_dir, folder):
+    """A training of pair 1-2 as the product does it, of which all but the data is switched off."""
+    config = TrainConfig(ovo_dropout=0.0, learning_rate=1e-4, scheduler="none", warmup_epochs=0,
+                         batch_size=2, gradient_accumulation_steps=2)  # fmt: skip
     spec = resolve(name)
-    settings = preprocessing_for(spec, 0, True, 2.0, 8)
-    backbone = build(spec, settings.img_size, False, "", True, 0)
-    top = make_top(backbone, (0, 1), 0)
-    plain = reference.ReferenceClassifier(spec, settings.img_size, 0.0)
-    state = native_state(backbone.trunk) | native_state(top.stages)
-    plain.backbone.load_state_dict(state)
-    plain.classifier.load_state_dict(top.classifier.state_dict())
-    plain.freeze(set(native_state(backbone.trunk)))
-    return backbone, top, plain, settings
+    settings = preprocessing_for(spec, 64, True, 2.0, 8)
+    backbone = build(spec, 64, False, "", True, 0)
+    cache = open_cache(scan_split(demo, "train"), settings, cache_dir, 2)
+    setup = Setup(config, backbone, settings, CPU, "fp32", cache, cache, ResultDir(folder), {})
+    return setup, PairTrainer(setup, (1, 2))
+
+
+def twin(setup, trainer):
+    """The reference's network with the same weights."""
+    plain = reference.ReferenceClassifier(setup.backbone.spec, 64, 0.0)
+    frozen = native_state(setup.backbone.trunk)
+    plain.backbone.load_state_dict(frozen | native_state(trainer.top.stages))
+    plain.classifier.load_state_dict(trainer.top.classifier.state_dict())
+    plain.freeze(set(frozen))
+    return plain
+
+
+def micro_batches(setup, epoch):
+    """The augmented pixels and targets that the product's epoch is made of, two at a time."""
+    split, config = setup.train.split, setup.config
+    table = augmentation_table(random_generator("augmentation", config.seed, epoch), len(split),
+                               config.rotation_range, config.brightness_range,
+                               config.contrast_range)  # fmt: skip
+    order = epoch_order(config.seed, epoch, len(split))
+    order = order[np.isin(split.labels[order], (1, 2))]
+    for start in range(0, len(order), 2):
+        indices = order[start : start + 2]
+        images = torch.from_numpy(setup.train.read(indices)).permute(0, 3, 1, 2).float() / 255
+        images = augment(images, torch.from_numpy(table[indices]))
+        targets = torch.from_numpy((split.labels[indices] == 2).astype(np.float32))
+        yield normalise(images, setup.settings.mean, setup.settings.std), targets
 
 
 @pytest.mark.parametrize("name", ["demo_coatnet", "demo_convnext", "demo_swinv2", "resnet50"])
-def test_both_learn_the_same(name):
-    backbone, top, plain, settings = twins(name)
-    size = settings.img_size if name != "resnet50" else 64
-    config = TrainConfig(ovo_dropout=0.0, learning_rate=1e-4)
-    generator = np.random.default_rng(0)
-    pixels = generator.integers(0, 256, (8 * STEPS, size, size, 3), dtype=np.uint8)
-    targets = torch.from_numpy(generator.integers(0, 2, 8 * STEPS))
-    table = augmentation_table(random_generator("a", 0, 0), 8 * STEPS, 25, 0.2, 0.2)
-    weights = torch.tensor([0.8, 1.3])
-
-    optimizer, found = make_optimizer(top, config), []
-    for start in range(0, 8 * STEPS, 8):
-        part = slice(start, start + 8)
-        features = trunk_features(backbone.trunk, pixels[part], settings, CPU, "fp32", table[part])
-        losses = focal_loss(top(features), targets[part], weights, 3.0, 2.5, 0.1)
-        optimizer.zero_grad()
-        losses.mean().backward()
-        torch.nn.utils.clip_grad_norm_(top.parameters(), 1.0)
-        optimizer.step()
-        found.append(losses.mean().item())
-
-    images = torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 255
-    images = normalise(augment(images, torch.from_numpy(table)), settings.mean, settings.std)
-    batches = [(images[i : i + 2], targets[i : i + 2].float()) for i in range(0, 8 * STEPS, 2)]
-    samples, expected = reference.train(
-        plain, iter(batches), reference.make_optimizer(plain, config), weights, config, CPU
-    )
-    assert samples == 8 * STEPS and len(expected) == STEPS
-    assert found == pytest.approx(expected, abs=1e-4)
-    assert abs(expected[0] - expected[-1]) > 1e-4, "something was learned"
-    assert chunk_size(CPU) >= 8
+def test_both_learn_the_same(name, demo, shared_cache, tmp_path):
+    setup, trainer = product(name, demo, shared_cache, tmp_path)
+    plain = twin(setup, trainer)
+    optimizer = reference.make_optimizer(plain, setup.config)
+    found, expected = [], []
+    for epoch in range(2):
+        train_epoch(setup, [trainer], epoch)
+        found += [float(loss) / 4 for loss in trainer._losses]
+        trainer._losses = []
+        samples, losses = reference.train(
+            plain, micro_batches(setup, epoch), optimizer, torch.ones(2), setup.config, CPU
+        )
+        assert samples == 20
+        expected += losses
+    assert len(found) == 10 and found == pytest.approx(expected, rel=1e-4, abs=1e-4)
+    assert max(expected) - min(expected) > 1e-2, "something was learned"
 
 
 def test_the_reference_reads_the_product_s_pixels(demo):

@@ -1,0 +1,98 @@
+#!/usr/bin/env python3
+"""Compare predictions under bf16 with those under fp32, on the same images and classifiers.
+
+    python benchmarks/precision.py --results_dirs ./*_5class_results \\
+        --dataset_path ./my_graded_photographs
+
+Reports how often both choose the same grade, and the largest differences of AUC and probability.
+"""
+
+import argparse
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+
+# the repository in place of this folder, whose profile.py would hide the standard library's
+sys.path[0] = str(Path(__file__).parent.parent)
+
+from benchmarks import results
+from common.aggregation import aggregate
+from common.artifacts import ResultDir, find_run
+from common.cli import Parser, add_evaluation_flags, guarded
+from common.dataset import SPLITS, open_cache, scan_split
+from common.inference import load_member, pair_probabilities, predict_logits
+from common.metrics import binary_metrics, classification_metrics
+from common.pairs import class_pairs, pair_targets
+from common.runtime import select_device
+
+
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = Parser(description=__doc__)
+    parser.add_argument("--results_dirs", nargs="+", type=Path, required=True, metavar="DIR")
+    parser.add_argument("--split", choices=SPLITS, default="test")
+    parser.add_argument("--data_name", default="", help="what the images are, for RESULTS.md")
+    parser.add_argument("--output_dir", type=Path, default=results.HERE)
+    add_evaluation_flags(parser)
+    return parser.parse_args(argv)
+
+
+def class_aucs(targets: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
+    """Return each class's AUC against the rest (K,)."""
+    measured = classification_metrics(targets, probabilities, probabilities.argmax(1))
+    return np.array([measured[f"auc_{k}"] for k in range(probabilities.shape[1])])
+
+
+def pair_aucs(targets: np.ndarray, probabilities: np.ndarray, num_classes: int) -> np.ndarray:
+    """Return each pair's AUC on the images of its classes (P,)."""
+    found = []
+    for column, pair in enumerate(class_pairs(num_classes)):
+        own = np.isin(targets, pair)
+        measured = binary_metrics(probabilities[own, column], pair_targets(targets[own], pair))
+        found.append(measured["auc"])
+    return np.array(found)
+
+
+def compare(folder: Path, args: argparse.Namespace) -> dict[str, float]:
+    """Predict with both precisions and measure the differences."""
+    run = find_run(ResultDir(folder))
+    split = scan_split(Path(args.dataset_path), args.split, run.num_classes, run.class_names)
+    member, device = load_member(run), select_device(args.device)
+    cache = open_cache(split, member.settings, Path(args.cache_dir), args.num_workers)
+    pairs, classes, chosen = [], [], []
+    for precision in ("fp32", "bf16"):
+        logits = predict_logits(member, cache, device, precision)
+        pairs.append(pair_probabilities(logits, member.head))
+        probabilities, grades = aggregate(pairs[-1], run.num_classes)
+        classes.append(probabilities)
+        chosen.append(grades)
+    by_class = [class_aucs(split.labels, found) for found in classes]
+    by_pair = [pair_aucs(split.labels, found, run.num_classes) for found in pairs]
+    return {
+        "images": len(split),
+        "agreement": float((chosen[0] == chosen[1]).mean()),
+        "auc_class": float(np.abs(by_class[0] - by_class[1]).max()),
+        "auc_pair": float(np.abs(by_pair[0] - by_pair[1]).max()),
+        "probability": float(np.abs(pairs[0] - pairs[1]).max()),
+    }
+
+
+@guarded
+def main(argv: list[str] | None = None) -> int:
+    """Compare every directory and write the results."""
+    args = parse_args(argv)
+    found = {find_run(ResultDir(path)).model: compare(path, args) for path in args.results_dirs}
+    content = {
+        "date": datetime.now(UTC).date().isoformat(),
+        "command": f"python benchmarks/precision.py --device {select_device(args.device).type}",
+        "data": args.data_name or f"{args.split} of {Path(args.dataset_path).name}",
+        "models": found,
+    }
+    print(results.store(args.output_dir, "precision", content))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

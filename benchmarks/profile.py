@@ -1,0 +1,102 @@
+#!/usr/bin/env python3
+"""Show where the time of a training step goes, part by part and by operation.
+
+    python benchmarks/profile.py --base_model coatnet --device cpu
+
+Works on drawn photographs with ten classifiers from random weights. The parts are timed one after
+the other with the device waited for in between, so their sum is an upper bound of a step's time.
+"""
+
+import argparse
+import sys
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+# the repository in place of this folder, whose profile.py would hide the standard library's
+sys.path[0] = str(Path(__file__).parent.parent)
+
+from torch.profiler import ProfilerActivity, profile
+
+import common.ovo
+import common.training
+from benchmarks.run import Bench
+from common.cli import Parser, guarded
+from common.reporting import format_table
+from common.runtime import log, select_device, wait_for
+from common.synthetic import write_dataset
+
+# what is timed: the place that holds the function, its name, what it does
+PARTS = (
+    (common.training.PixelFeed, "__call__", "fetch pixels"),
+    (common.ovo, "augment", "augment"),
+    (common.ovo, "normalise", "normalise"),
+    (common.training, "trunk_features", "trunk, with the two above"),
+    (common.training, "_logits", "tops, forward"),
+    (common.training, "accumulate", "tops, forward and backward"),
+    (common.training.PairTrainer, "update", "clip and optimiser"),
+)
+
+
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = Parser(description=__doc__)
+    parser.add_argument("--base_model", default="coatnet")
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--images", type=int, default=8, help="per grade (default 8)")
+    parser.add_argument("--rows", type=int, default=15, help="operations shown (default 15)")
+    return parser.parse_args(argv)
+
+
+def timed(work: Callable[..., Any], wait: Callable[[], None],
+          seconds: dict[str, float], name: str) -> Callable[..., Any]:  # fmt: skip
+    """Wrap a function so that its time adds up under a name."""
+
+    def run(*inputs: Any, **options: Any) -> Any:
+        wait()
+        started = time.perf_counter()
+        try:
+            return work(*inputs, **options)
+        finally:
+            wait()
+            seconds[name] += time.perf_counter() - started
+
+    return run
+
+
+@guarded
+def main(argv: list[str] | None = None) -> int:
+    """Profile one epoch in parts, then one by operation."""
+    args = parse_args(argv)
+    device = select_device(args.device)
+    with tempfile.TemporaryDirectory() as folder:
+        write_dataset(Path(folder), {"train": args.images}, 0, 768)
+        bench = Bench(args.base_model, Path(folder), device, 2)
+        bench.prepare_product()
+        bench.train_product()  # warms up
+        activities = [ProfilerActivity.CPU]
+        activities += [ProfilerActivity.CUDA] if device.type == "cuda" else []
+        with profile(activities=activities) as found:
+            bench.train_product()
+        seconds: dict[str, float] = defaultdict(float)
+        for place, name, title in PARTS:
+            setattr(place, name, timed(getattr(place, name), lambda: wait_for(device), seconds,
+                                       title))  # fmt: skip
+        started = time.perf_counter()
+        bench.train_product()
+        total = time.perf_counter() - started
+    key = "self_cuda_time_total" if device.type == "cuda" else "self_cpu_time_total"
+    print(found.key_averages().table(sort_by=key, row_limit=args.rows, max_name_column_width=45))
+    samples = 4 * len(bench.split)
+    spent = [*((title, seconds[title]) for _, _, title in PARTS), ("everything", total)]
+    rows = [[title, f"{1000 * t / samples:.2f}", f"{100 * t / total:.1f} %"] for title, t in spent]
+    log(f"{bench.spec.name}, {bench.precision} on {device}, {samples} pair-samples")
+    print(format_table(["part", "ms per pair-sample", "of the epoch"], rows))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
