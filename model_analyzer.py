@@ -70,7 +70,7 @@ def analyse(path: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
             "size_mb": path.stat().st_size / 1e6,
         }
     except (KeyError, TypeError, ValueError, IndexError) as error:
-        raise CheckpointError(f"{path}: incomplete checkpoint ({error!r} is missing)") from error
+        raise CheckpointError(f"{path}: incomplete checkpoint ({error!r})") from error
     row["status"] = "PASS" if row["val_accuracy"] > BAR else "FAIL"
     return row, history
 
@@ -81,7 +81,7 @@ def table(rows: list[dict[str, Any]]) -> str:
               "frozen M", "trained M", "MB", "> 90 %"]  # fmt: skip
     cells = [
         [
-            row["model"],
+            row["label"],
             row["pair"],
             f"{row['best_epoch']}/{row['epochs_run']}" + ("" if row["complete"] else " unfinished"),
             percent(row["val_accuracy"]),
@@ -113,6 +113,7 @@ def main(argv: list[str] | None = None) -> int:
     """Analyse every file that can be read; 2 if none can."""
     args = parse_args(argv)
     files = find_files(args.model)
+    several = len({path.resolve().parent for path in files}) > 1
     rows, histories = [], {}
     for path in files:
         try:
@@ -120,8 +121,10 @@ def main(argv: list[str] | None = None) -> int:
         except CheckpointError as error:
             print(f"skipped: {error}", file=sys.stderr, flush=True)
             continue
+        place = path.parent.parent if path.parent.name == "models" else path.parent
+        row["label"] = row["model"] + (f" in {place}" if several else "")
         rows.append(row)
-        histories[f"{row['model']} {row['pair'].split()[0]}"] = history
+        histories[f"{row['label']} {row['pair'].split()[0]}"] = history
     if not rows:
         raise InputError(f"none of {len(files)} files could be analysed")
     print(table(rows))

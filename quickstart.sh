@@ -11,10 +11,10 @@ data=./demo_dataset
 "$python" -u train_ovo.py --base_models demo_coatnet demo_convnext demo_swinv2 \
   --no_pretrained --freeze_weights false --dataset_path "$data" --output_dir "$results" \
   --epochs 12 --warmup_epochs 2 --batch_size 4 --gradient_accumulation_steps 1 \
-  --learning_rate 5e-4 --device cpu --resume
-"$python" evaluate_ensemble.py --results_dirs "$results"/demo_*_results --dataset_path "$data" \
-  --split test --output_dir "$results/ensemble" --device cpu
+  --learning_rate 5e-4 --device cpu --precision fp32 --resume
 "$python" model_analyzer.py --model "$results"/demo_*_results/models --output_dir "$results/analysis"
+"$python" evaluate_ensemble.py --results_dirs "$results"/demo_*_results --dataset_path "$data" \
+  --split test --output_dir "$results/ensemble" --device cpu --precision fp32
 
 echo
 echo "All of the above is about SYNTHETIC pictures; it says nothing about eyes. Pictures:"

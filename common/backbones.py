@@ -136,8 +136,14 @@ def build(
     if pretrained and weights:
         _load_weights(net, spec, Path(weights))
     stages = _cut(net.eval(), spec)
+    if not _is_chain(net, stages, img_size, spec):
+        if freeze:
+            raise InputError(
+                f"{spec.name} is not a plain chain of stages, so its first ones cannot be frozen; "
+                "pass --freeze_weights false or choose another model"
+            )
+        stages = [("network", net)]
     frozen = _count_frozen(stages, spec) if freeze else 0
-    _check_chain(net, stages, img_size, spec)
     trunk, top = _chain(stages[:frozen]), _chain(stages[frozen:])
     # measured: twice as fast for frozen convolutions on a CPU, and no slower elsewhere
     trunk.requires_grad_(False).to(memory_format=torch.channels_last)
@@ -196,7 +202,8 @@ def _no_download(spec: BackboneSpec, error: Exception) -> InputError:
     reason = (str(error).splitlines() or [type(error).__name__])[0]
     return InputError(
         f"could not download the pretrained weights of {spec.name} ({reason}); check the network, "
-        "or pass --weights PATH with a downloaded file, or --no_pretrained to train from scratch"
+        "or pass --weights PATH with a downloaded file, or set HF_HOME to a copy of the hub's "
+        "cache, or pass --no_pretrained to train from scratch"
     )
 
 
@@ -255,22 +262,24 @@ def _count_frozen(stages: list[tuple[str, nn.Module]], spec: BackboneSpec) -> in
     return inner[(len(inner) - 1) // 2] + 1
 
 
-def _check_chain(
+def _is_chain(
     net: nn.Module, stages: list[tuple[str, nn.Module]], img_size: int, spec: BackboneSpec
-) -> None:
-    """Make sure that the stages, called in turn, are the network."""
+) -> bool:
+    """Tell whether the stages, called in turn, are the network."""
     pixels = torch.linspace(-1, 1, 3 * img_size * img_size).view(1, 3, img_size, img_size)
-    try:
-        with torch.no_grad():
-            same = torch.equal(_chain(stages)(pixels), net(pixels))
-    except (RuntimeError, AssertionError, TypeError, ValueError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise InputError(
-            f"{spec.name} at {img_size} pixels is not a plain chain of stages ({reason}); "
-            "try its own --img_size or another model"
-        ) from error
-    if not same:
-        raise InputError(f"{spec.name} is not a plain chain of stages; choose another model")
+    wrong = (RuntimeError, AssertionError, TypeError, ValueError)
+    with torch.no_grad():
+        try:
+            whole = net(pixels)
+        except wrong as error:
+            reason = " ".join(str(error).split())[:200]
+            raise InputError(
+                f"{spec.name} cannot work at {img_size} pixels ({reason}); try its own --img_size"
+            ) from error
+        try:
+            return torch.equal(_chain(stages)(pixels), whole)
+        except wrong:
+            return False
 
 
 def _chain(stages: list[tuple[str, nn.Module]]) -> nn.Sequential:

@@ -97,6 +97,9 @@ class TrainConfig:
             self._expect(name, 0 <= getattr(self, name) < float("inf"), "0 or more")
         for name in ("label_smoothing", "ovo_dropout", "brightness_range", "contrast_range"):
             self._expect(name, 0 <= getattr(self, name) < 1, "0 <= value < 1")
+        given = [name for name in self.class_weight_fields() if getattr(self, name)]
+        if given and not self.enable_class_weights:
+            raise ValueError(f"--{given[0]} has no effect with --enable_class_weights false")
         self._expect("rotation_range", 0 <= self.rotation_range <= 180, "0 to 180 degrees")
         self._expect("min_lr", self.min_lr <= self.learning_rate, "at most learning_rate")
         self._expect("num_classes", 2 <= self.num_classes <= 100, "2 to 100")

@@ -215,6 +215,10 @@ def load_member(run: Run) -> Member:
         width = 1 if run.head == "ovo" else run.num_classes
         group[1].append((slice(column, column + width), classifier.top))
         contents.append(classifier.content)
+    unfinished = sum(not content.get("complete", True) for content in contents)
+    if unfinished:
+        log(f"note: {unfinished} of {len(contents)} classifiers of {run.model} are unfinished; "
+            "train_ovo.py --resume goes on with them")  # fmt: skip
     groups = list(trunks.values())
     names = run.class_names or contents[0].get("class_names") or range(run.num_classes)
     accuracies = [_val_accuracy(*item) for item in zip(contents, run.files)]

@@ -71,6 +71,8 @@ def decode_image(data: bytes, name: str) -> np.ndarray:
         with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
             if image.width * image.height > MAX_PIXELS:
                 raise ValueError(f"{image.width} x {image.height} pixels, limit {MAX_PIXELS}")
+            if image.mode == "F":
+                raise ValueError("floating-point pixels, whose range is not known")
             image = ImageOps.exif_transpose(image)
             if image.mode.startswith("I"):  # 16-bit grey, which convert() would clip to white
                 image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))

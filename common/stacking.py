@@ -4,6 +4,7 @@ P networks, B samples of each.
 """
 
 import copy
+import warnings
 
 import torch
 from torch import Tensor, nn
@@ -32,4 +33,6 @@ class Stack:
         def run(parameters: dict[str, Tensor], *slices: Tensor) -> Tensor:
             return functional_call(self._skeleton, (parameters, buffers), slices)
 
-        return torch.vmap(run)(stacked, *inputs)
+        with warnings.catch_warnings():  # a last pooling may fall back to a loop, which is cheap
+            warnings.filterwarnings("ignore", "There is a performance drop")
+            return torch.vmap(run)(stacked, *inputs)

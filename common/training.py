@@ -46,6 +46,13 @@ _CHECK_EVERY = 32  # optimiser steps between two looks at the loss, each of whic
 _DIVERGED = (
     "try --precision fp32, a lower --learning_rate or --max_grad_norm 1.0 in a new --output_dir"
 )
+# how a log line shows the value that picks the best epoch
+_BEST = {
+    "val_balanced_accuracy": "bal {:.1%}",
+    "val_accuracy": "acc {:.1%}",
+    "val_auc": "AUC {:.3f}",
+    "val_loss": "val loss {:.4f}",
+}
 _HEARTBEAT = 300.0  # seconds between lines within a long epoch
 
 
@@ -97,6 +104,11 @@ class PairTrainer:
         self.setup, self.pair = setup, pair
         self.top = make_top(setup.backbone, pair, config.seed).to(setup.device)
         self.batch_statistics = not config.pretrained and use_batch_statistics(self.top)
+        if self.batch_statistics and config.effective_batch < 2:
+            raise InputError(
+                f"{config.model} from scratch needs the statistics of a batch, and the effective "
+                "batch is one image; raise --batch_size or --gradient_accumulation_steps"
+            )
         self.checkpointing = False
         self.optimizer = make_optimizer(self.top, config)
         self.scaler = torch.amp.GradScaler(setup.device.type, enabled=setup.precision == "fp16")
@@ -362,6 +374,7 @@ def train(setup: Setup, pairs: list[Pair], writer: Any = None) -> list[PairTrain
     trainers = [PairTrainer(setup, pair) for pair in pairs]
     for trainer in trainers:
         trainer.resume()
+        _say_resumed(trainer)
     choose_parallelism(setup, [t for t in trainers if not t.finished])
     _write_history(setup, trainers)  # a run that was killed may not have come to it
     for epoch in range(setup.config.epochs):
@@ -371,6 +384,13 @@ def train(setup: Setup, pairs: list[Pair], writer: Any = None) -> list[PairTrain
             run_epoch(setup, active, epoch, writer)
             _write_history(setup, trainers)
     return trainers
+
+
+def _say_resumed(trainer: PairTrainer) -> None:
+    if trainer.finished:
+        log(f"{pair_title(trainer.pair)}: is finished, {trainer.epoch} epochs")
+    elif trainer.epoch:
+        log(f"{pair_title(trainer.pair)}: goes on after epoch {trainer.epoch}")
 
 
 def _write_history(setup: Setup, trainers: list[PairTrainer]) -> None:
@@ -657,11 +677,14 @@ def epoch_line(trainer: PairTrainer) -> str:
     seconds = np.mean([r["seconds"] for r in trainer.history[-10:]])
     measured = "not validated"
     if "val_loss" in row:
-        measured = f"val acc {100 * row['val_accuracy']:5.1f} %  AUC {row['val_auc']:.3f}"
+        measured = (
+            f"val acc {row['val_accuracy']:6.1%}  bal {row['val_balanced_accuracy']:6.1%}  "
+            f"AUC {row['val_auc']:.3f}"
+        )
     best = "-"
     if trainer.best_epoch > 0:
         top = trainer.history[trainer.best_epoch - 1]
-        best = f"{100 * top['val_accuracy']:.1f} % @{trainer.best_epoch}"
+        best = f"{_BEST[config.monitor].format(top[config.monitor])} @{trainer.best_epoch}"
     state = "done" if trainer.finished else duration(seconds * (config.epochs - trainer.epoch))
     return (
         f"{pair_title(trainer.pair)}  epoch {row['epoch']:>3}/{config.epochs}  "

@@ -1,6 +1,11 @@
 """Small synthetic datasets and quick trainings that many tests share."""
 
+import os
 from pathlib import Path
+
+# Tiny networks: several threads only wait for each other, minutes long where cores are shared.
+# Before any import of torch; the scripts that tests start inherit it.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
 from helpers import QUICK, flags

@@ -55,7 +55,7 @@ def micro_batches(setup, epoch):
         yield normalise(images, setup.settings.mean, setup.settings.std), targets
 
 
-@pytest.mark.parametrize("name", ["demo_coatnet", "demo_convnext", "demo_swinv2", "resnet50"])
+@pytest.mark.parametrize("name", ["demo_coatnet", "demo_convnext", "demo_swinv2", "densenet121"])
 def test_both_learn_the_same(name, demo, shared_cache, tmp_path):
     setup, trainer = product(name, demo, shared_cache, tmp_path)
     plain = twin(setup, trainer)
@@ -70,7 +70,7 @@ def test_both_learn_the_same(name, demo, shared_cache, tmp_path):
         )
         assert samples == 20
         expected += losses
-    assert len(found) == 10 and found == pytest.approx(expected, rel=1e-4, abs=1e-4)
+    assert len(found) == 10 and found == pytest.approx(expected, abs=1e-4)
     assert max(expected) - min(expected) > 1e-2, "something was learned"
 
 

@@ -31,6 +31,9 @@ def test_trunk_and_stages_in_turn_are_the_network(name):
     with torch.no_grad():
         expected = net(pixels(64))
         found = backbone.stages(backbone.trunk(pixels(64)))
+        assert torch.allclose(found, expected, atol=1e-5), "the trunk's memory layout rounds"
+        plain = backbone.trunk.to(memory_format=torch.contiguous_format)
+        found = backbone.stages(plain(pixels(64)))
     assert torch.equal(found, expected), "pooled by the model's own head"
     assert found.shape == (2, backbone.num_features)
 
@@ -157,9 +160,21 @@ def test_names():
         resolve("convnxt_tiny")
 
 
-def test_what_is_no_chain_of_stages_is_refused():
-    with pytest.raises(InputError, match=r"test_vit.*(--freeze_weights false|chain of stages)"):
-        make("test_vit", 160)
+def test_what_is_no_chain_of_stages_can_be_trained_whole_only():
+    with pytest.raises(InputError, match=r"not a plain chain of stages.* --freeze_weights false"):
+        build(resolve("test_vit"), 160, False, "", True, 0)
+    backbone = build(resolve("test_vit"), 160, False, "", False, 0)
+    assert len(backbone.trunk) == 0 and len(backbone.stages) == 1
+    net = timm.create_model("test_vit", num_classes=0).eval()
+    assert backbone.num_features == net.num_features
+    assert sum(p.numel() for p in backbone.stages.parameters()) == sum(
+        p.numel() for p in net.parameters()
+    )
+
+
+def test_an_impossible_size_is_named():
+    with pytest.raises(InputError, match="coatnet_0_rw_224 cannot work at 200 pixels"):
+        build(resolve("coatnet"), 200, False, "", True, 0)
 
 
 def test_states_go_back_under_the_library_s_own_keys():

@@ -33,6 +33,11 @@ def test_impossible_values_are_refused_by_name(name, value):
         TrainConfig(**{name: value})
 
 
+def test_a_class_weight_that_would_have_no_effect_is_refused():
+    with pytest.raises(ValueError, match="--class_weight_2 has no effect"):
+        TrainConfig(class_weight_2=3.0, enable_class_weights=False)
+
+
 def test_differences_leave_out_what_does_not_change_the_outcome():
     old = TrainConfig().to_dict()
     assert config_differences(old, TrainConfig(num_workers=1, cache_dir="/x")) == []

@@ -1,4 +1,5 @@
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -17,8 +18,6 @@ CPU = torch.device("cpu")
 
 @pytest.fixture
 def copy(trained, tmp_path):
-    import shutil
-
     return ResultDir(shutil.copytree(trained, tmp_path / "r"))
 
 
@@ -42,6 +41,16 @@ def test_predictions_are_those_of_each_file_alone(trained, demo, shared_cache):
                 )
                 found = alone.top(features).item()
                 assert found == pytest.approx(float(logits[image, column]), abs=1e-5)
+
+
+def test_unfinished_classifiers_are_noted(trained, tmp_path, capsys):
+    copy = ResultDir(shutil.copytree(trained, tmp_path / "r"))
+    load_member(find_run(copy))
+    assert "unfinished" not in capsys.readouterr().out
+    path = copy.best("demo_convnext", (0, 1))
+    artifacts.save_checkpoint(path, {**artifacts.load_pair_content(path), "complete": False})
+    load_member(find_run(copy))
+    assert "1 of 10 classifiers of demo_convnext are unfinished" in capsys.readouterr().out
 
 
 def test_the_trunk_runs_once_per_image_for_all_pairs(trained, demo, shared_cache, monkeypatch):

@@ -49,6 +49,12 @@ def test_converts_grey_palette_alpha_and_16_bit():
     assert np.array_equal(decode_image(encoded(deep), "x"), expected)
 
 
+def test_refuses_floating_point_pixels():
+    data = encoded(Image.fromarray(np.full((40, 40), 0.5, dtype=np.float32)), "TIFF")
+    with pytest.raises(ImageError, match="range is not known"):
+        decode_image(data, "x.tif")
+
+
 def test_turns_as_the_camera_says(fundus):
     exif = Image.Exif()
     exif[274] = 6  # rotate by 90 degrees to see it upright

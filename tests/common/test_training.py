@@ -8,6 +8,7 @@ import torch
 from common import artifacts, training
 from common.artifacts import ResultDir
 from common.backbones import build, native_state, resolve
+from common.config import MONITORS
 from common.ovo import PairTop
 from common.stacking import Stack
 from common.synthetic import write_dataset
@@ -143,7 +144,7 @@ def test_pairs_that_share_launches_learn_the_same_to_rounding(
     for mode in ("on", "off", "auto"):
         groups.clear()
         assert quick_train(tmp_path / mode, pair_parallelism=mode, **options) == 0
-        assert max(groups) == (2 if mode == "on" else 1), "0-1 has fewer images: another last batch"
+        assert max(groups) == (3 if mode == "on" else 1)
         assert ("pairs share launches" in capsys.readouterr().out) == (mode == "on")
     for pair in [(0, 1), (0, 2), (2, 3)]:
         loop, together = (state(tmp_path / mode, pair, model) for mode in ("off", "on"))
@@ -296,8 +297,40 @@ def test_the_log_has_one_plain_line_per_pair_and_epoch(quick_train, tmp_path, ca
     said = capsys.readouterr().out
     lines = [line for line in said.splitlines() if "  epoch " in line]
     assert len(lines) == 4 and "\r" not in said and "\x1b" not in said
-    for part in ("loss", "val acc", "AUC", "lr", "images/s", "ETA", "best"):
+    for part in ("loss", "val acc", "bal", "AUC", "lr", "images/s", "ETA", "best"):
         assert part in lines[0]
+
+
+@pytest.mark.parametrize("monitor", MONITORS)
+def test_best_so_far_is_shown_as_what_picks_it(quick_train, tmp_path, capsys, monitor):
+    assert quick_train(tmp_path / "r", pairs="0-1", epochs=1, monitor=monitor) == 0
+    row = artifacts.read_history(ResultDir(tmp_path / "r").history)[0]
+    value = float(row[monitor])
+    shown = {
+        "val_loss": f"val loss {value:.4f}",
+        "val_auc": f"AUC {value:.3f}",
+        "val_accuracy": f"acc {value:.1%}",
+        "val_balanced_accuracy": f"bal {value:.1%}",
+    }
+    assert f"best {shown[monitor]} @1" in capsys.readouterr().out
+
+
+def test_a_resumed_run_says_where_it_goes_on(quick_train, tmp_path, trained, capsys, monkeypatch):
+    output = shutil.copytree(trained, tmp_path / "r")
+    capsys.readouterr()
+    assert quick_train(output, resume=None) == 0
+    assert "pair 0-1: is finished, 2 epochs" in capsys.readouterr().out
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "epoch_line", lambda t: (_ for _ in ()).throw(KeyboardInterrupt))
+        assert quick_train(tmp_path / "s", pairs="0-1", epochs=3) == 130
+    assert quick_train(tmp_path / "s", pairs="0-1", epochs=3, resume=None) == 0
+    assert "pair 0-1: goes on after epoch 1" in capsys.readouterr().out
+
+
+def test_batch_statistics_of_one_image_are_refused(quick_train, tmp_path, capsys):
+    options = {"base_models": "demo_coatnet", "freeze_weights": "false", "batch_size": 1}
+    assert quick_train(tmp_path / "r", gradient_accumulation_steps=1, **options) == 2
+    assert "the effective batch is one image" in capsys.readouterr().err
 
 
 @pytest.mark.slow

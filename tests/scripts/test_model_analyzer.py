@@ -31,6 +31,15 @@ def test_reads_folders_files_and_result_directories_alike(copy, capsys):
     assert cv2.imread(str(copy / "results" / "training_curves.png")).std() > 5
 
 
+def test_two_runs_of_one_model_are_told_apart(copy, tmp_path, capsys):
+    other = shutil.copytree(copy, tmp_path / "other")
+    words = ["--output_dir", str(tmp_path / "analysis")]
+    assert model_analyzer.main(["--model", str(copy), str(other), *words]) == 0
+    said = capsys.readouterr().out
+    assert f"demo_convnext in {copy}" in said and f"demo_convnext in {other}" in said
+    assert {row["model"] for row in analysis(tmp_path / "analysis")} == {"demo_convnext"}
+
+
 def test_says_what_the_history_says(copy):
     assert model_analyzer.main(["--model", str(copy / "models")]) == 0
     with (copy / "logs" / "history.csv").open() as file:
