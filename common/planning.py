@@ -3,6 +3,7 @@
 B samples of the effective batch.
 """
 
+import resource
 import time
 
 import numpy as np
@@ -13,11 +14,12 @@ from common.backbones import Backbone
 from common.batching import batch_sizes
 from common.config import TrainConfig
 from common.dataset import Split
+from common.feeding import room_for_pixels
 from common.ovo import chunk_size, make_top, trunk_features
 from common.pairs import Pair, pair_title
 from common.preprocessing import Preprocessing
 from common.runtime import autocast, wait_for
-from common.training import duration
+from common.training import duration, make_optimizer
 
 
 def plan_lines(config: TrainConfig, backbone: Backbone, settings: Preprocessing, train: Split,
@@ -33,7 +35,9 @@ def plan_lines(config: TrainConfig, backbone: Backbone, settings: Preprocessing,
     images = int(counts[sorted({c for pair in pairs for c in pair})].sum())
     samples = sum(int(counts[list(pair)].sum()) for pair in pairs)
     epoch = images * cost["trunk_seconds"] + samples * cost["top_seconds"]
-    memory = frozen * 4 + len(pairs) * trained * 16 + cost["activation_bytes"]
+    memory = needed_memory(
+        frozen, trained, len(pairs), cost["activation_bytes"], cache_bytes, device
+    )
     lines = [
         f"plan: {config.model} at {settings.img_size} px into {ResultDir(config.output_dir).root}",
         f"  device {device}, {precision}; effective batch {config.effective_batch}",
@@ -48,12 +52,26 @@ def plan_lines(config: TrainConfig, backbone: Backbone, settings: Preprocessing,
     return [
         *lines,
         f"  cache: {cache_bytes / 1e9:.2f} GB in {config.cache_dir}",
-        f"  memory: about {memory / 1e9:.1f} GB "
-        f"({cost['activation_bytes'] / 1e9:.1f} GB of it activations)",
+        f"  memory: about {memory / 1e9:.1f} GB ({activations / 1e9:.1f} GB of it activations)",
         f"  time: about {duration(epoch)} an epoch, {duration(epoch * config.epochs)} for "
         f"{config.epochs} epochs without early stopping (measured on a few steps)",
         "dry run: nothing was trained or written",
     ]
+
+
+def needed_memory(frozen: int, trained: int, pairs: int, activations: float, pixels: int,
+                  device: torch.device) -> float:  # fmt: skip
+    """Estimate the peak in bytes of device memory, on a CPU of the whole process.
+
+    frozen, trained: parameters; each trained one has a gradient and two moments, all float32. A GPU
+    also holds the pixels where they fit, and copies of the parameters for shared launches.
+    """
+    memory = frozen * 4 + pairs * trained * 16 + activations
+    if device.type == "cuda":
+        resident = pixels if pixels <= room_for_pixels(device) else 0
+        return memory + pairs * (trained * 10 + activations) - activations + resident
+    libraries = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return memory + libraries + trained * 12  # a checkpoint is laid out before it is written
 
 
 def measure_step(config: TrainConfig, backbone: Backbone, settings: Preprocessing,
@@ -65,6 +83,7 @@ def measure_step(config: TrainConfig, backbone: Backbone, settings: Preprocessin
     """
     backbone.trunk.to(device)
     top = make_top(backbone, pairs[0], config.seed).to(device)
+    optimizer = make_optimizer(top, config)
     chunk = chunk_size(device)
     pixels = np.zeros((chunk, settings.img_size, settings.img_size, 3), dtype=np.uint8)
     sizes: dict[int, int] = {}
@@ -87,6 +106,7 @@ def measure_step(config: TrainConfig, backbone: Backbone, settings: Preprocessin
         ):
             loss = top(features).float().square().mean()
         loss.backward()
+        optimizer.step()
         wait_for(device)
         ended = time.perf_counter()
     kept = sum(size for pointer, size in sizes.items() if pointer not in known)

@@ -3,7 +3,7 @@ import torch
 
 from common.backbones import build, preprocessing_for, resolve
 from common.config import TrainConfig
-from common.planning import measure_step
+from common.planning import measure_step, needed_memory
 
 CPU = torch.device("cpu")
 
@@ -19,3 +19,9 @@ def test_activations_grow_with_the_batch(batch):
     ]
     assert costs[1]["activation_bytes"] == pytest.approx(2 * costs[0]["activation_bytes"], rel=0.1)
     assert all(value > 0 for value in costs[0].values())
+
+
+def test_memory_counts_weights_gradients_moments_and_the_process():
+    one, two = (needed_memory(10**6, 10**7, pairs, 0, 0, CPU) for pairs in (1, 2))
+    assert two - one == pytest.approx(16 * 10**7, rel=0.01)
+    assert one > 16 * 10**7 + 10**8, "PyTorch itself takes memory"
