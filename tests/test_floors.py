@@ -8,11 +8,11 @@ import pytest
 ROOT = Path(__file__).parent.parent
 FLOORS = [
     {"losses", "schedulers", "metrics", "diversity", "preprocessing", "augmentation", "runtime",
-     "pairs"},
+     "pairs", "stopping"},
     {"config", "backbones", "dataset", "aggregation", "synthetic", "legacy", "calibration",
      "comparison", "gates", "html"},
     {"ovo", "artifacts", "consistency"},
-    {"training", "inference", "evaluation"},
+    {"training", "inference", "evaluation", "claim"},
     {"reporting", "plots", "cli", "planning", "judging", "report"},
 ]  # fmt: skip
 MODULES = sorted(path for path in (ROOT / "common").glob("*.py") if path.stem != "__init__")
