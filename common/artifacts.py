@@ -27,6 +27,7 @@ HISTORY_COLUMNS = (
     "images_per_second", "seconds",
 )  # fmt: skip
 _CHECKSUM = "checksum"  # its key in a checkpoint
+_MAX_PREDICTIONS = 2**31  # bytes; a million images take a tenth of it
 _PAIR_FILE = re.compile(r"best_(?P<model>.+)_(?:(?P<a>\d+)_(?P<b>\d+)|softmax)\.pth")
 
 # the earlier trainer recorded accuracies as NumPy scalars; nothing else may be rebuilt
@@ -278,7 +279,7 @@ def find_run(directory: ResultDir) -> Run:
         raise InputError(f"{directory.config} is missing; the softmax head needs it")
     try:
         return _run(directory, model, files, content)
-    except (TypeError, ValueError, AttributeError) as error:
+    except (TypeError, ValueError, AttributeError, OverflowError) as error:
         if isinstance(error, InputError):
             raise
         raise InputError(f"{directory.config}: not a usable configuration ({error})") from error
@@ -289,6 +290,8 @@ def _run(directory: ResultDir, model: str, files: dict[str, Path], content: dict
     fingerprint = str(content.get("data", {}).get("train", ""))
     highest = max((int(name.split("-")[1]) for name in files if name != "softmax"), default=0)
     num_classes, head = int(config.get("num_classes", highest + 1)), config.get("head", "ovo")
+    if not 2 <= num_classes <= 100:
+        raise ValueError(f"num_classes {num_classes}")
     expected = [pair_name(pair) for pair in classifiers(num_classes, head)]
     missing = [name for name in expected if name not in files]
     if missing:
@@ -353,11 +356,18 @@ def write_predictions(path: Path, arrays: dict[str, np.ndarray], details: dict[s
 def read_predictions(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """Read what `write_predictions` wrote; raises InputError for anything else."""
     try:
+        with zipfile.ZipFile(path) as archive:
+            size = sum(entry.file_size for entry in archive.infolist())
+        if size > _MAX_PREDICTIONS:
+            raise ValueError(f"{size} bytes when unpacked, limit {_MAX_PREDICTIONS}")
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
         details = json.loads(str(arrays.pop("details")))
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise InputError(f"{path}: expected predictions of this tool ({error})") from error
+        if not isinstance(details, dict):
+            raise TypeError(f"details are a {type(details).__name__}")
+    except Exception as error:  # a stranger's bytes can raise anything
+        reason = " ".join(str(error).split())[:160] or type(error).__name__
+        raise InputError(f"{path}: expected predictions of this tool ({reason})") from error
     return arrays, details
 
 

@@ -83,8 +83,15 @@ def guarded(main: Callable[..., int | None]) -> Callable[..., int]:
 
 
 def _fail(message: object, status: int) -> int:
-    sys.stdout.flush()
-    print(f"error: {' '.join(str(message).split())}", file=sys.stderr, flush=True)
+    for stream, text in (
+        (sys.stdout, ""),
+        (sys.stderr, f"error: {' '.join(str(message).split())}\n"),
+    ):
+        try:
+            stream.write(text)
+            stream.flush()
+        except OSError:  # it is on a full disk or its reader is gone; what it holds is dropped
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
     return status
 
 

@@ -106,6 +106,10 @@ class TrainConfig:
         self._expect("dataset_path", bool(self.dataset_path), "a folder")
         self._expect("class_names", len(set(self.class_names)) == len(self.class_names),
                      "different names")  # fmt: skip
+        plain = all(
+            n and n not in (".", "..") and not set(n) & set("/\\\0") for n in self.class_names
+        )
+        self._expect("class_names", plain, "names of folders")
         for name in ("head", "scheduler", "monitor", "precision", "grad_checkpointing"):
             choices = next(f for f in fields(self) if f.name == name).metadata["choices"]
             self._expect(name, getattr(self, name) in choices, f"one of {', '.join(choices)}")

@@ -13,7 +13,7 @@ FLOORS = [
      "comparison", "gates", "html"},
     {"ovo", "artifacts", "consistency"},
     {"training", "inference", "evaluation", "claim"},
-    {"reporting", "plots", "cli", "planning", "judging", "report"},
+    {"reporting", "plots", "cli", "planning", "judging", "report", "verification"},
 ]  # fmt: skip
 MODULES = sorted(path for path in (ROOT / "common").glob("*.py") if path.stem != "__init__")
 SCRIPTS = sorted(ROOT.glob("*.py"))
