@@ -3,8 +3,8 @@
 
     python stress/kill_training.py --kills 50
 
-Trains a small network on synthetic images twice: once in peace, once killed by SIGKILL. Exit
-status 0 if every tensor of both is the same.
+Trains a small network on synthetic images: once in peace, then killed by SIGKILL, over and over
+until there were enough kills. Exit status 0 if every tensor is the same each time.
 """
 
 import argparse
@@ -32,7 +32,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--kills", type=int, default=50, help="(default 50)")
-    parser.add_argument("--epochs", type=int, default=0, help="(default kills / 2, at least 6)")
+    parser.add_argument("--epochs", type=int, default=24, help="(default 24)")
     parser.add_argument("--seed", type=int, default=0, help="of the moments (default 0)")
     parser.add_argument("--folder", type=Path, default=None, help="(default a temporary one)")
     return parser.parse_args(argv)
@@ -79,31 +79,43 @@ def tensors(folder: Path) -> dict[str, torch.Tensor]:
 
 
 def campaign(folder: Path, kills: int, epochs: int, seed: int) -> tuple[int, bool]:
-    """Run both trainings; returns how often the second was killed and whether they agree."""
+    """Kill trainings until there were that many kills; returns how many, and whether all agree."""
     write_dataset(folder / "images", {"train": 10, "val": 4}, seed=1, size=96)
-    log = folder / "log.txt"
     started = time.monotonic()
-    _, status = run_and_kill(command(folder, "whole", epochs), log, 1e6)
-    if status:
-        raise SystemExit(f"the training in peace failed, see {log}")
+    run_and_kill(command(folder, "whole", epochs), folder / "log.txt", 1e6)
+    whole = tensors(folder / "whole")
     print(f"in peace: {time.monotonic() - started:.0f} s, {epochs} epochs", flush=True)
-    moments, done, longest = random.Random(seed), 0, 1.0
+    moments, done, number, agree = random.Random(seed), 0, 0, len(whole) > 0
     while done < kills:
-        before = history(folder / "killed")
-        ended, status = run_and_kill(command(folder, "killed", epochs), log,
-                                     moments.uniform(0, longest))  # fmt: skip
+        number += 1
+        name = f"killed_{number}"
+        done += killed_until_done(folder, name, epochs, kills - done, moments)
+        found = tensors(folder / name)
+        same = found.keys() == whole.keys() and all(torch.equal(found[k], whole[k]) for k in whole)
+        left = [path for path in (folder / name).rglob("*.part")]
+        print(f"training {number}: {done} kills in all, same bits: {same}, left over: {len(left)}",
+              flush=True)  # fmt: skip
+        agree &= same and not left
+    return done, agree
+
+
+def killed_until_done(
+    folder: Path, name: str, epochs: int, most: int, moments: random.Random
+) -> int:
+    """Kill and resume one training up to `most` times, then let it end; returns the kills."""
+    done, longest, log = 0, 1.0, folder / "log.txt"
+    while True:
+        before = history(folder / name)
+        moment = moments.uniform(0, longest) if done < most else 1e6
+        ended, status = run_and_kill(command(folder, name, epochs), log, moment)
         if ended:
-            print(f"it ended with status {status} after {done} kills", flush=True)
-            break
+            if status:
+                raise SystemExit(f"a resumed training failed with status {status}, see {log}")
+            return done
         done += 1
-        # a machine that got slower needs longer for an epoch, a finished epoch needs no more
-        longest = max(0.3, longest * (1.3 if history(folder / "killed") == before else 0.7))
-        print(f"kill {done}: {history(folder / 'killed')} rows of {2 * epochs}", flush=True)
-    run_and_kill(command(folder, "killed", epochs), log, 1e6)
-    whole, killed = tensors(folder / "whole"), tensors(folder / "killed")
-    same = whole.keys() == killed.keys() and all(torch.equal(whole[k], killed[k]) for k in whole)
-    left = [path for path in (folder / "killed").rglob("*") if path.name.endswith(".part")]
-    return done, bool(whole) and same and not left
+        # wait longer where no epoch was finished, shorter where one was
+        longest = max(0.3, longest * (1.3 if history(folder / name) == before else 0.7))
+        print(f"kill {done}: {history(folder / name)} rows of {2 * epochs}", flush=True)
 
 
 def history(folder: Path) -> int:
@@ -118,8 +130,7 @@ def main(argv: list[str] | None = None) -> int:
     with tempfile.TemporaryDirectory() as name:
         folder = args.folder or Path(name)
         folder.mkdir(parents=True, exist_ok=True)
-        epochs = args.epochs or max(6, args.kills // 2)
-        done, same = campaign(folder, args.kills, epochs, args.seed)
+        done, same = campaign(folder, args.kills, args.epochs, args.seed)
     print(f"{done} kills; bit-identical: {'yes' if same else 'NO'}")
     return 0 if same else 1
 
