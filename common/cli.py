@@ -1,11 +1,13 @@
 """Command lines: flags from the configuration, and one line for a user's mistake."""
 
 import argparse
+import contextlib
 import functools
 import os
 import signal
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, NoReturn
@@ -62,7 +64,7 @@ def guarded(main: Callable[..., int | None]) -> Callable[..., int]:
             if hasattr(stream, "reconfigure"):
                 stream.reconfigure(errors="backslashreplace")
         try:
-            with stopping.ending_on_sigterm():
+            with stopping.ending_on_sigterm(), _quiet_threads():
                 return main(argv) or 0
         except BrokenPipeError:  # the reader, such as head, has seen enough
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -80,6 +82,22 @@ def guarded(main: Callable[..., int | None]) -> Callable[..., int]:
             return _fail(f"interrupted; {_GO_ON}", 130)
 
     return run
+
+
+@contextlib.contextmanager
+def _quiet_threads() -> Iterator[None]:
+    """Leave a full disk to the main thread, which meets it when it closes what the thread wrote."""
+    before = threading.excepthook
+
+    def report(problem: Any) -> None:
+        if not issubclass(problem.exc_type, OSError):
+            before(problem)
+
+    threading.excepthook = report
+    try:
+        yield
+    finally:
+        threading.excepthook = before
 
 
 def _fail(message: object, status: int) -> int:

@@ -94,8 +94,8 @@ def stress():
 
 @pytest.mark.slow
 def test_random_sigkills_and_resumes_give_the_same_bits(tmp_path):
-    kills, identical = stress().campaign(tmp_path, 3, 8, 1)
-    assert kills >= 1 and identical
+    kills, identical = stress().campaign(tmp_path, 2, 6, 1)
+    assert kills == 2 and identical
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
@@ -184,7 +184,8 @@ def test_the_lock_of_a_dead_process_is_taken_over(quick_train, tmp_path, capsys)
     directory = ResultDir(tmp_path / "r")
     child = os.fork()
     if not child:
-        claim.held(directory).__enter__()
+        lock = claim.held(directory)
+        lock.__enter__()
         os.kill(os.getpid(), signal.SIGKILL)
     os.waitpid(child, 0)
     (directory.root / ".config.json.abc.part").write_bytes(b"half")
@@ -225,7 +226,7 @@ def test_a_full_disk_keeps_the_old_files_and_is_one_line(
     with monkeypatch.context() as patch:
         seen = []
         fill_disk(patch, lambda path: f"/{name}" in path and not seen.append(1) and
-                  len(seen) >= (1 if "config" in name else 3))  # fmt: skip
+                  len(seen) >= {".config.json": 1, ".best_": 2}.get(name, 3))  # fmt: skip
         assert quick_train(output, **FOUR) != 0
     error = capsys.readouterr().err
     assert "No space left on device at " in error and name[1:] in error and error.count("\n") == 1
@@ -283,7 +284,7 @@ def test_a_log_on_a_full_disk_is_one_line(demo, shared_cache, tmp_path):
     assert done.stderr.count("\n") == 1 and "No space left on device" in done.stderr
 
 
-def test_curves_on_a_full_disk_are_one_line(quick_train, tmp_path, monkeypatch, capsys):
+def test_curves_on_a_full_disk_are_one_line(quick_train, tmp_path, monkeypatch, capfd):
     """TensorBoard writes from a thread of its own and without care for a full disk."""
     from tensorboard.summary.writer import record_writer
 
@@ -292,8 +293,8 @@ def test_curves_on_a_full_disk_are_one_line(quick_train, tmp_path, monkeypatch, 
 
     monkeypatch.setattr(record_writer.RecordWriter, "write", full)
     assert quick_train(tmp_path / "r", **FOUR) != 0
-    error = capsys.readouterr().err
-    assert "No space left on device" in error and "Traceback" not in error
+    error = capfd.readouterr().err
+    assert "No space left on device" in error and error.count("\n") == 1
 
 
 @pytest.mark.slow
@@ -330,7 +331,7 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(
     said = capsys.readouterr().out
     assert f"pair 0-1: {last}: " in said and "it goes on after epoch 2" in said
     assert same(stopped, whole) and rows(stopped) == rows(whole)
-    assert not (stopped / "checkpoints").exists()
+    assert not ResultDir(stopped).unfinished()
 
 
 def test_where_no_checkpoint_is_good_the_pair_is_trained_from_the_start(
