@@ -36,6 +36,12 @@ class Parser(argparse.ArgumentParser):
         options.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
         super().__init__(allow_abbrev=False, **options)
 
+    def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Read the command line; no file name holds a zero byte."""
+        if any("\0" in word for word in args or []):
+            self.error("found a zero byte in a flag")
+        return super().parse_args(args, namespace)
+
     def error(self, message: str) -> NoReturn:
         """Print the error without the page of usage, exit 2."""
         self.exit(2, f"error: {message} (see {self.prog} --help)\n")
