@@ -26,6 +26,7 @@ from common.plots import plot_grader
 from common.report import write_report
 from common.runtime import log, resolve_precision, select_device, write_json
 from common.synthetic import synthetic_note
+from common.verification import verify
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -53,6 +54,11 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--prevalence", default="", metavar="SHARES|CSV",
                         help="restate results at a population's grade mix")  # fmt: skip
     parser.add_argument("--require", action="store_true", help="exit 1 unless every gate passes")
+    parser.add_argument(
+        "--verify",
+        action="store_true",
+        help="only compute stored predictions again; exit 1 if they differ",
+    )
     parser.add_argument("--num_classes", type=int, default=5, help="(default 5)")
     parser.add_argument("--resamples", type=int, default=1000, help="of the bootstrap")
     parser.add_argument("--seed", type=int, default=0, help="of the bootstrap (default 0)")
@@ -66,12 +72,14 @@ def list_split(run: Run, name: str, args: argparse.Namespace) -> Split:
     return scan_split(Path(args.dataset_path), name, run.num_classes, names)
 
 
-def predict(directory: ResultDir, split: Split, args: argparse.Namespace) -> Predictions:
-    """Predict a split with one directory's classifiers."""
+def predict(
+    directory: ResultDir, split: Split, args: argparse.Namespace, again: str = ""
+) -> Predictions:
+    """Predict a split with one directory's classifiers; `again`: with that precision, anew."""
     device = select_device(args.device)
-    precision = resolve_precision(args.precision, args.use_amp, device)
+    precision = resolve_precision(again or args.precision, args.use_amp, device)
     return predict_directory(
-        directory, split, Path(args.cache_dir), args.num_workers, device, precision
+        directory, split, Path(args.cache_dir), args.num_workers, device, precision, not again
     )
 
 
@@ -175,6 +183,8 @@ def main(argv: list[str] | None = None) -> int:
     num_classes = runs[0].num_classes
     mix = evaluation.parse_prevalence(args.prevalence, num_classes) if args.prevalence else None
     splits = [list_split(run, args.split, args) for run in runs]
+    if args.verify:
+        return 1 - verify(directories, splits, lambda d, s, how: predict(d, s, args, how))
     groups = evaluation.patient_groups(splits[0].ids, args.patient_regex)
     sampling = Sampling(args.resamples, args.seed, groups, mix)
     found = [predict(*item, args) for item in zip(directories, splits)]

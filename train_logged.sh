@@ -6,6 +6,7 @@ log="$1"
 shift
 python="$here/.venv/bin/python"
 [ -x "$python" ] || python="$(command -v python || command -v python3)"
-# tee -i outlives Ctrl-C, so that the trainer's last words reach the log
-"$python" -u "$here/train_ovo.py" --resume "$@" 2>&1 | tee -i -a "$log"
-exit "${PIPESTATUS[0]}"
+# tee -i outlives Ctrl-C, so that the trainer's last words reach the log; the trainer takes this
+# shell's place, so that a signal sent here reaches it and its status is the status
+exec > >(exec tee -i -a "$log") 2>&1
+exec "$python" -u "$here/train_ovo.py" --resume "$@"

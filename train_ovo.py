@@ -10,31 +10,26 @@ Reads DATASET_PATH/{train,val}/<grade>/, writes OUTPUT_DIR (see README.md). `tes
 import hashlib
 import shlex
 import shutil
-import subprocess
 import sys
 import time
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from torch.utils.tensorboard import SummaryWriter
 
-from common import artifacts
+from common import stopping
 from common.artifacts import ResultDir
 from common.backbones import Backbone, build, native_state, preprocessing_for, resolve
+from common.claim import claim_directory, held, record_override
 from common.cli import TrainingRequest, guarded, parse_training
-from common.config import TrainConfig, config_differences
+from common.config import TrainConfig
 from common.dataset import Split, open_cache, scan_split
 from common.pairs import Pair, classifiers, pair_name, pair_title
 from common.planning import plan_lines
 from common.runtime import (
-    InputError,
     log,
     resolve_precision,
     select_device,
-    versions,
     worker_count,
-    write_json,
 )
 from common.synthetic import synthetic_note
 from common.training import PairTrainer, Setup, duration, train
@@ -47,50 +42,6 @@ def weights_fingerprint(backbone: Backbone) -> str:
         for key, value in sorted(native_state(part).items()):
             digest.update(key.encode() + value.contiguous().numpy().tobytes())
     return digest.hexdigest()[:16]
-
-
-def git_commit() -> str:
-    """Name the commit of this code, "" outside a checkout."""
-    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty"]
-    try:
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        return ""
-
-
-def claim_directory(
-    directory: ResultDir, config: TrainConfig, state: dict[str, Any], resume: bool
-) -> None:
-    """Write config.json for a new run, or make sure that this one continues the one there.
-
-    state: fingerprints of data and starting weights. Raises InputError on any difference.
-    """
-    if not directory.config.is_file():
-        if directory.models.is_dir() and any(directory.models.glob("*.pth")):
-            raise InputError(f"{directory.models} holds models but {directory.config} is missing")
-        content = {
-            "config": config.to_dict(),
-            **state,
-            "seed": config.seed,
-            "versions": versions(),
-            "git_commit": git_commit(),
-            "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        }
-        write_json(directory.config, content)
-        return
-    if not resume:
-        raise InputError(
-            f"{directory.root} already holds a run; pass --resume to go on with it, "
-            "or choose another --output_dir"
-        )
-    old = artifacts.read_config(directory)
-    changed = config_differences(old["config"], config)
-    changed += [f"{k}: {old.get(k)} -> {v}" for k, v in state.items() if old.get(k) != v]
-    if changed:
-        raise InputError(
-            f"--resume: {directory.root} was trained differently ({'; '.join(changed)}); "
-            "use the old settings or choose another --output_dir"
-        )
 
 
 def describe(setup: Setup, pairs: list[Pair]) -> None:
@@ -117,6 +68,7 @@ def finish(setup: Setup, trainers: list[PairTrainer]) -> None:
     config, directory = setup.config, setup.directory
     for trainer in trainers:
         directory.last(config.model, trainer.pair).unlink(missing_ok=True)
+        directory.previous(config.model, trainer.pair).unlink(missing_ok=True)
         best = trainer.history[trainer.best_epoch - 1]
         log(
             f"{pair_title(trainer.pair)}: best epoch {trainer.best_epoch} of "
@@ -126,7 +78,7 @@ def finish(setup: Setup, trainers: list[PairTrainer]) -> None:
     files = [
         directory.best(config.model, pair) for pair in classifiers(config.num_classes, config.head)
     ]
-    if all(path.is_file() for path in files) and not any(directory.checkpoints.glob("last_*")):
+    if all(path.is_file() for path in files) and not directory.unfinished():
         shutil.rmtree(directory.checkpoints, ignore_errors=True)
         log(f"next: python evaluate_ensemble.py --results_dirs {shlex.quote(str(directory.root))} "
             f"--dataset_path {shlex.quote(config.dataset_path)} --split test")  # fmt: skip
@@ -168,24 +120,28 @@ def run(config: TrainConfig, request: TrainingRequest) -> None:
         "synthetic": bool(synthetic_note(train_split.ids)),
     }
     directory = ResultDir(Path(config.output_dir))
-    train_cache, val_cache = (
-        open_cache(split, settings, Path(config.cache_dir), config.num_workers)
-        for split in (train_split, val_split)
-    )
-    claim_directory(directory, config, fingerprints, request.resume)
-    names = list(config.class_names) or [str(grade) for grade in range(config.num_classes)]
-    details = {
-        "class_names": names,
-        "synthetic": fingerprints["synthetic"],
-        "config": config.to_dict(),
-        "data": fingerprints["data"],
-    }
-    setup = Setup(config, backbone, settings, device, precision, train_cache, val_cache,
-                  directory, details)  # fmt: skip
-    describe(setup, request.pairs)
-    with SummaryWriter(str(directory.tensorboard)) as writer:
-        trainers = train(setup, request.pairs, writer)
-    finish(setup, trainers)
+    with held(directory):  # before hours of decoding
+        caches = [open_cache(split, settings, Path(config.cache_dir), config.num_workers)
+                  for split in (train_split, val_split)]  # fmt: skip
+        changes = claim_directory(directory, config, fingerprints, request.resume, request.override)
+        names = list(config.class_names) or [str(grade) for grade in range(config.num_classes)]
+        details = {
+            "class_names": names,
+            "synthetic": fingerprints["synthetic"],
+            "config": config.to_dict(),
+            "data": fingerprints["data"],
+        }
+        setup = Setup(config, backbone, settings, device, precision, *caches, directory, details,
+                      overridden=bool(changes))  # fmt: skip
+
+        def resumed() -> None:
+            if changes:
+                record_override(directory, config, fingerprints, changes)
+
+        describe(setup, request.pairs)
+        with SummaryWriter(str(directory.tensorboard)) as writer:
+            trainers = train(setup, request.pairs, writer, resumed)
+        finish(setup, trainers)
     log(f"finished {config.model} in {duration(time.monotonic() - started)}")
 
 
@@ -194,6 +150,7 @@ def main(argv: list[str] | None = None) -> int:
     """Train every backbone that was asked for, one after the other."""
     request = parse_training(argv, __doc__)
     for config in request.configs:
+        stopping.check()
         run(config, request)
     return 0
 

@@ -4,15 +4,15 @@ N images, K classes, P pairs.
 """
 
 import csv
+import hashlib
 import io
 import json
-import pickle
 import re
 import warnings
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import torch
@@ -26,6 +26,8 @@ HISTORY_COLUMNS = (
     "val_balanced_accuracy", "val_auc", "val_sensitivity", "val_specificity", "learning_rate",
     "images_per_second", "seconds",
 )  # fmt: skip
+_CHECKSUM = "checksum"  # its key in a checkpoint
+_MAX_PREDICTIONS = 2**31  # bytes; a million images take a tenth of it
 _PAIR_FILE = re.compile(r"best_(?P<model>.+)_(?:(?P<a>\d+)_(?P<b>\d+)|softmax)\.pth")
 
 # the earlier trainer recorded accuracies as NumPy scalars; nothing else may be rebuilt
@@ -38,6 +40,10 @@ _NUMPY_SCALARS = [
 
 class CheckpointError(InputError):
     """A checkpoint file that cannot be used; the message names the file and the reason."""
+
+
+class DamagedError(CheckpointError):
+    """A checkpoint file whose bytes are not those that were written."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +82,11 @@ class ResultDir:
         """One row per pair and epoch."""
         return self.root / "logs" / "history.csv"
 
+    @property
+    def lock(self) -> Path:
+        """Held by the training that works here."""
+        return self.root / ".lock"
+
     def best(self, model: str, pair: Pair) -> Path:
         """The best classifier of a pair."""
         return self.models / f"best_{model}_{_suffix(pair)}.pth"
@@ -83,6 +94,19 @@ class ResultDir:
     def last(self, model: str, pair: Pair) -> Path:
         """The state after a pair's last epoch, for resuming."""
         return self.checkpoints / f"last_{model}_{_suffix(pair)}.pth"
+
+    def previous(self, model: str, pair: Pair) -> Path:
+        """The state before the last one, should that turn out to be damaged."""
+        return self.checkpoints / f"previous_{model}_{_suffix(pair)}.pth"
+
+    def unfinished(self) -> bool:
+        """Tell whether a classifier is left to resume."""
+        return any(self.checkpoints.glob("last_*")) or any(self.checkpoints.glob("previous_*"))
+
+    def leftovers(self) -> list[Path]:
+        """List the half-written files of a training that was killed."""
+        folders = (self.root, self.models, self.checkpoints, self.history.parent)
+        return [path for folder in folders for path in folder.glob(".*.part")]
 
     def metrics(self, split: str) -> Path:
         """Numbers of an evaluation."""
@@ -115,30 +139,90 @@ def _suffix(pair: Pair) -> str:
     return pair_name(pair).replace("-", "_")
 
 
-def save_checkpoint(path: Path, content: dict[str, Any]) -> None:
-    """Write a checkpoint of tensors and plain types, whole or not at all."""
+def save_checkpoint(path: Path, content: dict[str, Any], previous: Path | None = None) -> None:
+    """Write a checkpoint of tensors and plain types with its checksum, whole or not at all.
+
+    previous: the name that the file now at `path` keeps.
+    """
+    write_checkpoint(path, pack_checkpoint(content), previous)
+
+
+def pack_checkpoint(content: dict[str, Any]) -> memoryview:
+    """Return the bytes of a checkpoint, independent of what its tensors become later."""
     buffer = io.BytesIO()  # torch turns a full disk's OSError into others; a plain write does not
-    torch.save(content, buffer)
-    with atomic_write(path) as file:
-        file.write(buffer.getbuffer())
+    torch.save({**content, _CHECKSUM: content_checksum(content)}, buffer)
+    return buffer.getbuffer()
+
+
+def write_checkpoint(path: Path, packed: memoryview, previous: Path | None = None) -> None:
+    """Write the bytes of `pack_checkpoint`, whole or not at all."""
+    with atomic_write(path, previous) as file:
+        file.write(packed)
+
+
+def content_checksum(content: dict[str, Any]) -> str:
+    """Hash names, values, types, shapes and every bit of the tensors of a checkpoint (SHA-256)."""
+    digest = hashlib.sha256()
+
+    def add(value: Any) -> None:
+        if isinstance(value, torch.Tensor):
+            digest.update(f"{value.dtype} {tuple(value.shape)} ".encode())
+            flat = value.detach().cpu().contiguous().reshape(-1)
+            digest.update(flat.view(torch.uint8).numpy())
+        elif isinstance(value, dict):
+            digest.update(f"dict {len(value)} ".encode())
+            for key, item in value.items():
+                digest.update(f"{key!r}: ".encode(errors="backslashreplace"))
+                add(item)
+        elif isinstance(value, list | tuple):
+            digest.update(f"list {len(value)} ".encode())
+            for item in value:
+                add(item)
+        else:
+            digest.update(f"{type(value).__name__} {value!r} ".encode(errors="backslashreplace"))
+
+    add({key: value for key, value in content.items() if key != _CHECKSUM})
+    return digest.hexdigest()
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
-    """Read a checkpoint without running any code in it; raises CheckpointError."""
+    """Read a checkpoint without running any code in it.
+
+    Raises DamagedError for bytes that cannot be read or are not those that were written (where
+    the file holds a checksum; earlier ones do not), CheckpointError for anything else.
+    """
     if not path.is_file():
         raise CheckpointError(f"{path}: no such file")
     try:
-        with warnings.catch_warnings(), torch.serialization.safe_globals(_NUMPY_SCALARS):
-            warnings.simplefilter("ignore")  # of odd pickle protocols: the error says enough
-            content = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, ValueError, KeyError, TypeError, AttributeError,
-            IndexError, pickle.UnpicklingError, zipfile.BadZipFile) as error:  # fmt: skip
+        with path.open("rb") as file:
+            content, kept = _unpickle(file)
+    except Exception as error:  # unpickling a stranger's bytes can raise anything
         first = (str(error).splitlines() or [""])[0].split(". ")[0]  # torch adds advice
         reason = first[:160] or type(error).__name__
-        raise CheckpointError(f"{path}: unreadable checkpoint ({reason})") from error
+        kind = CheckpointError if _is_ours_to_mend(error) else DamagedError
+        raise kind(f"{path}: unreadable checkpoint ({reason})") from error
     if not isinstance(content, dict):
         raise CheckpointError(f"{path}: expected a checkpoint, found a {type(content).__name__}")
+    if not kept:
+        raise DamagedError(f"{path}: damaged checkpoint (its content is not what was written)")
     return content
+
+
+def _is_ours_to_mend(error: Exception) -> bool:
+    """Tell whether this machine rather than the file is why a checkpoint cannot be read."""
+    short = isinstance(error, MemoryError) or "can't allocate memory" in str(error)
+    return short or isinstance(error, PermissionError)
+
+
+def _unpickle(file: BinaryIO) -> tuple[Any, bool]:
+    """Read a checkpoint's content, and tell whether it agrees with its checksum, if it has one."""
+    with warnings.catch_warnings(), torch.serialization.safe_globals(_NUMPY_SCALARS):
+        warnings.simplefilter("ignore")  # of odd pickle protocols: the error says enough
+        content = torch.load(file, map_location="cpu", weights_only=True)
+    if not isinstance(content, dict) or _CHECKSUM not in content:
+        return content, True
+    checksum = content.pop(_CHECKSUM)
+    return content, checksum == content_checksum(content)
 
 
 def load_pair_content(path: Path) -> dict[str, Any]:
@@ -195,7 +279,7 @@ def find_run(directory: ResultDir) -> Run:
         raise InputError(f"{directory.config} is missing; the softmax head needs it")
     try:
         return _run(directory, model, files, content)
-    except (TypeError, ValueError, AttributeError) as error:
+    except (TypeError, ValueError, AttributeError, OverflowError) as error:
         if isinstance(error, InputError):
             raise
         raise InputError(f"{directory.config}: not a usable configuration ({error})") from error
@@ -206,6 +290,8 @@ def _run(directory: ResultDir, model: str, files: dict[str, Path], content: dict
     fingerprint = str(content.get("data", {}).get("train", ""))
     highest = max((int(name.split("-")[1]) for name in files if name != "softmax"), default=0)
     num_classes, head = int(config.get("num_classes", highest + 1)), config.get("head", "ovo")
+    if not 2 <= num_classes <= 100:
+        raise ValueError(f"num_classes {num_classes}")
     expected = [pair_name(pair) for pair in classifiers(num_classes, head)]
     missing = [name for name in expected if name not in files]
     if missing:
@@ -270,11 +356,18 @@ def write_predictions(path: Path, arrays: dict[str, np.ndarray], details: dict[s
 def read_predictions(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """Read what `write_predictions` wrote; raises InputError for anything else."""
     try:
+        with zipfile.ZipFile(path) as archive:
+            size = sum(entry.file_size for entry in archive.infolist())
+        if size > _MAX_PREDICTIONS:
+            raise ValueError(f"{size} bytes when unpacked, limit {_MAX_PREDICTIONS}")
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
         details = json.loads(str(arrays.pop("details")))
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise InputError(f"{path}: expected predictions of this tool ({error})") from error
+        if not isinstance(details, dict):
+            raise TypeError(f"details are a {type(details).__name__}")
+    except Exception as error:  # a stranger's bytes can raise anything
+        reason = " ".join(str(error).split())[:160] or type(error).__name__
+        raise InputError(f"{path}: expected predictions of this tool ({reason})") from error
     return arrays, details
 
 

@@ -5,6 +5,7 @@ the first ones can be frozen and shared. The keys of a stage's state are those o
 library, so that published weights load by name.
 """
 
+import string
 import sys
 from collections import OrderedDict
 from dataclasses import dataclass, field
@@ -23,6 +24,7 @@ from common.runtime import InputError
 # module names cannot hold a dot, the original state keys do
 _DOT = ":"
 _POOLING = ("global_pool", "avgpool", "head")
+_NAME_LETTERS = set(string.ascii_letters + string.digits + "_.-")
 _CONTAINERS = ("stages", "layers", "blocks", "features")
 
 
@@ -86,12 +88,14 @@ def resolve(name: str) -> BackboneSpec:
     for spec in _SPECS:
         if name in (spec.name, spec.alias, spec.builder):
             return spec
-    if timm.is_model(name):
+    # timm looks no further than the first dot; names become file names
+    plain = len(name) <= 100 and not set(name) - _NAME_LETTERS
+    if plain and timm.is_model(name):
         return BackboneSpec(name, name, "timm", name, "other")
     known = [spec.alias for spec in _SPECS] + timm.list_models()
-    near = get_close_matches(name, known, n=3)
+    near = get_close_matches(name[:100], known, n=3)
     hint = f"did you mean {', '.join(near)}?" if near else "see timm.list_models()"
-    raise InputError(f"unknown model {name!r}; {hint}")
+    raise InputError(f"unknown model {name[:100]!r}; {hint}")
 
 
 def preprocessing_for(
@@ -211,7 +215,7 @@ def _load_weights(net: nn.Module, spec: BackboneSpec, path: Path) -> None:
     if not path.is_file():
         raise InputError(f"--weights {path}: no such file")
     try:
-        state = timm.models.load_state_dict(str(path))
+        state = timm.models.load_state_dict(str(path), weights_only=True)
     except Exception as error:  # unpickling a stranger's bytes can raise anything
         raise InputError(f"--weights {path}: not a readable state dict ({error!r})") from error
     adapt = getattr(sys.modules[type(net).__module__], "checkpoint_filter_fn", None)

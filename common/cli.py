@@ -1,16 +1,18 @@
 """Command lines: flags from the configuration, and one line for a user's mistake."""
 
 import argparse
+import contextlib
 import functools
 import os
 import signal
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, NoReturn
 
-from common import artifacts
+from common import artifacts, stopping
 from common.aggregation import VOTES
 from common.artifacts import ResultDir
 from common.backbones import resolve
@@ -23,6 +25,7 @@ from common.runtime import InputError
 from common.training import TrainingError
 
 RESULT_PATTERNS = ("*_5class_results", "v2.5-model-dr/*_5class_results")
+_GO_ON = "what was complete is kept: run the same command again, a training with --resume"
 _ENVIRONMENT = {"dataset_path": "DATASET_PATH", "cache_dir": "CACHE_DIR"}
 
 
@@ -32,6 +35,12 @@ class Parser(argparse.ArgumentParser):
     def __init__(self, **options: Any) -> None:
         options.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
         super().__init__(allow_abbrev=False, **options)
+
+    def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Read the command line; no file name holds a zero byte."""
+        if any("\0" in word for word in args or []):
+            self.error("found a zero byte in a flag")
+        return super().parse_args(args, namespace)
 
     def error(self, message: str) -> NoReturn:
         """Print the error without the page of usage, exit 2."""
@@ -46,12 +55,13 @@ class TrainingRequest:
     pairs: list[Pair]
     resume: bool
     dry_run: bool
+    override: bool = False
 
 
 def guarded(main: Callable[..., int | None]) -> Callable[..., int]:
     """Turn a user's mistake into one line on stderr and exit status 2, never a traceback.
 
-    A training that cannot go on exits 1, Ctrl-C 130.
+    A training that cannot go on exits 1, Ctrl-C 130, SIGTERM 143.
     """
 
     @functools.wraps(main)
@@ -60,7 +70,8 @@ def guarded(main: Callable[..., int | None]) -> Callable[..., int]:
             if hasattr(stream, "reconfigure"):
                 stream.reconfigure(errors="backslashreplace")
         try:
-            return main(argv) or 0
+            with stopping.ending_on_sigterm(), _quiet_threads():
+                return main(argv) or 0
         except BrokenPipeError:  # the reader, such as head, has seen enough
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return 128 + signal.SIGPIPE
@@ -71,19 +82,40 @@ def guarded(main: Callable[..., int | None]) -> Callable[..., int]:
         except OSError as error:
             place = f" at {error.filename}" if error.filename else ""
             return _fail(f"{error.strerror or error}{place}; nothing that was complete is lost", 2)
+        except stopping.Stopped as stopped:
+            return _fail(f"stopped by {stopped.name}; {_GO_ON}", stopped.status)
         except KeyboardInterrupt:
-            return _fail(
-                "interrupted; what was complete is kept: run the same command again, a training "
-                "with --resume",
-                130,
-            )
+            return _fail(f"interrupted; {_GO_ON}", 130)
 
     return run
 
 
+@contextlib.contextmanager
+def _quiet_threads() -> Iterator[None]:
+    """Leave a full disk to the main thread, which meets it when it closes what the thread wrote."""
+    before = threading.excepthook
+
+    def report(problem: Any) -> None:
+        if not issubclass(problem.exc_type, OSError):
+            before(problem)
+
+    threading.excepthook = report
+    try:
+        yield
+    finally:
+        threading.excepthook = before
+
+
 def _fail(message: object, status: int) -> int:
-    sys.stdout.flush()
-    print(f"error: {' '.join(str(message).split())}", file=sys.stderr, flush=True)
+    for stream, text in (
+        (sys.stdout, ""),
+        (sys.stderr, f"error: {' '.join(str(message).split())}\n"),
+    ):
+        try:
+            stream.write(text)
+            stream.flush()
+        except OSError:  # it is on a full disk or its reader is gone; what it holds is dropped
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
     return status
 
 
@@ -119,10 +151,16 @@ def parse_training(argv: list[str] | None, description: str) -> TrainingRequest:
     parser.add_argument("--no_pretrained", action="store_true", help="start from random weights")
     parser.add_argument("--pairs", nargs="+", default=[], metavar="A-B", help="only these pairs")
     parser.add_argument("--resume", action="store_true", help="go on with an interrupted run")
+    parser.add_argument("--override", action="store_true",
+                        help="with --resume: accept other settings from here on, and record "
+                             "the change in config.json")  # fmt: skip
     parser.add_argument("--dry_run", action="store_true", help="print the plan, train nothing")
     values = vars(parser.parse_args(argv))
     models = values.pop("base_models")
-    pairs, resume, dry_run = values.pop("pairs"), values.pop("resume"), values.pop("dry_run")
+    pairs = values.pop("pairs")
+    modes = {name: values.pop(name) for name in ("resume", "dry_run", "override")}
+    if modes["override"] and not modes["resume"]:
+        raise InputError("--override accepts changed settings of a run that goes on; add --resume")
     values["pretrained"] = not values.pop("no_pretrained")
     values["class_names"] = tuple(values["class_names"])
     weights = _weights_by_model(values.pop("weights"), models)
@@ -143,7 +181,7 @@ def parse_training(argv: list[str] | None, description: str) -> TrainingRequest:
     if chosen and values["head"] != "ovo":
         raise InputError("--pairs chooses among the pairs of --head ovo; a softmax head has none")
     return TrainingRequest(
-        configs, chosen or classifiers(values["num_classes"], values["head"]), resume, dry_run
+        configs, chosen or classifiers(values["num_classes"], values["head"]), **modes
     )
 
 

@@ -14,6 +14,11 @@ FREE_FIELDS = ("dataset_path", "output_dir", "cache_dir", "weights", "device", "
                "experiment_name", "checkpoint_frequency", "grad_checkpointing",
                "pair_parallelism")  # fmt: skip
 
+# fields that no --override changes in mid-run: other networks or pixels, or another scale of scores
+FIXED_FIELDS = ("model", "head", "num_classes", "class_names", "img_size", "enable_clahe",
+                "clahe_clip_limit", "clahe_tile_grid_size", "freeze_weights", "pretrained",
+                "monitor")  # fmt: skip
+
 
 def _option(default: Any, help: str, choices: tuple[str, ...] | None = None) -> Any:
     return field(default=default, metadata={"help": help, "choices": choices})
@@ -109,6 +114,10 @@ class TrainConfig:
         self._expect("dataset_path", bool(self.dataset_path), "a folder")
         self._expect("class_names", len(set(self.class_names)) == len(self.class_names),
                      "different names")  # fmt: skip
+        plain = all(
+            n and n not in (".", "..") and not set(n) & set("/\\\0") for n in self.class_names
+        )
+        self._expect("class_names", plain, "names of folders")
         for name in ("head", "scheduler", "monitor", "precision", "grad_checkpointing",
                      "pair_parallelism"):  # fmt: skip
             choices = next(f for f in fields(self) if f.name == name).metadata["choices"]
@@ -139,8 +148,8 @@ class TrainConfig:
         return {**asdict(self), "class_names": list(self.class_names)}
 
 
-def config_differences(old: dict[str, Any], new: TrainConfig) -> list[str]:
-    """List the fields, as "name: old -> new", in which a continued run would not be the same."""
+def config_differences(old: dict[str, Any], new: TrainConfig) -> list[dict[str, Any]]:
+    """List the fields, as name, from and to, in which a continued run would not be the same."""
     old = {**TrainConfig().to_dict(), **old}  # an older run lacks newer fields
     free = FREE_FIELDS
     batch = ("batch_size", "gradient_accumulation_steps")
@@ -148,7 +157,7 @@ def config_differences(old: dict[str, Any], new: TrainConfig) -> list[str]:
         same = old["batch_size"] * old["gradient_accumulation_steps"] == new.effective_batch
         free += batch if same else ()
     return [
-        f"{name}: {old[name]} -> {value}"
+        {"name": name, "from": old[name], "to": value}
         for name, value in new.to_dict().items()
         if name not in free and old[name] != value
     ]

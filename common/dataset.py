@@ -4,6 +4,7 @@ N images, S pixels of the square side. A dataset is listed without opening an im
 holds the uint8 pixels of `preprocessing.load_pixels` in one flat file per configuration.
 """
 
+import errno
 import fcntl
 import hashlib
 import json
@@ -12,7 +13,7 @@ import time
 import zlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -266,6 +267,9 @@ class PixelCache:
                         write_json(self._index_path, index)
             except BaseException:
                 pool.shutdown(cancel_futures=True)
+                with suppress(OSError):  # what is decoded need not be decoded again
+                    os.fsync(file.fileno())
+                    write_json(self._index_path, index)
                 raise
             os.fsync(file.fileno())
         write_json(self._index_path, index)
@@ -274,10 +278,24 @@ class PixelCache:
             raise InputError(f"{len(errors)} images cannot be used: {shown}; remove or mend them")
 
     def _store(self, handle: int, index: int, row: int) -> int:
-        pixels = np.ascontiguousarray(load_pixels(self.split.paths[index], self.settings))
+        path = self.split.paths[index]
+        try:
+            pixels = np.ascontiguousarray(load_pixels(path, self.settings))
+            stat = path.stat()
+        except ImageError:
+            raise
+        except Exception as error:  # one odd picture must not end the work on the others
+            reason = " ".join(str(error).split())[:160]
+            raise ImageError(f"{path}: {type(error).__name__}: {reason}") from error
+        if (stat.st_size, stat.st_mtime_ns) != self.split.stamps[index]:
+            raise ImageError(f"{path}: was changed while the images were read")
         view = memoryview(pixels).cast("B")
-        if os.pwrite(handle, view, row * self._bytes) != self._bytes:
-            raise OSError(28, "the disk is full while writing the cache", str(self._file))
+        try:
+            written = os.pwrite(handle, view, row * self._bytes)
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, str(self._file)) from error
+        if written != self._bytes:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self._file))
         return zlib.crc32(view)
 
 

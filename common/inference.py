@@ -79,10 +79,12 @@ def save_predictions(path: Path, predictions: Predictions, class_probabilities: 
 
 
 def predict_directory(directory: ResultDir, split: Split, cache_dir: Path, num_workers: int,
-                      device: torch.device, precision: str) -> Predictions:  # fmt: skip
+                      device: torch.device, precision: str,
+                      reuse: bool = True) -> Predictions:  # fmt: skip
     """Predict a split with a result directory's classifiers.
 
-    Stored predictions are taken where checkpoints, images and precision are still the same.
+    Stored predictions are taken, if `reuse`, where checkpoints, images and precision are still the
+    same.
     """
     run = artifacts.find_run(directory)
     origin = {
@@ -90,7 +92,7 @@ def predict_directory(directory: ResultDir, split: Split, cache_dir: Path, num_w
         "data": split.fingerprint(with_times=True),
         "precision": precision,
     }
-    stored = load_predictions(directory.predictions(split.name), origin)
+    stored = load_predictions(directory.predictions(split.name), origin) if reuse else None
     if stored is not None:
         log(f"{stored.model}: predictions on {split.name} are reused, nothing has changed")
         return stored

@@ -35,9 +35,8 @@ def plan_lines(config: TrainConfig, backbone: Backbone, settings: Preprocessing,
     images = int(counts[sorted({c for pair in pairs for c in pair})].sum())
     samples = sum(int(counts[list(pair)].sum()) for pair in pairs)
     epoch = images * cost["trunk_seconds"] + samples * cost["top_seconds"]
-    memory = needed_memory(
-        frozen, trained, len(pairs), cost["activation_bytes"], cache_bytes, device
-    )
+    activations = cost["activation_bytes"]
+    memory = needed_memory(frozen, trained, len(pairs), activations, cache_bytes, device)
     lines = [
         f"plan: {config.model} at {settings.img_size} px into {ResultDir(config.output_dir).root}",
         f"  device {device}, {precision}; effective batch {config.effective_batch}",

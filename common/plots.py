@@ -22,6 +22,8 @@ from common.artifacts import ResultDir
 from common.metrics import REFERABLE_GRADE, confusion_matrix, roc_auc
 from common.runtime import atomic_write
 
+matplotlib.rcParams["text.parse_math"] = False  # a name may hold a dollar sign
+
 
 def save_figure(figure: Figure, path: Path) -> None:
     """Write a PNG, whole or not at all, and free the figure."""

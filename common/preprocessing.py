@@ -61,16 +61,24 @@ class Preprocessing:
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
+def check_size(width: int, height: int) -> None:
+    """Raise ValueError for more pixels than a photograph has, also once it is made square."""
+    if width * height > MAX_PIXELS or max(width, height) ** 2 > 2 * MAX_PIXELS:
+        raise ValueError(
+            f"{width} x {height} pixels, limit {MAX_PIXELS} and {int((2 * MAX_PIXELS) ** 0.5)} "
+            "a side"
+        )
+
+
 def decode_image(data: bytes, name: str) -> np.ndarray:
     """Decode a JPEG, PNG, TIFF or BMP file to (H, W, 3) uint8 RGB, turned as its EXIF data says.
 
     Grey, palette, 16-bit and transparent pictures are converted. Raises ImageError for bytes that
-    are no such picture, are cut short, or claim more than MAX_PIXELS.
+    are no such picture, are cut short, or claim more pixels than `check_size` allows.
     """
     try:
         with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
-            if image.width * image.height > MAX_PIXELS:
-                raise ValueError(f"{image.width} x {image.height} pixels, limit {MAX_PIXELS}")
+            check_size(image.width, image.height)
             if image.mode == "F":
                 raise ValueError("floating-point pixels, whose range is not known")
             image = ImageOps.exif_transpose(image)

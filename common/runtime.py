@@ -114,23 +114,29 @@ def autocast(device: torch.device, precision: str) -> torch.autocast:
 
 
 @contextlib.contextmanager
-def atomic_write(path: Path) -> Iterator[io.BufferedWriter]:
+def atomic_write(path: Path, previous: Path | None = None) -> Iterator[io.BufferedWriter]:
     """Open a file that takes the place of `path` only when it is whole and on the disk.
 
-    On any error the file at `path` stays as it was and nothing is left beside it.
+    previous: the name that the file now at `path` keeps. On any error the file at `path` stays as
+    it was and nothing is left beside it; an OSError names it.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+    name = ""
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
         with os.fdopen(handle, "wb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
         os.chmod(name, 0o666 & ~_umask())
+        if previous is not None and path.is_file():
+            os.replace(path, previous)
         os.replace(name, path)
-    except BaseException:
+    except BaseException as error:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(name)
+        if isinstance(error, OSError) and error.errno and error.filename in (None, name):
+            raise OSError(error.errno, error.strerror, str(path)) from error
         raise
     _sync_folder(path.parent)
 

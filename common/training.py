@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from common import artifacts
-from common.artifacts import ResultDir
+from common import artifacts, stopping
+from common.artifacts import DamagedError, ResultDir
 from common.augmentation import augmentation_table
 from common.backbones import Backbone
 from common.batching import batch_sizes, epoch_order, grouped, pair_batches
@@ -82,6 +82,7 @@ class Setup:
     val: PixelCache
     directory: ResultDir
     details: dict[str, Any]  # what each pair's file says of the run
+    overridden: bool = False  # the settings are not those of the epochs before
     memory: Memory = field(init=False)
     train_feed: PixelFeed = field(init=False)
     val_feed: PixelFeed = field(init=False)
@@ -120,6 +121,7 @@ class PairTrainer:
         self.history: list[dict[str, Any]] = []
         self.best_epoch, self.best_score, self.waited = -1, -math.inf, 0
         self.finished = False
+        self._unsaved: memoryview | None = None  # state after the last epoch, if not on the disk
         self._losses: list[Tensor] = []
         self._correct: list[Tensor] = []
         self._seen = 0
@@ -239,11 +241,21 @@ class PairTrainer:
             else:
                 self.waited += 1
         self.finished = self.epoch >= config.epochs or self.waited >= config.patience
+        self._unsaved = None
         if self.finished:
             self.save_best(complete=True)
-        elif self.epoch % config.checkpoint_frequency == 0:
-            path = self.setup.directory.last(config.model, self.pair)
-            artifacts.save_checkpoint(path, self.state())
+            return
+        self._unsaved = artifacts.pack_checkpoint(self.state())
+        if self.epoch % config.checkpoint_frequency == 0:
+            self.keep()
+
+    def keep(self) -> None:
+        """Put the state after the last epoch on the disk, beside the one before it."""
+        if self._unsaved is not None:
+            directory, model = self.setup.directory, self.setup.config.model
+            last, previous = directory.last(model, self.pair), directory.previous(model, self.pair)
+            artifacts.write_checkpoint(last, self._unsaved, previous)
+            self._unsaved = None
 
     def _score(self, row: dict[str, Any]) -> float:
         value = row[self.setup.config.monitor]
@@ -285,25 +297,41 @@ class PairTrainer:
         }
 
     def resume(self) -> None:
-        """Go on from this pair's last checkpoint, if there is one, or note that it is finished."""
-        directory, model = self.setup.directory, self.setup.config.model
-        best = directory.best(model, self.pair)
-        if best.is_file():
-            content = artifacts.load_pair_content(best)
-            if content.get("complete"):
-                self._take(best, lambda: self._take_finished(content))
-                return
-        last = directory.last(model, self.pair)
-        if last.is_file():
-            state = artifacts.load_checkpoint(last)
-            if state.get("best_epoch", -1) > 0 and not best.is_file():
-                log(f"{pair_title(self.pair)}: {best} is missing; it is trained from the start")
-                return
-            self._take(last, lambda: self._take_state(state))
+        """Go on from this pair's last checkpoint, or note that it is finished.
 
-    def _take(self, path: Path, take: Callable[[], None]) -> None:
+        Where that is damaged, go on from the one before it, or from the start.
+        """
+        directory, model = self.setup.directory, self.setup.config.model
+        best, trouble = directory.best(model, self.pair), []
+        content = _if_good(best, artifacts.load_pair_content, trouble)
+        if content is not None and content.get("complete"):
+            self._take(best, lambda: self._take_finished(content))
+            return
+        for path in (directory.last(model, self.pair), directory.previous(model, self.pair)):
+            state = _if_good(path, artifacts.load_checkpoint, trouble)
+            if state is None:
+                path.unlink(missing_ok=True)  # a damaged one must not become the previous one
+            elif self._take(path, lambda s=state: self._fits_best(s, content)):
+                self._take(path, lambda s=state: self._take_state(s))
+                break
+            else:
+                trouble += [] if trouble else [f"{best} is missing or of another epoch"]
+        if trouble:
+            how = f"goes on after epoch {self.epoch}" if self.epoch else "is trained from the start"
+            log(f"{pair_title(self.pair)}: {'; '.join(trouble)}; it {how}")
+
+    def _fits_best(self, state: dict[str, Any], content: dict[str, Any] | None) -> bool:
+        """Tell whether the pair's file holds the weights that this state calls the best so far.
+
+        A later epoch's will do: that epoch comes again, with the same outcome if the settings are
+        the same.
+        """
+        wanted, found = int(state["best_epoch"]), int((content or {}).get("best_epoch", -1))
+        return wanted <= 0 or (found == wanted if self.setup.overridden else found >= wanted)
+
+    def _take(self, path: Path, take: Callable[[], Any]) -> Any:
         try:
-            take()
+            return take()
         except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
             raise InputError(
                 f"{path}: cannot be continued from ({' '.join(repr(error).split())[:120]}); remove "
@@ -318,10 +346,28 @@ class PairTrainer:
 
     def _take_state(self, state: dict[str, Any]) -> None:
         self.top.load_state_dict(state["top"])
+        decays = [group["weight_decay"] for group in self.optimizer.param_groups]
         self.optimizer.load_state_dict(state["optimizer"])
-        self.scaler.load_state_dict(state["scaler"])
-        for name in ("epoch", "step", "history", "best_epoch", "best_score", "waited"):
+        for group, decay in zip(self.optimizer.param_groups, decays, strict=True):
+            group["weight_decay"] = decay  # that of now, should it have been overridden
+        if state["scaler"] or not self.scaler.is_enabled():
+            self.scaler.load_state_dict(state["scaler"])
+        for name in ("epoch", "history", "best_epoch", "best_score", "waited"):
             setattr(self, name, state[name])
+        self.step = self.epoch * self.steps_per_epoch
+
+
+def _if_good(
+    path: Path, read: Callable[[Path], dict[str, Any]], trouble: list[str]
+) -> dict[str, Any] | None:
+    """Read a checkpoint; None if there is none or it is damaged, which `trouble` then says."""
+    if not path.is_file():
+        return None
+    try:
+        return read(path)
+    except DamagedError as error:
+        trouble.append(str(error))
+        return None
 
 
 def predicted(logits: Tensor) -> Tensor:
@@ -365,10 +411,13 @@ def check_counts(setup: Setup, pairs: list[Pair]) -> None:
             )
 
 
-def train(setup: Setup, pairs: list[Pair], writer: Any = None) -> list[PairTrainer]:
+def train(
+    setup: Setup, pairs: list[Pair], writer: Any = None, resumed: Callable[[], None] | None = None
+) -> list[PairTrainer]:
     """Train the pairs to their end, from their last checkpoints where there are some.
 
-    writer: a TensorBoard SummaryWriter or None. Raises TrainingError when it cannot go on.
+    writer: a TensorBoard SummaryWriter or None; resumed: called once the checkpoints are read.
+    Raises TrainingError when it cannot go on, Stopped after a signal, with all epochs on the disk.
     """
     check_counts(setup, pairs)
     trainers = [PairTrainer(setup, pair) for pair in pairs]
@@ -377,13 +426,26 @@ def train(setup: Setup, pairs: list[Pair], writer: Any = None) -> list[PairTrain
         _say_resumed(trainer)
     choose_parallelism(setup, [t for t in trainers if not t.finished])
     _write_history(setup, trainers)  # a run that was killed may not have come to it
+    if resumed is not None:
+        resumed()
+    with stopping.waiting_for_check():
+        try:
+            _run_epochs(setup, trainers, writer)
+        except stopping.Stopped:
+            for trainer in trainers:
+                trainer.keep()
+            _write_history(setup, trainers)
+            raise
+    return trainers
+
+
+def _run_epochs(setup: Setup, trainers: list[PairTrainer], writer: Any) -> None:
     for epoch in range(setup.config.epochs):
         # a pair whose checkpoint is older catches up alone; the others wait at their epoch
         active = [t for t in trainers if not t.finished and t.epoch == epoch]
         if active:
             run_epoch(setup, active, epoch, writer)
             _write_history(setup, trainers)
-    return trainers
 
 
 def _say_resumed(trainer: PairTrainer) -> None:
@@ -403,7 +465,7 @@ def run_epoch(setup: Setup, trainers: list[PairTrainer], epoch: int, writer: Any
     """Train the given pairs for one epoch, validate, record, and say how it went."""
     config, started = setup.config, time.perf_counter()
     images = train_epoch(setup, trainers, epoch)
-    speed = images / (time.perf_counter() - started)
+    speed = images / max(time.perf_counter() - started, 1e-9)
     last = epoch + 1 == config.epochs
     due = last or (epoch + 1) % config.validation_frequency == 0
     results = validate(setup, trainers) if due else {}
@@ -614,6 +676,7 @@ def train_epoch(setup: Setup, trainers: list[PairTrainer], epoch: int) -> int:
     done = 0
     for group in grouped(batches, len(trainers) if setup.memory.stack else 1):
         train_step(setup, [_batch(by_pair[pair], *item) for pair, *item in group])
+        stopping.check()
         done += len(group)
         bar.update(len(group))
         if time.monotonic() - beat > _HEARTBEAT:
@@ -654,6 +717,7 @@ def validate(setup: Setup, trainers: list[PairTrainer]) -> dict[Pair, dict[str, 
     for pair, indices, features in pair_batches(
         everything, split.labels, list(by_pair), VAL_BATCH, chunk_size(setup.device), features_of
     ):
+        stopping.check()
         with autocast(setup.device, setup.precision):
             logits[pair].append(by_pair[pair].top(features).float())
         order[pair].append(indices)

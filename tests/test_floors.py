@@ -8,12 +8,12 @@ import pytest
 ROOT = Path(__file__).parent.parent
 FLOORS = [
     {"losses", "schedulers", "metrics", "diversity", "preprocessing", "augmentation", "runtime",
-     "pairs", "stacking"},
+     "pairs", "stacking", "stopping"},
     {"config", "backbones", "dataset", "aggregation", "synthetic", "legacy", "calibration",
      "comparison", "gates", "html", "batching"},
     {"ovo", "artifacts", "consistency", "feeding"},
-    {"training", "inference", "evaluation"},
-    {"reporting", "plots", "cli", "planning", "judging", "report"},
+    {"training", "inference", "evaluation", "claim"},
+    {"reporting", "plots", "cli", "planning", "judging", "report", "verification"},
 ]  # fmt: skip
 MODULES = sorted(path for path in (ROOT / "common").glob("*.py") if path.stem != "__init__")
 SCRIPTS = sorted(ROOT.glob("*.py"))
