@@ -10,10 +10,12 @@ FLOORS = [
     {"losses", "schedulers", "metrics", "diversity", "preprocessing", "augmentation", "runtime",
      "pairs"},
     {"config", "backbones", "dataset", "aggregation", "synthetic", "legacy", "calibration",
-     "comparison", "gates", "html"},
-    {"ovo", "artifacts", "consistency"},
+     "comparison", "gates", "html", "inspection", "shortcuts", "sheets"},
+    {"ovo", "artifacts", "consistency", "duplicates"},
     {"training", "inference", "evaluation"},
-    {"reporting", "plots", "cli", "planning", "judging", "report"},
+    {"reporting", "plots", "cli", "planning", "judging", "report", "leakage"},
+    {"audit"},
+    {"audit_report", "splitting"},
 ]  # fmt: skip
 MODULES = sorted(path for path in (ROOT / "common").glob("*.py") if path.stem != "__init__")
 SCRIPTS = sorted(ROOT.glob("*.py"))

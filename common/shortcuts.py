@@ -1,0 +1,154 @@
+"""Shortcut probe: can the grade be told from what has nothing to do with the eye?
+
+N images, S statistics, K grades. A small classifier is cross-validated on statistics of the files
+and of the pictures, without their content; a permutation test (Ojala & Garriga 2010, test 1) says
+whether it beats chance, and a rule whether that is alarming. The two differ: real lesions do change
+colour and sharpness a little.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from sklearn.ensemble import ExtraTreesClassifier
+from sklearn.metrics import balanced_accuracy_score, cohen_kappa_score, roc_auc_score
+from sklearn.model_selection import StratifiedKFold, cross_val_predict
+
+from common.runtime import random_generator
+
+MOST_IMAGES = 2000
+FEWEST_IMAGES = 10  # independent ones of a grade; rarer grades are left out
+PERMUTATIONS = 100
+P_VALUE = 0.02
+# share of the way from chance to certainty, and AUC of one grade against the rest, that alarm:
+# what the eye cannot cause must not tell much; what it has a part in, not nearly everything
+ALARMS = {"file": (0.15, 0.80), "picture": (0.50, 0.95)}
+MEANINGS = {
+    "file": "size in pixels, format, JPEG tables, border: nothing that an eye can cause",
+    "picture": "file size, colour, brightness, contrast, sharpness: lesions change them a little",
+}
+
+
+@dataclass(frozen=True)
+class Probe:
+    """How well one kind of statistics tells the grade."""
+
+    kind: str  # "file" or "picture"
+    images: int
+    balanced_accuracy: float
+    kappa: float
+    chance: float
+    p_value: float
+    grade_auc: dict[int, float]  # each grade against the rest
+    telling: dict[str, float]  # statistic -> balanced accuracy by itself, the best first
+    verdict: str  # "alarming", "above chance", "chance" or "not measured"
+    reason: str
+
+    def summary(self) -> dict[str, Any]:
+        """Return plain values for a JSON file."""
+        return dict(vars(self))
+
+
+def probe(
+    kind: str,
+    statistics: dict[str, np.ndarray],
+    grades: np.ndarray,
+    groups: np.ndarray,
+    seed: int = 0,
+) -> Probe:
+    """Cross-validate a classifier of grades (N,) on statistics, each (N,), of one kind.
+
+    groups (N,): images of one patient, or copies of one picture. One image, drawn at random, stands
+    for each group, so that no group is in two folds and labels can be permuted image by image.
+    """
+    names = [name for name, values in statistics.items() if len(np.unique(values)) > 1]
+    chosen = _independent(grades, groups, random_generator("shortcuts", seed))
+    present = np.unique(grades[chosen])
+    if not names or len(present) < 2:
+        reason = "all images have the same" if len(present) > 1 else (
+            f"fewer than two grades with {FEWEST_IMAGES} independent images")  # fmt: skip
+        verdict = "chance" if len(present) > 1 else "not measured"
+        return Probe(kind, len(chosen), *[float("nan")] * 4, {}, {}, verdict, reason)
+    values = np.column_stack([_ranks(statistics[name][chosen]) for name in names])
+    labels = grades[chosen]
+    scores = _predict(values, labels, seed, trees=60)
+    predicted = present[scores.argmax(axis=1)]
+    accuracy = balanced_accuracy_score(labels, predicted)
+    auc = {int(k): float(roc_auc_score(labels == k, scores[:, i])) for i, k in enumerate(present)}
+    p_value = _p_value(values, labels, seed)
+    alone = {name: _alone(values[:, [i]], labels, seed) for i, name in enumerate(names)}
+    telling = dict(sorted(alone.items(), key=lambda item: -item[1])[:5])
+    chance = 1 / len(present)
+    verdict, reason = _judge(kind, accuracy, chance, p_value, auc)
+    kappa = cohen_kappa_score(labels, predicted, weights="quadratic")
+    return Probe(kind, len(chosen), float(accuracy), float(kappa), chance, p_value, auc, telling,
+                 verdict, reason)  # fmt: skip
+
+
+def _independent(
+    grades: np.ndarray, groups: np.ndarray, generator: np.random.Generator
+) -> np.ndarray:
+    order = generator.permutation(len(grades))
+    _, first = np.unique(groups[order], return_index=True)
+    chosen = order[np.sort(first)]
+    counts = np.bincount(grades[chosen])
+    chosen = chosen[counts[grades[chosen]] >= FEWEST_IMAGES]
+    kinds = len(np.unique(grades[chosen]))
+    # as many of each grade as there is room for: a rare grade is kept whole
+    place = np.zeros(len(chosen), dtype=int)
+    for grade in np.unique(grades[chosen]):
+        mine = grades[chosen] == grade
+        place[mine] = np.arange(mine.sum())
+    return np.sort(chosen[place < MOST_IMAGES // max(1, kinds)])
+
+
+def _ranks(values: np.ndarray) -> np.ndarray:
+    _, ranks = np.unique(values, return_inverse=True)
+    return ranks / max(1, ranks.max())
+
+
+def _predict(values: np.ndarray, labels: np.ndarray, seed: int, trees: int) -> np.ndarray:
+    """Predict scores (N, K) of each image by a forest that has not seen it."""
+    forest = ExtraTreesClassifier(
+        trees, max_depth=8, min_samples_leaf=3, max_features=None, class_weight="balanced",
+        random_state=seed,
+    )  # fmt: skip
+    folds = StratifiedKFold(3, shuffle=True, random_state=seed)
+    return cross_val_predict(forest, values, labels, cv=folds, method="predict_proba")
+
+
+def _p_value(values: np.ndarray, labels: np.ndarray, seed: int) -> float:
+    """Test by permuting the labels whether they are independent of the statistics.
+
+    The forest that is refitted for each permutation is smaller, for the true labels, too.
+    """
+    present, generator = np.unique(labels), random_generator("permutations", seed)
+
+    def score(truth: np.ndarray) -> float:
+        predicted = present[_predict(values, truth, seed, trees=8).argmax(axis=1)]
+        return balanced_accuracy_score(truth, predicted)
+
+    observed = score(labels)
+    beaten = sum(score(generator.permutation(labels)) >= observed for _ in range(PERMUTATIONS))
+    return (1 + beaten) / (1 + PERMUTATIONS)
+
+
+def _alone(column: np.ndarray, labels: np.ndarray, seed: int) -> float:
+    scores = _predict(column, labels, seed, trees=8)
+    return float(balanced_accuracy_score(labels, np.unique(labels)[scores.argmax(axis=1)]))
+
+
+def _judge(
+    kind: str, accuracy: float, chance: float, p_value: float, auc: dict[int, float]
+) -> tuple[str, str]:
+    share, limit = ALARMS[kind]
+    most = chance + share * (1 - chance)
+    grade = max(auc, key=lambda k: auc[k])
+    if p_value > P_VALUE:
+        return "chance", f"p = {p_value:.2f}: no better than chance"
+    if accuracy > most:
+        return "alarming", f"balanced accuracy {accuracy:.2f} is above {most:.2f}"
+    if auc[grade] > limit:
+        return "alarming", f"grade {grade} is told with AUC {auc[grade]:.2f}, above {limit:.2f}"
+    return "above chance", (f"p = {p_value:.2f}, but balanced accuracy {accuracy:.2f} stays below "
+                            f"{most:.2f} and each grade's AUC below {limit:.2f}")  # fmt: skip
