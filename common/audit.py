@@ -19,7 +19,7 @@ import numpy as np
 from common.dataset import Entry, list_entries
 from common.duplicates import components, near_duplicates
 from common.evaluation import PATIENT_REGEX
-from common.inspection import FILE_STATISTICS, PICTURE_STATISTICS, Facts, inspect_file
+from common.inspection import STATISTICS, Facts, inspect_file
 from common.leakage import copy_groups, patients
 from common.runtime import InputError, progress_bar, worker_count
 from common.shortcuts import Probe, probe
@@ -119,7 +119,9 @@ def inspect_files(paths: list[Path], num_workers: int) -> list[Facts]:
     workers = min(worker_count(num_workers), len(paths))
     if workers == 1:
         return [inspect_file(path) for path in progress_bar(paths, "audit")]
-    # forked: a spawned process would import PyTorch first. Children touch neither it nor its locks
+    # forked: a spawned process would import PyTorch first. Children do not touch it, and OpenCV's
+    # threads, whose locks they would inherit, end here
+    cv2.setNumThreads(1)
     context = multiprocessing.get_context("fork")
     try:
         with ProcessPoolExecutor(workers, context, _start_worker) as pool:
@@ -134,7 +136,6 @@ def inspect_files(paths: list[Path], num_workers: int) -> list[Facts]:
 
 def _start_worker() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent answers Ctrl-C
-    cv2.setNumThreads(1)
 
 
 def _picture_links(facts: list[Facts]) -> dict[str, Any]:
@@ -242,13 +243,14 @@ def _probes(
     entries: list[Entry], facts: list[Facts], usable: np.ndarray, units: np.ndarray, seed: int
 ) -> list[Probe]:
     chosen = np.flatnonzero(usable)
-    names = FILE_STATISTICS + PICTURE_STATISTICS
+    names = [name for group in STATISTICS.values() for name in group]
     table = np.stack([facts[i].statistics for i in chosen] or [np.empty(len(names))])
+    table = table[: len(chosen)]
     grades = np.array([entries[i].label for i in chosen], dtype=np.int64)
     columns = dict(zip(names, table.T))
     return [
         probe(kind, {name: columns[name] for name in wanted}, grades, units[chosen], seed)
-        for kind, wanted in (("file", FILE_STATISTICS), ("picture", PICTURE_STATISTICS))
+        for kind, wanted in STATISTICS.items()
     ]
 
 

@@ -6,6 +6,8 @@ bits of their hashes agree in one of 16 places; hence all within 15 bits of each
 and most within 40. Candidates are then verified on the sketches.
 """
 
+from collections.abc import Iterator
+
 import numpy as np
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
@@ -27,6 +29,8 @@ def near_duplicates(hashes: np.ndarray, sketches: np.ndarray) -> tuple[np.ndarra
     with a few, so that the crowd is connected but not every pair listed.
     """
     candidates = candidate_pairs(hashes)
+    if not len(candidates):
+        return np.empty((0, 2), dtype=np.int64), np.empty(0, dtype=np.float32)
     scores = correlations(sketches, candidates)
     kept = scores >= SAME_PICTURE
     pairs, scores = np.sort(candidates[kept, :2], axis=1), scores[kept]
@@ -70,7 +74,7 @@ def _band_pairs(hashes: np.ndarray, band: int) -> np.ndarray:
     near = np.concatenate(
         [
             _distance(hashes[a, k], hashes[b, 0]) <= _MAX_DISTANCE
-            for a, b, k in _chunks(first, second, orientation, 16 * _CHUNK)
+            for a, b, k in _chunks(first, second, orientation, size=16 * _CHUNK)
         ]
         or [np.empty(0, dtype=bool)]
     )
@@ -108,7 +112,6 @@ def _distance(first: np.ndarray, second: np.ndarray) -> np.ndarray:
 _BIT_COUNTS = np.array([bin(value).count("1") for value in range(256)], dtype=np.uint8)
 
 
-def _chunks(*arrays_and_size):
-    *arrays, size = arrays_and_size
+def _chunks(*arrays: np.ndarray, size: int) -> Iterator[list[np.ndarray]]:
     for start in range(0, len(arrays[0]), size):
         yield [array[start : start + size] for array in arrays]

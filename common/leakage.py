@@ -7,9 +7,10 @@ import hashlib
 import os
 import re
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -24,6 +25,7 @@ _SUFFIX = re.compile(
     re.IGNORECASE,
 )
 _PREFIX = re.compile(r"^(?:aug(?:mented)?|copy|flip|rot)[0-9]*[ _.-]+", re.IGNORECASE)
+_File = tuple[str, Path, int]  # id, place, bytes
 _SAMPLE = 4096  # bytes read of files of equal size before all of them are
 
 
@@ -64,16 +66,16 @@ def patients(ids: Sequence[str], pattern: str) -> np.ndarray:
     return np.arange(len(ids)) if groups is None else groups
 
 
-def identical_groups(files: Sequence[tuple[str, Path, int]], workers: int) -> list[list[str]]:
+def identical_groups(files: Sequence[_File], workers: int) -> list[list[str]]:
     """Group (id, file, bytes) by equal bytes, two or more to a group.
 
     Opens only files whose size occurs twice, and reads on only where their ends agree.
     """
-    suspects = list(_collisions(files, lambda item: item[2]))
+    suspects = _collisions(files, lambda item: item[2])
     with ThreadPoolExecutor(worker_count(workers)) as pool:
         for digest in (_end, _whole):
             keys = dict(zip((item[0] for item in suspects), pool.map(digest, suspects)))
-            suspects = list(_collisions(suspects, lambda item, keys=keys: keys[item[0]]))
+            suspects = _collisions(suspects, lambda item, keys=keys: keys[item[0]])
     groups = defaultdict(list)
     for name, _, _ in suspects:
         groups[keys[name]].append(name)
@@ -117,7 +119,7 @@ def _name_warnings(splits: Sequence[Split]) -> list[str]:
     places = np.repeat(np.arange(len(splits)), [len(split) for split in splits])
     lines = []
     for groups, what in (
-        (patients(ids, PATIENT_REGEX), "patients have"),
+        (patients(ids, PATIENT_REGEX), "patients have images"),
         (copy_groups(ids), "pictures have augmented copies, by their names,"),
     ):
         pairs = np.unique(np.stack([groups, places]), axis=1)
@@ -144,18 +146,18 @@ def _byte_warnings(splits: Sequence[Split], workers: int) -> list[str]:
     return lines
 
 
-def _collisions(items, key):
+def _collisions(items: Sequence[_File], key: Callable[[_File], Any]) -> list[_File]:
     counts = Counter(map(key, items))
     return [item for item in items if counts[key(item)] > 1]
 
 
-def _end(item: tuple[str, Path, int]) -> tuple[int, bytes]:
+def _end(item: _File) -> tuple[int, bytes]:
     _, path, size = item
     with open(path, "rb") as file:
         file.seek(max(0, size - _SAMPLE))
         return size, hashlib.sha256(file.read(_SAMPLE)).digest()
 
 
-def _whole(item: tuple[str, Path, int]) -> bytes:
+def _whole(item: _File) -> bytes:
     with open(item[1], "rb") as file:
         return hashlib.file_digest(file, "sha256").digest()
