@@ -140,7 +140,7 @@ def _start_worker() -> None:
 
 def _picture_links(facts: list[Facts]) -> dict[str, Any]:
     """Link files that show one picture: by bytes, by pixels, and by their looks."""
-    same_bytes = _numbers([fact.sha256 for fact in facts])
+    same_bytes = _numbers([fact.sha256 if fact.usable else "" for fact in facts])
     same_pixels = _numbers([fact.pixels for fact in facts])
     exact = np.concatenate([_chains(same_bytes), _chains(same_pixels)])
     alike = components(len(facts), exact)

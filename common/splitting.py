@@ -89,9 +89,8 @@ def _reasons(audit: Audit, labels: np.ndarray) -> list[str]:
         if not fact.usable:
             reasons.append(next(iter(fact.faults)))
         elif len(grades[picture]) > 1:
-            reasons.append(
-                "same picture with grades " + " ".join(map(str, sorted(grades[picture])))
-            )
+            several = " and ".join(map(str, sorted(grades[picture])))
+            reasons.append(f"one picture with grades {several}")
         else:
             reasons.append("")
     return reasons

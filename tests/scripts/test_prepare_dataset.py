@@ -3,6 +3,7 @@ import shutil
 from pathlib import Path
 
 import prepare_dataset
+from common import shortcuts
 
 
 def test_demo_writes_a_dataset_and_repeats_itself(tmp_path, capsys):
@@ -38,7 +39,8 @@ def test_cache_fills_what_training_will_read(demo, tmp_path, capsys, quick_train
     assert prepare_dataset.main(["cache", str(tmp_path), "--base_models", "convnext"]) == 2
 
 
-def test_audit_prints_writes_and_is_strict_about_leaks(demo, tmp_path, capsys):
+def test_audit_prints_writes_and_is_strict_about_leaks(demo, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(shortcuts, "PERMUTATIONS", 20)
     words = ["audit", str(demo), "--output_dir", str(tmp_path / "a"), "--num_workers", "2"]
     assert prepare_dataset.main([*words, "--strict"]) == 0
     said = capsys.readouterr().out
