@@ -37,12 +37,13 @@ UNUSABLE = ("empty", "not_image", "unreadable", "truncated")
 # what the way of saving decides, and no eye can: tells a grade only if grades were saved apart
 FILE_STATISTICS = (
     "width", "height", "aspect", "format", "luma table", "chroma table", "subsampling",
-    "progressive", "border share",
+    "progressive",
 )  # fmt: skip
 # of the quietest few or the middle of many small patches, where lesions hardly reach: tells a
 # grade only if grades were photographed or enhanced apart
 GROUND_STATISTICS = (
-    "red", "green", "blue", "brightness", "sharpness", "fine noise", "noise at full size",
+    "border share", "red", "green", "blue", "brightness", "sharpness", "fine noise",
+    "noise at full size",
 )  # fmt: skip
 # of the whole picture, to which lesions add
 WHOLE_STATISTICS = (
@@ -137,10 +138,17 @@ def _judge(image: np.ndarray, header: dict[str, float | bool], known: dict) -> F
     share = retina.shape[0] * retina.shape[1] / (height * width)
     file = [
         width, height, width / height, header["format"], header["luma"], header["chroma"],
-        header["sampling"], header["progressive"], 1 - share,
+        header["sampling"], header["progressive"],
     ]  # fmt: skip
     size = [known["bytes"], known["bytes"] / (height * width)]
-    statistics = [*file, *_ground(small, grey, retina), *size, *_whole(small, grey), detail]
+    statistics = [
+        *file,
+        1 - share,
+        *_ground(small, grey, retina),
+        *size,
+        *_whole(small, grey),
+        detail,
+    ]
     statistics.append(float(np.mean((_inner(small) >= 253) | (_inner(small) <= 2))))
     sketch, hashes = _sketch(grey)
     return Facts(

@@ -37,8 +37,9 @@ def contact_sheet(rows: Sequence[tuple[str, Sequence[tuple[Path, str]]]], path: 
         for place, (file, caption) in enumerate(pictures[:_ACROSS]):
             left = 8 + place * (_SIDE + 8)
             sheet.paste(_small(file), (left, top + 18))
+            caption = _ascii(caption)
             lines = [caption[start : start + 25] for start in range(0, len(caption), 25)][:3]
-            draw.text((left, top + 20 + _SIDE), _ascii("\n".join(lines)), "#444444", font)
+            draw.text((left, top + 20 + _SIDE), "\n".join(lines), "#444444", font)
     with atomic_write(path) as file:
         sheet.save(file, "PNG")
 
@@ -52,5 +53,4 @@ def _small(path: Path) -> Image.Image:
 
 
 def _ascii(text: str) -> str:
-    return "\n".join(printable(line) for line in text.split("\n")).encode(
-        "ascii", "backslashreplace").decode()  # fmt: skip
+    return printable(text).encode("ascii", "backslashreplace").decode()

@@ -25,10 +25,10 @@ P_VALUE = 0.02
 # share of the way from chance to certainty, and AUC of one grade against the rest, that alarm.
 # What the eye cannot cause must tell little. The ground, measured where lesions hardly reach, may
 # tell more: age and haze go with disease. The whole picture never alarms: lesions are in it.
-ALARMS = {"file": (0.15, 0.80), "ground": (0.50, 0.985), "whole": (1.0, 1.0)}
+ALARMS = {"file": (0.15, 0.90), "ground": (0.50, 0.985), "whole": (1.0, 1.0)}
 MEANINGS = {
-    "file": "pixels, format, JPEG tables, border: nothing that an eye can cause",
-    "ground": "colour, brightness, sharpness, noise between the lesions",
+    "file": "pixels, format, JPEG tables: nothing that an eye can cause",
+    "ground": "border, colour, brightness, sharpness, noise between the lesions",
     "whole": "file size, contrast, spread of colour: lesions change them, so they never alarm",
 }
 
@@ -87,7 +87,7 @@ def probe(
     alone = {name: _tree_accuracy(values[:, [i]], labels, seed) for i, name in enumerate(names)}
     telling = dict(sorted(alone.items(), key=lambda item: -item[1])[:5])
     chance = 1 / len(present)
-    verdict, reason = _judge(kind, accuracy, chance, p_value, auc)
+    verdict, reason = _judge(kind, accuracy, chance, p_value, auc, len(chosen))
     kappa = cohen_kappa_score(labels, predicted, weights="quadratic")
     return Probe(kind, len(chosen), float(accuracy), float(kappa), chance, p_value, auc, telling,
                  verdict, reason)  # fmt: skip
@@ -145,18 +145,20 @@ def _p_value(values: np.ndarray, labels: np.ndarray, seed: int) -> float:
 
 
 def _judge(
-    kind: str, accuracy: float, chance: float, p_value: float, auc: dict[int, float]
+    kind: str, accuracy: float, chance: float, p_value: float, auc: dict[int, float], images: int
 ) -> tuple[str, str]:
     share, limit = ALARMS[kind]
     most = chance + share * (1 - chance)
+    error = np.sqrt(accuracy * (1 - accuracy) / images)  # few images alarm late
     grade = max(auc, key=lambda k: auc[k])
     if p_value > P_VALUE:
         return "chance", f"p = {p_value:.2f}: no better than chance"
-    if accuracy > most:
-        return "alarming", f"balanced accuracy {accuracy:.2f} is above {most:.2f}"
-    if auc[grade] > limit:
-        return "alarming", f"grade {grade} is told with AUC {auc[grade]:.2f}, above {limit:.2f}"
     if share == 1:
         return "above chance", f"p = {p_value:.2f}: some of it may be the lesions themselves"
-    return "above chance", (f"p = {p_value:.2f}, but balanced accuracy {accuracy:.2f} stays below "
-                            f"{most:.2f} and each grade's AUC below {limit:.2f}")  # fmt: skip
+    if accuracy - 2 * error > most:
+        return "alarming", f"balanced accuracy {accuracy:.2f} is surely above {most:.2f}"
+    if auc[grade] > limit:
+        return "alarming", f"grade {grade} is told with AUC {auc[grade]:.3f}, above {limit:.3g}"
+    return "above chance", (f"p = {p_value:.2f}, but balanced accuracy {accuracy:.2f} is not "
+                            f"surely above {most:.2f}, and no grade's AUC above "
+                            f"{limit:.3g}")  # fmt: skip
