@@ -1,6 +1,8 @@
 #!/usr/bin/env python3
-"""Write the synthetic demo dataset, or fill a dataset's pixel cache before training.
+"""Audit or split a dataset, fill its pixel cache before training, or write the demo dataset.
 
+    python prepare_dataset.py audit ./my_graded_photographs --strict
+    python prepare_dataset.py split ./my_graded_photographs ./my_split --val 0.15 --test 0.15
     python prepare_dataset.py demo ./demo_dataset
     python prepare_dataset.py cache ./my_graded_photographs --base_models coatnet convnext swinv2
 
@@ -11,11 +13,15 @@ import argparse
 import sys
 from pathlib import Path
 
+from common.audit import Audit, Settings, audit
+from common.audit_report import audit_text, write_audit
 from common.backbones import preprocessing_for, resolve
 from common.cli import Parser, boolean, default_of, guarded
 from common.config import TrainConfig
 from common.dataset import SPLITS, open_cache, scan_split
+from common.evaluation import PATIENT_REGEX
 from common.runtime import InputError, log
+from common.splitting import WAYS, plan_split, write_split
 from common.synthetic import write_dataset
 
 
@@ -30,7 +36,24 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     demo.add_argument("--test", type=int, default=40, help="images per grade (default 40)")
     demo.add_argument("--size", type=int, default=256, help="pixels per side (default 256)")
     demo.add_argument("--seed", type=int, default=0, help="equal seeds draw equal images")
-    cache = commands.add_parser("cache", help="decode a dataset once for these models")
+    _add_cache_flags(commands.add_parser("cache", help="decode a dataset once for these models"))
+    check = commands.add_parser("audit", help="look for faults, copies, leaks and shortcuts")
+    check.add_argument("dataset_path", type=Path)
+    check.add_argument("--output_dir", type=Path, default=Path("audit_results"),
+                       help="(default ./audit_results)")  # fmt: skip
+    check.add_argument("--strict", action="store_true", help="exit 1 on leakage across splits")
+    divide = commands.add_parser("split", help="make a train/val/test split without leaks")
+    divide.add_argument("source", type=Path, help="graded folders, or an existing split")
+    divide.add_argument("dest", type=Path, help="a new folder")
+    divide.add_argument("--val", type=float, default=0.15, help="share (default 0.15)")
+    divide.add_argument("--test", type=float, default=0.15, help="share (default 0.15)")
+    divide.add_argument("--files", choices=WAYS, default="copy", help="(default copy)")
+    for command in (check, divide):
+        _add_audit_flags(command)
+    return parser.parse_args(argv)
+
+
+def _add_cache_flags(cache: argparse.ArgumentParser) -> None:
     cache.add_argument("dataset_path", type=Path)
     cache.add_argument("--base_models", nargs="+", required=True, metavar="MODEL")
     cache.add_argument("--splits", nargs="+", choices=SPLITS, default=list(SPLITS))
@@ -43,7 +66,16 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     cache.add_argument("--clahe_clip_limit", type=float, default=default_of("clahe_clip_limit"))
     cache.add_argument("--enable_clahe", type=boolean, nargs="?", const=True, metavar="true|false",
                        default=default_of("enable_clahe"))  # fmt: skip
-    return parser.parse_args(argv)
+
+
+def _add_audit_flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--num_classes", type=int, default=default_of("num_classes"))
+    parser.add_argument("--class_names", nargs="+", default=(), help="class folders, grade order")
+    parser.add_argument("--num_workers", type=int, default=default_of("num_workers"))
+    parser.add_argument("--patient_regex", default=PATIENT_REGEX,
+                        help=f"its first group names the patient (default {PATIENT_REGEX})"
+                        .replace("%", "%%"))  # fmt: skip
+    parser.add_argument("--seed", type=int, default=0)
 
 
 def write_demo(args: argparse.Namespace) -> None:
@@ -81,11 +113,59 @@ def fill_caches(args: argparse.Namespace) -> None:
                 f"{split.counts(args.num_classes)}")  # fmt: skip
 
 
+def _audit(root: Path, args: argparse.Namespace, shortcuts: bool) -> Audit:
+    try:  # the same limits as in training
+        TrainConfig(class_names=tuple(args.class_names), num_classes=args.num_classes,
+                    num_workers=args.num_workers, seed=args.seed)  # fmt: skip
+    except ValueError as error:
+        raise InputError(str(error)) from error
+    settings = Settings(args.num_classes, tuple(args.class_names), args.patient_regex,
+                        args.num_workers, args.seed, shortcuts)  # fmt: skip
+    return audit(root, settings)
+
+
+def check_dataset(args: argparse.Namespace) -> int:
+    """Audit a dataset, print and write what was found; returns the exit status."""
+    found = _audit(args.dataset_path, args, shortcuts=True)
+    settings = {"dataset_path": str(args.dataset_path), "patient_regex": args.patient_regex,
+                "class_names": list(args.class_names), "seed": args.seed}  # fmt: skip
+    written = write_audit(found, args.output_dir, settings)
+    print(audit_text(found), end="\n\n")
+    took = ", ".join(f"{step} {seconds:.1f} s" for step, seconds in found.seconds.items())
+    log(f"audited {len(found.entries)} files ({took}); wrote {len(written)} files to "
+        f"{args.output_dir}, contact sheets among them")  # fmt: skip
+    return 1 if args.strict and found.leaks else 0
+
+
+def split_dataset(args: argparse.Namespace) -> None:
+    """Write a split in which no patient, picture or copy is in two places."""
+    source, dest = args.source.resolve(), args.dest.resolve()
+    if dest == source or source in dest.parents or dest in source.parents:
+        raise InputError(f"{args.dest} and {args.source} lie in each other; choose another folder")
+    if dest.exists() and (not dest.is_dir() or any(dest.iterdir())):
+        raise InputError(f"{args.dest} is not empty; choose another folder for the split")
+    found = _audit(args.source, args, shortcuts=False)
+    plan = plan_split(found, args.val, args.test, args.seed)
+    counts = write_split(found, plan, dest, args.files)
+    for split in SPLITS:
+        grades = [counts[split, grade] for grade in range(args.num_classes)]
+        log(f"{split}: {sum(grades)} images, per grade {grades}")
+        if any(counts[s, grade] for s in SPLITS for grade, n in enumerate(grades) if not n):
+            log(f"note: {split} lacks a grade that has too few pictures or patients")
+    for reason in sorted({reason for reason in plan.reasons if reason}):
+        log(f"left out: {plan.reasons.count(reason)} files, {reason}")
+    log(f"wrote {args.dest} with manifest.csv; both eyes of a patient and all copies of a picture "
+        "are in one split")  # fmt: skip
+
+
 @guarded
 def main(argv: list[str] | None = None) -> int:
     """Run the command that was asked for."""
     args = parse_args(argv)
-    write_demo(args) if args.command == "demo" else fill_caches(args)
+    if args.command == "audit":
+        return check_dataset(args)
+    commands = {"demo": write_demo, "cache": fill_caches, "split": split_dataset}
+    commands[args.command](args)
     return 0
 
 

@@ -4,7 +4,8 @@
     python train_ovo.py --base_models coatnet --dataset_path ./my_graded_photographs \\
         --output_dir ./coatnet_5class_results --resume
 
-Reads DATASET_PATH/{train,val}/<grade>/, writes OUTPUT_DIR (see README.md). `test` is not read.
+Reads DATASET_PATH/{train,val}/<grade>/, writes OUTPUT_DIR (see README.md). In `test` it only looks
+for copies of files, to warn of them.
 """
 
 import hashlib
@@ -23,6 +24,7 @@ from common.claim import claim_directory, held, record_override
 from common.cli import TrainingRequest, guarded, parse_training
 from common.config import TrainConfig
 from common.dataset import Split, open_cache, scan_split
+from common.leakage import training_warnings
 from common.pairs import Pair, classifiers, pair_name, pair_title
 from common.planning import plan_lines
 from common.runtime import (
@@ -113,6 +115,10 @@ def run(config: TrainConfig, request: TrainingRequest) -> None:
                           device, precision)  # fmt: skip
         print("\n".join(plan))
         return
+    for line in training_warnings(Path(config.dataset_path), (train_split, val_split),
+                                  config.class_names, config.num_classes,
+                                  config.num_workers):  # fmt: skip
+        log(line)
     fingerprints = {
         "data": {"train": train_split.fingerprint(), "val": val_split.fingerprint()},
         "initial_weights": weights_fingerprint(backbone),

@@ -95,6 +95,36 @@ def scan_split(
     return Split(name, ids, paths, np.array(labels, dtype=np.int64), stamps)
 
 
+@dataclass(frozen=True)
+class Entry:
+    """Anything that lies in a class folder, picture or not."""
+
+    id: str  # relative to the root
+    path: Path
+    split: str  # "all" in a dataset without splits
+    label: int
+
+
+def list_entries(root: Path, num_classes: int, class_names: tuple[str, ...]) -> list[Entry]:
+    """List all that lies in the class folders of all splits that are there, opening nothing.
+
+    Class folders are found as by `scan_split`; without split folders, the root holds them. Raises
+    InputError where they are missing or nothing is in them.
+    """
+    folders = {name: root / name for name in SPLITS if (root / name).is_dir()} or {"all": root}
+    if not root.is_dir():
+        raise InputError(f"expected a dataset in {root}, found no such folder")
+    entries = [
+        Entry(path.relative_to(root).as_posix(), path, name, label)
+        for name, folder in folders.items()
+        for label, place in enumerate(_class_folders(folder, num_classes, class_names))
+        for path in place.iterdir()
+    ]
+    if not entries:
+        raise InputError(f"expected images in the class folders of {root}, found none")
+    return sorted(entries, key=lambda entry: entry.id)
+
+
 def _class_folders(folder: Path, num_classes: int, class_names: tuple[str, ...]) -> list[Path]:
     found = {entry.name: entry for entry in sorted(folder.iterdir()) if entry.is_dir()}
     if len(set(class_names)) < len(class_names):

@@ -1,4 +1,9 @@
+import json
+import shutil
+from pathlib import Path
+
 import prepare_dataset
+from common import shortcuts
 
 
 def test_demo_writes_a_dataset_and_repeats_itself(tmp_path, capsys):
@@ -32,3 +37,38 @@ def test_cache_fills_what_training_will_read(demo, tmp_path, capsys, quick_train
     assert prepare_dataset.main([*words, "--enable_clahe", "false"]) == 0
     assert "decoding 47 of 47" in capsys.readouterr().out
     assert prepare_dataset.main(["cache", str(tmp_path), "--base_models", "convnext"]) == 2
+
+
+def test_audit_prints_writes_and_is_strict_about_leaks(demo, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(shortcuts, "PERMUTATIONS", 20)
+    words = ["audit", str(demo), "--output_dir", str(tmp_path / "a"), "--num_workers", "2"]
+    assert prepare_dataset.main([*words, "--strict"]) == 0
+    said = capsys.readouterr().out
+    assert "no leakage across splits" in said and "can the grade be told" in said
+    content = json.loads((tmp_path / "a" / "audit.json").read_text())
+    assert content["files"] == 87 and not content["leakage"]
+    root = Path(shutil.copytree(demo, tmp_path / "d"))
+    shutil.copy(next((root / "train" / "1").iterdir()), root / "test" / "1")
+    words[1] = str(root)
+    assert prepare_dataset.main(words) == 0
+    assert prepare_dataset.main([*words, "--strict"]) == 1
+    assert "LEAKAGE" in capsys.readouterr().out
+    assert prepare_dataset.main(["audit", str(tmp_path / "none")]) == 2
+    assert prepare_dataset.main([*words, "--patient_regex", "("]) == 2
+    assert prepare_dataset.main([*words, "--num_classes", "1"]) == 2
+    assert capsys.readouterr().err.count("\n") == 3
+
+
+def test_split_takes_graded_folders_and_repeats_itself(demo, tmp_path, capsys):
+    source = Path(shutil.copytree(demo / "train", tmp_path / "s"))
+    words = ["split", str(source), str(tmp_path / "a"), "--val", "0.2", "--test", "0.2"]
+    assert prepare_dataset.main(words) == 0
+    assert "manifest.csv" in capsys.readouterr().out
+    words[2] = str(tmp_path / "b")
+    assert prepare_dataset.main(words) == 0
+    first, second = ((tmp_path / name / "manifest.csv").read_text() for name in "ab")
+    assert first == second
+    assert prepare_dataset.main(words) == 2, "it is not empty any more"
+    assert prepare_dataset.main(["split", str(source), str(source / "x")]) == 2
+    assert prepare_dataset.main([*words[:2], str(tmp_path / "c"), "--val", "1"]) == 2
+    assert not (tmp_path / "c").exists()

@@ -153,3 +153,12 @@ def test_env_file_sets_paths(demo, tmp_path):
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert "./from_env" in done.stdout and "[7, 10, 10, 10, 10]" in done.stdout
+
+
+def test_it_warns_of_copies_across_splits_and_trains_all_the_same(
+    quick_train, demo, tmp_path, capsys
+):
+    root = Path(shutil.copytree(demo, tmp_path / "d"))
+    shutil.copy(next((root / "train" / "1").iterdir()), root / "test" / "1")
+    assert quick_train(tmp_path / "r", dataset_path=root, pairs="0-1", epochs=1) == 0
+    assert "data check: 1 groups of byte-identical files in two splits" in capsys.readouterr().out
