@@ -25,6 +25,7 @@ from common.cli import TrainingRequest, guarded, parse_training
 from common.config import TrainConfig
 from common.dataset import Split, open_cache, scan_split
 from common.leakage import training_warnings
+from common.pair_trainer import PairTrainer, Setup
 from common.pairs import Pair, classifiers, pair_name, pair_title
 from common.planning import plan_lines
 from common.runtime import (
@@ -34,7 +35,7 @@ from common.runtime import (
     worker_count,
 )
 from common.synthetic import synthetic_note
-from common.training import PairTrainer, Setup, duration, train
+from common.training import duration, train
 
 
 def weights_fingerprint(backbone: Backbone) -> str:

@@ -21,7 +21,10 @@ sys.path[0] = str(Path(__file__).parent.parent)
 
 from torch.profiler import ProfilerActivity, profile
 
+import common.feeding
 import common.ovo
+import common.pair_trainer
+import common.stepping
 import common.training
 from benchmarks.run import Bench
 from common.cli import Parser, guarded
@@ -31,13 +34,13 @@ from common.synthetic import write_dataset
 
 # what is timed: the place that holds the function, its name, what it does
 PARTS = (
-    (common.training.PixelFeed, "__call__", "fetch pixels"),
+    (common.feeding.PixelFeed, "__call__", "fetch pixels"),
     (common.ovo, "augment", "augment"),
     (common.ovo, "normalise", "normalise"),
     (common.training, "trunk_features", "trunk, with the two above"),
-    (common.training, "_logits", "tops, forward"),
-    (common.training, "accumulate", "tops, forward and backward"),
-    (common.training.PairTrainer, "update", "clip and optimiser"),
+    (common.stepping, "_logits", "tops, forward"),
+    (common.stepping, "accumulate", "tops, forward and backward"),
+    (common.pair_trainer.PairTrainer, "update", "clip and optimiser"),
 )
 
 

@@ -38,6 +38,7 @@ from common.dataset import open_cache, scan_split
 from common.feeding import PixelFeed
 from common.inference import Member, predict_logits
 from common.ovo import chunk_size, trunk_features
+from common.pair_trainer import PairTrainer, Setup
 from common.pairs import class_pairs
 from common.runtime import (
     log,
@@ -47,8 +48,9 @@ from common.runtime import (
     wait_for,
     worker_count,
 )
+from common.stepping import choose_parallelism
 from common.synthetic import write_dataset
-from common.training import PairTrainer, Setup, choose_parallelism, train_epoch
+from common.training import train_epoch
 
 THREE = ("coatnet", "convnext", "swinv2")
 SEVEN = (*THREE, "densenet121", "efficientnetb2", "resnet50", "seresnext50")

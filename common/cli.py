@@ -20,9 +20,9 @@ from common.config import TrainConfig
 from common.dataset import SPLITS
 from common.evaluation import PATIENT_REGEX
 from common.inference import Predictions, load_predictions, same_images
+from common.pair_trainer import TrainingError
 from common.pairs import Pair, classifiers, parse_pairs
 from common.runtime import InputError
-from common.training import TrainingError
 
 RESULT_PATTERNS = ("*_5class_results", "v2.5-model-dr/*_5class_results")
 _GO_ON = "what was complete is kept: run the same command again, a training with --resume"

@@ -16,10 +16,11 @@ from common.config import TrainConfig
 from common.dataset import Split
 from common.feeding import room_for_pixels
 from common.ovo import chunk_size, make_top, trunk_features
+from common.pair_trainer import make_optimizer
 from common.pairs import Pair, pair_title
 from common.preprocessing import Preprocessing
 from common.runtime import autocast, wait_for
-from common.training import duration, make_optimizer
+from common.training import duration
 
 
 def plan_lines(config: TrainConfig, backbone: Backbone, settings: Preprocessing, train: Split,

@@ -11,8 +11,9 @@ from common.backbones import build, native_state, preprocessing_for, resolve
 from common.batching import epoch_order
 from common.config import TrainConfig
 from common.dataset import open_cache, scan_split
+from common.pair_trainer import PairTrainer, Setup
 from common.runtime import random_generator
-from common.training import PairTrainer, Setup, train_epoch
+from common.training import train_epoch
 
 CPU = torch.device("cpu")
 

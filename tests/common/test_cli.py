@@ -2,8 +2,8 @@ import pytest
 
 from common import cli
 from common.cli import guarded, parse_training
+from common.pair_trainer import TrainingError
 from common.runtime import InputError
-from common.training import TrainingError
 
 BASE = ["--base_models", "coatnet"]
 
