@@ -19,6 +19,13 @@ class Stack:
         for module in self._skeleton.modules():
             if hasattr(module, "fused_attn"):  # fused attention with a trained bias does not vmap
                 module.fused_attn = False
+        self._of_convolutions: list[str] = []
+        for name, module in self._skeleton.named_modules():
+            if isinstance(module, nn.Conv2d):
+                own = module.named_parameters(recurse=False)
+                self._of_convolutions += [f"{name}.{parameter}" for parameter, _ in own]
+            if isinstance(module, nn.Conv2d | nn.BatchNorm2d):
+                module.register_forward_pre_hook(_like_the_weight)
 
     def __call__(self, nets: list[nn.Module], *inputs: Tensor) -> Tensor:
         """Run each network on its own slice of the inputs (P, B, ...); returns (P, ...).
@@ -28,6 +35,10 @@ class Stack:
         """
         own = [dict(net.named_parameters()) for net in nets]
         stacked = {name: torch.stack([parameters[name] for parameters in own]) for name in own[0]}
+        kind = inputs[0].device.type
+        if torch.is_autocast_enabled(kind):  # which under vmap passes over convolutions
+            for name in self._of_convolutions:
+                stacked[name] = stacked[name].to(torch.get_autocast_dtype(kind))
         buffers = dict(nets[0].named_buffers())
 
         def run(parameters: dict[str, Tensor], *slices: Tensor) -> Tensor:
@@ -36,3 +47,7 @@ class Stack:
         with warnings.catch_warnings():  # a last pooling may fall back to a loop, which is cheap
             warnings.filterwarnings("ignore", "There is a performance drop")
             return torch.vmap(run)(stacked, *inputs)
+
+
+def _like_the_weight(module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    return tuple(tensor.to(module.weight.dtype) for tensor in inputs)

@@ -33,3 +33,20 @@ def test_the_networks_stay_as_they_are():
     Stack(top)
     assert [m.fused_attn for m in top.modules() if hasattr(m, "fused_attn")] == fused
     assert all(p.device.type == "cpu" for p in top.parameters())
+
+
+@pytest.mark.parametrize("name", ["demo_coatnet", "demo_convnext", "demo_swinv2", "test_resnet"])
+def test_mixed_precision_reaches_every_layer(name):
+    backbone = build(resolve(name), 64, False, "", True, 0)
+    tops = [make_top(backbone, pair, 0) for pair in ((0, 1), (1, 3))]
+    with torch.no_grad():
+        features = backbone.trunk(torch.rand(4, 3, 64, 64))
+    features = features.reshape(2, 2, *features.shape[1:]).contiguous()
+    masks = torch.ones(2, 2, backbone.num_features)
+    exact = torch.stack([top(f, m) for top, f, m in zip(tops, features, masks)])
+    with torch.autocast("cpu", torch.bfloat16):
+        together = Stack(tops[0])(tops, features, masks)
+    assert together.dtype == torch.bfloat16
+    assert torch.allclose(together.float(), exact, rtol=0.05, atol=0.05 * exact.abs().max().item())
+    together.float().sum().backward()
+    assert all(p.grad is not None and p.grad.dtype == torch.float32 for p in tops[1].parameters())
