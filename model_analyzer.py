@@ -50,7 +50,7 @@ def analyse(path: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """Read one classifier: its row of the table and its history; CheckpointError if it cannot."""
     content = artifacts.load_pair_content(path)
     try:
-        best, history = content["metrics"], content["history"]
+        best, history = content["metrics"], [_curve_point(row) for row in content["history"]]
         pair = (int(content["pair"][0]), int(content["pair"][1]))
         row = {
             "file": str(path),
@@ -69,10 +69,16 @@ def analyse(path: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
             "synthetic": bool(content.get("synthetic")),
             "size_mb": path.stat().st_size / 1e6,
         }
-    except (KeyError, TypeError, ValueError, IndexError) as error:
+    except (KeyError, TypeError, ValueError, IndexError, OverflowError) as error:
         raise CheckpointError(f"{path}: incomplete checkpoint ({error!r})") from error
     row["status"] = "PASS" if row["val_accuracy"] > BAR else "FAIL"
     return row, history
+
+
+def _curve_point(row: dict[str, Any]) -> dict[str, float]:
+    """Read what the curves show of an epoch."""
+    names = [f"{part}_{what}" for part in ("train", "val") for what in ("loss", "accuracy")]
+    return {"epoch": int(row["epoch"])} | {n: float(row[n]) for n in names if n in row}
 
 
 def table(rows: list[dict[str, Any]]) -> str:

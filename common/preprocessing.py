@@ -48,9 +48,17 @@ class Preprocessing:
             raise ValueError(
                 f"expected interpolation {' or '.join(_RESAMPLING)}, found {self.interpolation!r}"
             )
-        # lists come back from JSON and from checkpoints
+        # lists come back from JSON and from checkpoints, which may be a stranger's
         object.__setattr__(self, "mean", tuple(self.mean))
         object.__setattr__(self, "std", tuple(self.std))
+        sizes = (self.img_size, self.clahe_tile_grid_size)
+        numbers = (*self.mean, *self.std, self.clahe_clip_limit)
+        if not all(isinstance(n, int) for n in sizes) or not (
+            1 <= self.img_size <= 4096 and 1 <= self.clahe_tile_grid_size <= 64
+        ):
+            raise ValueError(f"expected an img_size of 1 to 4096 and 1 to 64 tiles, found {sizes}")
+        if len(numbers) != 7 or not all(abs(n) < 1e6 for n in numbers) or 0 in self.std:
+            raise ValueError(f"expected three means and deviations, found {numbers}")
 
     def cache_key(self) -> str:
         """Hash what decides the uint8 pixels; mean and std come later and are left out."""

@@ -46,6 +46,8 @@ from common import artifacts, cli, inference  # noqa: E402
 from common.artifacts import ResultDir  # noqa: E402
 from common.claim import claim_directory  # noqa: E402
 from common.config import TrainConfig  # noqa: E402
+from common.legacy import LEGACY_FORMAT  # noqa: E402
+from common.ovo import restore_pair  # noqa: E402
 from common.preprocessing import ImageError, Preprocessing, load_pixels  # noqa: E402
 from common.runtime import InputError  # noqa: E402
 from common.synthetic import draw_fundus  # noqa: E402
@@ -157,6 +159,9 @@ def checkpoint_target(_: Path) -> tuple[list[bytes], Callable[[bytes, Path], Non
         path = folder / "best_demo_convnext_0_1.pth"
         path.write_bytes(data)
         model_analyzer.analyse(path)
+        loaded = artifacts.load_pair_content(path)
+        if loaded["format"] != LEGACY_FORMAT:  # building a large network takes too long here
+            restore_pair(loaded, "x")
 
     return seeds, read
 
@@ -270,7 +275,12 @@ def structured(name: str) -> st.SearchStrategy[bytes] | None:
         return outer.map(lambda value: json.dumps(value).encode())
     if name == "checkpoints":
         keys = st.sampled_from(sorted(tiny_pair()))
-        return st.dictionaries(keys, _JSON, min_size=1, max_size=3).map(_odd_pair)
+        pixels = st.dictionaries(
+            st.sampled_from(["img_size", "mean", "std", "clahe_clip_limit", "enable_clahe"]),
+            st.integers() | st.floats() | st.lists(st.floats(), min_size=3, max_size=3),
+        ).map(lambda value: {"preprocessing": {**tiny_pair()["preprocessing"], **value}})
+        odd = st.dictionaries(keys, _JSON, min_size=1, max_size=3) | pixels
+        return odd.map(_odd_pair)
     if name == "predictions":
         keys = st.sampled_from(["model", "class_names", "head", "cost", "origin", "ids"])
         return st.dictionaries(keys, _JSON, min_size=1, max_size=3).map(_odd_predictions)

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 import model_analyzer
+from common import artifacts
 
 
 @pytest.fixture
@@ -62,7 +63,7 @@ def test_bad_files_get_a_line_and_the_rest_goes_on(copy, capsys):
     (models / "best_demo_convnext_0_2.pth").write_bytes(good[:5000])
     torch.save({"weights": 1}, models / "foreign.pth")
     content = torch.load(models / "best_demo_convnext_0_3.pth", weights_only=True)
-    del content["metrics"]["val_auc"]
+    del content["metrics"]["val_auc"], content["checksum"]
     torch.save(content, models / "best_demo_convnext_0_3.pth")
     assert model_analyzer.main(["--model", str(models), str(models / "gone.pth")]) == 0
     said = capsys.readouterr()
@@ -72,6 +73,16 @@ def test_bad_files_get_a_line_and_the_rest_goes_on(copy, capsys):
                  "gone.pth: no such file"):  # fmt: skip
         assert any(name in line for line in skipped)
     assert "of 8 classifiers" in said.out
+
+
+@pytest.mark.parametrize(
+    "history", [[1], [{}], [{"epoch": "x"}], "ab", [{"epoch": 1, "val_loss": []}]]
+)
+def test_an_odd_history_is_no_traceback(copy, capsys, history):
+    path = copy / "models" / "best_demo_convnext_0_3.pth"
+    artifacts.save_checkpoint(path, {**artifacts.load_pair_content(path), "history": history})
+    assert model_analyzer.main(["--model", str(copy / "models")]) == 0
+    assert "_0_3.pth: incomplete" in capsys.readouterr().err
 
 
 def test_nothing_to_analyse_is_status_2(tmp_path, capsys):
