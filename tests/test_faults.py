@@ -499,7 +499,7 @@ def test_a_clock_that_goes_backwards_changes_nothing(
 def test_verify_recomputes_what_is_stored(trained, demo, shared_cache, tmp_path, capsys):
     copy = shutil.copytree(trained, tmp_path / "r")
     words = flags(results_dirs=copy, dataset_path=demo, cache_dir=shared_cache, device="cpu",
-                  resamples=20, split="val")  # fmt: skip
+                  resamples=20, split="val", precision="fp32")  # fmt: skip
     path = copy / "results" / "predictions_val.npz"
     path.unlink(missing_ok=True)
     assert evaluate_ensemble.main([*words, "--verify"]) == 2
