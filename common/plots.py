@@ -104,8 +104,9 @@ def plot_cost(points: dict[str, tuple[float, float, float, float]], title: str,
     figure, axes = plt.subplots(figsize=(6.5, 4.5))
     for name, (gflops, value, low, high) in points.items():
         errors = np.nan_to_num([[value - low], [high - value]])
-        axes.errorbar(gflops, value, yerr=np.clip(errors, 0, None), marker="o", capsize=3)
-        axes.annotate(name, (gflops, value), xytext=(6, 4), textcoords="offset points")
+        axes.errorbar(
+            gflops, value, yerr=np.clip(errors, 0, None), marker="o", capsize=3, label=name
+        )
     axes.set_xscale("log")
     plain = FuncFormatter(lambda value, _: f"{value:g}")
     axes.xaxis.set_major_formatter(plain)
@@ -113,6 +114,7 @@ def plot_cost(points: dict[str, tuple[float, float, float, float]], title: str,
     axes.tick_params(axis="x", which="both", labelrotation=40)
     axes.margins(x=0.25)
     axes.set(xlabel="GFLOPs per image, all classifiers", ylabel="accuracy", title=title)
+    axes.legend(loc="center left", bbox_to_anchor=(1, 0.5))  # names beside the points would overlap
     save_figure(figure, path)
 
 
