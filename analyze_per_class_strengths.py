@@ -36,17 +36,22 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 
 def find_leaders(results: dict[str, Any], names: list[str]) -> list[dict[str, Any]]:
-    """Name the best model for each grade and metric, with its interval; "" if undefined."""
+    """Name the best model for each grade and metric, with its interval.
+
+    "" where nothing is defined or none is above zero. "overlapping" lists those that are not
+    clearly behind: equal ones, and all where an interval is not known.
+    """
     rows = []
     for k, grade in enumerate(names):
         for metric in METRICS:
             entries = {model: found[f"{metric}_{k}"] for model, found in results.items()}
             known = {m: e for m, e in entries.items() if not np.isnan(e["value"])}
             leader = max(known, key=lambda model: known[model]["value"], default="")
+            leader = leader if leader and known[leader]["value"] > 0 else ""
             rows.append({"grade": grade, "metric": metric, "leader": leader,
                          **known.get(leader, dict.fromkeys(("value", "low", "high"), np.nan)),
-                         "overlapping": [m for m, e in known.items() if m != leader
-                                         and e["high"] >= known[leader]["low"]]})  # fmt: skip
+                         "overlapping": [m for m, e in known.items() if leader and m != leader
+                                         and not e["high"] < known[leader]["low"]]})  # fmt: skip
     return rows
 
 
@@ -102,14 +107,20 @@ def report(
         print(reporting.format_table([metric, *(f"grade {name}" for name in names)], cells) + "\n")
     cells = [[row["grade"], row["metric"], row["leader"] or "n/a", reporting.with_interval(row),
               ", ".join(row["overlapping"])] for row in leaders]  # fmt: skip
-    header = ["grade", "metric", "leader", "value", "not clearly behind (intervals overlap)"]
+    header = [
+        "grade",
+        "metric",
+        "leader",
+        "value",
+        "not clearly behind (intervals overlap or unknown)",
+    ]
     print(reporting.format_table(header, cells) + "\n")
     cells = [[row["model"], row["pair"], reporting.percent(row["balanced_accuracy"]),
               reporting.decimal(row["auc"]), reporting.percent(row["recall_low"]),
               reporting.percent(row["recall_high"]), row["low_called_high"],
               row["high_called_low"]] for row in pairs]  # fmt: skip
     header = ["three weakest pairs of", "pair", "balanced", "AUC", "recall lower", "recall higher",
-              "lower called higher", "higher called lower"]  # fmt: skip
+              "model calls lower higher", "higher lower"]  # fmt: skip
     print(reporting.format_table(header, cells) + "\n")
     if weights:
         cells = [[model, *map(reporting.decimal, shares)] for model, shares in weights.items()]

@@ -17,10 +17,11 @@ from sklearn.metrics import roc_curve
 
 from common import gates, judging, reporting
 from common.aggregation import combine_models
-from common.artifacts import ResultDir, write_table
+from common.artifacts import ResultDir, read_holdout, write_table
 from common.cli import Parser, add_analysis_flags, find_members, guarded
 from common.comparison import difference, holm, paired_draws
 from common.evaluation import DIFFERENCES, Sampling, evaluate_classes, patient_groups
+from common.inference import Predictions
 from common.judging import Judged
 from common.metrics import REFERABLE_GRADE
 from common.plots import plot_bars, plot_cost, plot_roc
@@ -110,17 +111,25 @@ def draw(members: list[Judged], results: list[dict[str, Any]], output: ResultDir
     plot_cost(points, f"accuracy against cost{note}", output.figure("accuracy_vs_cost"))
 
 
+def holdout_of(found: list[tuple[str, ResultDir, Predictions]], split: str) -> tuple[str, str]:
+    """Tell whether every model's evaluation found the images independent, or which did not."""
+    if split != "test":
+        return gates.FAIL, f"{split} is not held out"
+    verdicts = []
+    for label, directory, stored in found:
+        said = read_holdout(directory, split, stored.origin)
+        verdicts.append(said or (gates.NOT_MEASURED, f"evaluate {label} again to compare images"))
+    return next((v for v in verdicts if v[0] != gates.PASS), verdicts[0])
+
+
 def check(members: list[Judged], results: list[dict[str, Any]], sampling: Sampling,
-          split: str) -> list[gates.Gate]:  # fmt: skip
+          holdout: tuple[str, str]) -> list[gates.Gate]:  # fmt: skip
     """Hold the models and their plain mean against the guide's gates."""
     first = members[0].found
     ensemble = None
     if len(members) > 1:
         scores = combine_models([member.grader[0] for member in members])
         ensemble = evaluate_classes(first.targets, scores, scores.argmax(1), sampling)["metrics"]
-    holdout = gates.NOT_MEASURED, "evaluate_ensemble.py compares the images"
-    if split != "test":
-        holdout = gates.FAIL, f"{split} is not held out"
     found = [judging.evidence(m, result["metrics"]) for m, result in zip(members, results)]
     return gates.check_gates(found, ensemble, first.num_classes, holdout)
 
@@ -129,8 +138,8 @@ def check(members: list[Judged], results: list[dict[str, Any]], sampling: Sampli
 def main(argv: list[str] | None = None) -> int:
     """Compare all models that are found."""
     args = parse_args(argv)
-    members = [judging.judge(label, stored, None, args.vote, False)
-               for label, _, stored in find_members(args)]  # fmt: skip
+    found = find_members(args)
+    members = [judging.judge(label, stored, None, args.vote, False) for label, _, stored in found]
     first = members[0].found
     note = synthetic_note(first.ids)
     groups = patient_groups(first.ids, args.patient_regex)
@@ -148,7 +157,7 @@ def main(argv: list[str] | None = None) -> int:
     if comparisons:
         print(f"\n{pairs_table(comparisons)}")
         write_table(output.table("pairs"), comparisons)
-    checked = check(members, results, sampling, args.split)
+    checked = check(members, results, sampling, holdout_of(found, args.split))
     print(f"\n{reporting.gates_table(checked)}\n\ngrade: {gates.grade(checked)}")
     flat = reporting.flat_rows(rows)
     write_table(output.table("models"), [{**row, **costs[row["name"]]} for row in flat])
@@ -157,7 +166,8 @@ def main(argv: list[str] | None = None) -> int:
         "models": rows,
         "costs": costs, "pairs": comparisons, "bootstrap": results[0]["bootstrap"],
     })  # fmt: skip
-    write_json(output.validation, gates.validation_content(checked))
+    tested = {"split": args.split, "synthetic": note}
+    write_json(output.validation, tested | gates.validation_content(checked))
     draw(members, results, output)
     log(f"wrote comparison.json, models.csv, validation.json and figures to {output.results}")
     return 1 if args.require and any(gate.status != gates.PASS for gate in checked) else 0

@@ -9,6 +9,7 @@ gates and the report into --output_dir. Everything that is fitted is fitted on v
 """
 
 import argparse
+import functools
 import sys
 from pathlib import Path
 from typing import Any
@@ -73,26 +74,35 @@ def list_split(run: Run, name: str, args: argparse.Namespace) -> Split:
 
 
 def predict(
-    directory: ResultDir, split: Split, args: argparse.Namespace, again: str = ""
+    directory: ResultDir, place: ResultDir, split: Split, args: argparse.Namespace, again: str = ""
 ) -> Predictions:
-    """Predict a split with one directory's classifiers; `again`: with that precision, anew."""
+    """Predict a split with one directory's classifiers, or take what `place` has stored of it.
+
+    again: a precision to predict with anew, whatever is stored.
+    """
     device = select_device(args.device)
     precision = resolve_precision(again or args.precision, args.use_amp, device)
     return predict_directory(
-        directory, split, Path(args.cache_dir), args.num_workers, device, precision, not again
+        directory,
+        split,
+        Path(args.cache_dir),
+        args.num_workers,
+        device,
+        precision,
+        None if again else place,
     )
 
 
 def predict_val(
-    directory: ResultDir, run: Run, found: Predictions, args: argparse.Namespace
+    directory: ResultDir, place: ResultDir, run: Run, found: Predictions, args: argparse.Namespace
 ) -> Predictions | None:
     """Predict the dataset's val, or take what is stored of the same checkpoints, if anything."""
     if args.split == "val":
         return found
     if (Path(args.dataset_path) / "val").is_dir():
-        val = predict(directory, list_split(run, "val", args), args)
-        grader = judging.judge("", val, None, args.vote, False).grader
-        save_predictions(directory.predictions("val"), val, *grader)
+        val = predict(directory, place, list_split(run, "val", args), args)
+        judged = judging.judge("", val, None, args.vote, False)
+        save_predictions(place.predictions("val"), val, *judged.grader, judged.vote)
         return val
     stored = load_predictions(directory.predictions("val"))
     same = stored is not None and stored.origin["checkpoints"] == found.origin["checkpoints"]
@@ -100,7 +110,11 @@ def predict_val(
 
 
 def evaluate_member(
-    directory: ResultDir, member: Judged, sampling: Sampling, args: argparse.Namespace
+    directory: ResultDir,
+    member: Judged,
+    holdout: tuple[str, str],
+    sampling: Sampling,
+    args: argparse.Namespace,
 ) -> tuple[dict[str, Any], list[str]]:
     """Evaluate one model and write its results; returns its numbers and tables."""
     found = member.found
@@ -121,7 +135,9 @@ def evaluate_member(
     graders = {member.label: member.grader}
     content |= evaluation.restate_graders(found.targets, graders, sampling)
     content |= {"class_names": found.class_names, "cost": found.cost, "origin": found.origin}
-    save_predictions(directory.predictions(args.split), found, *member.grader)
+    content["holdout"] = holdout
+    save_predictions(directory.predictions(args.split), found, *member.grader, member.vote,
+                     member.temperature)  # fmt: skip
     artifacts.write_metrics(directory.metrics(args.split), content)
     artifacts.write_table(directory.table(f"votes_{args.split}"), reporting.flat_rows(rows))
     title = f"{member.label} on {args.split}{content['synthetic']}"
@@ -183,23 +199,28 @@ def main(argv: list[str] | None = None) -> int:
     num_classes = runs[0].num_classes
     mix = evaluation.parse_prevalence(args.prevalence, num_classes) if args.prevalence else None
     splits = [list_split(run, args.split, args) for run in runs]
+    places = [judging.place_of(*item, args.dataset_path, args.output_dir)
+              for item in zip(directories, runs)]  # fmt: skip
     if args.verify:
-        return 1 - verify(directories, splits, lambda d, s, how: predict(d, s, args, how))
+        again = [functools.partial(predict, *item, args)
+                 for item in zip(directories, places, splits)]  # fmt: skip
+        return 1 - verify([place.predictions(args.split) for place in places], again)
     groups = evaluation.patient_groups(splits[0].ids, args.patient_regex)
     sampling = Sampling(args.resamples, args.seed, groups, mix)
-    found = [predict(*item, args) for item in zip(directories, splits)]
+    found = [predict(*item, args) for item in zip(directories, places, splits)]
     judging.require_same_images(found)
-    vals = [predict_val(*item, args) for item in zip(directories, runs, found)]
+    vals = [predict_val(*item, args) for item in zip(directories, places, runs, found)]
     members = [
         judging.judge(*item, args.vote, args.calibrate)
         for item in zip(judging.labels(runs, directories), found, vals)
     ]
     if args.calibrate:
         judging.require_val(members, "--calibrate")
-    evaluated = [evaluate_member(*item, sampling, args) for item in zip(directories, members)]
+    holdout = judging.check_holdout(splits[0], Path(args.dataset_path), runs)
+    evaluated = [evaluate_member(*item, holdout, sampling, args) for item in zip(places, members)]
     results = [content for content, _ in evaluated]
     details, tables = [], [table for _, own in evaluated for table in own]
-    output, final, together = directories[0], members[0].grader, None
+    output, final, together = places[0], members[0].grader, None
     if len(members) > 1:
         output = ResultDir(args.output_dir or Path("super_ensemble_results"))
         details = tables
@@ -207,11 +228,11 @@ def main(argv: list[str] | None = None) -> int:
     print("\n" + "\n\n".join([*details, *tables]) + "\n", flush=True)
     checked = gates.check_gates(
         [judging.evidence(m, content["metrics"]) for m, content in zip(members, results)],
-        together and together["metrics"], num_classes,
-        judging.check_holdout(splits[0], Path(args.dataset_path), runs),
+        together and together["metrics"], num_classes, holdout,
     )  # fmt: skip
     gate_table = reporting.gates_table(checked)
-    write_json(output.validation, gates.validation_content(checked))
+    tested = {key: (together or results[0])[key] for key in ("split", "dataset_path", "synthetic")}
+    write_json(output.validation, tested | gates.validation_content(checked))
     write_report(output, splits[0], together or results[0], tables, details, checked,
                  members[0].found, final, gate_table)  # fmt: skip
     print(f"{gate_table}\n\ngrade: {gates.grade(checked)} (by the rule in validation.json; "

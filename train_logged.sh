@@ -6,7 +6,9 @@ log="$1"
 shift
 python="$here/.venv/bin/python"
 [ -x "$python" ] || python="$(command -v python || command -v python3)"
-# tee -i outlives Ctrl-C, so that the trainer's last words reach the log; the trainer takes this
-# shell's place, so that a signal sent here reaches it and its status is the status
-exec > >(exec tee -i -a "$log") 2>&1
+# tee -i outlives Ctrl-C, so that the trainer's last words reach the log, but ends when the log cannot
+# be written, and the trainer with it; the trainer takes this shell's place, so that a signal sent
+# here reaches it and its status is the status
+: >> "$log" || exit 2
+exec > >(exec tee -i -a --output-error=exit "$log") 2>&1
 exec "$python" -u "$here/train_ovo.py" --resume "$@"

@@ -198,7 +198,10 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
             content, kept = _unpickle(file)
     except Exception as error:  # unpickling a stranger's bytes can raise anything
         first = (str(error).splitlines() or [""])[0].split(". ")[0]  # torch adds advice
-        reason = first[:160] or type(error).__name__
+        cut = isinstance(error, EOFError | zipfile.BadZipFile) or "[Errno 22]" in first
+        reason = "cut short or damaged" if cut else first[:160]
+        if len(reason) < 6:
+            reason = f"{type(error).__name__} {reason}".strip()
         kind = CheckpointError if _is_ours_to_mend(error) else DamagedError
         raise kind(f"{path}: unreadable checkpoint ({reason})") from error
     if not isinstance(content, dict):
@@ -379,6 +382,19 @@ def write_table(path: Path, rows: list[dict[str, Any]]) -> None:
     for row in rows:
         writer.writerow({k: "" if isinstance(v, float) and v != v else v for k, v in row.items()})
     write_text(path, text.getvalue())
+
+
+def read_holdout(
+    directory: ResultDir, split: str, origin: dict[str, str]
+) -> tuple[str, str] | None:
+    """Read whether the evaluation of `origin` found its images independent, and why."""
+    if not directory.metrics(split).is_file():
+        return None
+    content = read_json(directory.metrics(split))
+    found = content.get("holdout") if isinstance(content, dict) else None
+    if not isinstance(found, list) or len(found) != 2 or content.get("origin") != origin:
+        return None
+    return str(found[0]), str(found[1])
 
 
 def write_metrics(path: Path, content: dict[str, Any]) -> None:

@@ -22,7 +22,7 @@ from common.evaluation import PATIENT_REGEX
 from common.inference import Predictions, load_predictions, same_images
 from common.pair_trainer import TrainingError
 from common.pairs import Pair, classifiers, parse_pairs
-from common.runtime import InputError
+from common.runtime import InputError, utc_now
 
 RESULT_PATTERNS = ("*_5class_results", "v2.5-model-dr/*_5class_results")
 _GO_ON = "what was complete is kept: run the same command again, a training with --resume"
@@ -109,7 +109,7 @@ def _quiet_threads() -> Iterator[None]:
 def _fail(message: object, status: int) -> int:
     for stream, text in (
         (sys.stdout, ""),
-        (sys.stderr, f"error: {' '.join(str(message).split())}\n"),
+        (sys.stderr, f"error: {' '.join(str(message).split())} [{utc_now()}]\n"),
     ):
         try:
             stream.write(text)
@@ -245,10 +245,11 @@ def find_members(args: argparse.Namespace) -> list[tuple[str, ResultDir, Predict
     What is missing or was evaluated on other images is named on stderr; the rest is returned, at
     least one. Raises InputError when nothing is left.
     """
-    wanted = [resolve(name).alias for name in args.models]
-    folders = args.results_dirs or sorted(
-        path for pattern in RESULT_PATTERNS for path in Path().glob(pattern)
-    )
+    wanted = [_wanted(name) for name in args.models]
+    folders = args.results_dirs
+    if not folders:  # a link and what it leads to are one directory
+        usual = sorted(path for pattern in RESULT_PATTERNS for path in Path().glob(pattern))
+        folders = list({path.resolve(): path for path in reversed(usual)}.values())[::-1]
     if len({folder.resolve() for folder in folders}) < len(folders):
         raise InputError("--results_dirs: the same directory is given twice")
     found: list[tuple[str, ResultDir, Predictions]] = []
@@ -258,12 +259,14 @@ def find_members(args: argparse.Namespace) -> list[tuple[str, ResultDir, Predict
         if stored is None:
             _note(f"{folder}: no predictions on {args.split}; run evaluate_ensemble.py "
                   f"--results_dirs {folder} --split {args.split} --dataset_path ...")  # fmt: skip
-        elif not wanted or resolve(stored.model).alias in wanted:
-            label = resolve(stored.model).alias + ("" if stored.head == "ovo" else " softmax")
+            continue
+        alias = resolve(stored.model).alias
+        label = alias + ("" if stored.head == "ovo" else " softmax")
+        if not wanted or {alias, label} & set(wanted):
             found.append((label, directory, stored))
-    for alias in wanted:
-        if alias not in {resolve(stored.model).alias for _, _, stored in found}:
-            _note(f"{alias}: no evaluated result directory found")
+    for name in wanted:
+        if not any(name in (label, resolve(stored.model).alias) for label, _, stored in found):
+            _note(f"{name}: no evaluated result directory found")
     names = [label for label, _, _ in found]
     found = [(label if names.count(label) == 1 else str(directory.root), directory, stored)
              for label, directory, stored in found]  # fmt: skip
@@ -276,6 +279,12 @@ def find_members(args: argparse.Namespace) -> list[tuple[str, ResultDir, Predict
             "found no evaluated result directory; pass --results_dirs, or run evaluate_ensemble.py"
         )
     return found
+
+
+def _wanted(name: str) -> str:
+    """Read a name of --models: an alias, which takes both heads, or ALIAS_softmax for that head."""
+    plain = name.removesuffix("_softmax")
+    return resolve(plain).alias + (" softmax" if plain != name else "")
 
 
 def _note(message: str) -> None:

@@ -134,7 +134,8 @@ def _class_folders(folder: Path, num_classes: int, class_names: tuple[str, ...])
     if not chosen:
         raise InputError(
             f"expected the class folders {expected} in {folder}, found "
-            f"{' '.join(found) or 'none'}; rename them or pass --class_names in grade order"
+            f"{' '.join(found) or 'none'}; rename them or pass --class_names in grade order (an "
+            "empty folder stands for a grade without images)"
         )
     others = [name for name, path in found.items() if path not in chosen]
     strange = [name for name in others if next(_image_files(found[name]), None)]

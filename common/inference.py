@@ -24,7 +24,14 @@ from common.feeding import PixelFeed
 from common.ovo import PairTop, chunk_size, restore_pair, trunk_features, trunk_key
 from common.pairs import HEADS, class_pairs, classifiers, pair_title
 from common.preprocessing import Preprocessing
-from common.runtime import InputError, autocast, log, progress_bar
+from common.runtime import (
+    InputError,
+    autocast,
+    keep_freed_memory,
+    log,
+    progress_bar,
+    versions,
+)
 
 
 @dataclass(frozen=True)
@@ -53,12 +60,18 @@ def same_images(first: Predictions, other: Predictions) -> bool:
         first.num_classes == other.num_classes
         and np.array_equal(first.ids, other.ids)
         and np.array_equal(first.targets, other.targets)
+        # names and sizes of the files, where both are known
+        and len({p.origin["images"] for p in (first, other) if "images" in p.origin}) < 2
     )
 
 
 def save_predictions(path: Path, predictions: Predictions, class_probabilities: np.ndarray,
-                     predicted: np.ndarray) -> None:  # fmt: skip
-    """Write pair and class probabilities (N, K) and the predicted classes (N,)."""
+                     predicted: np.ndarray, vote: str,
+                     temperature: float = 1.0) -> None:  # fmt: skip
+    """Write pair and class probabilities (N, K) and the predicted classes (N,).
+
+    vote, temperature: how the latter two follow from the first.
+    """
     arrays = {
         "ids": predictions.ids,
         "targets": predictions.targets,
@@ -74,31 +87,35 @@ def save_predictions(path: Path, predictions: Predictions, class_probabilities: 
         "head": predictions.head,
         "cost": predictions.cost,
         "origin": predictions.origin,
+        "vote": vote,
+        "temperature": temperature,
+        "computed_with": versions(),
     }
     artifacts.write_predictions(path, arrays, details)
 
 
 def predict_directory(directory: ResultDir, split: Split, cache_dir: Path, num_workers: int,
                       device: torch.device, precision: str,
-                      reuse: bool = True) -> Predictions:  # fmt: skip
+                      place: ResultDir | None) -> Predictions:  # fmt: skip
     """Predict a split with a result directory's classifiers.
 
-    Stored predictions are taken, if `reuse`, where checkpoints, images and precision are still the
-    same.
+    What `place` has stored is taken where checkpoints, images and precision are still the same.
     """
     run = artifacts.find_run(directory)
     origin = {
         "checkpoints": fingerprint_files(run.files),
         "data": split.fingerprint(with_times=True),
+        "images": split.fingerprint(),
         "precision": precision,
     }
-    stored = load_predictions(directory.predictions(split.name), origin) if reuse else None
+    stored = load_predictions(place.predictions(split.name), origin) if place else None
     if stored is not None:
         log(f"{stored.model}: predictions on {split.name} are reused, nothing has changed")
         return stored
     member = load_member(run)
     cache = open_cache(split, member.settings, cache_dir, num_workers)
-    log(f"{member.model}: predicting {len(split)} images of {split.name}, {precision} on {device}")
+    name = member.model + ("" if member.head == "ovo" else " softmax")
+    log(f"{name}: predicting {len(split)} images of {split.name}, {precision} on {device}")
     started = time.perf_counter()
     logits = predict_logits(member, cache, device, precision)
     speed = len(split) / (time.perf_counter() - started)
@@ -284,6 +301,8 @@ def predict_logits(
     """
     if cache.settings.cache_key() != member.settings.cache_key():
         raise InputError(f"{member.model} was trained on other pixels than this cache holds")
+    if device.type == "cpu":
+        keep_freed_memory()
     for trunk, tops in member.groups:
         trunk.to(device)
         for _, top in tops:

@@ -77,6 +77,29 @@ def labels(runs: list[Run], directories: list[ResultDir]) -> list[str]:
     ]
 
 
+def place_of(
+    directory: ResultDir, run: Run, dataset_path: str, output_dir: Path | None
+) -> ResultDir:
+    """Return where a model's results on a dataset go: into its own directory, if it is its own.
+
+    Results on another dataset must not take the place of those; they go into `output_dir`. It is
+    the model's own at the place where it was trained, or where the training images are the same; of
+    the earlier trainer's models, which do not say, where there are training or validation images.
+    """
+    root, known = Path(dataset_path), run.dataset_path or run.train_fingerprint
+    if known:
+        own = root.resolve() == Path(run.dataset_path).resolve()
+        if not own and (root / "train").is_dir():
+            images = scan_split(root, "train", run.num_classes, run.class_names)
+            own = images.fingerprint() == run.train_fingerprint
+    else:
+        own = any((root / name).is_dir() for name in SPLITS[:2])
+    if own:
+        return directory
+    name = "-".join(directory.root.resolve().parts[-2:]).strip("/")
+    return ResultDir((output_dir or Path("external_results")) / name)
+
+
 def require_same_images(found: list[Predictions]) -> None:
     """Raise InputError unless all models were evaluated on the same images and classes."""
     for other in found[1:]:

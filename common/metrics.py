@@ -225,16 +225,29 @@ def restated_with_intervals(
     resamples: int = 1000,
     seed: int = 0,
 ) -> dict[str, dict[str, float]]:
-    """Restate predictions (N,) at a prevalence (K,), each value with its bootstrap interval."""
+    """Restate predictions (N,) at a prevalence (K,), each value with its bootstrap interval.
+
+    Where all images of a grade were called alike, resampling them says nothing of how often others
+    would be called otherwise: that share is then drawn from its Jeffreys posterior (Beta(1/2, n +
+    1/2), Brown, Cai & DasGupta 2001), spread over the other grades.
+    """
     count = len(prevalence)
-    found = restate_at_prevalence(confusion_matrix(targets, predictions, count), prevalence)
-    blocks = [
-        restate_at_prevalence(confusion_matrix(targets, predictions, count, weights), prevalence)
-        for weights in bootstrap_weights(len(targets), resamples, seed, groups)
-    ]
+    matrix = confusion_matrix(targets, predictions, count)
+    found = restate_at_prevalence(matrix, prevalence)
+    units = [_trials(targets, predictions, count, groups)[f"recall_{k}"] for k in range(count)]
+    generator = np.random.default_rng(seed)
+    blocks = []
+    for weights in bootstrap_weights(len(targets), resamples, seed, groups):
+        drawn = np.array(confusion_matrix(targets, predictions, count, weights), dtype=float)
+        for k in np.flatnonzero((matrix > 0).sum(1) == 1):
+            other = generator.beta(0.5, units[k] + 0.5, len(drawn))
+            drawn[:, k] = other[:, None] / (count - 1)
+            drawn[:, k, matrix[k].argmax()] = 1 - other
+        blocks.append(restate_at_prevalence(drawn, prevalence))
     result = {}
     for name, value in found.items():
         low, high = percentile_interval(np.concatenate([block[name] for block in blocks]))
+        low, high = min(low, float(value)), max(high, float(value))
         if low == high:  # all resamples agree: the bootstrap says nothing
             low = high = math.nan
         result[name] = {"value": float(value), "low": low, "high": high}
@@ -289,8 +302,9 @@ def metrics_with_intervals(
     """Measure a grader with 95 % percentile-bootstrap intervals: name -> value, low, high.
 
     Where all resamples agree (a share of exactly 0 or 1) the bootstrap says nothing and the
-    Wilson interval (Wilson 1927) of as many independent images, or groups, stands instead; other
-    metrics, such as an AUC of 1, then have no interval (NaN).
+    Wilson interval (Wilson 1927) of as many independent images, or groups, stands instead; so it
+    does for an AUC of 0 or 1, with as many as the smaller side has, since one of them on the wrong
+    side would cost at most its share. Other metrics then have no interval (NaN).
     """
     values = classification_metrics(targets, probabilities, predictions)
     blocks = [
@@ -335,9 +349,13 @@ def _trials(
         "referable_sensitivity": units(targets >= REFERABLE_GRADE),
         "referable_specificity": units(targets < REFERABLE_GRADE),
     }
+    cut = shares["referable_sensitivity"], shares["referable_specificity"]
+    shares["referable_auc"] = min(cut)
     for k in range(num_classes):
         shares[f"recall_{k}"] = units(targets == k)
         shares[f"precision_{k}"] = units(predictions == k)
+        shares[f"auc_{k}"] = min(shares[f"recall_{k}"], units(targets != k))
+    shares["macro_auc"] = min(shares[f"auc_{k}"] for k in np.unique(targets))
     return shares
 
 

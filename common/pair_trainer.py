@@ -31,7 +31,7 @@ from common.ovo import (
 )
 from common.pairs import Pair, pair_name, pair_title
 from common.preprocessing import Preprocessing
-from common.runtime import InputError, log
+from common.runtime import InputError, keep_freed_memory, log
 from common.schedulers import lr_factor, plateau_factor
 from common.stacking import Stack
 
@@ -75,6 +75,8 @@ class Setup:
     def __post_init__(self) -> None:
         config = self.config
         self.memory = Memory(config.effective_batch + 1, config.grad_checkpointing == "on")
+        if self.device.type == "cpu":
+            keep_freed_memory()
         self.backbone.trunk.to(self.device)
         self.train_feed, self.val_feed = (
             PixelFeed(cache, self.device, room_for_pixels(self.device))

@@ -90,8 +90,14 @@ def plot_bars(
         places = np.arange(len(groups)) + (number - (len(values) - 1) / 2) * width
         heights = np.array([entry[0] for entry in entries])
         errors = np.array([(entry[0] - entry[1], entry[2] - entry[0]) for entry in entries]).T
-        axes.bar(places, np.nan_to_num(heights), width, label=name,
-                 yerr=np.clip(np.nan_to_num(errors), 0, None), capsize=2)  # fmt: skip
+        bars = axes.bar(places, heights, width, label=name)
+        known = np.isfinite(errors).all(0)  # no interval, no error bar
+        if known.any():
+            axes.errorbar(places[known], heights[known], np.clip(errors[:, known], 0, None),
+                          fmt="none", ecolor="black", elinewidth=1, capsize=2)  # fmt: skip
+        for place in places[np.isnan(heights)]:
+            axes.text(place, 0, "n/a", rotation=90, fontsize=7, ha="center", va="bottom",
+                      color=bars.patches[0].get_facecolor())  # fmt: skip
     axes.set_xticks(range(len(groups)), groups, rotation=20, ha="right")
     axes.set(title=title)
     axes.legend(fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))

@@ -9,9 +9,22 @@ from common.artifacts import ResultDir
 from common.dataset import Split
 from common.gates import PASS, RULE, Gate, grade
 from common.inference import Predictions
-from common.runtime import write_text
+from common.runtime import utc_now, versions, write_text
 
 _MISTAKES = 12
+_WORDS = (
+    ("accuracy", "share of images graded right; balanced: the mean over the grades' recalls"),
+    ("recall, sensitivity", "of the images of a grade, or of referable ones, the share found"),
+    ("specificity", "of the images that need no referral, the share not referred"),
+    ("referable (ref.)", "grade 2 or worse"),
+    ("kappa", "agreement beyond chance, large mistakes weighing more (quadratic); 1 is best"),
+    ("AUC", "chance that a case ranks above another image; macro: mean over grades; 0.5: a coin"),
+    ("ECE, Brier", "how far stated confidence is from how often it is right; 0 is best"),
+    ("coupling, soft, hard, weighted", "ways to turn ten comparisons of two grades into one grade; "
+     "tempered, calibrated: after scaling confidence on validation images"),
+    ("McNemar", "test whether two models differ on the images that only one of them gets right"),
+    ("interval [a, b]", "where the value would lie in 95 % of samples like this one"),
+)  # fmt: skip
 _LIMITS = (
     "Research software: no medical device, no claim of regulatory clearance. The figures hold for "
     "photographs like these, from these cameras and patients, graded by these graders; elsewhere "
@@ -54,7 +67,8 @@ def write_report(
         html.paragraph(
             f"Tested: {what}. On: {content['images']} images of {content['dataset_path']}, split "
             f"{split.name} ({counts}). Intervals: 95 %, bootstrap over "
-            f"{content['bootstrap']['units']}."
+            f"{content['bootstrap']['units']}. From pairs to grades: {content['vote']}. "
+            f"Written {utc_now()}, PyTorch {versions()['torch']}."
         ),
         html.paragraph(
             f"Grade by the gates below: {grade(gates)}; {missed} of {len(gates)} gates were "
@@ -70,6 +84,8 @@ def write_report(
         html.heading("Gates"),
         html.preformatted(gate_table),
         html.paragraph(RULE),
+        html.heading("Words"),
+        *(html.paragraph(f"{word}: {meaning}.") for word, meaning in _WORDS),
         html.heading("Limits of use"),
         html.paragraph(_LIMITS, note=True),
         *([html.heading("Each model"), *map(_text, details)] if details else []),

@@ -7,6 +7,7 @@ colour and sharpness a little.
 """
 
 from dataclasses import dataclass
+from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,9 @@ P_VALUE = 0.02
 # What the eye cannot cause must tell little. The ground, measured where lesions hardly reach, may
 # tell more: age and haze go with disease. The whole picture never alarms: lesions are in it.
 ALARMS = {"file": (0.15, 0.90), "ground": (0.50, 0.985), "whole": (1.0, 1.0)}
+# AUC of several grades together against the rest where they are no end of the scale, such as 1 and
+# 3: disease grows with the grade and cannot tell them, handling can
+SCATTERED = {"file": 0.90, "ground": 0.95, "whole": 1.0}
 MEANINGS = {
     "file": "pixels, format, JPEG tables: nothing that an eye can cause",
     "ground": "border, colour, brightness, sharpness, noise between the lesions",
@@ -44,6 +48,7 @@ class Probe:
     chance: float
     p_value: float
     grade_auc: dict[int, float]  # each grade against the rest
+    scattered: dict[str, float]  # the grades, no end of the scale, told best from the rest: AUC
     telling: dict[str, float]  # statistic -> balanced accuracy by itself, the best first
     verdict: str  # "alarming", "above chance", "chance" or "not measured"
     reason: str
@@ -72,7 +77,7 @@ def probe(
         reason = "all images have the same" if len(present) > 1 else (
             f"fewer than two grades with {FEWEST_IMAGES} independent images")  # fmt: skip
         verdict = "chance" if len(present) > 1 else "not measured"
-        return Probe(kind, len(chosen), *[float("nan")] * 4, {}, {}, verdict, reason)
+        return Probe(kind, len(chosen), *[float("nan")] * 4, {}, {}, {}, verdict, reason)
     values = np.column_stack([_ranks(statistics[name][chosen]) for name in names])
     labels = grades[chosen]
     forest = ExtraTreesClassifier(
@@ -83,14 +88,15 @@ def probe(
     predicted = present[scores.argmax(axis=1)]
     accuracy = balanced_accuracy_score(labels, predicted)
     auc = {int(k): float(roc_auc_score(labels == k, scores[:, i])) for i, k in enumerate(present)}
+    scattered = _scattered_auc(scores, labels, present)
     p_value = _p_value(values, labels, seed)
     alone = {name: _tree_accuracy(values[:, [i]], labels, seed) for i, name in enumerate(names)}
     telling = dict(sorted(alone.items(), key=lambda item: -item[1])[:5])
     chance = 1 / len(present)
-    verdict, reason = _judge(kind, accuracy, chance, p_value, auc, len(chosen))
+    verdict, reason = _judge(kind, accuracy, chance, p_value, auc, scattered, len(chosen))
     kappa = cohen_kappa_score(labels, predicted, weights="quadratic")
-    return Probe(kind, len(chosen), float(accuracy), float(kappa), chance, p_value, auc, telling,
-                 verdict, reason)  # fmt: skip
+    return Probe(kind, len(chosen), float(accuracy), float(kappa), chance, p_value, auc,
+                 scattered, telling, verdict, reason)  # fmt: skip
 
 
 def _independent(
@@ -144,21 +150,46 @@ def _p_value(values: np.ndarray, labels: np.ndarray, seed: int) -> float:
     return (1 + sum(score >= observed for score in drawn)) / (1 + PERMUTATIONS)
 
 
+def _scattered_auc(scores: np.ndarray, labels: np.ndarray, present: np.ndarray) -> dict[str, float]:
+    """Find the grades, two or more and no end of the scale, that scores (N, K) tell best apart."""
+    best: dict[str, float] = {}
+    for size in range(2, len(present) - 1):
+        for chosen in combinations(range(len(present)), size):
+            end = chosen[-1] - chosen[0] == size - 1 and (
+                chosen[0] == 0 or chosen[-1] == len(present) - 1)  # fmt: skip
+            if not end:
+                mine = np.isin(labels, present[list(chosen)])
+                auc = float(roc_auc_score(mine, scores[:, list(chosen)].sum(1)))
+                if auc > max(best.values(), default=0.0):
+                    best = {" and ".join(str(present[i]) for i in chosen): auc}
+    return best
+
+
 def _judge(
-    kind: str, accuracy: float, chance: float, p_value: float, auc: dict[int, float], images: int
+    kind: str,
+    accuracy: float,
+    chance: float,
+    p_value: float,
+    auc: dict[int, float],
+    scattered: dict[str, float],
+    images: int,
 ) -> tuple[str, str]:
     share, limit = ALARMS[kind]
     most = chance + share * (1 - chance)
     error = np.sqrt(accuracy * (1 - accuracy) / images)  # few images alarm late
     grade = max(auc, key=lambda k: auc[k])
     if p_value > P_VALUE:
-        return "chance", f"p = {p_value:.2f}: no better than chance"
+        return "chance", f"p = {p_value:.2f}, above {P_VALUE}: it may be chance"
     if share == 1:
         return "above chance", f"p = {p_value:.2f}: some of it may be the lesions themselves"
     if accuracy - 2 * error > most:
         return "alarming", f"balanced accuracy {accuracy:.2f} is surely above {most:.2f}"
     if auc[grade] > limit:
         return "alarming", f"grade {grade} is told with AUC {auc[grade]:.3f}, above {limit:.3g}"
+    for grades, value in scattered.items():
+        if value > SCATTERED[kind]:
+            return "alarming", (f"grades {grades}, which no disease sets apart, are told with AUC "
+                                f"{value:.3f}, above {SCATTERED[kind]:.3g}")  # fmt: skip
     return "above chance", (f"p = {p_value:.2f}, but balanced accuracy {accuracy:.2f} is not "
                             f"surely above {most:.2f}, and no grade's AUC above "
                             f"{limit:.3g}")  # fmt: skip

@@ -5,6 +5,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from typing import Any
 
 _HINTS = {signal.SIGINT: "press Ctrl-C again to end at once", signal.SIGTERM: "again ends at once"}
@@ -50,7 +51,8 @@ def waiting_for_check() -> Iterator[None]:
             raise KeyboardInterrupt if number == signal.SIGINT else Stopped(number)
         _asked.append(number)
         name = Stopped(number).name  # not print(): the signal may have come in the middle of one
-        text = f"{name}: stopping after this step; {_HINTS[number]}\n"
+        now = f"{datetime.now(UTC):%Y-%m-%d %H:%M:%SZ}"
+        text = f"{now}  {name}: stopping after this step; {_HINTS[number]}\n"
         with contextlib.suppress(OSError):
             os.write(2, text.encode())
 

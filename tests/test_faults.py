@@ -270,6 +270,16 @@ def test_a_full_disk_while_writing_metrics_keeps_the_old_ones(
     assert (copy / "results" / "metrics_test.json").read_bytes() == before
 
 
+def test_a_full_disk_under_the_log_script_is_not_success(demo, shared_cache, tmp_path):
+    words = train_words(demo, shared_cache, tmp_path / "r")[2:]
+    done = subprocess.run([str(ROOT / "train_logged.sh"), "/dev/full", *words], capture_output=True,
+                          text=True)  # fmt: skip
+    assert done.returncode not in (0, None)
+    assert "No space left on device" in done.stderr and "Traceback" not in done.stderr
+    missing = [str(ROOT / "train_logged.sh"), str(tmp_path / "no" / "log.txt"), *words]
+    assert subprocess.run(missing, capture_output=True).returncode == 2
+
+
 def train_words(demo, shared_cache, output):
     values = {**QUICK, **FOUR, "dataset_path": demo, "cache_dir": shared_cache}
     words = flags(**values, output_dir=output, resume=None)
@@ -507,14 +517,21 @@ def test_verify_recomputes_what_is_stored(trained, demo, shared_cache, tmp_path,
     assert evaluate_ensemble.main(words) == 0
     assert evaluate_ensemble.main([*words, "--verify"]) == 0
     said = capsys.readouterr().out
-    assert "difference of a pair probability 0, tolerance 0.0001: PASS" in said
+    assert "difference of a probability 0, tolerance 1e-06: PASS" in said
     with np.load(path, allow_pickle=False) as file:
-        arrays = dict(file)
-    arrays["pair_probabilities"][3, 2] = 1 - arrays["pair_probabilities"][3, 2]
-    np.savez_compressed(path, **arrays)
-    before = path.read_bytes()
-    assert evaluate_ensemble.main([*words, "--verify"]) == 1
-    assert ": FAIL" in capsys.readouterr().out and path.read_bytes() == before
+        good = dict(file)
+    scores = good["pair_probabilities"]
+    for name, value, said in (
+        ("pair_probabilities", np.where(scores == scores[3, 2], 1 - scores, scores), ": FAIL"),
+        ("pair_probabilities", np.clip(scores + 1e-4, 0, 1), ": FAIL"),
+        ("class_probabilities", np.roll(good["class_probabilities"], 1, axis=1), ": FAIL"),
+        ("predictions", (good["predictions"] + 1) % 5, "changed since: predictions: FAIL"),
+        ("pair_val_accuracies", good["pair_val_accuracies"] * 0.5, "validation accuracies"),
+    ):
+        np.savez_compressed(path, **{**good, name: value})
+        before = path.read_bytes()
+        assert evaluate_ensemble.main([*words, "--verify"]) == 1
+        assert said in capsys.readouterr().out and path.read_bytes() == before
 
 
 def test_config_says_what_a_run_depends_on(whole):

@@ -105,7 +105,8 @@ def test_a_renamed_pair_is_noticed(copy):
 
 
 def predictions_of(directory, demo, cache, split="test", precision="fp32"):
-    return predict_directory(directory, scan_split(demo, split), cache, 2, CPU, precision)
+    images = scan_split(demo, split)
+    return predict_directory(directory, images, cache, 2, CPU, precision, directory)
 
 
 def test_stored_predictions_are_reused_only_while_nothing_changed(
@@ -120,7 +121,7 @@ def test_stored_predictions_are_reused_only_while_nothing_changed(
     def again(**options):
         found = predictions_of(copy, images, tmp_path / "c", **options)
         scores = np.full((len(found.ids), 5), 0.2)
-        save_predictions(copy.predictions("test"), found, scores, scores.argmax(1))
+        save_predictions(copy.predictions("test"), found, scores, scores.argmax(1), "coupling")
         return found
 
     first, second = again(), again()
@@ -145,7 +146,7 @@ def test_stored_predictions_are_reused_only_while_nothing_changed(
 def test_stored_predictions_say_what_they_are_of(copy, demo, shared_cache):
     found = predictions_of(copy, demo, shared_cache)
     scores = np.full((20, 5), 0.2)
-    save_predictions(copy.predictions("test"), found, scores, scores.argmax(1))
+    save_predictions(copy.predictions("test"), found, scores, scores.argmax(1), "coupling")
     with np.load(copy.predictions("test"), allow_pickle=False) as file:
         assert file["pairs"].tolist() == [list(pair) for pair in class_pairs(5)]
         assert file["pair_probabilities"].shape == (20, 10)

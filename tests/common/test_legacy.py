@@ -134,7 +134,7 @@ def test_a_directory_of_it_is_used_as_it_is(earlier, demo, shared_cache):
     member = load_member(run)
     assert np.allclose(member.pair_accuracies, 0.925)
     found = predict_directory(ResultDir(earlier), scan_split(demo, "test"), shared_cache, 1,
-                              torch.device("cpu"), "fp32")  # fmt: skip
+                              torch.device("cpu"), "fp32", None)  # fmt: skip
     assert found.pair_probabilities.shape == (20, 10)
     assert np.ptp(found.pair_probabilities, axis=1).max() < 1e-6, "ten times the same network"
 

@@ -100,7 +100,9 @@ def test_intervals_cover_the_truth_and_shrink_with_more_images():
             targets = generator.integers(0, 2, count)
             predicted = np.where(generator.random(count) < 0.8, targets, 1 - targets)
             scores = np.eye(2)[predicted]
-            found = metrics.metrics_with_intervals(targets, scores, predicted, resamples=200)
+            found = metrics.metrics.metrics_with_intervals(
+                targets, scores, predicted, resamples=200
+            )
             entry = found["accuracy"]
             covered += entry["low"] <= 0.8 <= entry["high"]
             widths[count] = entry["high"] - entry["low"]
@@ -110,7 +112,9 @@ def test_intervals_cover_the_truth_and_shrink_with_more_images():
 
 def test_a_perfect_score_does_not_claim_certainty():
     targets = np.repeat(np.arange(5), 4)
-    found = metrics.metrics_with_intervals(targets, np.eye(5)[targets], targets, resamples=50)
+    found = metrics.metrics.metrics_with_intervals(
+        targets, np.eye(5)[targets], targets, resamples=50
+    )
     assert found["recall_3"]["value"] == 1 and found["recall_3"]["low"] < 0.6
     assert math.isnan(found["macro_auc"]["low"])
 
@@ -130,6 +134,28 @@ def test_patients_widen_the_interval():
     predicted = np.where(right, targets, 1 - targets)
     widths = []
     for groups in (None, patients):
-        found = metrics.metrics_with_intervals(targets, np.eye(2)[predicted], predicted, groups)
+        found = metrics.metrics.metrics_with_intervals(
+            targets, np.eye(2)[predicted], predicted, groups
+        )
         widths.append(found["accuracy"]["high"] - found["accuracy"]["low"])
     assert widths[1] > 2 * widths[0]
+
+
+def test_a_perfect_auc_has_a_lower_bound_that_more_images_raise():
+    bounds = []
+    for count in (10, 100):
+        targets = np.repeat(np.arange(5), count)
+        scores = np.eye(5)[targets] * 0.9 + 0.02
+        found = metrics.metrics_with_intervals(targets, scores, targets, resamples=50)["macro_auc"]
+        assert found["value"] == 1.0 and found["high"] == 1.0
+        bounds.append(found["low"])
+    assert 0.6 < bounds[0] < bounds[1] < 1
+
+
+def test_a_grade_that_is_always_right_still_leaves_doubt_at_another_prevalence():
+    targets = np.repeat(np.arange(5), [8, 40, 40, 40, 40])
+    predictions = targets.copy()
+    predictions[targets == 2] = np.tile([1, 2], 20)
+    mix = np.array([0.735, 0.07, 0.15, 0.025, 0.02])
+    found = metrics.restated_with_intervals(targets, predictions, mix)["accuracy"]
+    assert found["low"] < 0.85 and found["low"] < found["value"] <= found["high"]

@@ -51,3 +51,14 @@ def test_what_cannot_be_measured_says_so(noise):
     assert few.verdict == "not measured" and np.isnan(few.balanced_accuracy)
     same = probe("file", {"a": np.ones(120)}, GRADES, ALONE)
     assert same.verdict == "chance" and np.isnan(same.p_value)
+
+
+def test_grades_that_no_disease_sets_apart_alarm_together():
+    generator = np.random.default_rng(1)
+    grades, groups = np.repeat(np.arange(5), 40), np.arange(200)
+    noise = generator.normal(0, 0.2, 200)
+    blurred = np.isin(grades, (1, 3)) + noise
+    found = probe("ground", {"sharpness": blurred}, grades, groups)
+    assert found.verdict == "alarming" and "grades 1 and 3" in found.reason
+    found = probe("ground", {"haze": (grades >= 3) + noise}, grades, groups)
+    assert found.verdict == "above chance", "an end of the scale may be the disease"

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from common import artifacts, training
+from common import artifacts, pair_trainer, training
 from common.artifacts import ResultDir
 from common.backbones import build, native_state, resolve
 from common.config import MONITORS
@@ -277,7 +277,7 @@ def test_a_loss_that_is_no_number_stops_with_place_and_advice(
         value = loss(*inputs)
         return value * float("nan") if len(calls) == 4 else value
 
-    monkeypatch.setattr(training, "focal_loss", breaks)
+    monkeypatch.setattr(pair_trainer, "focal_loss", breaks)
     assert quick_train(tmp_path / "r", pairs="0-1") == 1
     said = capsys.readouterr().err
     assert "pair 0-1, epoch 1, step 4 of" in said and "--learning_rate" in said

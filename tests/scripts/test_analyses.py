@@ -89,6 +89,60 @@ def test_models_are_aliases_and_what_is_missing_is_named(place, monkeypatch, cap
         (place / "empty_5class_results").rmdir()
 
 
+def test_a_softmax_head_can_be_chosen_alone(place, monkeypatch):
+    for models, found in (
+        ("demo_convnext_softmax", {"demo_convnext softmax"}),
+        ("demo_convnext", {"demo_convnext", "demo_convnext softmax"}),
+    ):
+        _, output = run("compare", place, monkeypatch, models=models)
+        assert set(json.loads((output / "comparison.json").read_text())["models"]) == found
+
+
+def test_a_link_and_its_directory_are_one(place, monkeypatch):
+    link = place / "v2.5-model-dr" / "demo_swinv2_5class_results"
+    link.symlink_to(place / "demo_swinv2_5class_results")
+    try:
+        status, output = run("compare", place, monkeypatch)
+    finally:
+        link.unlink()
+    assert status == 0
+    assert len(json.loads((output / "comparison.json").read_text())["models"]) == 3
+
+
+def test_the_hold_out_is_that_of_the_evaluations(place, monkeypatch):
+    _, output = run("compare", place, monkeypatch)
+    gate = json.loads((output / "validation.json").read_text())["gates"][-1]
+    assert gate["kind"] == "holdout" and gate["status"] == "PASS"
+    path = place / "demo_swinv2_5class_results" / "results" / "metrics_test.json"
+    before = path.read_text()
+    try:
+        path.write_text(json.dumps({**json.loads(before), "holdout": ["FAIL", "a copy"]}))
+        run("compare", place, monkeypatch)
+        gate = json.loads((output / "validation.json").read_text())["gates"][-1]
+        assert gate["status"] == "FAIL" and gate["remark"] == "a copy"
+        path.unlink()
+        run("compare", place, monkeypatch)
+        gate = json.loads((output / "validation.json").read_text())["gates"][-1]
+        assert gate["status"] == "NOT MEASURED"
+    finally:
+        path.write_text(before)
+
+
+def test_nobody_leads_where_all_fail_and_equals_are_named():
+    entry = lambda value, low, high: {"value": value, "low": low, "high": high}  # noqa: E731
+    nan = float("nan")
+    results = {
+        "one": {f"{m}_0": entry(1.0, nan, nan) for m in ("recall", "precision", "f1", "auc")},
+        "two": {f"{m}_0": entry(0.9, 0.8, 0.95) for m in ("recall", "precision", "f1", "auc")},
+    }
+    leaders = analyze_per_class_strengths.find_leaders(results, ["0"])
+    assert all(row["leader"] == "one" and row["overlapping"] == ["two"] for row in leaders)
+    for found in results.values():
+        found["recall_0"] = entry(0.0, 0.0, 0.3)
+    row = analyze_per_class_strengths.find_leaders(results, ["0"])[0]
+    assert row["metric"] == "recall" and row["leader"] == "" and row["overlapping"] == []
+
+
 def test_diversity_counts_who_errs_where(place, monkeypatch, capsys):
     status, output = run("diversity", place, monkeypatch)
     assert status == 0

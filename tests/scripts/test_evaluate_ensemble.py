@@ -116,10 +116,23 @@ def test_external_images_without_splits(evaluate, copy, demo, tmp_path):
     outside = shutil.copytree(demo / "test", tmp_path / "hospital")
     shutil.rmtree(outside / "4")
     (outside / "4").mkdir()
-    assert evaluate(results_dirs=copy, dataset_path=outside) == 0
-    content = metrics(copy)
+    assert evaluate(results_dirs=copy) == 0
+    kept = {path: path.read_bytes() for path in (copy / "results").iterdir()}
+    assert evaluate(results_dirs=copy, dataset_path=outside, output_dir=tmp_path / "out") == 0
+    assert {path: path.read_bytes() for path in (copy / "results").iterdir()} == kept
+    [place] = (tmp_path / "out").iterdir()
+    content = metrics(place)
     assert content["images"] == 16 and content["metrics"]["recall_4"]["value"] is None
     assert "no image of grade 4" in content["undefined"]["recall_4"]
+
+
+def test_a_moved_dataset_is_still_the_model_s_own(evaluate, copy, demo, tmp_path):
+    moved = shutil.copytree(demo, tmp_path / "moved")
+    assert evaluate(results_dirs=copy, dataset_path=moved, output_dir=tmp_path / "out") == 0
+    assert metrics(copy)["dataset_path"] == str(moved) and not (tmp_path / "out").exists()
+    next((moved / "train" / "2").iterdir()).unlink()
+    assert evaluate(results_dirs=copy, dataset_path=moved, output_dir=tmp_path / "out") == 0
+    assert len(list((tmp_path / "out").iterdir())) == 1, "other training images: another dataset"
 
 
 def test_bad_directories_are_one_line(evaluate, copy, second, tmp_path, capsys):
