@@ -16,10 +16,16 @@ from typing import Any
 
 import numpy as np
 
-from common import aggregation, artifacts, evaluation, gates, judging, reporting
+from common import artifacts, evaluation, gates, judging, reporting
 from common.artifacts import ResultDir, Run
-from common.cli import Parser, add_evaluation_flags, evaluation_directories, guarded
-from common.dataset import SPLITS, Split, scan_split
+from common.cli import (
+    Parser,
+    add_ensemble_flags,
+    add_evaluation_flags,
+    evaluation_directories,
+    guarded,
+)
+from common.dataset import Split, scan_split
 from common.evaluation import Sampling
 from common.inference import Predictions, load_predictions, predict_directory, save_predictions
 from common.judging import Grader, Judged
@@ -33,36 +39,7 @@ from common.verification import verify
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
     parser = Parser(description=__doc__)
-    parser.add_argument("--results_dirs", nargs="+", type=Path, default=[], metavar="DIR",
-                        help="result directories of train_ovo.py")  # fmt: skip
-    parser.add_argument("--base_models", nargs="+", default=[], metavar="MODEL",
-                        help="in place of --results_dirs: models in their default "
-                             "directories, or one model in --output_dir")  # fmt: skip
-    parser.add_argument("--split", choices=SPLITS, default="test", help="(default test)")
-    parser.add_argument("--output_dir", type=Path, default=None,
-                        help="of the ensemble (default ./super_ensemble_results)")  # fmt: skip
-    parser.add_argument("--vote", choices=aggregation.VOTES, default="coupling",
-                        help="pairs to classes (default coupling)")  # fmt: skip
-    parser.add_argument("--weights", nargs="+", default=["uniform"], metavar="W",
-                        help=f"{', '.join(judging.WEIGHTS)}, or a number per model")  # fmt: skip
-    parser.add_argument("--calibrate", action="store_true",
-                        help="scale probabilities by temperatures fitted on val")  # fmt: skip
-    parser.add_argument(
-        "--patient_regex",
-        default=evaluation.PATIENT_REGEX,
-        help=f"its first group names the patient (default {evaluation.PATIENT_REGEX})",
-    )
-    parser.add_argument("--prevalence", default="", metavar="SHARES|CSV",
-                        help="restate results at a population's grade mix")  # fmt: skip
-    parser.add_argument("--require", action="store_true", help="exit 1 unless every gate passes")
-    parser.add_argument(
-        "--verify",
-        action="store_true",
-        help="only compute stored predictions again; exit 1 if they differ",
-    )
-    parser.add_argument("--num_classes", type=int, default=5, help="(default 5)")
-    parser.add_argument("--resamples", type=int, default=1000, help="of the bootstrap")
-    parser.add_argument("--seed", type=int, default=0, help="of the bootstrap (default 0)")
+    add_ensemble_flags(parser)
     add_evaluation_flags(parser)
     return parser.parse_args(argv)
 

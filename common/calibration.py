@@ -12,6 +12,8 @@ _LEAST = 1e-12
 _LOG_RANGE = (-3.0, 3.0)  # a temperature lies between 0.05 and 20
 _ROUNDS = 2000
 
+WEIGHTS = ("uniform", "val_accuracy", "optimized")  # how the models of an ensemble are weighed
+
 
 def apply_temperature(probabilities: np.ndarray, temperature: float) -> np.ndarray:
     """Divide log probabilities (N, K) by a temperature and normalise (Guo et al. 2017)."""

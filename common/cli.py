@@ -16,6 +16,7 @@ from common import artifacts, stopping
 from common.aggregation import VOTES
 from common.artifacts import ResultDir
 from common.backbones import resolve
+from common.calibration import WEIGHTS
 from common.config import TrainConfig
 from common.dataset import SPLITS
 from common.evaluation import PATIENT_REGEX
@@ -190,6 +191,40 @@ def add_evaluation_flags(parser: argparse.ArgumentParser) -> None:
     for name in ("dataset_path", "cache_dir", "num_workers", "device", "use_amp", "precision"):
         _add_field(parser, next(f for f in fields(TrainConfig) if f.name == name))
     parser.add_argument("--class_names", nargs="+", default=(), help="class folders, grade order")
+
+
+def add_ensemble_flags(parser: argparse.ArgumentParser) -> None:
+    """Add the flags of the evaluation: which models, how they vote, what is fitted and restated."""
+    parser.add_argument("--results_dirs", nargs="+", type=Path, default=[], metavar="DIR",
+                        help="result directories of train_ovo.py")  # fmt: skip
+    parser.add_argument("--base_models", nargs="+", default=[], metavar="MODEL",
+                        help="in place of --results_dirs: models in their default "
+                             "directories, or one model in --output_dir")  # fmt: skip
+    parser.add_argument("--split", choices=SPLITS, default="test", help="(default test)")
+    parser.add_argument("--output_dir", type=Path, default=None,
+                        help="of the ensemble (default ./super_ensemble_results)")  # fmt: skip
+    parser.add_argument("--vote", choices=VOTES, default="coupling",
+                        help="pairs to classes (default coupling)")  # fmt: skip
+    parser.add_argument("--weights", nargs="+", default=["uniform"], metavar="W",
+                        help=f"{', '.join(WEIGHTS)}, or a number per model")  # fmt: skip
+    parser.add_argument("--calibrate", action="store_true",
+                        help="scale probabilities by temperatures fitted on val")  # fmt: skip
+    parser.add_argument(
+        "--patient_regex",
+        default=PATIENT_REGEX,
+        help=f"its first group names the patient (default {PATIENT_REGEX})",
+    )
+    parser.add_argument("--prevalence", default="", metavar="SHARES|CSV",
+                        help="restate results at a population's grade mix")  # fmt: skip
+    parser.add_argument("--require", action="store_true", help="exit 1 unless every gate passes")
+    parser.add_argument(
+        "--verify",
+        action="store_true",
+        help="only compute stored predictions again; exit 1 if they differ",
+    )
+    parser.add_argument("--num_classes", type=int, default=5, help="(default 5)")
+    parser.add_argument("--resamples", type=int, default=1000, help="of the bootstrap")
+    parser.add_argument("--seed", type=int, default=0, help="of the bootstrap (default 0)")
 
 
 def default_directory(model: str, num_classes: int, head: str = "ovo") -> Path:

@@ -12,6 +12,7 @@ from common.aggregation import aggregate, combine_models
 from common.artifacts import ResultDir, Run
 from common.backbones import resolve
 from common.calibration import (
+    WEIGHTS,
     apply_temperature,
     fit_pair_temperatures,
     fit_temperature,
@@ -23,7 +24,6 @@ from common.inference import Predictions, same_images
 from common.metrics import Values
 from common.runtime import InputError
 
-WEIGHTS = ("uniform", "val_accuracy", "optimized")
 Grader = tuple[np.ndarray, np.ndarray]  # class probabilities (N, K), predictions (N,)
 
 

@@ -100,9 +100,7 @@ def test_intervals_cover_the_truth_and_shrink_with_more_images():
             targets = generator.integers(0, 2, count)
             predicted = np.where(generator.random(count) < 0.8, targets, 1 - targets)
             scores = np.eye(2)[predicted]
-            found = metrics.metrics.metrics_with_intervals(
-                targets, scores, predicted, resamples=200
-            )
+            found = metrics.metrics_with_intervals(targets, scores, predicted, resamples=200)
             entry = found["accuracy"]
             covered += entry["low"] <= 0.8 <= entry["high"]
             widths[count] = entry["high"] - entry["low"]
@@ -112,9 +110,7 @@ def test_intervals_cover_the_truth_and_shrink_with_more_images():
 
 def test_a_perfect_score_does_not_claim_certainty():
     targets = np.repeat(np.arange(5), 4)
-    found = metrics.metrics.metrics_with_intervals(
-        targets, np.eye(5)[targets], targets, resamples=50
-    )
+    found = metrics.metrics_with_intervals(targets, np.eye(5)[targets], targets, resamples=50)
     assert found["recall_3"]["value"] == 1 and found["recall_3"]["low"] < 0.6
     assert math.isnan(found["macro_auc"]["low"])
 
@@ -134,9 +130,7 @@ def test_patients_widen_the_interval():
     predicted = np.where(right, targets, 1 - targets)
     widths = []
     for groups in (None, patients):
-        found = metrics.metrics.metrics_with_intervals(
-            targets, np.eye(2)[predicted], predicted, groups
-        )
+        found = metrics.metrics_with_intervals(targets, np.eye(2)[predicted], predicted, groups)
         widths.append(found["accuracy"]["high"] - found["accuracy"]["low"])
     assert widths[1] > 2 * widths[0]
 
