@@ -118,7 +118,9 @@ def _reason(data: bytes, cause: BaseException | None) -> tuple[str, str]:
 
 def _judge(image: np.ndarray, header: dict[str, float | bool], known: dict) -> Facts:
     height, width = image.shape[:2]
-    top, bottom, left, right = retina_box(image)
+    # a picture made brighter by a constant has no dark ground: find its disc without that
+    lift = int(np.percentile(image[:: max(1, height // 256), :: max(1, width // 256)].max(2), 1))
+    top, bottom, left, right = retina_box(cv2.subtract(image, (lift, lift, lift, 0)))
     retina = image[top:bottom, left:right]
     shrinking = min(retina.shape[:2]) > 256
     small = cv2.resize(

@@ -27,10 +27,14 @@ class InputError(ValueError):
     """A mistake that the user can mend: what was expected, found, where, and what to do next."""
 
 
+def utc_now() -> str:
+    """Write the time in UTC, to the second."""
+    return datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%SZ")
+
+
 def log(message: str = "") -> None:
     """Print a line at once, each with the UTC time, so that `tail -f` and `tee` read well."""
-    stamp = datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%SZ")
-    tqdm.write(f"{stamp}  {message}" if message else "", file=sys.stdout)
+    tqdm.write(f"{utc_now()}  {message}" if message else "", file=sys.stdout)
     sys.stdout.flush()
 
 

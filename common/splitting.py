@@ -154,7 +154,10 @@ def _fill(audit: Audit, plan: Plan, folder: Path, way: str) -> list[list]:
         if plan.places[i]:
             place = f"{plan.places[i]}/{names[entry.label]}"
             file = _free_name(place, entry.path, taken)
-            _WAYS[way](os.path.realpath(entry.path), folder / file)
+            try:
+                _WAYS[way](os.path.realpath(entry.path), folder / file)
+            except OSError as error:
+                raise OSError(error.errno, error.strerror, str(folder / file)) from error
         rows.append([file, entry.id, entry.label, plan.places[i] or "left out",
                      int(audit.units[i]), audit.facts[i].sha256, plan.reasons[i]])  # fmt: skip
     return rows
