@@ -8,6 +8,7 @@ their range. Writes benchmarks/RESULTS.md and results.json (one section per devi
 """
 
 import argparse
+import multiprocessing
 import platform
 import resource
 import statistics
@@ -15,6 +16,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -320,6 +322,12 @@ def whole_chunks(root: Path) -> None:
         path.unlink()
 
 
+def in_own_process(work: Callable[..., Any], *inputs: Any) -> Any:
+    """Run a measurement in a fresh process, whose memory and workers end with it."""
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(work, *inputs).result()
+
+
 def processor(device: torch.device) -> str:
     """Name the processor and its cores, or the GPU."""
     if device.type == "cuda":
@@ -340,8 +348,8 @@ def main(argv: list[str] | None = None) -> int:
         write_dataset(root, {"train": args.images}, 0, args.size)
         whole_chunks(root)
         for name in args.base_models:
-            found[name] = measure(name, root, device, args)
-        seven = measure_ensemble(root, device, args) if args.ensemble else None
+            found[name] = in_own_process(measure, name, root, device, args)
+        seven = in_own_process(measure_ensemble, root, device, args) if args.ensemble else None
     content = {
         "date": datetime.now(UTC).date().isoformat(), "models": found, "seven": seven,
         "versions": versions(), "processor": processor(device),
