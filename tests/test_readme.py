@@ -9,7 +9,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
-SCRIPTS = sorted(set(re.findall(r"(\w+\.py) --", README)))
+SCRIPTS = sorted(set(re.findall(r"([\w/]+\.py) --", README)))
 
 
 def shown_flags(script: str) -> set[str]:

@@ -134,9 +134,9 @@ def test_hostile_names_are_escaped_in_the_report(trained, demo, shared_cache, tm
         for path in list((root / "test" / name).iterdir()):
             path.rename(path.with_name(f"<script>{path.name}"))
     words = flags(results_dirs=copy, dataset_path=root, device="cpu", cache_dir=shared_cache,
-                  resamples=20, class_names=names)  # fmt: skip
+                  resamples=20, class_names=names, output_dir=tmp_path / "out")  # fmt: skip
     assert evaluate_ensemble.main(words) == 0
-    report = (copy / "results" / "report.html").read_text()
+    report = next((tmp_path / "out").rglob("report.html")).read_text()
     assert "<script" not in report and "<img src" not in report
     assert "&lt;script&gt;" in report
     assert "<script" not in html.page("<script>", [html.heading("<script>")])

@@ -31,8 +31,10 @@ def test_text_and_files_say_the_same(demo, tmp_path):
 def test_an_alarm_is_put_into_words():
     nan = float("nan")
     probes = [
-        Probe("file", 90, 0.9, 0.9, 0.2, 0.01, {1: 1.0}, {"luma table": 0.9}, "alarming", "far"),
-        Probe("whole", 90, nan, nan, nan, nan, {}, {}, "not measured", "too few"),
+        Probe(
+            "file", 90, 0.9, 0.9, 0.2, 0.01, {1: 1.0}, {}, {"luma table": 0.9}, "alarming", "far"
+        ),
+        Probe("whole", 90, nan, nan, nan, nan, {}, {}, {}, "not measured", "too few"),
     ]
     text = shortcut_text(probes)
     assert "ALARMING" in text and "luma table 0.90" in text and "n/a" in text

@@ -270,7 +270,7 @@ def test_the_best_epoch_is_that_of_the_monitored_value(quick_train, tmp_path, mo
 def test_a_loss_that_is_no_number_stops_with_place_and_advice(
     quick_train, tmp_path, monkeypatch, capsys
 ):
-    loss, calls = training.focal_loss, []
+    loss, calls = pair_trainer.focal_loss, []
 
     def breaks(*inputs):
         calls.append(1)
