@@ -179,6 +179,10 @@ class Bench:
             )
         return self._loaders[pair, augmented]
 
+    def end_workers(self) -> None:
+        """End the DataLoaders' workers, each of which holds a copy of what it touches."""
+        self._loaders.clear()
+
     def train_reference(self) -> None:
         """Train every pair's model for an epoch."""
         weights = torch.ones(2, device=self.device)
@@ -272,6 +276,7 @@ def measure(
     }
     for kind, (slow, fast, amount) in works.items():
         found[kind] = compare(slow, fast, amount, args.repeats, device)
+        bench.end_workers()
         log(f"{name}: {kind} {found[kind]['ratio']:.2f}x")
     found["evaluation, cold"] = cold(bench, found["evaluation"], args.repeats)
     found["training_flops"] = bench.flops_per_sample() * found["training"]["product_per_second"]

@@ -29,7 +29,7 @@ P_VALUE = 0.02
 ALARMS = {"file": (0.15, 0.90), "ground": (0.50, 0.985), "whole": (1.0, 1.0)}
 # AUC of several grades together against the rest where they are no end of the scale, such as 1 and
 # 3: disease grows with the grade and cannot tell them, handling can
-SCATTERED = {"file": 0.90, "ground": 0.90, "whole": 1.0}
+SCATTERED = {"file": 0.90, "ground": 0.95, "whole": 1.0}
 MEANINGS = {
     "file": "pixels, format, JPEG tables: nothing that an eye can cause",
     "ground": "border, colour, brightness, sharpness, noise between the lesions",
