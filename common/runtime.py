@@ -147,7 +147,7 @@ def atomic_write(path: Path, previous: Path | None = None) -> Iterator[io.Buffer
             yield file
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(name, 0o666 & ~_umask())
+        os.chmod(name, 0o666 & ~umask())
         if previous is not None and path.is_file():
             os.replace(path, previous)
         os.replace(name, path)
@@ -160,7 +160,8 @@ def atomic_write(path: Path, previous: Path | None = None) -> Iterator[io.Buffer
     _sync_folder(path.parent)
 
 
-def _umask() -> int:
+def umask() -> int:
+    """Return the permission bits that new files must not have."""
     mask = os.umask(0)
     os.umask(mask)
     return mask

@@ -18,7 +18,7 @@ from sklearn.model_selection import StratifiedGroupKFold
 
 from common.audit import Audit
 from common.dataset import SPLITS
-from common.runtime import InputError, random_generator, write_text
+from common.runtime import InputError, random_generator, umask, write_text
 
 _FOLDS = 20  # shares are met to about a twentieth
 _TRIES = 2000
@@ -69,9 +69,7 @@ def write_split(audit: Audit, plan: Plan, target: Path, way: str) -> Counter:
     try:
         rows = _fill(audit, plan, folder, way)
         write_text(folder / "manifest.csv", _manifest(rows))
-        mask = os.umask(0)
-        os.umask(mask)
-        folder.chmod(0o777 & ~mask)
+        folder.chmod(0o777 & ~umask())
         os.replace(folder, target)
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
