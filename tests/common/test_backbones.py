@@ -38,6 +38,26 @@ def test_trunk_and_stages_in_turn_are_the_network(name):
     assert found.shape == (2, backbone.num_features)
 
 
+def test_faster_attention_learns_what_the_library_s_does():
+    ours = make("demo_coatnet", freeze=False).stages.double()
+    size = {"num_classes": 0, "img_size": 64}
+    theirs = timm.create_model("coatnet_0_rw_224", **size, **resolve("demo_coatnet").options)
+    theirs.eval().double().load_state_dict(native_state(ours))
+    fused = []
+    attention = next(m for m in ours.modules() if hasattr(m, "fused_attn"))
+    attention.register_forward_hook(lambda module, *_: fused.append(module.fused_attn))
+    found, expected = (net(pixels(64).double()) for net in (ours, theirs))
+    assert torch.allclose(found, expected, rtol=1e-9)
+    found.square().sum().backward()
+    expected.square().sum().backward()
+    gradients = {name.replace(":", "."): p.grad for name, p in ours.named_parameters()}
+    for name, parameter in theirs.named_parameters():
+        assert torch.allclose(gradients[name], parameter.grad, rtol=1e-6, atol=1e-12), name
+    with torch.no_grad():
+        assert torch.allclose(ours(pixels(64).double()), expected, rtol=1e-9)
+    assert fused == [False, True], "in training, in inference"
+
+
 def test_swin_features_are_pooled_over_places_not_channels():
     backbone = make("demo_swinv2")
     with torch.no_grad():
