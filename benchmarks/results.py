@@ -1,6 +1,6 @@
 """results.json and RESULTS.md: what was measured, against what was asked.
 
-One section per device, one for precision; a section that was never measured says so, with the
+Two sections per device, one for precision; a section that was never measured says so, with the
 command that would.
 """
 
@@ -16,6 +16,8 @@ DEVICES = {"cpu": "CPU", "cuda": "GPU"}
 COMMANDS = {
     "cpu": "python benchmarks/run.py --device cpu",
     "cuda": "python benchmarks/run.py --device cuda",
+    "means_cpu": "python benchmarks/means.py --device cpu",
+    "means_cuda": "python benchmarks/means.py --device cuda",
     "precision": "python benchmarks/precision.py --results_dirs ./*_5class_results "
     "--dataset_path ./my_graded_photographs --device cuda",
 }
@@ -53,7 +55,10 @@ def render(everything: dict[str, Any]) -> str:
         goals_table(everything),
     ]
     for device in DEVICES:
-        parts += [f"## {DEVICES[device]}", _device_section(everything.get(device), device)]
+        means = f"means_{device}"
+        parts += [f"## {DEVICES[device]}", _device_section(everything.get(device), device),
+                  f"### What each means is worth, {DEVICES[device]}",
+                  _means_section(everything.get(means), means)]  # fmt: skip
     parts += ["## bf16 against fp32", _precision_section(everything.get("precision"))]
     return "\n\n".join(parts) + "\n"
 
@@ -132,6 +137,20 @@ def _device_section(section: dict[str, Any] | None, device: str) -> str:
         + ("Peak: resident memory of the process with both loops."
            if device == "cpu" else "Peak: of the product alone, all defaults.")
     )  # fmt: skip
+
+
+def _means_section(section: dict[str, Any] | None, name: str) -> str:
+    if section is None:
+        return f"Not measured: `{COMMANDS[name]}`"
+    models = section["models"]
+    forms = list(dict.fromkeys(form for found in models.values() for form in found))
+    rows = [[form, *(f"{found[form]:.2f}" if form in found else "-" for found in models.values())]
+            for form in forms]  # fmt: skip
+    return (
+        f"{section['date']}; `{section['command']}`; {section['processor']}\n\n"
+        "The time of a training epoch in that form, over that of the product as it is; above 1 is "
+        f"slower.\n\n```\n{format_table(['form', *models], rows)}\n```"
+    )
 
 
 def _precision_section(section: dict[str, Any] | None) -> str:

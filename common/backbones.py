@@ -241,11 +241,13 @@ def _load_weights(net: nn.Module, spec: BackboneSpec, path: Path) -> None:
 def _quicken_position_biases(net: nn.Module) -> None:
     """Take faster forms of attention with trained biases by relative position; results stay.
 
-    Measured on 2 cores in bf16: 18 % less time for a training step of CoAtNet-0.
+    Measured on 2 cores in bf16 with CoAtNet-0: 25 % less time for a training step, 16 % for an
+    evaluation.
     """
     for module in net.modules():
         if isinstance(module, RelPosBias):
             module.get_bias = MethodType(_embedded_bias, module)
+            module.forward = MethodType(_add_bias, module)
         elif isinstance(getattr(module, "rel_pos", None), RelPosBias) and module.fused_attn:
             module.register_forward_pre_hook(_choose_attention)
 
@@ -256,10 +258,14 @@ def _embedded_bias(module: RelPosBias) -> Tensor:
     return bias.view(module.bias_shape).permute(2, 0, 1)[None].contiguous()
 
 
+def _add_bias(module: RelPosBias, scores: Tensor, shared: Tensor | None = None) -> Tensor:
+    """Add biases to scores (N, heads, L, L) in the scores' precision, as fused attention does."""
+    return scores + module.get_bias().to(scores.dtype)
+
+
 def _choose_attention(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-    """On a CPU fused attention is faster in inference, but has no backward pass for its bias."""
-    if inputs[0].device.type == "cpu":
-        module.fused_attn = not torch.is_grad_enabled()
+    """Fuse attention on a GPU only: on a CPU that is slower, and has no gradient for the bias."""
+    module.fused_attn = inputs[0].device.type != "cpu"
 
 
 def _cut(net: nn.Module, spec: BackboneSpec) -> list[tuple[str, nn.Module]]:

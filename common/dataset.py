@@ -11,11 +11,12 @@ import json
 import os
 import time
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -32,6 +33,7 @@ _USUAL_NAMES = (
     {"proliferate", "proliferatedr", "proliferative", "proliferativedr", "pdr"},
 )
 _SAVE_EVERY = 256  # images between two saves of the index
+_SAMPLE = 4096  # bytes read of files of equal size before all of them are
 
 
 @dataclass(frozen=True)
@@ -177,27 +179,38 @@ def _image_files(folder: Path) -> Iterator[os.DirEntry]:
                 yield entry
 
 
-def identical_files(split: Split, others: list[Split]) -> list[tuple[str, str]]:
-    """Find the images of a split that are, byte for byte, in one of the other splits.
+def identical_files(splits: Sequence[Split], workers: int = 8) -> list[list[tuple[Split, int]]]:
+    """Group the images of several splits by equal bytes, two or more to a group.
 
-    Returns pairs of ids, the split's own first. Opens only files whose size occurs elsewhere.
+    An image is given as its split and position. Opens only files whose size occurs twice, and reads
+    on only where their ends agree.
     """
-    by_size: dict[int, list[tuple[str, Path]]] = {}
-    for other in others:
-        for name, path, (size, _) in zip(other.ids, other.paths, other.stamps):
-            by_size.setdefault(size, []).append((name, path))
-    digests: dict[Path, bytes] = {}
+    images = [(split, position) for split in splits for position in range(len(split))]
+    groups = _equal(images, [split.stamps[position][0] for split, position in images])
+    with ThreadPoolExecutor(worker_count(workers)) as pool:
+        for digest in (_digest_of_end, _digest):
+            images = [image for group in groups for image in group]
+            paths = [split.paths[position] for split, position in images]
+            groups = _equal(images, list(pool.map(digest, paths)))
+    return groups
 
-    def digest(path: Path) -> bytes:
-        if path not in digests:
-            digests[path] = hashlib.sha256(path.read_bytes()).digest()
-        return digests[path]
 
-    found = []
-    for name, path, (size, _) in zip(split.ids, split.paths, split.stamps):
-        twins = [other for other, place in by_size.get(size, []) if digest(place) == digest(path)]
-        found += [(name, twins[0])] if twins else []
-    return found
+def _equal(items: list[Any], keys: list[Any]) -> list[list[Any]]:
+    groups: dict[Any, list[Any]] = {}
+    for item, key in zip(items, keys):
+        groups.setdefault(key, []).append(item)
+    return [group for group in groups.values() if len(group) > 1]
+
+
+def _digest_of_end(path: Path) -> bytes:
+    with open(path, "rb") as file:
+        file.seek(max(0, os.fstat(file.fileno()).st_size - _SAMPLE))
+        return hashlib.sha256(file.read(_SAMPLE)).digest()
+
+
+def _digest(path: Path) -> bytes:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").digest()
 
 
 class PixelCache:

@@ -34,11 +34,6 @@ class PixelFeed:
                 stop = min(start + _BLOCK, len(cache))
                 self._resident[start:stop] = torch.from_numpy(cache.read(np.arange(start, stop)))
 
-    @property
-    def bytes_on_device(self) -> int:
-        """Count the bytes that stay on the device."""
-        return 0 if self._resident is None else self._resident.numel()
-
     def __call__(self, indices: np.ndarray) -> Tensor:
         """Return the pixels of the given images, (n, S, S, 3) uint8, on the device."""
         if self._resident is not None:

@@ -213,11 +213,15 @@ def check_holdout(split: Split, dataset_path: Path, runs: list[Run]) -> tuple[st
                 seen[root.resolve(), name] = part
                 known |= name == "train" and part.fingerprint() == run.train_fingerprint
         unknown += [] if known else [run.model]
-    twins = identical_files(split, list(seen.values()))
+    twins = {}
+    for group in identical_files([split, *seen.values()]):
+        known_as = [part.ids[i] for part, i in group if part is not split]
+        twins |= {split.ids[i]: known_as[0] for part, i in group if part is split and known_as}
     if twins:
+        name = min(twins)
         return FAIL, (
             f"{len(twins)} of {len(split)} images are byte for byte in training or validation, "
-            f"such as {twins[0][0]} = {twins[0][1]}"
+            f"such as {name} = {twins[name]}"
         )
     if unknown:
         return NOT_MEASURED, f"the images that {', '.join(unknown)} learned from are not at hand"

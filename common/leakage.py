@@ -3,20 +3,17 @@
 N images.
 """
 
-import hashlib
 import os
 import re
-from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from common.dataset import Split, scan_split
+from common.dataset import Split, identical_files, scan_split
 from common.evaluation import PATIENT_REGEX, patient_groups
-from common.runtime import InputError, worker_count
+from common.runtime import InputError
 
 _SUFFIX = re.compile(
     r"(?:[ _.-]+(?:aug(?:ment(?:ed)?)?|copy|dup|[hv]?flip(?:ped)?|rot(?:ated?)?|mirror(?:ed)?|"
@@ -25,8 +22,6 @@ _SUFFIX = re.compile(
     re.IGNORECASE,
 )
 _PREFIX = re.compile(r"^(?:aug(?:mented)?|copy|flip|rot)[0-9]*[ _.-]+", re.IGNORECASE)
-_File = tuple[str, Path, int]  # id, place, bytes
-_SAMPLE = 4096  # bytes read of files of equal size before all of them are
 
 
 def source_name(name: str) -> str:
@@ -64,22 +59,6 @@ def patients(ids: Sequence[str], pattern: str) -> np.ndarray:
     """Number the patients of ids (N,) as far as their names tell; others are their own."""
     groups = patient_groups(ids, pattern)
     return np.arange(len(ids)) if groups is None else groups
-
-
-def identical_groups(files: Sequence[_File], workers: int) -> list[list[str]]:
-    """Group (id, file, bytes) by equal bytes, two or more to a group.
-
-    Opens only files whose size occurs twice, and reads on only where their ends agree.
-    """
-    suspects = _collisions(files, lambda item: item[2])
-    with ThreadPoolExecutor(worker_count(workers)) as pool:
-        for digest in (_end, _whole):
-            keys = dict(zip((item[0] for item in suspects), pool.map(digest, suspects)))
-            suspects = _collisions(suspects, lambda item, keys=keys: keys[item[0]])
-    groups = defaultdict(list)
-    for name, _, _ in suspects:
-        groups[keys[name]].append(name)
-    return [sorted(group) for group in groups.values()]
 
 
 def training_warnings(
@@ -129,35 +108,16 @@ def _name_warnings(splits: Sequence[Split]) -> list[str]:
 
 
 def _byte_warnings(splits: Sequence[Split], workers: int) -> list[str]:
-    files = [(name, path, size) for split in splits
-             for name, path, (size, _) in zip(split.ids, split.paths, split.stamps)]  # fmt: skip
-    grade = {name: int(label) for split in splits for name, label in zip(split.ids, split.labels)}
-    home = {name: split.name for split in splits for name in split.ids}
-    groups = identical_groups(files, workers)
-    across = [group for group in groups if len({home[name] for name in group}) > 1]
-    within = [group for group in groups if group not in across]
-    torn = [group for group in groups if len({grade[name] for name in group}) > 1]
+    groups = identical_files(splits, workers)
+    homes = [len({split.name for split, _ in group}) for group in groups]
+    across = [group for group, count in zip(groups, homes) if count > 1]
+    within = [group for group, count in zip(groups, homes) if count == 1]
+    torn = [group for group in groups if len({split.labels[i] for split, i in group}) > 1]
     lines = []
     for found, what in ((across, "byte-identical files in two splits"),
                         (within, "byte-identical files within a split"),
                         (torn, "byte-identical files with different grades")):  # fmt: skip
         if found:
-            lines.append(f"{len(found)} groups of {what}, such as {' = '.join(found[0][:2])}")
+            names = " = ".join(split.ids[i] for split, i in found[0][:2])
+            lines.append(f"{len(found)} groups of {what}, such as {names}")
     return lines
-
-
-def _collisions(items: Sequence[_File], key: Callable[[_File], Any]) -> list[_File]:
-    counts = Counter(map(key, items))
-    return [item for item in items if counts[key(item)] > 1]
-
-
-def _end(item: _File) -> tuple[int, bytes]:
-    _, path, size = item
-    with open(path, "rb") as file:
-        file.seek(max(0, size - _SAMPLE))
-        return size, hashlib.sha256(file.read(_SAMPLE)).digest()
-
-
-def _whole(item: _File) -> bytes:
-    with open(item[1], "rb") as file:
-        return hashlib.file_digest(file, "sha256").digest()

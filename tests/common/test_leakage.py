@@ -7,7 +7,6 @@ import pytest
 from common.dataset import scan_split
 from common.leakage import (
     copy_groups,
-    identical_groups,
     patients,
     source_name,
     training_warnings,
@@ -48,16 +47,6 @@ def test_patients_without_a_match_are_their_own():
     groups = patients(["a/1_left.jpg", "b/1_right.jpg", "b/x.jpg"], r"(\d+)_(left|right)")
     assert groups[0] == groups[1] != groups[2]
     assert patients(["x.jpg", "y.jpg"], r"(\d+)_(left|right)").tolist() == [0, 1]
-
-
-def test_identical_groups_read_only_what_they_must(tmp_path):
-    contents = {"a": b"x" * 9000, "b": b"x" * 9000, "c": b"y" + b"x" * 8999, "d": b"z"}
-    files = []
-    for name, content in contents.items():
-        (tmp_path / name).write_bytes(content)
-        files.append((name, tmp_path / name, len(content)))
-    files.append(("unique size, never opened", Path("/nowhere"), 5))
-    assert identical_groups(files, 2) == [["a", "b"]]
 
 
 def test_training_is_warned_in_a_few_lines(demo, tmp_path):

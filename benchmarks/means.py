@@ -1,0 +1,188 @@
+#!/usr/bin/env python3
+"""Measure what each means of speed is worth: an epoch without it, against the product as it is.
+
+    python benchmarks/means.py --device cpu
+
+Works on drawn photographs with ten classifiers from random weights. All forms take turns in one
+process; above 1 is the factor by which an epoch is slower in that form. Writes
+benchmarks/RESULTS.md.
+"""
+
+import argparse
+import contextlib
+import statistics
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from unittest import mock
+
+import torch
+
+# the repository in place of this folder, whose profile.py would hide the standard library's
+sys.path[0] = str(Path(__file__).parent.parent)
+
+from benchmarks import results
+from benchmarks.run import THREE, Bench, in_own_process, interleave, processor
+from common import backbones
+from common.cli import Parser, guarded
+from common.runtime import keep_freed_memory, log, select_device, worker_count
+from common.stacking import Stack
+from common.synthetic import write_dataset
+
+Form = Callable[[Bench], contextlib.AbstractContextManager[None]]
+
+
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = Parser(description=__doc__)
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--base_models", nargs="+", default=list(THREE), metavar="MODEL")
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--images", type=int, default=4, help="per grade (default 4)")
+    parser.add_argument("--output_dir", type=Path, default=results.HERE)
+    return parser.parse_args(argv)
+
+
+@contextlib.contextmanager
+def as_it_is(bench: Bench) -> Iterator[None]:
+    """Change nothing."""
+    yield
+
+
+@contextlib.contextmanager
+def in_fp32(bench: Bench) -> Iterator[None]:
+    """Use no autocast."""
+    with mock.patch.object(bench.setup, "precision", "fp32"):
+        yield
+
+
+@contextlib.contextmanager
+def in_micro_batches(bench: Bench) -> Iterator[None]:
+    """Cut the effective batch into pieces of `batch_size`."""
+    with mock.patch.object(bench.setup.memory, "micro_batch", bench.config.batch_size):
+        yield
+
+
+@contextlib.contextmanager
+def with_plain_trunk(bench: Bench) -> Iterator[None]:
+    """Keep the frozen stages in the library's memory format."""
+    trunk = bench.setup.backbone.trunk
+    trunk.to(memory_format=torch.contiguous_format)
+    yield
+    trunk.to(memory_format=torch.channels_last)
+
+
+@contextlib.contextmanager
+def with_plain_optimizer(bench: Bench) -> Iterator[None]:
+    """Take AdamW's steps parameter by parameter."""
+    for trainer in bench.trainers:
+        for group in trainer.optimizer.param_groups:
+            group["fused"] = group["foreach"] = False
+    yield
+    for trainer in bench.trainers:
+        for group in trainer.optimizer.param_groups:
+            group["fused"], group["foreach"] = True, None
+
+
+@contextlib.contextmanager
+def giving_memory_back(bench: Bench) -> Iterator[None]:
+    """Let glibc return freed memory, as it does by itself."""
+    keep_freed_memory(False)
+    yield
+    keep_freed_memory()
+
+
+@contextlib.contextmanager
+def pair_by_pair(bench: Bench) -> Iterator[None]:
+    """Train one pair after the other."""
+    with mock.patch.object(bench.setup.memory, "stack", None):
+        yield
+
+
+@contextlib.contextmanager
+def in_one_launch(bench: Bench) -> Iterator[None]:
+    """Train all pairs in one launch."""
+    stack = bench.setup.memory.stack or Stack(bench.trainers[0].top)
+    with mock.patch.object(bench.setup.memory, "stack", stack):
+        yield
+
+
+@contextlib.contextmanager
+def with_library_attention(bench: Bench) -> Iterator[None]:
+    """Look position biases up as the library does, and attend in its fused form."""
+    modules = [module for trainer in bench.trainers for module in trainer.top.modules()]
+    kept = [(dict(module.__dict__), dict(module._forward_pre_hooks)) for module in modules]
+    for module in modules:
+        if isinstance(module, backbones.RelPosBias):
+            del module.get_bias, module.forward
+        elif backbones._choose_attention in module._forward_pre_hooks.values():
+            module._forward_pre_hooks.clear()
+            module.fused_attn = True
+    yield
+    for module, (attributes, hooks) in zip(modules, kept):
+        module.__dict__.update(attributes)
+        module._forward_pre_hooks.update(hooks)
+
+
+FORMS: dict[str, Form] = {
+    "as it is": as_it_is,
+    "fp32": in_fp32,
+    "micro-batches of 2": in_micro_batches,
+    "trunk not in channels_last": with_plain_trunk,
+    "AdamW not fused": with_plain_optimizer,
+    "the library's attention": with_library_attention,
+}
+OF_DEVICE: dict[str, dict[str, Form]] = {
+    "cpu": {
+        "freed memory given back": giving_memory_back,
+        "all pairs in one launch": in_one_launch,
+    },
+    "cuda": {"one launch per pair": pair_by_pair, "all pairs in one launch": in_one_launch},
+}  # fmt: skip
+
+
+def measure(
+    name: str, root: Path, device: torch.device, args: argparse.Namespace
+) -> dict[str, float]:
+    """Return each form's median seconds for an epoch, over those of the product as it is."""
+    bench = Bench(name, root, device, worker_count(4))
+    bench.prepare_product()
+
+    def epoch(form: Form) -> None:
+        with form(bench):
+            bench.train_product()
+
+    forms = FORMS | OF_DEVICE[device.type]
+    if not any(isinstance(m, backbones.RelPosBias) for m in bench.backbone.stages.modules()):
+        forms.pop("the library's attention")
+    seconds = interleave({title: lambda form=form: epoch(form) for title, form in forms.items()},
+                         args.repeats, device)  # fmt: skip
+    own = statistics.median(seconds.pop("as it is"))
+    found = {title: statistics.median(taken) / own for title, taken in seconds.items()}
+    log(f"{name}: " + ", ".join(f"{title} {factor:.2f}" for title, factor in found.items()))
+    return found
+
+
+@guarded
+def main(argv: list[str] | None = None) -> int:
+    """Measure every backbone and write the results."""
+    args = parse_args(argv)
+    device = select_device(args.device)
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
+        write_dataset(root, {"train": args.images}, 0, 768)
+        found = {name: in_own_process(measure, name, root, device, args)
+                 for name in args.base_models}  # fmt: skip
+    content = {
+        "date": datetime.now(UTC).date().isoformat(), "models": found,
+        "processor": processor(device),
+        "command": f"python benchmarks/means.py --device {device.type}",
+    }  # fmt: skip
+    print(results.store(args.output_dir, f"means_{device.type}", content))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
