@@ -27,7 +27,7 @@ from benchmarks import results
 from benchmarks.run import THREE, Bench, in_own_process, interleave, processor
 from common import backbones
 from common.cli import Parser, guarded
-from common.runtime import keep_freed_memory, log, select_device, worker_count
+from common.runtime import log, select_device, worker_count
 from common.stacking import Stack
 from common.synthetic import write_dataset
 
@@ -84,14 +84,6 @@ def with_plain_optimizer(bench: Bench) -> Iterator[None]:
     for trainer in bench.trainers:
         for group in trainer.optimizer.param_groups:
             group["fused"], group["foreach"] = True, None
-
-
-@contextlib.contextmanager
-def giving_memory_back(bench: Bench) -> Iterator[None]:
-    """Let glibc return freed memory, as it does by itself."""
-    keep_freed_memory(False)
-    yield
-    keep_freed_memory()
 
 
 @contextlib.contextmanager
