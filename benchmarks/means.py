@@ -14,7 +14,6 @@ import statistics
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 from unittest import mock
 
@@ -24,8 +23,10 @@ import torch
 sys.path[0] = str(Path(__file__).parent.parent)
 
 from benchmarks import results
-from benchmarks.run import THREE, Bench, in_own_process, interleave, processor
+from benchmarks.results import THREE
+from benchmarks.run import Bench, in_own_process, interleave, positive, processor
 from common import backbones
+from common.backbones import resolve
 from common.cli import Parser, guarded
 from common.runtime import log, select_device, worker_count
 from common.stacking import Stack
@@ -39,10 +40,13 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = Parser(description=__doc__)
     parser.add_argument("--device", default="auto")
     parser.add_argument("--base_models", nargs="+", default=list(THREE), metavar="MODEL")
-    parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--images", type=int, default=4, help="per grade (default 4)")
+    parser.add_argument("--repeats", type=positive, default=3)
+    parser.add_argument("--images", type=positive, default=4, help="per grade (default 4)")
     parser.add_argument("--output_dir", type=Path, default=results.HERE)
-    return parser.parse_args(argv)
+    args = parser.parse_args(argv)
+    for name in args.base_models:
+        resolve(name)
+    return args
 
 
 @contextlib.contextmanager
@@ -124,11 +128,11 @@ FORMS: dict[str, Form] = {
     "fp32": in_fp32,
     "micro-batches of 2": in_micro_batches,
     "trunk not in channels_last": with_plain_trunk,
-    "AdamW not fused": with_plain_optimizer,
-    "the library's attention": with_library_attention,
 }
 OF_DEVICE: dict[str, dict[str, Form]] = {
-    "cpu": {"all pairs in one launch": in_one_launch},
+    "cpu": {"AdamW not fused": with_plain_optimizer,
+            "the library's attention": with_library_attention,
+            "all pairs in one launch": in_one_launch},
     "cuda": {"one launch per pair": pair_by_pair, "all pairs in one launch": in_one_launch},
 }  # fmt: skip
 
@@ -146,7 +150,7 @@ def measure(
 
     forms = FORMS | OF_DEVICE[device.type]
     if not any(isinstance(m, backbones.RelPosBias) for m in bench.backbone.stages.modules()):
-        forms.pop("the library's attention")
+        forms.pop("the library's attention", None)
     seconds = interleave({title: lambda form=form: epoch(form) for title, form in forms.items()},
                          args.repeats, device)  # fmt: skip
     own = statistics.median(seconds.pop("as it is"))
@@ -160,17 +164,20 @@ def main(argv: list[str] | None = None) -> int:
     """Measure every backbone and write the results."""
     args = parse_args(argv)
     device = select_device(args.device)
+    name = f"means_{device.type}"
+    conditions = {
+        "processor": processor(device),
+        "command": f"python benchmarks/means.py --device {device.type} --images {args.images} "
+                   f"--repeats {args.repeats}",
+    }  # fmt: skip
+    content = results.begun(args.output_dir, name, conditions)
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         write_dataset(root, {"train": args.images}, 0, 768)
-        found = {name: in_own_process(measure, name, root, device, args)
-                 for name in args.base_models}  # fmt: skip
-    content = {
-        "date": datetime.now(UTC).date().isoformat(), "models": found,
-        "processor": processor(device),
-        "command": f"python benchmarks/means.py --device {device.type}",
-    }  # fmt: skip
-    print(results.store(args.output_dir, f"means_{device.type}", content))
+        for model in args.base_models:
+            content["models"][model] = in_own_process(measure, model, root, device, args)
+            text = results.store(args.output_dir, name, content)
+    print(text)
     return 0
 
 

@@ -9,7 +9,6 @@ Reports how often both choose the same grade, and the largest differences of AUC
 
 import argparse
 import sys
-from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -19,10 +18,11 @@ sys.path[0] = str(Path(__file__).parent.parent)
 
 from benchmarks import results
 from common.aggregation import aggregate
-from common.artifacts import ResultDir, find_run
-from common.cli import Parser, add_evaluation_flags, guarded
+from common.artifacts import ResultDir, Run, find_run
+from common.cli import Parser, guarded
 from common.dataset import SPLITS, open_cache, scan_split
 from common.inference import load_member, pair_probabilities, predict_logits
+from common.judging import labels
 from common.metrics import binary_metrics, classification_metrics
 from common.pairs import class_pairs, pair_targets
 from common.runtime import select_device
@@ -35,7 +35,10 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--split", choices=SPLITS, default="test")
     parser.add_argument("--data_name", default="", help="what the images are, for RESULTS.md")
     parser.add_argument("--output_dir", type=Path, default=results.HERE)
-    add_evaluation_flags(parser)
+    parser.add_argument("--dataset_path", type=Path, required=True)
+    parser.add_argument("--cache_dir", type=Path, default=Path("cache"))
+    parser.add_argument("--num_workers", type=int, default=4, help="decoding threads (default 4)")
+    parser.add_argument("--device", default="auto")
     return parser.parse_args(argv)
 
 
@@ -55,12 +58,17 @@ def pair_aucs(targets: np.ndarray, probabilities: np.ndarray, num_classes: int) 
     return np.array(found)
 
 
-def compare(folder: Path, args: argparse.Namespace) -> dict[str, float]:
-    """Predict with both precisions and measure the differences."""
-    run = find_run(ResultDir(folder))
-    split = scan_split(Path(args.dataset_path), args.split, run.num_classes, run.class_names)
+def largest(differences: np.ndarray) -> float:
+    """Return the largest absolute difference that is defined."""
+    known = np.abs(differences)[np.isfinite(differences)]
+    return float(known.max()) if len(known) else float("nan")
+
+
+def compare(run: Run, args: argparse.Namespace) -> dict[str, float]:
+    """Predict with both precisions and measure the differences; NaN where no AUC is defined."""
+    split = scan_split(args.dataset_path, args.split, run.num_classes, run.class_names)
     member, device = load_member(run), select_device(args.device)
-    cache = open_cache(split, member.settings, Path(args.cache_dir), args.num_workers)
+    cache = open_cache(split, member.settings, args.cache_dir, args.num_workers)
     pairs, classes, chosen = [], [], []
     for precision in ("fp32", "bf16"):
         logits = predict_logits(member, cache, device, precision)
@@ -73,8 +81,8 @@ def compare(folder: Path, args: argparse.Namespace) -> dict[str, float]:
     return {
         "images": len(split),
         "agreement": float((chosen[0] == chosen[1]).mean()),
-        "auc_class": float(np.abs(by_class[0] - by_class[1]).max()),
-        "auc_pair": float(np.abs(by_pair[0] - by_pair[1]).max()),
+        "auc_class": largest(by_class[0] - by_class[1]),
+        "auc_pair": largest(by_pair[0] - by_pair[1]),
         "probability": float(np.abs(pairs[0] - pairs[1]).max()),
     }
 
@@ -83,13 +91,15 @@ def compare(folder: Path, args: argparse.Namespace) -> dict[str, float]:
 def main(argv: list[str] | None = None) -> int:
     """Compare every directory and write the results."""
     args = parse_args(argv)
-    found = {find_run(ResultDir(path)).model: compare(path, args) for path in args.results_dirs}
+    results.load(args.output_dir)
+    directories = [ResultDir(path) for path in args.results_dirs]
+    runs = [find_run(directory) for directory in directories]
     content = {
-        "date": datetime.now(UTC).date().isoformat(),
-        "command": f"python benchmarks/precision.py --device {select_device(args.device).type}",
-        "data": args.data_name or f"{args.split} of {Path(args.dataset_path).name}",
-        "models": found,
-    }
+        "command": f"python benchmarks/precision.py --device {select_device(args.device).type} "
+                   f"--split {args.split} --results_dirs ... --dataset_path ...",
+        "data": args.data_name or f"{args.split} of {args.dataset_path.name}",
+        "models": {name: compare(run, args) for name, run in zip(labels(runs, directories), runs)},
+    }  # fmt: skip
     print(results.store(args.output_dir, "precision", content))
     return 0
 

@@ -109,7 +109,7 @@ def make_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.AdamW:
     return torch.optim.AdamW(
         [{"params": [p for p in trained if p.ndim > 1], "weight_decay": config.weight_decay},
          {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0}],
-        lr=config.learning_rate, foreach=False,
+        lr=config.learning_rate,
     )  # fmt: skip
 
 

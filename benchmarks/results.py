@@ -4,13 +4,16 @@ Two sections per device, one for precision; a section that was never measured sa
 command that would.
 """
 
-import json
+import math
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from common.reporting import format_table
-from common.runtime import write_json, write_text
+from common.runtime import InputError, read_json, write_json, write_text
 
+THREE = ("coatnet", "convnext", "swinv2")
+SEVEN = (*THREE, "densenet121", "efficientnetb2", "resnet50", "seresnext50")
 HERE = Path(__file__).parent
 DEVICES = {"cpu": "CPU", "cuda": "GPU"}
 COMMANDS = {
@@ -33,13 +36,31 @@ GOALS = (
 AT_MOST = ("data_share", "fill", "peak_gb")
 
 
-def store(folder: Path, name: str, content: dict[str, Any]) -> str:
-    """Put one section into results.json, write RESULTS.md anew and return its text."""
+def load(folder: Path) -> dict[str, Any]:
+    """Read results.json, if there is one; raises InputError if it is damaged."""
     path = folder / "results.json"
-    everything = json.loads(path.read_text()) if path.is_file() else {}
-    everything[name] = content
-    write_json(path, everything)
+    everything = read_json(path) if path.is_file() else {}
+    try:
+        render(everything)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise InputError(f"{path}: expected earlier results, found something else ({error!r}); "
+                         "move it away") from error  # fmt: skip
+    return everything
+
+
+def begun(folder: Path, name: str, conditions: dict[str, Any]) -> dict[str, Any]:
+    """Return a section to add to: what was measured under the same conditions, or a fresh one."""
+    section = load(folder).get(name, {})
+    same = all(section.get(key) == value for key, value in conditions.items())
+    return section if same else {"models": {}, "seven": None, **conditions}
+
+
+def store(folder: Path, name: str, content: dict[str, Any]) -> str:
+    """Put one section, with its date, into results.json; write RESULTS.md anew, return its text."""
+    everything = load(folder)
+    everything[name] = content | {"date": datetime.now(UTC).date().isoformat()}
     text = render(everything)
+    write_json(folder / "results.json", everything)
     write_text(folder / "RESULTS.md", text)
     return text
 
@@ -81,7 +102,9 @@ def goals_table(everything: dict[str, Any]) -> str:
             good = [value <= bound if key in AT_MOST else value >= bound
                     for value in found.values()]  # fmt: skip
             shown = ", ".join(f"{model} {_number(key, v)}" for model, v in found.items())
+            missing = [] if key == "seven" else sorted(set(THREE) - set(found))
             verdict = "met" if all(good) else "missed"
+            verdict += f", without {', '.join(missing)}" if missing else ""
             lines.append(f"| {title} | {name} | {limit} | {shown} | {verdict} |")
     return "\n".join(lines)
 
@@ -96,7 +119,8 @@ def _values(section: dict[str, Any] | None, key: str) -> dict[str, float]:
     if section is None:
         return {}
     if key == "seven":
-        return {"all": section["seven"]["ratio"]} if section.get("seven") else {}
+        seven = section.get("seven")
+        return {"all": seven["ratio"]} if seven and set(seven["names"]) == set(SEVEN) else {}
     if key == "fill":
         return {name: 1 / found["decoding"]["ratio"] for name, found in section["models"].items()}
     found = {name: entry[key] for name, entry in section["models"].items()}
@@ -112,7 +136,8 @@ def _device_section(section: dict[str, Any] | None, device: str) -> str:
     entries = [(name, work, unit, found[work]) for name, found in section["models"].items()
                for work, unit in works]  # fmt: skip
     if section.get("seven"):
-        entries.append(("seven models", "evaluation", "images/s", section["seven"]))
+        title = f"{len(section['seven']['names'])} models"
+        entries.append((title, "evaluation", "images/s", section["seven"]))
     for name, work, unit, entry in entries:
         rows.append([
             name, work, unit, f"{entry['reference_per_second']:.2f}",
@@ -132,10 +157,11 @@ def _device_section(section: dict[str, Any] | None, device: str) -> str:
     return (
         f"{section['date']}; `{section['command']}`; {section['processor']}\n\n{software}\n\n"
         f"```\n{format_table(header, rows)}\n\n{format_table(columns, details)}\n```\n\n"
-        "Evaluation reads a filled cache; cold fills it first. Decoding: the reference's epoch of "
-        "ten pairs against the product's first fill. "
+        "Evaluation reads a filled cache; cold fills it first, timed after the others. Decoding: "
+        "the reference's epoch of ten pairs against the product's first fill. "
         + ("Peak: resident memory of the process with both loops."
-           if device == "cpu" else "Peak: of the product alone, all defaults.")
+           if device == "cpu" else "Peak: of the product alone, all defaults, and the most that "
+           "the pixels of a larger dataset may take.")
     )  # fmt: skip
 
 
@@ -157,8 +183,9 @@ def _precision_section(section: dict[str, Any] | None) -> str:
     if section is None:
         return f"Not measured: `{COMMANDS['precision']}`"
     rows = [
-        [name, found["images"], f"{100 * found['agreement']:.1f} %", f"{found['auc_class']:.4f}",
-         f"{found['auc_pair']:.4f}", f"{found['probability']:.4f}"]
+        [name, found["images"], f"{100 * found['agreement']:.1f} %",
+         *("n/a" if found[key] is None or math.isnan(found[key]) else f"{found[key]:.4f}"
+           for key in ("auc_class", "auc_pair", "probability"))]
         for name, found in section["models"].items()
     ]  # fmt: skip
     header = ["model", "images", "same grade", "class AUC, largest diff.",

@@ -44,7 +44,7 @@ def augment(images: Tensor, parameters: Tensor) -> Tensor:
     grid = F.affine_grid(matrix, list(images.shape), align_corners=False)  # (N, H, W, 2)
     images = F.grid_sample(images, grid, align_corners=False)
     images = (images * parameters[:, 1].view(-1, 1, 1, 1)).clamp(0, 1)
-    luma = torch.tensor(_LUMA, device=images.device).view(1, 3, 1, 1)
+    luma = torch.tensor(_LUMA).to(images.device, non_blocking=True).view(1, 3, 1, 1)
     grey = (images * luma).sum(dim=1, keepdim=True).mean(dim=(2, 3), keepdim=True)  # (N, 1, 1, 1)
     contrast = parameters[:, 2].view(-1, 1, 1, 1)
     return (contrast * images + (1 - contrast) * grey).clamp(0, 1)
@@ -52,6 +52,5 @@ def augment(images: Tensor, parameters: Tensor) -> Tensor:
 
 def normalise(images: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:
     """Subtract the channel means and divide by the deviations; images (N, 3, H, W) in 0..1."""
-    shift = torch.tensor(mean, device=images.device).view(1, 3, 1, 1)
-    scale = torch.tensor(std, device=images.device).view(1, 3, 1, 1)
-    return (images - shift) / scale
+    shift, scale = torch.tensor([mean, std]).to(images.device, non_blocking=True)  # (3,) each
+    return (images - shift.view(1, 3, 1, 1)) / scale.view(1, 3, 1, 1)

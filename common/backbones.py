@@ -153,7 +153,7 @@ def build(
         stages = [("network", net)]
     frozen = _count_frozen(stages, spec) if freeze else 0
     trunk, top = _chain(stages[:frozen]), _chain(stages[frozen:])
-    # measured: twice as fast for frozen convolutions on a CPU, and no slower elsewhere
+    # measured on a CPU: 1.6 times as fast for frozen convolutions, and no slower elsewhere
     trunk.requires_grad_(False).to(memory_format=torch.channels_last)
     with torch.no_grad():
         pooled = top(trunk(torch.zeros(1, 3, img_size, img_size)))

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from common.pairs import Pair
-from common.runtime import random_generator
+from common.runtime import random_generator, to_device
 
 PairBatch = tuple[Pair, np.ndarray, Tensor]  # pair, image indices (B,), features (B, ...)
 
@@ -60,7 +60,7 @@ def pair_batches(
         for pair in pairs:
             rows = np.flatnonzero(np.isin(labels[images], pair))
             if len(rows):
-                own = features[torch.from_numpy(rows).to(features.device)]
+                own = features[to_device(rows, features.device)]
                 waiting[pair].append((images[rows], own))
         while ready := [pair for pair in pairs if full(pair)]:
             for pair in ready:

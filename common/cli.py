@@ -12,6 +12,8 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, NoReturn
 
+import torch
+
 from common import artifacts, stopping
 from common.aggregation import VOTES
 from common.artifacts import ResultDir
@@ -78,6 +80,9 @@ def guarded(main: Callable[..., int | None]) -> Callable[..., int]:
             return 128 + signal.SIGPIPE
         except TrainingError as error:
             return _fail(error, 1)
+        except torch.OutOfMemoryError as error:
+            advice = f"try a smaller model or --img_size, or --device cpu; {_GO_ON}"
+            return _fail(f"out of memory ({str(error)[:160]}); {advice}", 1)
         except InputError as error:
             return _fail(error, 2)
         except OSError as error:

@@ -3,21 +3,28 @@
 n images asked for, S pixels of the square side.
 """
 
+import math
+
 import numpy as np
 import torch
 from torch import Tensor
 
 from common.dataset import PixelCache
+from common.runtime import to_device
 
+MOST_PIXELS = 6 * 10**9  # bytes
 _BLOCK = 256  # images copied to the device at a time
 
 
 def room_for_pixels(device: torch.device) -> int:
     """Return how many bytes of a device may be filled with pixels: a quarter of what is free.
 
-    None on the CPU, where the cache file is in memory as far as it fits.
+    At most 6 GB, so that all defaults need no more than a GPU of 16 GB has. None on the CPU, where
+    the cache file is in memory as far as it fits.
     """
-    return torch.cuda.mem_get_info(device)[0] // 4 if device.type == "cuda" else 0
+    if device.type == "cpu":
+        return 0
+    return min(MOST_PIXELS, torch.cuda.mem_get_info(device)[0] // 4)
 
 
 class PixelFeed:
@@ -27,8 +34,10 @@ class PixelFeed:
         self._cache, self._device = cache, device
         side = cache.settings.img_size
         self._resident: Tensor | None = None
-        if len(cache) * side * side * 3 <= room:
-            shape = (len(cache), side, side, 3)
+        self.bytes_on_device = 0
+        shape = (len(cache), side, side, 3)
+        if math.prod(shape) <= room:
+            self.bytes_on_device = math.prod(shape)
             self._resident = torch.empty(shape, dtype=torch.uint8, device=device)
             for start in range(0, len(cache), _BLOCK):
                 stop = min(start + _BLOCK, len(cache))
@@ -37,8 +46,8 @@ class PixelFeed:
     def __call__(self, indices: np.ndarray) -> Tensor:
         """Return the pixels of the given images, (n, S, S, 3) uint8, on the device."""
         if self._resident is not None:
-            return self._resident[torch.from_numpy(indices).to(self._device)]
+            return self._resident[to_device(indices, self._device)]
         pixels = torch.from_numpy(self._cache.read(indices))
         if self._device.type == "cuda":
             pixels = pixels.pin_memory()
-        return pixels.to(self._device, non_blocking=True)
+        return to_device(pixels, self._device)

@@ -26,7 +26,7 @@ from common.backbones import (
 from common.legacy import LEGACY_FORMAT, legacy_head
 from common.pairs import Pair, pair_name
 from common.preprocessing import Preprocessing
-from common.runtime import InputError, autocast, torch_generator
+from common.runtime import InputError, autocast, to_device, torch_generator
 
 # The trunk always sees batches of one size: an image's features are then the same to the last bit
 # whatever its neighbours, and so whichever other pairs are trained. A GPU wants larger ones.
@@ -142,10 +142,11 @@ def trunk_features(
     """
     size = len(pixels)
     order = [*range(size), *[size - 1] * (chunk_size(device) - size)]
-    images = torch.as_tensor(pixels[order]).to(device)
+    pixels = torch.as_tensor(pixels)
+    images = to_device(pixels[to_device(order, pixels.device)], device)
     images = images.permute(0, 3, 1, 2).contiguous().float() / 255  # (C, 3, S, S)
     if augmentation is not None:
-        images = augment(images, torch.from_numpy(augmentation[order]).to(device))
+        images = augment(images, to_device(augmentation[order], device))
     images = normalise(images, settings.mean, settings.std)
     images = images.contiguous(memory_format=torch.channels_last)
     with autocast(device, precision):

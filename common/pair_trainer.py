@@ -31,7 +31,7 @@ from common.ovo import (
 )
 from common.pairs import Pair, pair_name, pair_title
 from common.preprocessing import Preprocessing
-from common.runtime import InputError, keep_freed_memory, log
+from common.runtime import InputError, keep_freed_memory, log, to_device
 from common.schedulers import lr_factor, plateau_factor
 from common.stacking import Stack
 
@@ -78,10 +78,9 @@ class Setup:
         if self.device.type == "cpu":
             keep_freed_memory()
         self.backbone.trunk.to(self.device)
-        self.train_feed, self.val_feed = (
-            PixelFeed(cache, self.device, room_for_pixels(self.device))
-            for cache in (self.train, self.val)
-        )
+        room = room_for_pixels(self.device)
+        self.train_feed = PixelFeed(self.train, self.device, room)
+        self.val_feed = PixelFeed(self.val, self.device, room - self.train_feed.bytes_on_device)
 
 
 class PairTrainer:
@@ -129,7 +128,7 @@ class PairTrainer:
             (count, width), config.ovo_dropout, config.seed, self.epoch,
             self.step % self.steps_per_epoch, *self.pair,
         )  # fmt: skip
-        return mask.to(self.setup.device)
+        return to_device(mask, self.setup.device)
 
     def losses(self, logits: Tensor, targets: Tensor) -> Tensor:
         """Return the loss of each sample (N,), from logits (N,) of a pair or (N, K)."""

@@ -120,6 +120,11 @@ def keep_freed_memory(keep: bool = True) -> None:
     mallopt(_M_TRIM_THRESHOLD, 1 << 30 if keep else 64 << 20)
 
 
+def to_device(values: Any, device: torch.device) -> torch.Tensor:
+    """Copy numbers, an array or a tensor to a device, without waiting for what a GPU is doing."""
+    return torch.as_tensor(values).to(device, non_blocking=True)
+
+
 def wait_for(device: torch.device) -> None:
     """Wait until a GPU has done what it was given; a CPU has."""
     if device.type == "cuda":

@@ -141,9 +141,11 @@ def choose_parallelism(setup: Setup, trainers: list[PairTrainer]) -> None:
         reason = "batch statistics are trained"
     elif memory.checkpointing:
         reason = "of gradient checkpointing"
-    if wanted == "on" and reason:
+    if wanted == "on" and reason and len(trainers) > 1:
         raise InputError(f"--pair_parallelism on cannot be because {reason}; take auto or off")
     if wanted == "off" or reason or len(trainers) < 2:
+        if wanted == "on":
+            log("--pair_parallelism on: a single classifier has none to share launches with")
         return
     if wanted == "auto" and setup.device.type == "cpu":
         return
@@ -151,6 +153,9 @@ def choose_parallelism(setup: Setup, trainers: list[PairTrainer]) -> None:
     try:
         loop, together = (_time_launches(setup, trainers, kind) for kind in (None, stack))
     except RuntimeError as error:  # of vmap, or out of memory
+        if wanted == "on" and isinstance(error, torch.OutOfMemoryError):
+            memory.stack = stack  # a step asks for less until it fits
+            return
         if wanted == "on":
             raise InputError(f"--pair_parallelism on: {_first_line(error)}; take off") from error
         log(f"pairs are trained one after the other ({_first_line(error)})")

@@ -22,7 +22,7 @@ from common.ovo import (
 )
 from common.pair_trainer import PairTrainer, Setup, probabilities
 from common.pairs import Pair, pair_targets, pair_title
-from common.runtime import InputError, autocast, log, progress_bar, random_generator
+from common.runtime import InputError, autocast, log, progress_bar, random_generator, to_device
 from common.stepping import Batch, choose_parallelism, train_step
 
 VAL_BATCH = 32  # samples of a pair; part of what makes validation repeatable
@@ -160,7 +160,7 @@ def train_epoch(setup: Setup, trainers: list[PairTrainer], epoch: int) -> int:
 
 def _batch(trainer: PairTrainer, indices: np.ndarray, features: Tensor) -> Batch:
     labels = trainer.setup.train.split.labels[indices]
-    targets = torch.from_numpy(pair_targets(labels, trainer.pair)).to(trainer.setup.device)
+    targets = to_device(pair_targets(labels, trainer.pair), trainer.setup.device)
     return Batch(trainer, features, targets, trainer.dropout_mask(len(targets)))
 
 

@@ -18,7 +18,7 @@ def cache(demo, shared_cache):
 def test_resident_pixels_are_those_of_the_cache(cache, monkeypatch):
     size = len(cache) * 64 * 64 * 3
     resident, read = PixelFeed(cache, CPU, size), PixelFeed(cache, CPU, size - 1)
-    assert resident._resident.numel() == size and read._resident is None
+    assert (resident.bytes_on_device, read.bytes_on_device) == (size, 0)
     indices = np.array([3, 0, 3, 19])
     expected = torch.from_numpy(cache.read(indices))
     assert torch.equal(resident(indices), expected) and torch.equal(read(indices), expected)

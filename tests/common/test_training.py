@@ -124,6 +124,24 @@ def test_memory_that_is_never_enough_ends_in_one_line(quick_train, tmp_path, mon
     assert re.search(r"out of memory at pair 0-1 .* try --grad_checkpointing on", said.err)
 
 
+def test_memory_that_runs_out_outside_of_a_step_is_one_line(
+    quick_train, tmp_path, monkeypatch, capsys
+):
+    def no_room(self, loss, correct, size):
+        raise torch.OutOfMemoryError("CUDA out of memory (simulated)")
+
+    monkeypatch.setattr(
+        pair_trainer.PairTrainer, "update", no_room
+    )  # where the moments are allocated
+    assert quick_train(tmp_path / "r", pairs="0-1") == 1
+    assert re.search(r"error: out of memory .*simulated.* try a smaller", capsys.readouterr().err)
+
+
+def test_one_classifier_has_none_to_share_launches_with(quick_train, tmp_path, capsys):
+    assert quick_train(tmp_path / "r", pairs="0-1", pair_parallelism="on") == 0
+    assert "single classifier" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("model", ["demo_coatnet", "demo_swinv2"])
 def test_grad_checkpointing_does_not_change_what_is_learned(quick_train, tmp_path, model):
     options = {"base_models": model, "pairs": "0-1", "freeze_weights": "false"}
