@@ -153,7 +153,8 @@ def evaluate_together(
     for name, grader in ensembles.items():
         rows[name] = evaluation.evaluate_classes(first.targets, *grader, sampling)["metrics"]
     content["graders"] = rows
-    details = {key: content[key] for key in ("model", "members", "weights", "class_names", "vote")}
+    details = {key: content[key] for key in ("model", "members", "weights", "class_names", "vote",
+                                           "temperature")}  # fmt: skip
     arrays = {"ids": first.ids, "targets": first.targets, "class_probabilities": final[0],
               "predictions": final[1]}  # fmt: skip
     artifacts.write_predictions(directory.predictions(args.split), arrays, details)
@@ -178,10 +179,16 @@ def main(argv: list[str] | None = None) -> int:
     splits = [list_split(run, args.split, args) for run in runs]
     places = [judging.place_of(*item, args.dataset_path, args.output_dir)
               for item in zip(directories, runs)]  # fmt: skip
+    ensemble = ResultDir(args.output_dir or Path("super_ensemble_results"))
     if args.verify:
         again = [functools.partial(predict, *item, args)
                  for item in zip(directories, places, splits)]  # fmt: skip
-        return 1 - verify([place.predictions(args.split) for place in places], again)
+        return 1 - verify(
+            [place.predictions(args.split) for place in places],
+            again,
+            judging.labels(runs, directories),
+            ensemble.predictions(args.split),
+        )
     groups = evaluation.patient_groups(splits[0].ids, args.patient_regex)
     sampling = Sampling(args.resamples, args.seed, groups, mix)
     found = [predict(*item, args) for item in zip(directories, places, splits)]
@@ -199,8 +206,7 @@ def main(argv: list[str] | None = None) -> int:
     details, tables = [], [table for _, own in evaluated for table in own]
     output, final, together = places[0], members[0].grader, None
     if len(members) > 1:
-        output = ResultDir(args.output_dir or Path("super_ensemble_results"))
-        details = tables
+        output, details = ensemble, tables
         together, tables, final = evaluate_together(output, members, results, sampling, args)
     print("\n" + "\n\n".join([*details, *tables]) + "\n", flush=True)
     checked = gates.check_gates(

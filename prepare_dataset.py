@@ -11,6 +11,7 @@ Training fills the cache itself; doing it beforehand tells early which files can
 
 import argparse
 import sys
+import tempfile
 from pathlib import Path
 
 from common.audit import Audit, Settings, audit
@@ -126,14 +127,18 @@ def _audit(root: Path, args: argparse.Namespace, shortcuts: bool) -> Audit:
 
 def check_dataset(args: argparse.Namespace) -> int:
     """Audit a dataset, print and write what was found; returns the exit status."""
+    args.output_dir.mkdir(parents=True, exist_ok=True)
+    tempfile.TemporaryFile(dir=args.output_dir).close()  # that it cannot be written is said now
     found = _audit(args.dataset_path, args, shortcuts=True)
     settings = {"dataset_path": str(args.dataset_path), "patient_regex": args.patient_regex,
                 "class_names": list(args.class_names), "seed": args.seed}  # fmt: skip
     written = write_audit(found, args.output_dir, settings)
     print(audit_text(found), end="\n\n")
     took = ", ".join(f"{step} {seconds:.1f} s" for step, seconds in found.seconds.items())
-    log(f"audited {len(found.entries)} files ({took}); wrote {len(written)} files to "
-        f"{args.output_dir}, contact sheets among them")  # fmt: skip
+    log(
+        f"audited {len(found.entries)} files ({took}); wrote {len(written)} files to "
+        f"{args.output_dir}, {sum(p.suffix == '.png' for p in written)} of them contact sheets"
+    )
     return 1 if args.strict and found.leaks else 0
 
 

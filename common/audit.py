@@ -16,7 +16,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from common.dataset import Entry, list_entries
+from common.dataset import SPLITS, Entry, list_entries
 from common.duplicates import components, near_duplicates
 from common.evaluation import PATIENT_REGEX
 from common.inspection import STATISTICS, Facts, inspect_file
@@ -105,7 +105,7 @@ def audit(root: Path, settings: Settings) -> Audit:
     for kind, groups in {**links["groups"], **names}.items():
         findings += _group_findings(kind, groups, entries)
     findings += _conflicts(pictures, entries)
-    counts = _counts(entries, usable, settings.num_classes)
+    counts = _counts(root, entries, usable, settings.num_classes)
     probes = _probes(entries, facts, usable, units, settings.seed) if settings.shortcuts else []
     clock.append(time.monotonic())
     steps = ("inspection", "pair search", "the rest")
@@ -136,6 +136,7 @@ def inspect_files(paths: list[Path], num_workers: int) -> list[Facts]:
 
 def _start_worker() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent answers Ctrl-C
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # by which it ends its workers
 
 
 def _picture_links(facts: list[Facts]) -> dict[str, Any]:
@@ -212,8 +213,11 @@ def _conflicts(pictures: np.ndarray, entries: list[Entry]) -> list[Finding]:
     return found
 
 
-def _counts(entries: list[Entry], usable: np.ndarray, num_classes: int) -> dict[str, list[int]]:
-    counts = {entry.split: [0] * num_classes for entry in entries}
+def _counts(
+    root: Path, entries: list[Entry], usable: np.ndarray, num_classes: int
+) -> dict[str, list[int]]:
+    splits = [name for name in SPLITS if (root / name).is_dir()] or ["all"]
+    counts = {name: [0] * num_classes for name in splits}
     for entry, good in zip(entries, usable):
         counts[entry.split][entry.label] += int(good)
     return counts

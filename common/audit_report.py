@@ -16,6 +16,8 @@ from common.shortcuts import MEANINGS, Probe
 
 _ROWS = 12  # of a contact sheet
 _SHEETS = 4  # of one kind
+_SHEET_KINDS = (CONFLICT, "near_duplicates", "identical_pixels", "identical_files",
+                "augmented_copies")  # fmt: skip
 _EXAMPLES = 5
 
 
@@ -58,12 +60,14 @@ def shortcut_text(probes: list[Probe]) -> str:
 
 def write_audit(audit: Audit, folder: Path, settings: dict[str, Any]) -> list[Path]:
     """Write audit.json, findings.csv and the contact sheets; returns what was written."""
-    for old in folder.glob("*_sheet_*.png"):
-        old.unlink()
     files = [folder / "audit.json", folder / "findings.csv"]
     write_json(files[0], audit_content(audit, settings))
     write_text(files[1], _findings_csv(audit))
-    return files + _write_sheets(audit, folder)
+    files += _write_sheets(audit, folder)
+    for kind in (*_SHEET_KINDS, "faults"):  # of an earlier audit that found more
+        for old in set(folder.glob(f"{kind}_sheet_[0-9]*.png")) - set(files):
+            old.unlink()
+    return files
 
 
 def audit_content(audit: Audit, settings: dict[str, Any]) -> dict[str, Any]:
@@ -141,10 +145,8 @@ def _findings_csv(audit: Audit) -> str:
 
 
 def _write_sheets(audit: Audit, folder: Path) -> list[Path]:
-    kinds = [CONFLICT, "near_duplicates", "identical_pixels", "identical_files",
-             "augmented_copies"]  # fmt: skip
     written = []
-    for kind in kinds:
+    for kind in _SHEET_KINDS:
         found = [finding for finding in audit.findings if finding.kind == kind]
         rows = [(_title(f), _pictures(audit, _spread(audit, f))) for f in found]
         written += _sheets_of(rows, kind, folder)

@@ -93,12 +93,19 @@ def resolve(name: str) -> BackboneSpec:
             return spec
     # timm looks no further than the first dot; names become file names
     plain = len(name) <= 100 and not set(name) - _NAME_LETTERS
-    if plain and timm.is_model(name):
+    if plain and _is_timm_model(name):
         return BackboneSpec(name, name, "timm", name, "other")
     known = [spec.alias for spec in _SPECS] + timm.list_models()
     near = get_close_matches(name[:100], known, n=3)
     hint = f"did you mean {', '.join(near)}?" if near else "see timm.list_models()"
     raise InputError(f"unknown model {name[:100]!r}; {hint}")
+
+
+def _is_timm_model(name: str) -> bool:
+    try:
+        return timm.is_model(name) and timm.get_pretrained_cfg(name) is not None
+    except RuntimeError:  # a tag of pretrained weights that is not known
+        return False
 
 
 def preprocessing_for(

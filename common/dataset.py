@@ -368,7 +368,7 @@ def _read_index(path: Path) -> dict[str, list[int]]:
     try:
         content = json.loads(path.read_text())
         pairs = [(row, checksum) for row, checksum in content.values()]
-        if all(isinstance(n, int) and n >= 0 for pair in pairs for n in pair):
+        if all(isinstance(n, int) and 0 <= n < 2**32 for pair in pairs for n in pair):
             return content
     except FileNotFoundError:
         return {}

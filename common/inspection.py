@@ -2,7 +2,8 @@
 
 H, W pixels of the photograph; S statistics. All that looks at the eye looks at the retina's box,
 stretched to a square, because fundus photographs resemble each other in everything else; the
-square also undoes borders, resizing and a changed aspect.
+square also undoes black borders, resizing and a changed aspect. A bright frame of one colour is cut
+off first.
 """
 
 import hashlib
@@ -52,6 +53,8 @@ WHOLE_STATISTICS = (
 )  # fmt: skip
 STATISTICS = {"file": FILE_STATISTICS, "ground": GROUND_STATISTICS, "whole": WHOLE_STATISTICS}
 _TINY = 128  # pixels
+_BRIGHT_FRAME = 120  # grey level from which the colour of the corners may be that of a frame
+_FRAME_NOISE = 24  # grey levels by which compression changes a frame
 _BLACK = 24  # grey levels that 99 % of a picture stay below
 _BLURRED = 0.12  # see `_detail`
 _FLAT = 0.5  # grey levels: below, a picture has no structure to compare
@@ -118,10 +121,11 @@ def _reason(data: bytes, cause: BaseException | None) -> tuple[str, str]:
 
 def _judge(image: np.ndarray, header: dict[str, float | bool], known: dict) -> Facts:
     height, width = image.shape[:2]
+    inner = _unframed(image)
     # a picture made brighter by a constant has no dark ground: find its disc without that
-    lift = int(np.percentile(image[:: max(1, height // 256), :: max(1, width // 256)].max(2), 1))
-    top, bottom, left, right = retina_box(cv2.subtract(image, (lift, lift, lift, 0)))
-    retina = image[top:bottom, left:right]
+    lift = int(np.percentile(inner[:: max(1, height // 256), :: max(1, width // 256)].max(2), 1))
+    top, bottom, left, right = retina_box(cv2.subtract(inner, (lift, lift, lift, 0)))
+    retina = inner[top:bottom, left:right]
     shrinking = min(retina.shape[:2]) > 256
     small = cv2.resize(
         retina, (256, 256), interpolation=cv2.INTER_AREA if shrinking else cv2.INTER_LINEAR
@@ -159,6 +163,17 @@ def _judge(image: np.ndarray, header: dict[str, float | bool], known: dict) -> F
         width=width, height=height, statistics=np.array(statistics, dtype=np.float64),
         sketch=sketch, hashes=hashes,
     )  # fmt: skip
+
+
+def _unframed(image: np.ndarray) -> np.ndarray:
+    """Cut a frame of one bright colour, such as white margins, off a picture (H, W, 3)."""
+    bright = image.max(axis=2).astype(np.int16)
+    colour = int(np.median(bright[[0, 0, -1, -1], [0, -1, 0, -1]]))
+    inside = np.abs(bright - colour) > _FRAME_NOISE
+    rows, columns = (np.flatnonzero(inside.mean(axis=axis) > 0.01) for axis in (1, 0))
+    if colour < _BRIGHT_FRAME or not len(rows) or not len(columns):
+        return image
+    return image[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
 
 
 def _read_header(data: bytes) -> dict[str, float | bool]:

@@ -290,6 +290,11 @@ class PairTrainer:
         directory, model = self.setup.directory, self.setup.config.model
         best, trouble = directory.best(model, self.pair), []
         content = _if_good(best, artifacts.load_pair_content, trouble)
+        if content is not None and (content["model"], list(content["pair"])) != (
+            model, list(self.pair)
+        ):  # fmt: skip
+            trouble.append(f"{best} is the classifier of {content['model']} {content['pair']}")
+            content = None
         if content is not None and content.get("complete"):
             self._take(best, lambda: self._take_finished(content))
             return

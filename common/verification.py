@@ -3,6 +3,7 @@
 N images, P pairs.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from common import artifacts
-from common.aggregation import VOTES, aggregate
+from common.aggregation import VOTES, aggregate, combine_models
 from common.calibration import apply_temperature
 from common.inference import Predictions, load_predictions
 from common.runtime import InputError, log, versions
@@ -50,27 +51,70 @@ class Verified:
 def compare(path: Path, stored: Predictions, again: Predictions) -> Verified:
     """Compare stored predictions with those computed again: of pairs, of classes, the grades."""
     arrays, details = artifacts.read_predictions(path)
+    classes, predicted = _derive(stored, details)
+    differences = (
+        _difference(stored.pair_probabilities, again.pair_probabilities),
+        _difference(arrays.get("class_probabilities"), classes),
+    )
     same_ids = np.array_equal(stored.ids, again.ids)
     names = {
         "checkpoints": stored.origin["checkpoints"] == again.origin["checkpoints"],
+        "model": (stored.model, stored.head) == (again.model, again.head),
+        "class names": list(stored.class_names) == list(again.class_names),
+        "precision": _precision(stored) in TOLERANCES,
         "images": same_ids,
         "grades": not same_ids or np.array_equal(stored.targets, again.targets),
         "validation accuracies": np.array_equal(stored.pair_accuracies, again.pair_accuracies),
+        "vote": again.head != "ovo" or details.get("vote") in VOTES,
+        "temperature": _temperature(details) is not None,
+        "predictions": np.array_equal(arrays.get("predictions"), predicted),
     }
-    largest = float("inf")
-    if same_ids and stored.pair_probabilities.shape == again.pair_probabilities.shape:
-        largest = float(np.abs(stored.pair_probabilities - again.pair_probabilities).max())
-    classes, predicted = _derive(stored, details)
-    if arrays["class_probabilities"].shape == classes.shape:
-        largest = max(largest, float(np.abs(arrays["class_probabilities"] - classes).max()))
-    else:
-        names["class probabilities"] = False
-    names["predictions"] = np.array_equal(arrays["predictions"], predicted)
-    tolerance = TOLERANCES.get(str(stored.origin.get("precision")), TOLERANCES["fp32"])
+    tolerance = TOLERANCES.get(_precision(stored), TOLERANCES["fp32"])
     if details.get("computed_with") == versions() and again.cost["device"] == "cpu":
         tolerance = SAME
     changed = tuple(name for name, same in names.items() if not same)
-    return Verified(str(path), len(stored.ids), largest, tolerance, changed)
+    return Verified(str(path), len(stored.ids), max(differences), tolerance, changed)
+
+
+def compare_ensemble(path: Path, members: list[Path]) -> Verified:
+    """Compare an ensemble's stored predictions with the mean of what its members have stored."""
+    arrays, details = artifacts.read_predictions(path)
+    stored = [artifacts.read_predictions(member)[0] for member in members]
+    try:
+        temperature = _temperature(details)
+        mixed = combine_models([m["class_probabilities"] for m in stored], details["weights"])
+        mixed = apply_temperature(mixed, temperature) if temperature not in (None, 1.0) else mixed
+        names = {
+            "images": all(np.array_equal(arrays["ids"], m["ids"]) for m in stored),
+            "grades": all(np.array_equal(arrays["targets"], m["targets"]) for m in stored),
+            "temperature": temperature is not None,
+            "predictions": np.array_equal(arrays["predictions"], mixed.argmax(1)),
+        }
+        largest = _difference(arrays["class_probabilities"], mixed)
+    except (KeyError, TypeError, ValueError, IndexError) as error:
+        raise InputError(f"{path}: expected an ensemble's predictions ({error!r}); run "
+                         "evaluate_ensemble.py without --verify again") from error  # fmt: skip
+    changed = tuple(name for name, same in names.items() if not same)
+    return Verified(str(path), len(arrays["ids"]), largest, SAME, changed)
+
+
+def _difference(stored: np.ndarray | None, again: np.ndarray) -> float:
+    """Return the largest difference; infinite where these are not numbers of one shape."""
+    if stored is None or stored.dtype.kind != "f" or stored.shape != again.shape:
+        return math.inf
+    largest = float(np.abs(stored - again).max())
+    return largest if math.isfinite(largest) else math.inf
+
+
+def _precision(stored: Predictions) -> str:
+    return str(stored.origin.get("precision"))
+
+
+def _temperature(details: dict[str, Any]) -> float | None:
+    """Return the stored temperature; None for what is no temperature."""
+    found = details.get("temperature", 1.0)
+    good = isinstance(found, int | float) and math.isfinite(found) and found > 0
+    return float(found) if good else None
 
 
 def _derive(stored: Predictions, details: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:
@@ -79,16 +123,22 @@ def _derive(stored: Predictions, details: dict[str, Any]) -> tuple[np.ndarray, n
     classes, predicted = aggregate(
         stored.pair_probabilities, stored.num_classes, vote, stored.pair_accuracies
     )
-    temperature = details.get("temperature", 1.0)
-    if temperature != 1.0:
-        classes = apply_temperature(classes, float(temperature))
+    temperature = _temperature(details)
+    if temperature not in (None, 1.0):
+        classes = apply_temperature(classes, temperature)
     return classes, predicted
 
 
-def verify(paths: list[Path], again: list[Callable[[str], Predictions]]) -> bool:
+def verify(
+    paths: list[Path],
+    again: list[Callable[[str], Predictions]],
+    names: list[str],
+    ensemble: Path,
+) -> bool:
     """Verify stored predictions, and say how it went, line by line.
 
-    again: for each file what computes its predictions anew, with a precision. Returns whether all
+    again: for each file what computes its predictions anew, with a precision; ensemble: the file of
+    their ensemble, looked at if it is there and made of models of these names. Returns whether all
     hold.
     """
     results = []
@@ -99,7 +149,14 @@ def verify(paths: list[Path], again: list[Callable[[str], Predictions]]) -> bool
                 f"--verify: expected stored predictions in {path}, found none that can be used; "
                 "run evaluate_ensemble.py without --verify first, with the same --split"
             )
-        new = predict(str(stored.origin.get("precision", "auto")))
+        precision = _precision(stored)
+        new = predict(precision if precision in TOLERANCES else "auto")
         results.append(compare(path, stored, new))
         log(results[-1].line())
+    if len(paths) > 1 and ensemble.is_file():
+        if artifacts.read_predictions(ensemble)[1].get("members") == names:
+            results.append(compare_ensemble(ensemble, paths))
+            log(results[-1].line())
+        else:
+            log(f"{ensemble} is of other models than these and was not verified")
     return all(result.holds for result in results)

@@ -376,6 +376,16 @@ def test_files_without_a_checksum_still_load(whole, tmp_path):
     assert artifacts.load_pair_content(tmp_path / "old.pth").keys() == content.keys()
 
 
+def test_another_pair_s_classifier_is_named_and_trained_again(whole, quick_train, tmp_path, capsys):
+    output = tmp_path / "r"
+    assert quick_train(output, **{**FOUR, "pairs": ["0-1", "2-3"]}) == 0
+    files = ResultDir(output)
+    shutil.copy(files.best(MODEL, (2, 3)), files.best(MODEL, PAIR))
+    assert quick_train(output, **{**FOUR, "pairs": ["0-1", "2-3"]}, resume=None) == 0
+    assert "is the classifier of demo_convnext [2, 3]" in capsys.readouterr().out
+    assert same(output, whole)
+
+
 def test_a_state_newer_than_its_classifier_is_not_trusted(quick_train, whole, stopped, capsys):
     best = ResultDir(stopped).best(MODEL, PAIR)
     content = artifacts.load_pair_content(best)

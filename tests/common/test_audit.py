@@ -1,5 +1,7 @@
 import os
 import shutil
+import signal
+import time
 from pathlib import Path
 
 import cv2
@@ -7,7 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from common import shortcuts
+import prepare_dataset
+from common import inspection, shortcuts
 from common.audit import EYEPACS_COUNTS, Settings, _notes, audit, summarise
 from common.preprocessing import apply_clahe
 from common.runtime import InputError
@@ -85,6 +88,28 @@ def test_hostile_files_and_names_end_in_findings(demo, tmp_path):
     assert kinds["identical_files"]["files"] == 4
     assert kinds["unreadable"]["found"] == kinds["empty"]["found"] == 2
     assert kinds["truncated"]["found"] == kinds["not_image"]["found"] == 1
+
+
+def test_a_worker_that_is_killed_ends_the_audit_in_one_line(demo, monkeypatch, tmp_path, capsys):
+    def dies(data, name):
+        if name.endswith("3.jpg"):
+            os.kill(os.getpid(), signal.SIGKILL)
+        time.sleep(0.05)  # the others have more to do
+        return decode(data, name)
+
+    decode = inspection.decode_image
+    monkeypatch.setattr(inspection, "decode_image", dies)
+    assert prepare_dataset.main(["audit", str(demo), "--output_dir", str(tmp_path / "a")]) == 2
+    assert "a process that reads pictures died" in capsys.readouterr().err
+
+
+def test_a_split_without_any_image_is_noted(demo, tmp_path):
+    copy = shutil.copytree(demo, tmp_path / "d")
+    for path in (copy / "val").rglob("*.jpg"):
+        path.unlink()
+    found = audit(copy, Settings(num_workers=2, shortcuts=False))
+    assert found.counts["val"] == [0] * 5
+    assert any(note.startswith("val has no usable image of grade 0, 1, 2") for note in found.notes)
 
 
 def test_more_images_than_eyepacs_has_are_noted():

@@ -18,7 +18,9 @@ def test_text_and_files_say_the_same(demo, tmp_path):
     assert "new\nline" not in text and "grades 1 and 2" not in text
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "faults_sheet_9.png").write_bytes(b"of an earlier audit")
+    (tmp_path / "out" / "patient_sheet_2024.png").write_bytes(b"of the user")
     written = write_audit(found, tmp_path / "out", {"seed": 0})
+    (tmp_path / "out" / "patient_sheet_2024.png").unlink()
     assert {path.name for path in written} == {path.name for path in (tmp_path / "out").iterdir()}
     assert {"identical_files_sheet_1.png", "faults_sheet_1.png"} <= {p.name for p in written}
     content = json.loads((tmp_path / "out" / "audit.json").read_text())

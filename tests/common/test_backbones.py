@@ -183,6 +183,12 @@ def test_names():
         resolve("convnxt_tiny")
 
 
+def test_an_unknown_tag_of_pretrained_weights_is_an_unknown_model():
+    with pytest.raises(InputError, match=r"unknown model 'convnext_tiny\.foo'"):
+        resolve("convnext_tiny.foo")
+    assert resolve("convnext_tiny.in12k").builder == "convnext_tiny.in12k"
+
+
 def test_what_is_no_chain_of_stages_can_be_trained_whole_only():
     with pytest.raises(InputError, match=r"not a plain chain of stages.* --freeze_weights false"):
         build(resolve("test_vit"), 160, False, "", True, 0)

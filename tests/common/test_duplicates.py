@@ -22,6 +22,8 @@ CHANGES = {
     "transposed": lambda a: a.transpose(1, 0, 2),
     "brighter": lambda a: np.clip(a * 1.25 + 8, 0, 255).astype(np.uint8),
     "darker": lambda a: (a * 0.6).astype(np.uint8),
+    "lifted": lambda a: np.clip(a.astype(int) + 60, 0, 255).astype(np.uint8),
+    "framed in white": lambda a: np.pad(a, ((20, 20), (20, 20), (0, 0)), constant_values=255),
     "turned, darker, smaller": lambda a: cv2.resize(np.rot90(a, 3) // 2, (200, 200)),
 }
 
