@@ -60,14 +60,9 @@ def predict(
     device = select_device(args.device)
     precision = resolve_precision(again or args.precision, args.use_amp, device)
     return predict_directory(
-        directory,
-        split,
-        Path(args.cache_dir),
-        args.num_workers,
-        device,
-        precision,
+        directory, split, Path(args.cache_dir), args.num_workers, device, precision,
         None if again else place,
-    )
+    )  # fmt: skip
 
 
 def predict_val(

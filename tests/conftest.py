@@ -1,6 +1,7 @@
 """Small synthetic datasets and quick trainings that many tests share."""
 
 import os
+import signal
 from pathlib import Path
 
 # Tiny networks: several threads only wait for each other, minutes long where cores are shared.
@@ -12,6 +13,9 @@ from helpers import QUICK, flags
 
 import train_ovo
 from common.synthetic import write_dataset
+
+# tests send Ctrl-C, which a shell tells what it starts in the background to ignore
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
