@@ -167,11 +167,12 @@ def _judge(image: np.ndarray, header: dict[str, float | bool], known: dict) -> F
 
 def _unframed(image: np.ndarray) -> np.ndarray:
     """Cut a frame of one bright colour, such as white margins, off a picture (H, W, 3)."""
-    bright = image.max(axis=2).astype(np.int16)
-    colour = int(np.median(bright[[0, 0, -1, -1], [0, -1, 0, -1]]))
-    inside = np.abs(bright - colour) > _FRAME_NOISE
+    colour = int(np.median(image[[0, 0, -1, -1], [0, -1, 0, -1]].max(axis=1)))
+    if colour < _BRIGHT_FRAME:
+        return image
+    inside = np.abs(image.max(axis=2).astype(np.int16) - colour) > _FRAME_NOISE
     rows, columns = (np.flatnonzero(inside.mean(axis=axis) > 0.01) for axis in (1, 0))
-    if colour < _BRIGHT_FRAME or not len(rows) or not len(columns):
+    if not len(rows) or not len(columns):
         return image
     return image[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
 
