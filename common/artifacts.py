@@ -365,6 +365,9 @@ def read_predictions(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]
             raise ValueError(f"{size} bytes when unpacked, limit {_MAX_PREDICTIONS}")
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
+        odd = [name for name, array in arrays.items() if not isinstance(array, np.ndarray)]
+        if odd:
+            raise TypeError(f"{odd[0][:40]!r} is no array")
         details = json.loads(str(arrays.pop("details")))
         if not isinstance(details, dict):
             raise TypeError(f"details are a {type(details).__name__}")

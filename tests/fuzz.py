@@ -42,7 +42,7 @@ import compare_models  # noqa: E402
 import evaluate_ensemble  # noqa: E402
 import model_analyzer  # noqa: E402
 import prepare_dataset  # noqa: E402
-from common import artifacts, cli, inference  # noqa: E402
+from common import artifacts, cli, inference, verification  # noqa: E402
 from common.artifacts import ResultDir  # noqa: E402
 from common.claim import claim_directory  # noqa: E402
 from common.config import TrainConfig  # noqa: E402
@@ -58,6 +58,7 @@ _DETAILS = {
     "model": "resnet50", "class_names": list("01234"), "head": "ovo",
     "cost": {"parameters": 1, "gflops": 1.0, "images_per_second": 1.0, "device": "cpu"},
     "origin": {"checkpoints": "x", "data": "y", "precision": "fp32"},
+    "vote": "soft", "temperature": 1.5, "weights": [1.0],
 }  # fmt: skip
 REFUSED = (InputError, ImageError, SystemExit)
 
@@ -210,8 +211,11 @@ def predictions_target(_: Path) -> tuple[list[bytes], Callable[[bytes, Path], No
         path.write_bytes(data)
         with contextlib.suppress(InputError):
             artifacts.read_predictions(path)
-        if inference.load_predictions(path) is None:
+        found = inference.load_predictions(path)
+        if found is None:
             raise InputError("not usable")
+        verification.compare(path, found, found)
+        verification.compare_ensemble(path, [path])
 
     return seeds, read
 

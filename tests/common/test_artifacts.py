@@ -1,5 +1,6 @@
 import os
 import pickle
+import zipfile
 
 import numpy as np
 import pytest
@@ -85,4 +86,9 @@ def test_predictions_come_back_and_hold_no_pickle(tmp_path):
         artifacts.read_predictions(path)
     path.write_bytes(b"PK\x03\x04")
     with pytest.raises(InputError, match="expected predictions"):
+        artifacts.read_predictions(path)
+    artifacts.write_predictions(path, {}, {})
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("class_probabilities", b"no array")
+    with pytest.raises(InputError, match="'class_probabilities' is no array"):
         artifacts.read_predictions(path)
