@@ -50,12 +50,6 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 
 @contextlib.contextmanager
-def as_it_is(bench: Bench) -> Iterator[None]:
-    """Change nothing."""
-    yield
-
-
-@contextlib.contextmanager
 def in_fp32(bench: Bench) -> Iterator[None]:
     """Use no autocast."""
     with mock.patch.object(bench.setup, "precision", "fp32"):
@@ -124,7 +118,7 @@ def with_library_attention(bench: Bench) -> Iterator[None]:
 
 
 FORMS: dict[str, Form] = {
-    "as it is": as_it_is,
+    "as it is": contextlib.nullcontext,
     "fp32": in_fp32,
     "micro-batches of 2": in_micro_batches,
     "trunk not in channels_last": with_plain_trunk,

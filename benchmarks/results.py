@@ -52,7 +52,7 @@ def begun(folder: Path, name: str, conditions: dict[str, Any]) -> dict[str, Any]
     """Return a section to add to: what was measured under the same conditions, or a fresh one."""
     section = load(folder).get(name, {})
     same = all(section.get(key) == value for key, value in conditions.items())
-    return section if same else {"models": {}, "seven": None, **conditions}
+    return section if same else {"models": {}, **conditions}
 
 
 def store(folder: Path, name: str, content: dict[str, Any]) -> str:

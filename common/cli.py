@@ -24,7 +24,7 @@ from common.dataset import SPLITS
 from common.evaluation import PATIENT_REGEX
 from common.inference import Predictions, load_predictions, same_images
 from common.pair_trainer import TrainingError
-from common.pairs import Pair, classifiers, parse_pairs
+from common.pairs import Pair, classifiers, parse_pairs, with_head
 from common.runtime import InputError, utc_now
 
 RESULT_PATTERNS = ("*_5class_results", "v2.5-model-dr/*_5class_results")
@@ -301,7 +301,7 @@ def find_members(args: argparse.Namespace) -> list[tuple[str, ResultDir, Predict
                   f"--results_dirs {folder} --split {args.split} --dataset_path ...")  # fmt: skip
             continue
         alias = resolve(stored.model).alias
-        label = alias + ("" if stored.head == "ovo" else " softmax")
+        label = with_head(alias, stored.head)
         if not wanted or {alias, label} & set(wanted):
             found.append((label, directory, stored))
     for name in wanted:
@@ -324,7 +324,7 @@ def find_members(args: argparse.Namespace) -> list[tuple[str, ResultDir, Predict
 def _wanted(name: str) -> str:
     """Read a name of --models: an alias, which takes both heads, or ALIAS_softmax for that head."""
     plain = name.removesuffix("_softmax")
-    return resolve(plain).alias + (" softmax" if plain != name else "")
+    return with_head(resolve(plain).alias, "ovo" if plain == name else "softmax")
 
 
 def _note(message: str) -> None:

@@ -22,7 +22,7 @@ from common.artifacts import ResultDir, Run
 from common.dataset import PixelCache, Split, open_cache
 from common.feeding import PixelFeed
 from common.ovo import PairTop, chunk_size, restore_pair, trunk_features, trunk_key
-from common.pairs import HEADS, class_pairs, classifiers, pair_title
+from common.pairs import HEADS, class_pairs, classifiers, pair_title, with_head
 from common.preprocessing import Preprocessing
 from common.runtime import (
     InputError,
@@ -114,7 +114,7 @@ def predict_directory(directory: ResultDir, split: Split, cache_dir: Path, num_w
         return stored
     member = load_member(run)
     cache = open_cache(split, member.settings, cache_dir, num_workers)
-    name = member.model + ("" if member.head == "ovo" else " softmax")
+    name = with_head(member.model, member.head)
     log(f"{name}: predicting {len(split)} images of {split.name}, {precision} on {device}")
     started = time.perf_counter()
     logits = predict_logits(member, cache, device, precision)

@@ -22,6 +22,7 @@ from common.dataset import SPLITS, Split, identical_files, scan_split
 from common.gates import FAIL, NOT_MEASURED, PASS, Evidence
 from common.inference import Predictions, same_images
 from common.metrics import Values
+from common.pairs import with_head
 from common.runtime import InputError
 
 Grader = tuple[np.ndarray, np.ndarray]  # class probabilities (N, K), predictions (N,)
@@ -70,7 +71,7 @@ def _grade(found: Predictions, vote: str) -> Grader:
 
 def labels(runs: list[Run], directories: list[ResultDir]) -> list[str]:
     """Name models briefly and differently: by alias, or by directory where two are alike."""
-    names = [resolve(run.model).alias + ("" if run.head == "ovo" else " softmax") for run in runs]
+    names = [with_head(resolve(run.model).alias, run.head) for run in runs]
     return [
         name if names.count(name) == 1 else str(directory.root)
         for name, directory in zip(names, directories)

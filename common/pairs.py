@@ -29,6 +29,11 @@ def pair_name(pair: Pair) -> str:
     return f"{pair[0]}-{pair[1]}" if len(pair) == 2 else "softmax"
 
 
+def with_head(name: str, head: str) -> str:
+    """Name a model together with its head, where that is not the usual one."""
+    return name if head == "ovo" else f"{name} {head}"
+
+
 def pair_title(pair: Pair) -> str:
     """Name a classifier in a sentence: "pair 0-1" or "softmax head"."""
     return f"pair {pair_name(pair)}" if len(pair) == 2 else "softmax head"

@@ -81,13 +81,12 @@ def compare_ensemble(path: Path, members: list[Path]) -> Verified:
     arrays, details = artifacts.read_predictions(path)
     stored = [artifacts.read_predictions(member)[0] for member in members]
     try:
-        temperature = _temperature(details)
         mixed = combine_models([m["class_probabilities"] for m in stored], details["weights"])
-        mixed = apply_temperature(mixed, temperature) if temperature not in (None, 1.0) else mixed
+        mixed = _tempered(mixed, details)
         names = {
             "images": all(np.array_equal(arrays["ids"], m["ids"]) for m in stored),
             "grades": all(np.array_equal(arrays["targets"], m["targets"]) for m in stored),
-            "temperature": temperature is not None,
+            "temperature": _temperature(details) is not None,
             "predictions": np.array_equal(arrays["predictions"], mixed.argmax(1)),
         }
         largest = _difference(arrays["class_probabilities"], mixed)
@@ -117,16 +116,18 @@ def _temperature(details: dict[str, Any]) -> float | None:
     return float(found) if good else None
 
 
+def _tempered(classes: np.ndarray, details: dict[str, Any]) -> np.ndarray:
+    temperature = _temperature(details)
+    return classes if temperature in (None, 1.0) else apply_temperature(classes, temperature)
+
+
 def _derive(stored: Predictions, details: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:
     """Derive class probabilities (N, K) and grades (N,) from stored pair probabilities again."""
     vote = details.get("vote") if details.get("vote") in VOTES else "coupling"
     classes, predicted = aggregate(
         stored.pair_probabilities, stored.num_classes, vote, stored.pair_accuracies
     )
-    temperature = _temperature(details)
-    if temperature not in (None, 1.0):
-        classes = apply_temperature(classes, temperature)
-    return classes, predicted
+    return _tempered(classes, details), predicted
 
 
 def verify(
