@@ -1,0 +1,141 @@
+#!/usr/bin/env python3
+"""Measure what must stay the same to the last bit when the code is rearranged.
+
+    python -m dev.golden --write     # after a change that is meant to move a number
+
+Trains the ten pairs of demo_convnext and the one pair of a two-grade tf_efficientnet_lite0 for two
+epochs on drawn pictures (CPU, fp32, one thread) through the command line, evaluates both, and hashes
+the weights, metrics_test.json (times, versions and places aside) and the arrays of
+predictions_test.npz. `tests/test_golden.py` compares that with `tests/golden.json`.
+"""
+
+import argparse
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import timm
+import torch
+
+ROOT = Path(__file__).resolve().parent.parent
+GOLDEN = ROOT / "tests" / "golden.json"
+_TRAINING = (
+    "--no_pretrained --epochs 2 --warmup_epochs 1 --batch_size 2 --gradient_accumulation_steps 2 "
+    "--learning_rate 1e-3 --seed 7 --device cpu --precision fp32"
+).split()
+# name -> flags of its training; one has a frozen trunk, the other trains batch statistics
+_MODELS = {
+    "demo_convnext": "--base_models demo_convnext --freeze_weights true",
+    "tf_efficientnet_lite0": "--base_models tf_efficientnet_lite0 --freeze_weights false "
+    "--num_classes 2 --img_size 64",
+}
+# what differs between two runs of one code: when, where, how fast, and with which files
+_VOLATILE = ("cost", "origin", "dataset_path")
+
+
+def conditions() -> dict[str, str]:
+    """Name what the bits of a result depend on beside the code."""
+    fields = [line.partition(":")[::2] for line in Path("/proc/cpuinfo").read_text().splitlines()]
+    cpu = {name.strip(): value.strip() for name, value in fields}
+    flags = hashlib.sha256(" ".join(sorted(cpu.get("flags", "").split())).encode()).hexdigest()[:8]
+    return {
+        "torch": torch.__version__,
+        "timm": timm.__version__,
+        "opencv": cv2.__version__,
+        "numpy": np.__version__,
+        "processor": f"{cpu.get('model name', '')}, flags {flags}",
+    }
+
+
+def measure(folder: Path) -> dict[str, dict[str, str]]:
+    """Train and evaluate both models in an empty folder; returns model -> what -> SHA-256."""
+    _draw(folder / "five", range(5))
+    _draw(folder / "two", range(2))
+    found = {}
+    for name, flags in _MODELS.items():
+        data, output = folder / ("two" if "lite0" in name else "five"), folder / name
+        shared = ["--dataset_path", data, "--cache_dir", folder / "cache"]
+        _run("train_ovo.py", *flags.split(), *_TRAINING, "--output_dir", output, *shared)
+        _run("evaluate_ensemble.py", "--results_dirs", output, "--device", "cpu", "--precision",
+             "fp32", "--resamples", 200, "--output_dir", folder / "ensemble", *shared)
+        found[name] = {
+            "weights": hash_weights(output / "models"),
+            "metrics": hash_metrics(output / "results" / "metrics_test.json"),
+            "predictions": hash_arrays(output / "results" / "predictions_test.npz"),
+        }
+    return found
+
+
+def hash_weights(folder: Path) -> str:
+    """Hash names, types, shapes and bits of all tensors in a folder of classifiers."""
+    digest = hashlib.sha256()
+    for path in sorted(folder.glob("*.pth")):
+        content = torch.load(path, map_location="cpu", weights_only=True)
+        for part in ("trunk", "top", "classifier"):
+            for key, tensor in sorted(content[part].items()):
+                digest.update(f"{path.name} {part} {key} {tensor.dtype} {tensor.shape}".encode())
+                digest.update(tensor.contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def hash_metrics(path: Path) -> str:
+    """Hash an evaluation's numbers without what changes from run to run."""
+    content: dict[str, Any] = json.loads(path.read_text())
+    lasting = {key: value for key, value in content.items() if key not in _VOLATILE}
+    return hashlib.sha256(json.dumps(lasting, sort_keys=True).encode()).hexdigest()
+
+
+def hash_arrays(path: Path) -> str:
+    """Hash the arrays of stored predictions, in the order of their names."""
+    digest = hashlib.sha256()
+    with np.load(path, allow_pickle=False) as file:
+        for name in sorted(set(file.files) - {"details"}):
+            digest.update(f"{name} {file[name].dtype} {file[name].shape}".encode())
+            digest.update(np.ascontiguousarray(file[name]).tobytes())
+    return digest.hexdigest()
+
+
+def _draw(root: Path, grades: range) -> None:
+    """Draw a small dataset; of two grades, the mildest two are kept."""
+    _run("prepare_dataset.py", "demo", root, "--train", 8, "--val", 4, "--test", 4, "--size", 96)
+    for split in ("train", "val", "test"):
+        for folder in (root / split).iterdir():
+            if int(folder.name) not in grades:
+                for path in folder.iterdir():
+                    path.unlink()
+                folder.rmdir()
+
+
+def _run(script: str, *words: object) -> None:
+    command = [sys.executable, str(ROOT / script), *map(str, words)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    if done.returncode:
+        raise RuntimeError(f"{' '.join(command)} ended with {done.returncode}: {done.stderr}")
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Print the hashes, and keep them as the golden ones if asked."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--write", action="store_true", help=f"into {GOLDEN.relative_to(ROOT)}")
+    args = parser.parse_args(argv)
+    with tempfile.TemporaryDirectory() as folder:
+        found = measure(Path(folder))
+    text = json.dumps({"conditions": conditions(), "hashes": found}, indent=2) + "\n"
+    if args.write:
+        GOLDEN.write_text(text)
+    print(text, end="")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
