@@ -13,18 +13,21 @@ from typing import Any
 
 import numpy as np
 
-from common import reporting
-from common.aggregation import combine_models
-from common.artifacts import ResultDir, write_table
-from common.backbones import resolve
 from common.cli import Parser, add_analysis_flags, find_members, guarded
-from common.comparison import difference, paired_draws
-from common.diversity import ensemble_diversity, pairwise_diversity
-from common.evaluation import Sampling, patient_groups
-from common.judging import Judged, judge
-from common.plots import plot_dendrogram, plot_heatmaps
-from common.runtime import InputError, log, write_json
-from common.synthetic import synthetic_note
+from common.data.copies import patient_groups
+from common.data.synthetic import synthetic_note
+from common.evaluation.agreement import ensemble_diversity, pairwise_diversity
+from common.evaluation.comparison import difference, paired_draws
+from common.evaluation.evaluate import BootstrapConfig
+from common.models.backbones import resolve
+from common.prediction.ensemble import ModelResult, apply_vote
+from common.prediction.voting import combine_models
+from common.reporting import tables
+from common.reporting.figures import plot_dendrogram, plot_heatmaps
+from common.result_dir import ResultDir, write_table
+from common.system.errors import InputError
+from common.system.files import write_json
+from common.system.log import log
 
 FAMILIES_WANTED = 4  # the guide's criterion
 
@@ -36,7 +39,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def measure_gains(members: list[Judged], sampling: Sampling) -> dict[str, Any]:
+def measure_gains(members: list[ModelResult], sampling: BootstrapConfig) -> dict[str, Any]:
     """Compare the plain mean with its members, and with itself less one member.
 
     Differences in accuracy with 95 % paired-bootstrap intervals.
@@ -70,7 +73,7 @@ def measure_gains(members: list[Judged], sampling: Sampling) -> dict[str, Any]:
     }
 
 
-def measure_criteria(members: list[Judged]) -> dict[str, Any]:
+def measure_criteria(members: list[ModelResult]) -> dict[str, Any]:
     """Hold the ensemble against the guide's diversity criteria."""
     families = sorted({resolve(member.found.model).family for member in members})
     sizes = [member.found.cost["parameters"] / 1e6 for member in members]
@@ -85,27 +88,45 @@ def measure_criteria(members: list[Judged]) -> dict[str, Any]:
 
 def report(content: dict[str, Any], pairwise: list[dict[str, Any]]) -> None:
     """Print everything as tables."""
-    print(reporting.format_table(
-        ["models", *(key.replace("_", " ") for key in list(pairwise[0])[2:])],
-        [[f"{row['model']} - {row['other']}", *map(reporting.decimal, list(row.values())[2:])]
-         for row in pairwise],
-    ))  # fmt: skip
+    print(
+        tables.format_table(
+            ["models", *(key.replace("_", " ") for key in list(pairwise[0])[2:])],
+            [
+                [f"{row['model']} - {row['other']}", *map(tables.decimal, list(row.values())[2:])]
+                for row in pairwise
+            ],
+        )
+    )
     whole, gains, criteria = content["ensemble"], content["gains"], content["criteria"]
-    print("\n" + reporting.format_table(
-        ["the ensemble as a whole", ""],
-        [[name.replace("_", " "), reporting.decimal(value)] for name, value in whole.items()],
-    ))  # fmt: skip
+    print(
+        "\n"
+        + tables.format_table(
+            ["the ensemble as a whole", ""],
+            [[name.replace("_", " "), tables.decimal(value)] for name, value in whole.items()],
+        )
+    )
     rows = [
-        ["mean of the members", reporting.decimal(gains["mean_accuracy"]),
-         reporting.with_interval(gains["gain_over_mean"])],
-        [f"best member ({gains['best_member']}, on these images)",
-         reporting.decimal(gains["best_accuracy"]),
-         reporting.with_interval(gains["gain_over_best"])],
-        *([f"without {name}", reporting.decimal(gains["ensemble_accuracy"] - entry["value"]),
-           reporting.with_interval(entry)] for name, entry in gains["leave_one_out"].items()),
-    ]  # fmt: skip
-    title = f"plain mean, accuracy {reporting.decimal(gains['ensemble_accuracy'])}, against"
-    print("\n" + reporting.format_table([title, "accuracy", "gain of the ensemble"], rows))
+        [
+            "mean of the members",
+            tables.decimal(gains["mean_accuracy"]),
+            tables.with_interval(gains["gain_over_mean"]),
+        ],
+        [
+            f"best member ({gains['best_member']}, on these images)",
+            tables.decimal(gains["best_accuracy"]),
+            tables.with_interval(gains["gain_over_best"]),
+        ],
+        *(
+            [
+                f"without {name}",
+                tables.decimal(gains["ensemble_accuracy"] - entry["value"]),
+                tables.with_interval(entry),
+            ]
+            for name, entry in gains["leave_one_out"].items()
+        ),
+    ]
+    title = f"plain mean, accuracy {tables.decimal(gains['ensemble_accuracy'])}, against"
+    print("\n" + tables.format_table([title, "accuracy", "gain of the ensemble"], rows))
     low, high = criteria["parameters_millions"]
     print(
         f"\narchitecture families: {len(criteria['families'])} ({', '.join(criteria['families'])})"
@@ -122,35 +143,54 @@ def main(argv: list[str] | None = None) -> int:
     found = find_members(args)
     if len(found) < 2:
         raise InputError(f"expected two or more models, found {found[0][0]} alone")
-    members = [judge(label, stored, None, args.vote, False) for label, _, stored in found]
+    members = [apply_vote(label, stored, None, args.vote, False) for label, _, stored in found]
     first = members[0].found
     note = synthetic_note(first.ids)
-    sampling = Sampling(args.resamples, args.seed, patient_groups(first.ids, args.patient_regex))
+    sampling = BootstrapConfig(
+        args.resamples, args.seed, patient_groups(first.ids, args.patient_regex)
+    )
     correct = np.stack([member.grader[1] == first.targets for member in members], axis=1)
     matrices = pairwise_diversity(correct)
     names = [member.label for member in members]
     pairwise = [
-        {"model": names[i], "other": names[j],
-         **{key: float(matrix[i, j]) for key, matrix in matrices.items()}}
-        for i in range(len(names)) for j in range(i + 1, len(names))
-    ]  # fmt: skip
+        {
+            "model": names[i],
+            "other": names[j],
+            **{key: float(matrix[i, j]) for key, matrix in matrices.items()},
+        }
+        for i in range(len(names))
+        for j in range(i + 1, len(names))
+    ]
     content = {
-        "split": args.split, "synthetic": note, "vote": args.vote, "images": len(first.ids),
+        "split": args.split,
+        "synthetic": note,
+        "vote": args.vote,
+        "images": len(first.ids),
         "models": names,
-        "pairs": pairwise, "ensemble": ensemble_diversity(correct),
-        "gains": measure_gains(members, sampling), "criteria": measure_criteria(members),
-    }  # fmt: skip
-    print(f"{len(names)} models on {args.split}{note}: {len(first.ids)} images, {args.vote} vote, "
-          f"95 % intervals by bootstrap over {sampling.units(len(first.ids))}\n")  # fmt: skip
+        "pairs": pairwise,
+        "ensemble": ensemble_diversity(correct),
+        "gains": measure_gains(members, sampling),
+        "criteria": measure_criteria(members),
+    }
+    print(
+        f"{len(names)} models on {args.split}{note}: {len(first.ids)} images, {args.vote} vote, "
+        f"95 % intervals by bootstrap over {sampling.units(len(first.ids))}\n"
+    )
     report(content, pairwise)
     output = ResultDir(args.output_dir)
     write_json(output.results / "diversity.json", content)
     write_table(output.table("diversity"), pairwise)
-    shown = {key.replace("_", " "): np.where(np.eye(len(names), dtype=bool), np.nan, matrix)
-             for key, matrix in matrices.items()}  # fmt: skip
+    shown = {
+        key.replace("_", " "): np.where(np.eye(len(names), dtype=bool), np.nan, matrix)
+        for key, matrix in matrices.items()
+    }
     plot_heatmaps(shown, names, names, f"pairs of models{note}", output.figure("diversity"))
-    plot_dendrogram(matrices["disagreement"], names, f"which models err alike{note}",
-                    output.figure("dendrogram"))  # fmt: skip
+    plot_dendrogram(
+        matrices["disagreement"],
+        names,
+        f"which models err alike{note}",
+        output.figure("dendrogram"),
+    )
     log(f"wrote diversity.json, diversity.csv and figures to {output.results}")
     return 0
 

@@ -15,21 +15,32 @@ from typing import Any
 import numpy as np
 from sklearn.metrics import roc_curve
 
-from common import gates, judging, reporting
-from common.aggregation import combine_models
-from common.artifacts import ResultDir, read_holdout, write_table
 from common.cli import Parser, add_analysis_flags, find_members, guarded
-from common.comparison import difference, holm, paired_draws
-from common.evaluation import DIFFERENCES, Sampling, evaluate_classes, patient_groups
-from common.inference import Predictions
-from common.judging import Judged
-from common.metrics import REFERABLE_GRADE
-from common.plots import plot_bars, plot_cost, plot_roc
-from common.runtime import log, write_json
-from common.synthetic import synthetic_note
+from common.data.copies import patient_groups
+from common.data.synthetic import synthetic_note
+from common.evaluation import gates
+from common.evaluation.comparison import difference, holm, paired_draws
+from common.evaluation.evaluate import DIFFERENCES, BootstrapConfig, evaluate_classes
+from common.evaluation.gates import gate_input
+from common.evaluation.metrics import REFERABLE_GRADE
+from common.prediction.ensemble import ModelResult, apply_vote
+from common.prediction.predictions import PairPredictions
+from common.prediction.voting import combine_models
+from common.reporting import tables
+from common.reporting.figures import plot_bars, plot_cost, plot_roc
+from common.result_dir import ResultDir, read_holdout, write_table
+from common.system.files import write_json
+from common.system.log import log
 
-BARS = ("accuracy", "balanced_accuracy", "kappa", "macro_auc", "recall_1",
-        "referable_sensitivity", "referable_specificity")  # fmt: skip
+BARS = (
+    "accuracy",
+    "balanced_accuracy",
+    "kappa",
+    "macro_auc",
+    "recall_1",
+    "referable_sensitivity",
+    "referable_specificity",
+)
 SIGNIFICANT = 0.05
 
 
@@ -41,7 +52,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def compare_pairs(members: list[Judged], sampling: Sampling) -> list[dict[str, Any]]:
+def compare_pairs(members: list[ModelResult], sampling: BootstrapConfig) -> list[dict[str, Any]]:
     """Test every pair of models on the main metrics, Holm-corrected over all pairs of a metric.
 
     Takes 100 resamples per pair at least: fewer cannot give a p small enough for the correction.
@@ -49,9 +60,13 @@ def compare_pairs(members: list[Judged], sampling: Sampling) -> list[dict[str, A
     targets = members[0].found.targets
     count = len(members) * (len(members) - 1) // 2
     values, draws = paired_draws(
-        targets, [member.grader for member in members], list(DIFFERENCES), sampling.groups,
-        max(sampling.resamples, 100 * count), sampling.seed,
-    )  # fmt: skip
+        targets,
+        [member.grader for member in members],
+        list(DIFFERENCES),
+        sampling.groups,
+        max(sampling.resamples, 100 * count),
+        sampling.seed,
+    )
     rows = []
     for metric in DIFFERENCES:
         pairs = list(combinations(range(len(members)), 2))
@@ -74,16 +89,21 @@ def compare_pairs(members: list[Judged], sampling: Sampling) -> list[dict[str, A
 def pairs_table(rows: list[dict[str, Any]]) -> str:
     """Lay the comparisons out for the terminal, the most certain first."""
     cells = [
-        [row["metric"], f"{row['model']} - {row['other']}", reporting.with_interval(row),
-         reporting.probability(row["p"]), reporting.probability(row["p_holm"]),
-         "differs" if row["critical"] else ""]
+        [
+            row["metric"],
+            f"{row['model']} - {row['other']}",
+            tables.with_interval(row),
+            tables.probability(row["p"]),
+            tables.probability(row["p_holm"]),
+            "differs" if row["critical"] else "",
+        ]
         for row in sorted(rows, key=lambda row: (row["metric"], row["p_holm"], row["p"]))
-    ]  # fmt: skip
+    ]
     header = ["metric", "models", "difference", "p", "p (Holm)", f"p < {SIGNIFICANT}"]
-    return reporting.format_table(header, cells)
+    return tables.format_table(header, cells)
 
 
-def draw(members: list[Judged], results: list[dict[str, Any]], output: ResultDir) -> None:
+def draw(members: list[ModelResult], results: list[dict[str, Any]], output: ResultDir) -> None:
     """Draw bars with intervals, ROC curves for referable DR, and accuracy against cost."""
     names = [member.label for member in members]
     note = synthetic_note(members[0].found.ids)
@@ -92,8 +112,12 @@ def draw(members: list[Judged], results: list[dict[str, Any]], output: ResultDir
         name: [tuple(result["metrics"][metric][end] for end in ends) for metric in BARS]
         for name, result in zip(names, results)
     }
-    plot_bars(bars, [b.replace("_", " ") for b in BARS], f"models, 95 % intervals{note}",
-              output.figure("metrics"))  # fmt: skip
+    plot_bars(
+        bars,
+        [b.replace("_", " ") for b in BARS],
+        f"models, 95 % intervals{note}",
+        output.figure("metrics"),
+    )
     targets = members[0].found.targets >= REFERABLE_GRADE
     if 0 < targets.sum() < len(targets):
         curves = {
@@ -104,14 +128,16 @@ def draw(members: list[Judged], results: list[dict[str, Any]], output: ResultDir
         }
         plot_roc(curves, f"referable DR (grade >= 2){note}", output.figure("roc_referable"))
     points = {
-        member.label: (member.found.cost["gflops"],
-                       *(result["metrics"]["accuracy"][end] for end in ends))
+        member.label: (
+            member.found.cost["gflops"],
+            *(result["metrics"]["accuracy"][end] for end in ends),
+        )
         for member, result in zip(members, results)
-    }  # fmt: skip
+    }
     plot_cost(points, f"accuracy against cost{note}", output.figure("accuracy_vs_cost"))
 
 
-def holdout_of(found: list[tuple[str, ResultDir, Predictions]], split: str) -> tuple[str, str]:
+def holdout_of(found: list[tuple[str, ResultDir, PairPredictions]], split: str) -> tuple[str, str]:
     """Tell whether every model's evaluation found the images independent, or which did not."""
     if split != "test":
         return gates.FAIL, f"{split} is not held out"
@@ -122,15 +148,19 @@ def holdout_of(found: list[tuple[str, ResultDir, Predictions]], split: str) -> t
     return next((v for v in verdicts if v[0] != gates.PASS), verdicts[0])
 
 
-def check(members: list[Judged], results: list[dict[str, Any]], sampling: Sampling,
-          holdout: tuple[str, str]) -> list[gates.Gate]:  # fmt: skip
+def check(
+    members: list[ModelResult],
+    results: list[dict[str, Any]],
+    sampling: BootstrapConfig,
+    holdout: tuple[str, str],
+) -> list[gates.Gate]:
     """Hold the models and their plain mean against the guide's gates."""
     first = members[0].found
     ensemble = None
     if len(members) > 1:
         scores = combine_models([member.grader[0] for member in members])
         ensemble = evaluate_classes(first.targets, scores, scores.argmax(1), sampling)["metrics"]
-    found = [judging.evidence(m, result["metrics"]) for m, result in zip(members, results)]
+    found = [gate_input(m, result["metrics"]) for m, result in zip(members, results)]
     return gates.check_gates(found, ensemble, first.num_classes, holdout)
 
 
@@ -139,33 +169,43 @@ def main(argv: list[str] | None = None) -> int:
     """Compare all models that are found."""
     args = parse_args(argv)
     found = find_members(args)
-    members = [judging.judge(label, stored, None, args.vote, False) for label, _, stored in found]
+    members = [apply_vote(label, stored, None, args.vote, False) for label, _, stored in found]
     first = members[0].found
     note = synthetic_note(first.ids)
     groups = patient_groups(first.ids, args.patient_regex)
-    sampling = Sampling(args.resamples, args.seed, groups)
+    sampling = BootstrapConfig(args.resamples, args.seed, groups)
     results = [evaluate_classes(first.targets, *member.grader, sampling) for member in members]
     output = ResultDir(args.output_dir)
     rows = {member.label: result["metrics"] for member, result in zip(members, results)}
     costs = {member.label: member.found.cost for member in members}
-    print(f"{len(members)} models on {args.split}{note}: {len(first.ids)} images, "
-          f"{args.vote} vote, 95 % intervals by bootstrap over "
-          f"{sampling.units(len(first.ids))}\n")  # fmt: skip
-    print(reporting.metrics_table(rows, "model"))
-    print(f"\n{reporting.cost_table(rows, costs)}")
+    print(
+        f"{len(members)} models on {args.split}{note}: {len(first.ids)} images, "
+        f"{args.vote} vote, 95 % intervals by bootstrap over "
+        f"{sampling.units(len(first.ids))}\n"
+    )
+    print(tables.metrics_table(rows, "model"))
+    print(f"\n{tables.cost_table(rows, costs)}")
     comparisons = compare_pairs(members, sampling)
     if comparisons:
         print(f"\n{pairs_table(comparisons)}")
         write_table(output.table("pairs"), comparisons)
     checked = check(members, results, sampling, holdout_of(found, args.split))
-    print(f"\n{reporting.gates_table(checked)}\n\ngrade: {gates.grade(checked)}")
-    flat = reporting.flat_rows(rows)
+    print(f"\n{tables.gates_table(checked)}\n\ngrade: {gates.rating(checked)}")
+    flat = tables.flat_rows(rows)
     write_table(output.table("models"), [{**row, **costs[row["name"]]} for row in flat])
-    write_json(output.results / "comparison.json", {
-        "split": args.split, "synthetic": note, "vote": args.vote, "images": len(first.ids),
-        "models": rows,
-        "costs": costs, "pairs": comparisons, "bootstrap": results[0]["bootstrap"],
-    })  # fmt: skip
+    write_json(
+        output.results / "comparison.json",
+        {
+            "split": args.split,
+            "synthetic": note,
+            "vote": args.vote,
+            "images": len(first.ids),
+            "models": rows,
+            "costs": costs,
+            "pairs": comparisons,
+            "bootstrap": results[0]["bootstrap"],
+        },
+    )
     tested = {"split": args.split, "synthetic": note}
     write_json(output.validation, tested | gates.validation_content(checked))
     draw(members, results, output)

@@ -16,8 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from common import artifacts, evaluation, gates, judging, reporting
-from common.artifacts import ResultDir, Run
+from common.audit.leakage import check_holdout
 from common.cli import (
     Parser,
     add_ensemble_flags,
@@ -25,15 +24,52 @@ from common.cli import (
     evaluation_directories,
     guarded,
 )
-from common.dataset import Split, scan_split
-from common.evaluation import Sampling
-from common.inference import Predictions, load_predictions, predict_directory, save_predictions
-from common.judging import Grader, Judged
-from common.plots import plot_grader
-from common.report import write_report
-from common.runtime import log, resolve_precision, select_device, write_json
-from common.synthetic import synthetic_note
-from common.verification import verify
+from common.data.copies import patient_groups
+from common.data.folders import Split, scan_split
+from common.data.synthetic import synthetic_note
+from common.evaluation import gates
+from common.evaluation.evaluate import (
+    BootstrapConfig,
+    compare_to_best,
+    evaluate_classes,
+    evaluate_model,
+)
+from common.evaluation.gates import gate_input
+from common.evaluation.prevalence import parse_prevalence, restate_graders
+from common.prediction.ensemble import (
+    ModelResult,
+    apply_vote,
+    average_models,
+    best_single,
+    check_weights,
+    ensemble_weights,
+    labels,
+    output_dir_for,
+    require_val,
+)
+from common.prediction.predict import predict_directory
+from common.prediction.predictions import (
+    PairPredictions,
+    load_predictions,
+    require_same_images,
+    save_predictions,
+)
+from common.prediction.verification import verify
+from common.prediction.voting import Grader
+from common.reporting import tables
+from common.reporting.figures import plot_grader
+from common.reporting.report import write_report
+from common.result_dir import (
+    ResultDir,
+    Run,
+    find_run,
+    write_metrics,
+    write_predictions,
+    write_table,
+)
+from common.system.device import resolve_precision, select_device
+from common.system.files import write_json
+from common.system.log import log
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -52,7 +88,7 @@ def list_split(run: Run, name: str, args: argparse.Namespace) -> Split:
 
 def predict(
     directory: ResultDir, place: ResultDir, split: Split, args: argparse.Namespace, again: str = ""
-) -> Predictions:
+) -> PairPredictions:
     """Predict a split with one directory's classifiers, or take what `place` has stored of it.
 
     again: a precision to predict with anew, whatever is stored.
@@ -60,20 +96,29 @@ def predict(
     device = select_device(args.device)
     precision = resolve_precision(again or args.precision, args.use_amp, device)
     return predict_directory(
-        directory, split, Path(args.cache_dir), args.num_workers, device, precision,
+        directory,
+        split,
+        Path(args.cache_dir),
+        args.num_workers,
+        device,
+        precision,
         None if again else place,
-    )  # fmt: skip
+    )
 
 
 def predict_val(
-    directory: ResultDir, place: ResultDir, run: Run, found: Predictions, args: argparse.Namespace
-) -> Predictions | None:
+    directory: ResultDir,
+    place: ResultDir,
+    run: Run,
+    found: PairPredictions,
+    args: argparse.Namespace,
+) -> PairPredictions | None:
     """Predict the dataset's val, or take what is stored of the same checkpoints, if anything."""
     if args.split == "val":
         return found
     if (Path(args.dataset_path) / "val").is_dir():
         val = predict(directory, place, list_split(run, "val", args), args)
-        judged = judging.judge("", val, None, args.vote, False)
+        judged = apply_vote("", val, None, args.vote, False)
         save_predictions(place.predictions("val"), val, *judged.grader, judged.vote)
         return val
     stored = load_predictions(directory.predictions("val"))
@@ -83,83 +128,106 @@ def predict_val(
 
 def evaluate_member(
     directory: ResultDir,
-    member: Judged,
+    member: ModelResult,
     holdout: tuple[str, str],
-    sampling: Sampling,
+    sampling: BootstrapConfig,
     args: argparse.Namespace,
 ) -> tuple[dict[str, Any], list[str]]:
     """Evaluate one model and write its results; returns its numbers and tables."""
     found = member.found
-    content = {"model": found.model, "head": found.head, "split": args.split,
-               "dataset_path": str(args.dataset_path), "vote": member.vote,
-               "temperature": member.temperature,
-               "synthetic": synthetic_note(found.ids)}  # fmt: skip
+    content = {
+        "model": found.model,
+        "head": found.head,
+        "split": args.split,
+        "dataset_path": str(args.dataset_path),
+        "vote": member.vote,
+        "temperature": member.temperature,
+        "synthetic": synthetic_note(found.ids),
+    }
     if found.head == "ovo":
-        content |= evaluation.evaluate_model(
-            found.targets, found.pair_probabilities, found.pair_accuracies, found.num_classes,
-            member.vote, sampling, member.pair_temperatures,
-        )  # fmt: skip
+        content |= evaluate_model(
+            found.targets,
+            found.pair_probabilities,
+            found.pair_accuracies,
+            found.num_classes,
+            member.vote,
+            sampling,
+            member.pair_temperatures,
+        )
     rows = dict(content.get("votes", {}))
     if found.head != "ovo" or args.calibrate:
-        content |= evaluation.evaluate_classes(found.targets, *member.grader, sampling)
+        content |= evaluate_classes(found.targets, *member.grader, sampling)
         name = f"{member.vote}, calibrated" if found.head == "ovo" else found.head
         rows[name] = content["metrics"]
     graders = {member.label: member.grader}
-    content |= evaluation.restate_graders(found.targets, graders, sampling)
+    content |= restate_graders(found.targets, graders, sampling)
     content |= {"class_names": found.class_names, "cost": found.cost, "origin": found.origin}
     content["holdout"] = holdout
-    save_predictions(directory.predictions(args.split), found, *member.grader, member.vote,
-                     member.temperature)  # fmt: skip
-    artifacts.write_metrics(directory.metrics(args.split), content)
-    artifacts.write_table(directory.table(f"votes_{args.split}"), reporting.flat_rows(rows))
+    save_predictions(
+        directory.predictions(args.split), found, *member.grader, member.vote, member.temperature
+    )
+    write_metrics(directory.metrics(args.split), content)
+    write_table(directory.table(f"votes_{args.split}"), tables.flat_rows(rows))
     title = f"{member.label} on {args.split}{content['synthetic']}"
     plot_grader(directory, args.split, found.targets, member.grader, found.class_names, title)
-    return content, reporting.evaluation_tables(title, content, rows, "vote")
+    return content, tables.evaluation_tables(title, content, rows, "vote")
 
 
 def evaluate_together(
-    directory: ResultDir, members: list[Judged], results: list[dict[str, Any]],
-    sampling: Sampling, args: argparse.Namespace,
-) -> tuple[dict[str, Any], list[str], Grader]:  # fmt: skip
+    directory: ResultDir,
+    members: list[ModelResult],
+    results: list[dict[str, Any]],
+    sampling: BootstrapConfig,
+    args: argparse.Namespace,
+) -> tuple[dict[str, Any], list[str], Grader]:
     """Evaluate plain mean and weighted ensemble beside the members, and write them."""
     first = members[0].found
-    weights = judging.ensemble_weights(args.weights, members)
-    plain, _ = judging.mix(members, np.full(len(members), 1 / len(members)), args.calibrate)
-    final, temperature = judging.mix(members, weights, args.calibrate)
+    weights = ensemble_weights(args.weights, members)
+    plain, _ = average_models(members, np.full(len(members), 1 / len(members)), args.calibrate)
+    final, temperature = average_models(members, weights, args.calibrate)
     ensembles = {"mean": plain}
     if np.ptp(weights) > 1e-12:
         ensembles[f"weighted ({' '.join(args.weights)})"] = final
     graders = {member.label: member.grader for member in members} | ensembles
-    best, how = judging.best_single(members)
+    best, how = best_single(members)
     content = {
-        "model": "ensemble", "members": [member.label for member in members],
-        "weights": weights.tolist(), "weighting": " ".join(args.weights), "split": args.split,
-        "dataset_path": str(args.dataset_path), "vote": args.vote, "temperature": temperature,
+        "model": "ensemble",
+        "members": [member.label for member in members],
+        "weights": weights.tolist(),
+        "weighting": " ".join(args.weights),
+        "split": args.split,
+        "dataset_path": str(args.dataset_path),
+        "vote": args.vote,
+        "temperature": temperature,
         "synthetic": synthetic_note(first.ids),
         "best_single": f"{members[best].label} ({how})",
-        "differences": evaluation.compare_to_best(
-            first.targets, graders, members[best].label, sampling
-        ),
-        **evaluation.evaluate_classes(first.targets, *final, sampling),
-        **evaluation.restate_graders(first.targets, graders, sampling),
+        "differences": compare_to_best(first.targets, graders, members[best].label, sampling),
+        **evaluate_classes(first.targets, *final, sampling),
+        **restate_graders(first.targets, graders, sampling),
         "class_names": first.class_names,
-    }  # fmt: skip
+    }
     rows = {member.label: result["metrics"] for member, result in zip(members, results)}
     for name, grader in ensembles.items():
-        rows[name] = evaluation.evaluate_classes(first.targets, *grader, sampling)["metrics"]
+        rows[name] = evaluate_classes(first.targets, *grader, sampling)["metrics"]
     content["graders"] = rows
-    details = {key: content[key] for key in ("model", "members", "weights", "class_names", "vote",
-                                           "temperature")}  # fmt: skip
-    arrays = {"ids": first.ids, "targets": first.targets, "class_probabilities": final[0],
-              "predictions": final[1]}  # fmt: skip
-    artifacts.write_predictions(directory.predictions(args.split), arrays, details)
-    artifacts.write_metrics(directory.metrics(args.split), content)
-    artifacts.write_table(directory.table(f"graders_{args.split}"), reporting.flat_rows(rows))
+    details = {
+        key: content[key]
+        for key in ("model", "members", "weights", "class_names", "vote", "temperature")
+    }
+    arrays = {
+        "ids": first.ids,
+        "targets": first.targets,
+        "class_probabilities": final[0],
+        "predictions": final[1],
+    }
+    write_predictions(directory.predictions(args.split), arrays, details)
+    write_metrics(directory.metrics(args.split), content)
+    write_table(directory.table(f"graders_{args.split}"), tables.flat_rows(rows))
     title = f"ensemble of {len(members)} models on {args.split}{content['synthetic']}"
     plot_grader(directory, args.split, first.targets, final, first.class_names, title)
     named = ", ".join(f"{m.label} {w:.3f}" for m, w in zip(members, weights))
-    tables = reporting.evaluation_tables(title, content, rows, "model")
-    return content, [*tables, f"weights ({' '.join(args.weights)}): {named}"], final
+    texts = tables.evaluation_tables(title, content, rows, "model")
+    return content, [*texts, f"weights ({' '.join(args.weights)}): {named}"], final
 
 
 @guarded
@@ -167,54 +235,69 @@ def main(argv: list[str] | None = None) -> int:
     """Evaluate every directory, then their ensemble, then hold both against the gates."""
     args = parse_args(argv)
     directories = evaluation_directories(args)
-    runs = [artifacts.find_run(directory) for directory in directories]
-    judging.check_weights(args.weights, len(runs))
+    runs = [find_run(directory) for directory in directories]
+    check_weights(args.weights, len(runs))
     num_classes = runs[0].num_classes
-    mix = evaluation.parse_prevalence(args.prevalence, num_classes) if args.prevalence else None
+    mix = parse_prevalence(args.prevalence, num_classes) if args.prevalence else None
     splits = [list_split(run, args.split, args) for run in runs]
-    places = [judging.place_of(*item, args.dataset_path, args.output_dir)
-              for item in zip(directories, runs)]  # fmt: skip
+    places = [
+        output_dir_for(*item, args.dataset_path, args.output_dir) for item in zip(directories, runs)
+    ]
     ensemble = ResultDir(args.output_dir or Path("super_ensemble_results"))
     if args.verify:
-        again = [functools.partial(predict, *item, args)
-                 for item in zip(directories, places, splits)]  # fmt: skip
+        again = [
+            functools.partial(predict, *item, args) for item in zip(directories, places, splits)
+        ]
         return 1 - verify(
             [place.predictions(args.split) for place in places],
             again,
-            judging.labels(runs, directories),
+            labels(runs, directories),
             ensemble.predictions(args.split),
         )
-    groups = evaluation.patient_groups(splits[0].ids, args.patient_regex)
-    sampling = Sampling(args.resamples, args.seed, groups, mix)
+    groups = patient_groups(splits[0].ids, args.patient_regex)
+    sampling = BootstrapConfig(args.resamples, args.seed, groups, mix)
     found = [predict(*item, args) for item in zip(directories, places, splits)]
-    judging.require_same_images(found)
+    require_same_images(found)
     vals = [predict_val(*item, args) for item in zip(directories, places, runs, found)]
     members = [
-        judging.judge(*item, args.vote, args.calibrate)
-        for item in zip(judging.labels(runs, directories), found, vals)
+        apply_vote(*item, args.vote, args.calibrate)
+        for item in zip(labels(runs, directories), found, vals)
     ]
     if args.calibrate:
-        judging.require_val(members, "--calibrate")
-    holdout = judging.check_holdout(splits[0], Path(args.dataset_path), runs)
+        require_val(members, "--calibrate")
+    holdout = check_holdout(splits[0], Path(args.dataset_path), runs)
     evaluated = [evaluate_member(*item, holdout, sampling, args) for item in zip(places, members)]
     results = [content for content, _ in evaluated]
-    details, tables = [], [table for _, own in evaluated for table in own]
+    details, texts = [], [table for _, own in evaluated for table in own]
     output, final, together = places[0], members[0].grader, None
     if len(members) > 1:
-        output, details = ensemble, tables
-        together, tables, final = evaluate_together(output, members, results, sampling, args)
-    print("\n" + "\n\n".join([*details, *tables]) + "\n", flush=True)
+        output, details = ensemble, texts
+        together, texts, final = evaluate_together(output, members, results, sampling, args)
+    print("\n" + "\n\n".join([*details, *texts]) + "\n", flush=True)
     checked = gates.check_gates(
-        [judging.evidence(m, content["metrics"]) for m, content in zip(members, results)],
-        together and together["metrics"], num_classes, holdout,
-    )  # fmt: skip
-    gate_table = reporting.gates_table(checked)
+        [gate_input(m, content["metrics"]) for m, content in zip(members, results)],
+        together and together["metrics"],
+        num_classes,
+        holdout,
+    )
+    gate_table = tables.gates_table(checked)
     tested = {key: (together or results[0])[key] for key in ("split", "dataset_path", "synthetic")}
     write_json(output.validation, tested | gates.validation_content(checked))
-    write_report(output, splits[0], together or results[0], tables, details, checked,
-                 members[0].found, final, gate_table)  # fmt: skip
-    print(f"{gate_table}\n\ngrade: {gates.grade(checked)} (by the rule in validation.json; "
-          "thresholds on these images, no claim of regulatory clearance)")  # fmt: skip
+    write_report(
+        output,
+        splits[0],
+        together or results[0],
+        texts,
+        details,
+        checked,
+        members[0].found,
+        final,
+        gate_table,
+    )
+    print(
+        f"{gate_table}\n\ngrade: {gates.rating(checked)} (by the rule in validation.json; "
+        "thresholds on these images, no claim of regulatory clearance)"
+    )
     log(f"wrote {output.metrics(args.split)}, {output.validation.name} and {output.report}")
     return 1 if args.require and any(gate.status != gates.PASS for gate in checked) else 0
 

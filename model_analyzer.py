@@ -13,13 +13,15 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from common import artifacts
-from common.artifacts import CheckpointError, ResultDir
 from common.cli import Parser, guarded
-from common.ovo import describe_pair
-from common.plots import plot_training
-from common.reporting import decimal, format_table, percent
-from common.runtime import InputError, log, write_json
+from common.models.checkpoint import CheckpointError, load_pair_content
+from common.pairs import describe_pair
+from common.reporting.figures import plot_training
+from common.reporting.tables import decimal, format_table, percent
+from common.result_dir import ResultDir, write_table
+from common.system.errors import InputError
+from common.system.files import write_json
+from common.system.log import log
 
 BAR = 0.90  # the guide's: every binary classifier above 90 % validation accuracy
 
@@ -27,10 +29,20 @@ BAR = 0.90  # the guide's: every binary classifier above 90 % validation accurac
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
     parser = Parser(description=__doc__)
-    parser.add_argument("--model", nargs="+", type=Path, required=True, metavar="PATH",
-                        help="checkpoint files, folders of them or result directories")  # fmt: skip
-    parser.add_argument("--output_dir", type=Path, default=None,
-                        help="(default results/ beside models/ or ./model_analysis)")  # fmt: skip
+    parser.add_argument(
+        "--model",
+        nargs="+",
+        type=Path,
+        required=True,
+        metavar="PATH",
+        help="checkpoint files, folders of them or result directories",
+    )
+    parser.add_argument(
+        "--output_dir",
+        type=Path,
+        default=None,
+        help="(default results/ beside models/ or ./model_analysis)",
+    )
     return parser.parse_args(argv)
 
 
@@ -48,7 +60,7 @@ def find_files(paths: list[Path]) -> list[Path]:
 
 def analyse(path: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """Read one classifier: its row of the table and its history; CheckpointError if it cannot."""
-    content = artifacts.load_pair_content(path)
+    content = load_pair_content(path)
     try:
         best, history = content["metrics"], [_curve_point(row) for row in content["history"]]
         pair = (int(content["pair"][0]), int(content["pair"][1]))
@@ -83,8 +95,20 @@ def _curve_point(row: dict[str, Any]) -> dict[str, float]:
 
 def table(rows: list[dict[str, Any]]) -> str:
     """Lay the rows out for the terminal."""
-    header = ["model", "pair", "best epoch", "val acc", "AUC", "sens.", "spec.", "gap",
-              "frozen M", "trained M", "MB", "> 90 %"]  # fmt: skip
+    header = [
+        "model",
+        "pair",
+        "best epoch",
+        "val acc",
+        "AUC",
+        "sens.",
+        "spec.",
+        "gap",
+        "frozen M",
+        "trained M",
+        "MB",
+        "> 90 %",
+    ]
     cells = [
         [
             row["label"],
@@ -109,7 +133,7 @@ def save(rows: list[dict[str, Any]], histories: dict[str, Any], folder: Path) ->
     """Write the table as JSON and CSV and the training curves as PNG."""
     note = " (SYNTHETIC images)" if any(row["synthetic"] for row in rows) else ""
     write_json(folder / "model_analysis.json", {"bar": BAR, "classifiers": rows})
-    artifacts.write_table(folder / "model_analysis.csv", rows)
+    write_table(folder / "model_analysis.csv", rows)
     plot_training(histories, f"training curves{note}", folder / "training_curves.png")
     log(f"wrote {folder / 'model_analysis.json'}, .csv and training_curves.png")
 
@@ -135,9 +159,11 @@ def main(argv: list[str] | None = None) -> int:
         raise InputError(f"none of {len(files)} files could be analysed")
     print(table(rows))
     passed = sum(row["status"] == "PASS" for row in rows)
-    print(f"\n{passed} of {len(rows)} classifiers are above {100 * BAR:.0f} % on validation. "
-          "Gap: training minus validation accuracy at the best epoch, in points; training "
-          "accuracy is measured on augmented images with dropout.")  # fmt: skip
+    print(
+        f"\n{passed} of {len(rows)} classifiers are above {100 * BAR:.0f} % on validation. "
+        "Gap: training minus validation accuracy at the best epoch, in points; training "
+        "accuracy is measured on augmented images with dropout."
+    )
     parents = {path.resolve().parent for path in files}
     one = next(iter(parents)) if len(parents) == 1 else None
     beside = ResultDir(one.parent).results if one and one.name == "models" else None

@@ -14,16 +14,18 @@ import sys
 import tempfile
 from pathlib import Path
 
-from common.audit import Audit, Settings, audit
-from common.audit_report import audit_text, write_audit
-from common.backbones import preprocessing_for, resolve
+from common.audit.dataset import Audit, Settings, audit
+from common.audit.report import audit_text, write_audit
+from common.audit.split import WAYS, plan_split, write_split
 from common.cli import Parser, boolean, default_of, guarded
 from common.config import TrainConfig
-from common.dataset import SPLITS, open_cache, scan_split
-from common.evaluation import PATIENT_REGEX
-from common.runtime import InputError, log
-from common.splitting import WAYS, plan_split, write_split
-from common.synthetic import write_dataset
+from common.data.copies import PATIENT_REGEX
+from common.data.folders import SPLITS, scan_split
+from common.data.pixel_cache import open_cache
+from common.data.synthetic import write_dataset
+from common.models.backbones import preprocessing_for, resolve
+from common.system.errors import InputError
+from common.system.log import log
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -40,8 +42,9 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     _add_cache_flags(commands.add_parser("cache", help="decode a dataset once for these models"))
     check = commands.add_parser("audit", help="look for faults, copies, leaks and shortcuts")
     check.add_argument("dataset_path", type=Path)
-    check.add_argument("--output_dir", type=Path, default=Path("audit_results"),
-                       help="(default ./audit_results)")  # fmt: skip
+    check.add_argument(
+        "--output_dir", type=Path, default=Path("audit_results"), help="(default ./audit_results)"
+    )
     check.add_argument("--strict", action="store_true", help="exit 1 on leakage across splits")
     divide = commands.add_parser("split", help="make a train/val/test split without leaks")
     divide.add_argument("source", type=Path, help="graded folders, or an existing split")
@@ -65,17 +68,25 @@ def _add_cache_flags(cache: argparse.ArgumentParser) -> None:
     for name in ("img_size", "clahe_tile_grid_size"):
         cache.add_argument(f"--{name}", type=int, default=default_of(name))
     cache.add_argument("--clahe_clip_limit", type=float, default=default_of("clahe_clip_limit"))
-    cache.add_argument("--enable_clahe", type=boolean, nargs="?", const=True, metavar="true|false",
-                       default=default_of("enable_clahe"))  # fmt: skip
+    cache.add_argument(
+        "--enable_clahe",
+        type=boolean,
+        nargs="?",
+        const=True,
+        metavar="true|false",
+        default=default_of("enable_clahe"),
+    )
 
 
 def _add_audit_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--num_classes", type=int, default=default_of("num_classes"))
     parser.add_argument("--class_names", nargs="+", default=(), help="class folders, grade order")
     parser.add_argument("--num_workers", type=int, default=default_of("num_workers"))
-    parser.add_argument("--patient_regex", default=PATIENT_REGEX,
-                        help=f"its first group names the patient (default {PATIENT_REGEX})"
-                        .replace("%", "%%"))  # fmt: skip
+    parser.add_argument(
+        "--patient_regex",
+        default=PATIENT_REGEX,
+        help=f"its first group names the patient (default {PATIENT_REGEX})".replace("%", "%%"),
+    )
     parser.add_argument("--seed", type=int, default=0)
 
 
@@ -96,32 +107,53 @@ def fill_caches(args: argparse.Namespace) -> None:
     found = [name for name in args.splits if (args.dataset_path / name).is_dir()]
     if not found:
         raise InputError(f"expected a folder of {' '.join(args.splits)} in {args.dataset_path}")
-    names = ("num_classes", "img_size", "enable_clahe", "clahe_clip_limit",
-             "clahe_tile_grid_size", "num_workers")  # fmt: skip
+    names = (
+        "num_classes",
+        "img_size",
+        "enable_clahe",
+        "clahe_clip_limit",
+        "clahe_tile_grid_size",
+        "num_workers",
+    )
     try:  # the same limits as in training
         TrainConfig(class_names=tuple(args.class_names), **{n: getattr(args, n) for n in names})
     except ValueError as error:
         raise InputError(str(error)) from error
     for model in args.base_models:
         settings = preprocessing_for(
-            resolve(model), args.img_size, args.enable_clahe, args.clahe_clip_limit,
+            resolve(model),
+            args.img_size,
+            args.enable_clahe,
+            args.clahe_clip_limit,
             args.clahe_tile_grid_size,
-        )  # fmt: skip
+        )
         for name in found:
             split = scan_split(args.dataset_path, name, args.num_classes, tuple(args.class_names))
             open_cache(split, settings, args.cache_dir, args.num_workers)
-            log(f"{model}: {name} is cached, {len(split)} images, per grade "
-                f"{split.counts(args.num_classes)}")  # fmt: skip
+            log(
+                f"{model}: {name} is cached, {len(split)} images, per grade "
+                f"{split.counts(args.num_classes)}"
+            )
 
 
 def _audit(root: Path, args: argparse.Namespace, shortcuts: bool) -> Audit:
     try:  # the same limits as in training
-        TrainConfig(class_names=tuple(args.class_names), num_classes=args.num_classes,
-                    num_workers=args.num_workers, seed=args.seed)  # fmt: skip
+        TrainConfig(
+            class_names=tuple(args.class_names),
+            num_classes=args.num_classes,
+            num_workers=args.num_workers,
+            seed=args.seed,
+        )
     except ValueError as error:
         raise InputError(str(error)) from error
-    settings = Settings(args.num_classes, tuple(args.class_names), args.patient_regex,
-                        args.num_workers, args.seed, shortcuts)  # fmt: skip
+    settings = Settings(
+        args.num_classes,
+        tuple(args.class_names),
+        args.patient_regex,
+        args.num_workers,
+        args.seed,
+        shortcuts,
+    )
     return audit(root, settings)
 
 
@@ -130,8 +162,12 @@ def check_dataset(args: argparse.Namespace) -> int:
     args.output_dir.mkdir(parents=True, exist_ok=True)
     tempfile.TemporaryFile(dir=args.output_dir).close()  # that it cannot be written is said now
     found = _audit(args.dataset_path, args, shortcuts=True)
-    settings = {"dataset_path": str(args.dataset_path), "patient_regex": args.patient_regex,
-                "class_names": list(args.class_names), "seed": args.seed}  # fmt: skip
+    settings = {
+        "dataset_path": str(args.dataset_path),
+        "patient_regex": args.patient_regex,
+        "class_names": list(args.class_names),
+        "seed": args.seed,
+    }
     written = write_audit(found, args.output_dir, settings)
     print(audit_text(found), end="\n\n")
     took = ", ".join(f"{step} {seconds:.1f} s" for step, seconds in found.seconds.items())
@@ -159,8 +195,10 @@ def split_dataset(args: argparse.Namespace) -> None:
             log(f"note: {split} lacks a grade that has too few pictures or patients")
     for reason in sorted({reason for reason in plan.reasons if reason}):
         log(f"left out: {plan.reasons.count(reason)} files, {reason}")
-    log(f"wrote {args.dest} with manifest.csv; both eyes of a patient and all copies of a picture "
-        "are in one split")  # fmt: skip
+    log(
+        f"wrote {args.dest} with manifest.csv; both eyes of a patient and all copies of a picture "
+        "are in one split"
+    )
 
 
 @guarded

@@ -17,25 +17,25 @@ from pathlib import Path
 
 from torch.utils.tensorboard import SummaryWriter
 
-from common import stopping
-from common.artifacts import ResultDir
-from common.backbones import Backbone, build, native_state, preprocessing_for, resolve
-from common.claim import claim_directory, held, record_override
+from common.audit.leakage import training_warnings
 from common.cli import TrainingRequest, guarded, parse_training
 from common.config import TrainConfig
-from common.dataset import Split, open_cache, scan_split
-from common.leakage import training_warnings
-from common.pair_trainer import PairTrainer, Setup
+from common.data.folders import Split, scan_split
+from common.data.pixel_cache import open_cache
+from common.data.synthetic import synthetic_note
+from common.models.backbones import Backbone, build, native_state, preprocessing_for, resolve
 from common.pairs import Pair, classifiers, pair_name, pair_title
-from common.planning import plan_lines
-from common.runtime import (
-    log,
-    resolve_precision,
-    select_device,
-    worker_count,
-)
-from common.synthetic import synthetic_note
-from common.training import duration, train
+from common.result_dir import ResultDir
+from common.system import signals
+from common.system.device import resolve_precision, select_device
+from common.system.environment import worker_count
+from common.system.log import duration, log
+from common.system.run_lock import lock_directory
+from common.training.context import TrainContext
+from common.training.dry_run import plan_lines
+from common.training.loop import train
+from common.training.resume import record_override, start_or_continue
+from common.training.trainer import PairTrainer
 
 
 def weights_fingerprint(backbone: Backbone) -> str:
@@ -47,7 +47,7 @@ def weights_fingerprint(backbone: Backbone) -> str:
     return digest.hexdigest()[:16]
 
 
-def describe(setup: Setup, pairs: list[Pair]) -> None:
+def describe(setup: TrainContext, pairs: list[Pair]) -> None:
     """Log what is going to happen."""
     config, settings = setup.config, setup.settings
     title = f" ({config.experiment_name})" if config.experiment_name else ""
@@ -66,7 +66,7 @@ def describe(setup: Setup, pairs: list[Pair]) -> None:
     log(f"classifiers: {' '.join(map(pair_name, pairs))}")
 
 
-def finish(setup: Setup, trainers: list[PairTrainer]) -> None:
+def finish(setup: TrainContext, trainers: list[PairTrainer]) -> None:
     """Drop the checkpoints of finished pairs and say what came out."""
     config, directory = setup.config, setup.directory
     for trainer in trainers:
@@ -83,8 +83,10 @@ def finish(setup: Setup, trainers: list[PairTrainer]) -> None:
     ]
     if all(path.is_file() for path in files) and not directory.unfinished():
         shutil.rmtree(directory.checkpoints, ignore_errors=True)
-        log(f"next: python evaluate_ensemble.py --results_dirs {shlex.quote(str(directory.root))} "
-            f"--dataset_path {shlex.quote(config.dataset_path)} --split test")  # fmt: skip
+        log(
+            f"next: python evaluate_ensemble.py --results_dirs {shlex.quote(str(directory.root))} "
+            f"--dataset_path {shlex.quote(config.dataset_path)} --split test"
+        )
 
 
 def load_splits(config: TrainConfig) -> tuple[Split, Split]:
@@ -103,22 +105,34 @@ def run(config: TrainConfig, request: TrainingRequest) -> None:
     precision = resolve_precision(config.precision, config.use_amp, device)
     spec = resolve(config.model)
     settings = preprocessing_for(
-        spec, config.img_size, config.enable_clahe, config.clahe_clip_limit,
+        spec,
+        config.img_size,
+        config.enable_clahe,
+        config.clahe_clip_limit,
         config.clahe_tile_grid_size,
-    )  # fmt: skip
+    )
     train_split, val_split = load_splits(config)
     backbone = build(
-        spec, settings.img_size, config.pretrained, config.weights,
-        config.freeze_weights, config.seed,
-    )  # fmt: skip
+        spec,
+        settings.img_size,
+        config.pretrained,
+        config.weights,
+        config.freeze_weights,
+        config.seed,
+    )
     if request.dry_run:
-        plan = plan_lines(config, backbone, settings, train_split, val_split, request.pairs,
-                          device, precision)  # fmt: skip
+        plan = plan_lines(
+            config, backbone, settings, train_split, val_split, request.pairs, device, precision
+        )
         print("\n".join(plan))
         return
-    for line in training_warnings(Path(config.dataset_path), (train_split, val_split),
-                                  config.class_names, config.num_classes,
-                                  config.num_workers):  # fmt: skip
+    for line in training_warnings(
+        Path(config.dataset_path),
+        (train_split, val_split),
+        config.class_names,
+        config.num_classes,
+        config.num_workers,
+    ):
         log(line)
     fingerprints = {
         "data": {"train": train_split.fingerprint(), "val": val_split.fingerprint()},
@@ -127,10 +141,15 @@ def run(config: TrainConfig, request: TrainingRequest) -> None:
         "synthetic": bool(synthetic_note(train_split.ids)),
     }
     directory = ResultDir(Path(config.output_dir))
-    with held(directory):  # before hours of decoding
-        caches = [open_cache(split, settings, Path(config.cache_dir), config.num_workers)
-                  for split in (train_split, val_split)]  # fmt: skip
-        changes = claim_directory(directory, config, fingerprints, request.resume, request.override)
+    with lock_directory(directory.root, directory.lock):  # before hours of decoding
+        directory.remove_leftovers()
+        caches = [
+            open_cache(split, settings, Path(config.cache_dir), config.num_workers)
+            for split in (train_split, val_split)
+        ]
+        changes = start_or_continue(
+            directory, config, fingerprints, request.resume, request.override
+        )
         names = list(config.class_names) or [str(grade) for grade in range(config.num_classes)]
         details = {
             "class_names": names,
@@ -138,8 +157,17 @@ def run(config: TrainConfig, request: TrainingRequest) -> None:
             "config": config.to_dict(),
             "data": fingerprints["data"],
         }
-        setup = Setup(config, backbone, settings, device, precision, *caches, directory, details,
-                      overridden=bool(changes))  # fmt: skip
+        setup = TrainContext(
+            config,
+            backbone,
+            settings,
+            device,
+            precision,
+            *caches,
+            directory,
+            details,
+            overridden=bool(changes),
+        )
 
         def resumed() -> None:
             if changes:
@@ -157,7 +185,7 @@ def main(argv: list[str] | None = None) -> int:
     """Train every backbone that was asked for, one after the other."""
     request = parse_training(argv, __doc__)
     for config in request.configs:
-        stopping.check()
+        signals.check()
         run(config, request)
     return 0
 

@@ -19,10 +19,10 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2
 
-from common.backbones import BackboneSpec
 from common.config import TrainConfig
+from common.data.preprocessing import Preprocessing, load_pixels
+from common.models.backbones import BackboneSpec
 from common.pairs import Pair
-from common.preprocessing import Preprocessing, load_pixels
 
 EVAL_BATCH = 8
 
@@ -60,8 +60,14 @@ class ReferenceClassifier(nn.Module):
 class PairImages(Dataset):
     """The images of a pair's two classes, decoded and augmented one at a time."""
 
-    def __init__(self, paths: list[Path], labels: np.ndarray, pair: Pair | None,
-                 settings: Preprocessing, config: TrainConfig | None) -> None:  # fmt: skip
+    def __init__(
+        self,
+        paths: list[Path],
+        labels: np.ndarray,
+        pair: Pair | None,
+        settings: Preprocessing,
+        config: TrainConfig | None,
+    ) -> None:
         """config: with the ranges of augmentation; None for evaluation. pair: None for all."""
         keep = np.arange(len(labels)) if pair is None else np.flatnonzero(np.isin(labels, pair))
         self.paths = [paths[i] for i in keep]
@@ -73,10 +79,14 @@ class PairImages(Dataset):
                 v2.RandomRotation(config.rotation_range, v2.InterpolationMode.BILINEAR),
                 v2.ColorJitter(config.brightness_range, config.contrast_range),
             ]
-        self.transform = v2.Compose([
-            v2.ToImage(), *steps, v2.ToDtype(torch.float32, scale=True),
-            v2.Normalize(settings.mean, settings.std),
-        ])  # fmt: skip
+        self.transform = v2.Compose(
+            [
+                v2.ToImage(),
+                *steps,
+                v2.ToDtype(torch.float32, scale=True),
+                v2.Normalize(settings.mean, settings.std),
+            ]
+        )
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -88,8 +98,9 @@ class PairImages(Dataset):
 
 def loader(images: PairImages, batch: int, shuffle: bool, workers: int) -> DataLoader:
     """Make the DataLoader of a pair or of an evaluation, whose workers stay between epochs."""
-    return DataLoader(images, batch, shuffle=shuffle, num_workers=workers,
-                      persistent_workers=workers > 0)  # fmt: skip
+    return DataLoader(
+        images, batch, shuffle=shuffle, num_workers=workers, persistent_workers=workers > 0
+    )
 
 
 def focal_loss(logits: Tensor, targets: Tensor, weights: Tensor, config: TrainConfig) -> Tensor:
@@ -107,16 +118,22 @@ def make_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.AdamW:
     """Make AdamW without decay on norms and biases."""
     trained = [p for p in model.parameters() if p.requires_grad]
     return torch.optim.AdamW(
-        [{"params": [p for p in trained if p.ndim > 1], "weight_decay": config.weight_decay},
-         {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0}],
+        [
+            {"params": [p for p in trained if p.ndim > 1], "weight_decay": config.weight_decay},
+            {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
+        ],
         lr=config.learning_rate,
-    )  # fmt: skip
+    )
 
 
 def train(
-    model: nn.Module, batches: Iterator[tuple[Tensor, Tensor]], optimizer: torch.optim.Optimizer,
-    weights: Tensor, config: TrainConfig, device: torch.device,
-) -> tuple[int, list[float]]:  # fmt: skip
+    model: nn.Module,
+    batches: Iterator[tuple[Tensor, Tensor]],
+    optimizer: torch.optim.Optimizer,
+    weights: Tensor,
+    config: TrainConfig,
+    device: torch.device,
+) -> tuple[int, list[float]]:
     """Train on batches of `batch_size`, one step per `gradient_accumulation_steps` of them.
 
     Returns the number of samples and each step's loss. The networks stay in evaluation mode, as

@@ -9,19 +9,20 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from common.reporting import format_table
-from common.runtime import InputError, read_json, write_json, write_text
+from common.reporting.tables import format_table
+from common.system.errors import InputError
+from common.system.files import read_json, write_json, write_text
 
 THREE = ("coatnet", "convnext", "swinv2")
 SEVEN = (*THREE, "densenet121", "efficientnetb2", "resnet50", "seresnext50")
 HERE = Path(__file__).parent
 DEVICES = {"cpu": "CPU", "cuda": "GPU"}
 COMMANDS = {
-    "cpu": "python benchmarks/run.py --device cpu",
-    "cuda": "python benchmarks/run.py --device cuda",
-    "means_cpu": "python benchmarks/means.py --device cpu",
-    "means_cuda": "python benchmarks/means.py --device cuda",
-    "precision": "python benchmarks/precision.py --results_dirs ./*_5class_results "
+    "cpu": "python -m benchmarks.run --device cpu",
+    "cuda": "python -m benchmarks.run --device cuda",
+    "means_cpu": "python -m dev.ablation --device cpu",
+    "means_cuda": "python -m dev.ablation --device cuda",
+    "precision": "python -m dev.bf16_vs_fp32 --results_dirs ./*_5class_results "
     "--dataset_path ./my_graded_photographs --device cuda",
 }
 # goal, key of the measurement, least or greatest allowed on a CPU and on a GPU
@@ -32,7 +33,7 @@ GOALS = (
     ("reading pixels, share of the second epoch", "data_share", 0.02, 0.02),
     ("first fill of the cache against an epoch of the reference's decoding", "fill", 1.0, 1.0),
     ("peak device memory, GB", "peak_gb", None, 15.0),
-)  # fmt: skip
+)
 AT_MOST = ("data_share", "fill", "peak_gb")
 
 
@@ -43,8 +44,9 @@ def load(folder: Path) -> dict[str, Any]:
     try:
         render(everything)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise InputError(f"{path}: expected earlier results, found something else ({error!r}); "
-                         "move it away") from error  # fmt: skip
+        raise InputError(
+            f"{path}: expected earlier results, found something else ({error!r}); move it away"
+        ) from error
     return everything
 
 
@@ -77,9 +79,12 @@ def render(everything: dict[str, Any]) -> str:
     ]
     for device in DEVICES:
         means = f"means_{device}"
-        parts += [f"## {DEVICES[device]}", _device_section(everything.get(device), device),
-                  f"### What each means is worth, {DEVICES[device]}",
-                  _means_section(everything.get(means), means)]  # fmt: skip
+        parts += [
+            f"## {DEVICES[device]}",
+            _device_section(everything.get(device), device),
+            f"### What each means is worth, {DEVICES[device]}",
+            _means_section(everything.get(means), means),
+        ]
     parts += ["## bf16 against fp32", _precision_section(everything.get("precision"))]
     return "\n\n".join(parts) + "\n"
 
@@ -99,8 +104,9 @@ def goals_table(everything: dict[str, Any]) -> str:
                     f"| {title} | {name} | {limit} | not measured | `{COMMANDS[device]}` |"
                 )
                 continue
-            good = [value <= bound if key in AT_MOST else value >= bound
-                    for value in found.values()]  # fmt: skip
+            good = [
+                value <= bound if key in AT_MOST else value >= bound for value in found.values()
+            ]
             shown = ", ".join(f"{model} {_number(key, v)}" for model, v in found.items())
             missing = [] if key == "seven" else sorted(set(THREE) - set(found))
             verdict = "met" if all(good) else "missed"
@@ -131,38 +137,67 @@ def _device_section(section: dict[str, Any] | None, device: str) -> str:
     if section is None:
         return f"Not measured. Where there is one: `{COMMANDS[device]}`"
     rows, details = [], []
-    works = (("training", "pair-samples/s"), ("evaluation", "images/s"),
-             ("evaluation, cold", "images/s"), ("decoding", "images/s"))  # fmt: skip
-    entries = [(name, work, unit, found[work]) for name, found in section["models"].items()
-               for work, unit in works]  # fmt: skip
+    works = (
+        ("training", "pair-samples/s"),
+        ("evaluation", "images/s"),
+        ("evaluation, cold", "images/s"),
+        ("decoding", "images/s"),
+    )
+    entries = [
+        (name, work, unit, found[work])
+        for name, found in section["models"].items()
+        for work, unit in works
+    ]
     if section.get("seven"):
         title = f"{len(section['seven']['names'])} models"
         entries.append((title, "evaluation", "images/s", section["seven"]))
     for name, work, unit, entry in entries:
-        rows.append([
-            name, work, unit, f"{entry['reference_per_second']:.2f}",
-            f"{entry['product_per_second']:.2f}", f"{entry['ratio']:.2f}",
-            f"{entry['ratio_low']:.2f} to {entry['ratio_high']:.2f}",
-        ])  # fmt: skip
+        rows.append(
+            [
+                name,
+                work,
+                unit,
+                f"{entry['reference_per_second']:.2f}",
+                f"{entry['product_per_second']:.2f}",
+                f"{entry['ratio']:.2f}",
+                f"{entry['ratio_low']:.2f} to {entry['ratio_high']:.2f}",
+            ]
+        )
     for name, found in section["models"].items():
-        details.append([
-            name, found["precision"], found["img_size"], f"{100 * found['data_share']:.2f} %",
-            f"{found['training_flops'] / 1e9:.1f}", f"{100 * found['share_of_ceiling']:.0f} %",
-            f"{found['peak_gb']:.1f}",
-        ])  # fmt: skip
+        details.append(
+            [
+                name,
+                found["precision"],
+                found["img_size"],
+                f"{100 * found['data_share']:.2f} %",
+                f"{found['training_flops'] / 1e9:.1f}",
+                f"{100 * found['share_of_ceiling']:.0f} %",
+                f"{found['peak_gb']:.1f}",
+            ]
+        )
     header = ["model", "work", "unit", "reference", "product", "ratio", "range"]
-    columns = ["model", "precision", "px", "reading / epoch", "training GFLOP/s",
-               "of the matrix product's", "peak GB"]  # fmt: skip
+    columns = [
+        "model",
+        "precision",
+        "px",
+        "reading / epoch",
+        "training GFLOP/s",
+        "of the matrix product's",
+        "peak GB",
+    ]
     software = ", ".join(f"{key} {value}" for key, value in section["versions"].items())
     return (
         f"{section['date']}; `{section['command']}`; {section['processor']}\n\n{software}\n\n"
         f"```\n{format_table(header, rows)}\n\n{format_table(columns, details)}\n```\n\n"
         "Evaluation reads a filled cache; cold fills it first, timed after the others. Decoding: "
         "the reference's epoch of ten pairs against the product's first fill. "
-        + ("Peak: resident memory of the process with both loops."
-           if device == "cpu" else "Peak: of the product alone, all defaults, and the most that "
-           "the pixels of a larger dataset may take.")
-    )  # fmt: skip
+        + (
+            "Peak: resident memory of the process with both loops."
+            if device == "cpu"
+            else "Peak: of the product alone, all defaults, and the most that "
+            "the pixels of a larger dataset may take."
+        )
+    )
 
 
 def _means_section(section: dict[str, Any] | None, name: str) -> str:
@@ -170,8 +205,10 @@ def _means_section(section: dict[str, Any] | None, name: str) -> str:
         return f"Not measured: `{COMMANDS[name]}`"
     models = section["models"]
     forms = list(dict.fromkeys(form for found in models.values() for form in found))
-    rows = [[form, *(f"{found[form]:.2f}" if form in found else "-" for found in models.values())]
-            for form in forms]  # fmt: skip
+    rows = [
+        [form, *(f"{found[form]:.2f}" if form in found else "-" for found in models.values())]
+        for form in forms
+    ]
     return (
         f"{section['date']}; `{section['command']}`; {section['processor']}\n\n"
         "The time of a training epoch in that form, over that of the product as it is; above 1 is "
@@ -183,13 +220,25 @@ def _precision_section(section: dict[str, Any] | None) -> str:
     if section is None:
         return f"Not measured: `{COMMANDS['precision']}`"
     rows = [
-        [name, found["images"], f"{100 * found['agreement']:.1f} %",
-         *("n/a" if found[key] is None or math.isnan(found[key]) else f"{found[key]:.4f}"
-           for key in ("auc_class", "auc_pair", "probability"))]
+        [
+            name,
+            found["images"],
+            f"{100 * found['agreement']:.1f} %",
+            *(
+                "n/a" if found[key] is None or math.isnan(found[key]) else f"{found[key]:.4f}"
+                for key in ("auc_class", "auc_pair", "probability")
+            ),
+        ]
         for name, found in section["models"].items()
-    ]  # fmt: skip
-    header = ["model", "images", "same grade", "class AUC, largest diff.",
-              "pair AUC, largest diff.", "pair probability, largest diff."]  # fmt: skip
+    ]
+    header = [
+        "model",
+        "images",
+        "same grade",
+        "class AUC, largest diff.",
+        "pair AUC, largest diff.",
+        "pair probability, largest diff.",
+    ]
     return (
         f"{section['date']}; `{section['command']}`; {section['data']}\n\n"
         f"```\n{format_table(header, rows)}\n```"

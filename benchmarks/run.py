@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Measure how much faster the product is than the reference loop, in one process, interleaved.
 
-    python benchmarks/run.py --device cpu
+    python -m benchmarks.run --device cpu
 
 Both work on the same drawn photographs; every number is the median of the repeats, ratios with
 their range. Writes benchmarks/RESULTS.md and results.json (one section per device).
@@ -28,34 +28,27 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.data import DataLoader
 from torch.utils.flop_counter import FlopCounterMode
 
-# the repository in place of this folder, whose profile.py would hide the standard library's
-sys.path[0] = str(Path(__file__).parent.parent)
-
 from benchmarks import reference, results
 from benchmarks.results import SEVEN, THREE
-from common.artifacts import ResultDir
-from common.backbones import build, native_state, preprocessing_for, resolve
 from common.cli import Parser, guarded
 from common.config import TrainConfig
-from common.dataset import open_cache, scan_split
-from common.feeding import MOST_PIXELS, PixelFeed
-from common.inference import Member, predict_logits
-from common.ovo import chunk_size, trunk_features
-from common.pair_trainer import PairTrainer, Setup
+from common.data.device_pixels import MAX_RESIDENT_BYTES, DevicePixels
+from common.data.folders import scan_split
+from common.data.pixel_cache import open_cache
+from common.data.synthetic import write_dataset
+from common.models.backbones import build, native_state, preprocessing_for, resolve
+from common.models.ovo import chunk_size, trunk_features
 from common.pairs import class_pairs
-from common.runtime import (
-    InputError,
-    keep_freed_memory,
-    log,
-    resolve_precision,
-    select_device,
-    versions,
-    wait_for,
-    worker_count,
-)
-from common.stepping import choose_parallelism
-from common.synthetic import write_dataset
-from common.training import train_epoch
+from common.prediction.predict import LoadedModel, predict_logits
+from common.result_dir import ResultDir
+from common.system.device import resolve_precision, select_device, tune_malloc, wait_for
+from common.system.environment import versions, worker_count
+from common.system.errors import InputError
+from common.system.log import log
+from common.training.context import TrainContext
+from common.training.loop import train_epoch
+from common.training.step import choose_parallelism
+from common.training.trainer import PairTrainer
 
 PAIRS = class_pairs(5)
 
@@ -65,15 +58,26 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = Parser(description=__doc__)
     parser.add_argument("--device", default="auto")
     parser.add_argument("--base_models", nargs="+", default=list(THREE), metavar="MODEL")
-    parser.add_argument("--ensemble", nargs="*", default=list(SEVEN), metavar="MODEL",
-                        help="evaluated together (default all seven)")  # fmt: skip
+    parser.add_argument(
+        "--ensemble",
+        nargs="*",
+        default=list(SEVEN),
+        metavar="MODEL",
+        help="evaluated together (default all seven)",
+    )
     parser.add_argument("--repeats", type=positive, default=3)
-    parser.add_argument("--images", type=positive, default=0,
-                        help="per grade (default 7 on a CPU, 64 on a GPU)")  # fmt: skip
-    parser.add_argument("--size", type=positive, default=768,
-                        help="of the photographs (default 768)")  # fmt: skip
-    parser.add_argument("--workers", type=positive, default=4,
-                        help="of each DataLoader, at most the cores (default 4)")  # fmt: skip
+    parser.add_argument(
+        "--images", type=positive, default=0, help="per grade (default 7 on a CPU, 64 on a GPU)"
+    )
+    parser.add_argument(
+        "--size", type=positive, default=768, help="of the photographs (default 768)"
+    )
+    parser.add_argument(
+        "--workers",
+        type=positive,
+        default=4,
+        help="of each DataLoader, at most the cores (default 4)",
+    )
     parser.add_argument("--output_dir", type=Path, default=results.HERE)
     args = parser.parse_args(argv)
     for name in (*args.base_models, *args.ensemble):
@@ -88,8 +92,9 @@ def positive(text: str) -> int:
     return int(text)
 
 
-def interleave(works: dict[str, Callable[[], Any]], repeats: int,
-               device: torch.device) -> dict[str, list[float]]:  # fmt: skip
+def interleave(
+    works: dict[str, Callable[[], Any]], repeats: int, device: torch.device
+) -> dict[str, list[float]]:
     """Time each work once per repeat, in turn, after one round to warm up."""
     seconds: dict[str, list[float]] = {name: [] for name in works}
     for number in range(repeats + 1):
@@ -118,8 +123,13 @@ def matmul_ceiling(device: torch.device, precision: str) -> float:
     return best
 
 
-def compare(slow: Callable[[], Any], fast: Callable[[], Any], amount: int, repeats: int,
-            device: torch.device) -> dict[str, float]:  # fmt: skip
+def compare(
+    slow: Callable[[], Any],
+    fast: Callable[[], Any],
+    amount: int,
+    repeats: int,
+    device: torch.device,
+) -> dict[str, float]:
     """Compare the speeds of the reference and the product at the same amount of work.
 
     The product keeps freed memory on a CPU; the reference, a process of its own in practice, does
@@ -127,11 +137,11 @@ def compare(slow: Callable[[], Any], fast: Callable[[], Any], amount: int, repea
     """
 
     def plain() -> None:
-        keep_freed_memory(False)
+        tune_malloc(False)
         slow()
 
     def product() -> None:
-        keep_freed_memory()
+        tune_malloc()
         fast()
 
     seconds = interleave({"reference": plain, "product": product}, repeats, device)
@@ -156,8 +166,17 @@ class Bench:
         self.split = scan_split(root, "train")
         self.cache = open_cache(self.split, self.settings, root / "cache", workers)
         self.backbone = build(self.spec, self.settings.img_size, False, "", True, 0)
-        self.setup = Setup(self.config, self.backbone, self.settings, device, self.precision,
-                           self.cache, self.cache, ResultDir(root / "results"), {})  # fmt: skip
+        self.setup = TrainContext(
+            self.config,
+            self.backbone,
+            self.settings,
+            device,
+            self.precision,
+            self.cache,
+            self.cache,
+            ResultDir(root / "results"),
+            {},
+        )
         self.trainers: list[PairTrainer] = []
         self.plain: list[nn.Module] = []
         self._loaders: dict[Any, DataLoader] = {}
@@ -183,9 +202,13 @@ class Bench:
     def loader(self, pair: Any, augmented: bool, batch: int) -> DataLoader:
         """Make a DataLoader once; its workers stay, so that starting them is not timed."""
         if (pair, augmented) not in self._loaders:
-            images = reference.PairImages(list(self.split.paths), self.split.labels, pair,
-                                          self.settings,
-                                          self.config if augmented else None)  # fmt: skip
+            images = reference.PairImages(
+                list(self.split.paths),
+                self.split.labels,
+                pair,
+                self.settings,
+                self.config if augmented else None,
+            )
             self._loaders[pair, augmented] = reference.loader(
                 images, batch, pair is not None, self.workers
             )
@@ -218,8 +241,15 @@ class Bench:
     def evaluate_product(self) -> None:
         """Run the trunk once and ten tops, on the pixels of the filled cache."""
         tops = [(slice(i, i + 1), t.top.eval()) for i, t in enumerate(self.trainers)]
-        member = Member(self.spec.name, "ovo", list("01234"), self.settings,
-                        [(self.backbone.trunk, tops)], np.ones(len(tops)), {})  # fmt: skip
+        member = LoadedModel(
+            self.spec.name,
+            "ovo",
+            list("01234"),
+            self.settings,
+            [(self.backbone.trunk, tops)],
+            np.ones(len(tops)),
+            {},
+        )
         predict_logits(member, self.cache, self.device, self.precision)
 
     def evaluate_cold(self) -> None:
@@ -240,7 +270,7 @@ class Bench:
 
     def data_share(self) -> float:
         """Return the time that fetching pixels takes in a later epoch, as a share of it."""
-        feed: PixelFeed = self.setup.train_feed
+        feed: DevicePixels = self.setup.train_feed
         size = chunk_size(self.device)
         wait_for(self.device)
         started = time.perf_counter()
@@ -262,8 +292,9 @@ class Bench:
         pixels = np.zeros((1, self.settings.img_size, self.settings.img_size, 3), dtype=np.uint8)
         top = self.trainers[0].top
         with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as of_trunk:
-            features = trunk_features(self.backbone.trunk, pixels, self.settings, self.device,
-                                      self.precision)  # fmt: skip
+            features = trunk_features(
+                self.backbone.trunk, pixels, self.settings, self.device, self.precision
+            )
         with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as of_top:
             top(features.float())
         share = of_trunk.get_total_flops() / chunk_size(self.device) / 4
@@ -298,7 +329,7 @@ def measure(
     found["training_flops"] = bench.flops_per_sample() * found["training"]["product_per_second"]
     found["share_of_ceiling"] = found["training_flops"] / matmul_ceiling(device, bench.precision)
     if device.type == "cuda":  # a real dataset keeps more pixels there than this one
-        found["peak_gb"] = peak + MOST_PIXELS / 1e9
+        found["peak_gb"] = peak + MAX_RESIDENT_BYTES / 1e9
     else:
         found["peak_gb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
     return found
@@ -331,8 +362,10 @@ def measure_ensemble(root: Path, device: torch.device, args: argparse.Namespace)
     found = compare(
         lambda: [bench.evaluate_reference() for bench in benches],
         lambda: [bench.evaluate_product() for bench in benches],
-        len(benches[0].split), args.repeats, device,
-    )  # fmt: skip
+        len(benches[0].split),
+        args.repeats,
+        device,
+    )
     log(f"evaluation of {len(benches)} models {found['ratio']:.2f}x")
     return {"names": args.ensemble, **found}
 
@@ -374,10 +407,11 @@ def main(argv: list[str] | None = None) -> int:
     device = select_device(args.device)
     args.images = args.images or (64 if device.type == "cuda" else 7)
     conditions = {
-        "versions": versions(), "processor": processor(device),
-        "command": f"python benchmarks/run.py --device {device.type} --images {args.images} "
-                   f"--size {args.size} --repeats {args.repeats} --workers {args.workers}",
-    }  # fmt: skip
+        "versions": versions(),
+        "processor": processor(device),
+        "command": f"python -m benchmarks.run --device {device.type} --images {args.images} "
+        f"--size {args.size} --repeats {args.repeats} --workers {args.workers}",
+    }
     content = results.begun(args.output_dir, device.type, conditions)
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)

@@ -14,21 +14,26 @@ from typing import Any, NoReturn
 
 import torch
 
-from common import artifacts, stopping
-from common.aggregation import VOTES
-from common.artifacts import ResultDir
-from common.backbones import resolve
-from common.calibration import WEIGHTS
 from common.config import TrainConfig
-from common.dataset import SPLITS
-from common.evaluation import PATIENT_REGEX
-from common.inference import Predictions, load_predictions, same_images
-from common.pair_trainer import TrainingError
+from common.data.copies import PATIENT_REGEX
+from common.data.folders import SPLITS
+from common.models.backbones import resolve
 from common.pairs import Pair, classifiers, parse_pairs, with_head
-from common.runtime import InputError, utc_now
+from common.prediction.calibration import WEIGHTS
+from common.prediction.predictions import PairPredictions, load_predictions, same_images
+from common.prediction.voting import VOTES
+from common.result_dir import ResultDir, find_run
+from common.system import signals
+from common.system.errors import InputError
+from common.system.log import utc_now
+from common.training.trainer import TrainingError
 
 RESULT_PATTERNS = ("*_5class_results", "v2.5-model-dr/*_5class_results")
+
+
 _GO_ON = "what was complete is kept: run the same command again, a training with --resume"
+
+
 _ENVIRONMENT = {"dataset_path": "DATASET_PATH", "cache_dir": "CACHE_DIR"}
 
 
@@ -73,7 +78,7 @@ def guarded(main: Callable[..., int | None]) -> Callable[..., int]:
             if hasattr(stream, "reconfigure"):
                 stream.reconfigure(errors="backslashreplace")
         try:
-            with stopping.ending_on_sigterm(), _quiet_threads():
+            with signals.ending_on_sigterm(), _quiet_threads():
                 return main(argv) or 0
         except BrokenPipeError:  # the reader, such as head, has seen enough
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -88,7 +93,7 @@ def guarded(main: Callable[..., int | None]) -> Callable[..., int]:
         except OSError as error:
             place = f" at {error.filename}" if error.filename else ""
             return _fail(f"{error.strerror or error}{place}; nothing that was complete is lost", 2)
-        except stopping.Stopped as stopped:
+        except signals.Stopped as stopped:
             return _fail(f"stopped by {stopped.name}; {_GO_ON}", stopped.status)
         except KeyboardInterrupt:
             return _fail(f"interrupted; {_GO_ON}", 130)
@@ -146,20 +151,33 @@ def parse_training(argv: list[str] | None, description: str) -> TrainingRequest:
     The configuration's fields become flags of the same name and default.
     """
     parser = Parser(description=description)
-    parser.add_argument("--base_models", nargs="+", required=True, metavar="MODEL",
-                        help="backbones: aliases or timm names")  # fmt: skip
+    parser.add_argument(
+        "--base_models",
+        nargs="+",
+        required=True,
+        metavar="MODEL",
+        help="backbones: aliases or timm names",
+    )
     for item in fields(TrainConfig):
         if item.name not in ("model", "pretrained", "weights", "class_names"):
             _add_field(parser, item)
     parser.add_argument("--class_names", nargs="+", default=(), help="class folders, grade order")
-    parser.add_argument("--weights", nargs="+", default=[], metavar="PATH",
-                        help="pretrained weights: PATH, or MODEL=PATH for several")  # fmt: skip
+    parser.add_argument(
+        "--weights",
+        nargs="+",
+        default=[],
+        metavar="PATH",
+        help="pretrained weights: PATH, or MODEL=PATH for several",
+    )
     parser.add_argument("--no_pretrained", action="store_true", help="start from random weights")
     parser.add_argument("--pairs", nargs="+", default=[], metavar="A-B", help="only these pairs")
     parser.add_argument("--resume", action="store_true", help="go on with an interrupted run")
-    parser.add_argument("--override", action="store_true",
-                        help="with --resume: accept other settings from here on, and record "
-                             "the change in config.json")  # fmt: skip
+    parser.add_argument(
+        "--override",
+        action="store_true",
+        help="with --resume: accept other settings from here on, and record "
+        "the change in config.json",
+    )
     parser.add_argument("--dry_run", action="store_true", help="print the plan, train nothing")
     values = vars(parser.parse_args(argv))
     models = values.pop("base_models")
@@ -200,27 +218,53 @@ def add_evaluation_flags(parser: argparse.ArgumentParser) -> None:
 
 def add_ensemble_flags(parser: argparse.ArgumentParser) -> None:
     """Add the flags of the evaluation: which models, how they vote, what is fitted and restated."""
-    parser.add_argument("--results_dirs", nargs="+", type=Path, default=[], metavar="DIR",
-                        help="result directories of train_ovo.py")  # fmt: skip
-    parser.add_argument("--base_models", nargs="+", default=[], metavar="MODEL",
-                        help="in place of --results_dirs: models in their default "
-                             "directories, or one model in --output_dir")  # fmt: skip
+    parser.add_argument(
+        "--results_dirs",
+        nargs="+",
+        type=Path,
+        default=[],
+        metavar="DIR",
+        help="result directories of train_ovo.py",
+    )
+    parser.add_argument(
+        "--base_models",
+        nargs="+",
+        default=[],
+        metavar="MODEL",
+        help="in place of --results_dirs: models in their default "
+        "directories, or one model in --output_dir",
+    )
     parser.add_argument("--split", choices=SPLITS, default="test", help="(default test)")
-    parser.add_argument("--output_dir", type=Path, default=None,
-                        help="of the ensemble (default ./super_ensemble_results)")  # fmt: skip
-    parser.add_argument("--vote", choices=VOTES, default="coupling",
-                        help="pairs to classes (default coupling)")  # fmt: skip
-    parser.add_argument("--weights", nargs="+", default=["uniform"], metavar="W",
-                        help=f"{', '.join(WEIGHTS)}, or a number per model")  # fmt: skip
-    parser.add_argument("--calibrate", action="store_true",
-                        help="scale probabilities by temperatures fitted on val")  # fmt: skip
+    parser.add_argument(
+        "--output_dir",
+        type=Path,
+        default=None,
+        help="of the ensemble (default ./super_ensemble_results)",
+    )
+    parser.add_argument(
+        "--vote", choices=VOTES, default="coupling", help="pairs to classes (default coupling)"
+    )
+    parser.add_argument(
+        "--weights",
+        nargs="+",
+        default=["uniform"],
+        metavar="W",
+        help=f"{', '.join(WEIGHTS)}, or a number per model",
+    )
+    parser.add_argument(
+        "--calibrate", action="store_true", help="scale probabilities by temperatures fitted on val"
+    )
     parser.add_argument(
         "--patient_regex",
         default=PATIENT_REGEX,
         help=f"its first group names the patient (default {PATIENT_REGEX})",
     )
-    parser.add_argument("--prevalence", default="", metavar="SHARES|CSV",
-                        help="restate results at a population's grade mix")  # fmt: skip
+    parser.add_argument(
+        "--prevalence",
+        default="",
+        metavar="SHARES|CSV",
+        help="restate results at a population's grade mix",
+    )
     parser.add_argument("--require", action="store_true", help="exit 1 unless every gate passes")
     parser.add_argument(
         "--verify",
@@ -252,7 +296,7 @@ def evaluation_directories(args: argparse.Namespace) -> list[ResultDir]:
         if not folder.is_dir():
             raise InputError(f"{folder}: expected a result directory of train_ovo.py, found none")
     for model, folder in zip(args.base_models, folders):
-        name = artifacts.find_run(ResultDir(folder)).model
+        name = find_run(ResultDir(folder)).model
         if resolve(name).name != resolve(model).name:
             raise InputError(f"{folder} holds {name}, not {model}; check --output_dir")
     if len({folder.resolve() for folder in folders}) < len(folders):
@@ -262,14 +306,26 @@ def evaluation_directories(args: argparse.Namespace) -> list[ResultDir]:
 
 def add_analysis_flags(parser: argparse.ArgumentParser, output_dir: str) -> None:
     """Add the flags of the scripts that read stored predictions."""
-    parser.add_argument("--models", nargs="+", default=[], metavar="ALIAS",
-                        help="only these models (default all that are found)")  # fmt: skip
-    parser.add_argument("--results_dirs", nargs="+", type=Path, default=[], metavar="DIR",
-                        help=f"(default {' and '.join(RESULT_PATTERNS)})")  # fmt: skip
+    parser.add_argument(
+        "--models",
+        nargs="+",
+        default=[],
+        metavar="ALIAS",
+        help="only these models (default all that are found)",
+    )
+    parser.add_argument(
+        "--results_dirs",
+        nargs="+",
+        type=Path,
+        default=[],
+        metavar="DIR",
+        help=f"(default {' and '.join(RESULT_PATTERNS)})",
+    )
     parser.add_argument("--split", choices=SPLITS, default="test", help="(default test)")
     parser.add_argument("--vote", choices=VOTES, default="coupling", help="(default coupling)")
-    parser.add_argument("--output_dir", type=Path, default=Path(output_dir),
-                        help=f"(default {output_dir})")  # fmt: skip
+    parser.add_argument(
+        "--output_dir", type=Path, default=Path(output_dir), help=f"(default {output_dir})"
+    )
     parser.add_argument(
         "--patient_regex",
         default=PATIENT_REGEX,
@@ -279,7 +335,7 @@ def add_analysis_flags(parser: argparse.ArgumentParser, output_dir: str) -> None
     parser.add_argument("--seed", type=int, default=0, help="of the bootstrap (default 0)")
 
 
-def find_members(args: argparse.Namespace) -> list[tuple[str, ResultDir, Predictions]]:
+def find_members(args: argparse.Namespace) -> list[tuple[str, ResultDir, PairPredictions]]:
     """Read the stored predictions of the models that were asked for, as (label, place, content).
 
     What is missing or was evaluated on other images is named on stderr; the rest is returned, at
@@ -292,13 +348,15 @@ def find_members(args: argparse.Namespace) -> list[tuple[str, ResultDir, Predict
         folders = list({path.resolve(): path for path in reversed(usual)}.values())[::-1]
     if len({folder.resolve() for folder in folders}) < len(folders):
         raise InputError("--results_dirs: the same directory is given twice")
-    found: list[tuple[str, ResultDir, Predictions]] = []
+    found: list[tuple[str, ResultDir, PairPredictions]] = []
     for folder in folders:
         directory = ResultDir(folder)
         stored = load_predictions(directory.predictions(args.split))
         if stored is None:
-            _note(f"{folder}: no predictions on {args.split}; run evaluate_ensemble.py "
-                  f"--results_dirs {folder} --split {args.split} --dataset_path ...")  # fmt: skip
+            _note(
+                f"{folder}: no predictions on {args.split}; run evaluate_ensemble.py "
+                f"--results_dirs {folder} --split {args.split} --dataset_path ..."
+            )
             continue
         alias = resolve(stored.model).alias
         label = with_head(alias, stored.head)
@@ -308,8 +366,10 @@ def find_members(args: argparse.Namespace) -> list[tuple[str, ResultDir, Predict
         if not any(name in (label, resolve(stored.model).alias) for label, _, stored in found):
             _note(f"{name}: no evaluated result directory found")
     names = [label for label, _, _ in found]
-    found = [(label if names.count(label) == 1 else str(directory.root), directory, stored)
-             for label, directory, stored in found]  # fmt: skip
+    found = [
+        (label if names.count(label) == 1 else str(directory.root), directory, stored)
+        for label, directory, stored in found
+    ]
     for label, _, stored in found[1:]:
         if not same_images(found[0][2], stored):
             _note(f"{label}: was evaluated on other images or classes than {found[0][0]}; left out")

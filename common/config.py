@@ -4,20 +4,46 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from common.pairs import HEADS
-from common.runtime import PRECISIONS
-from common.schedulers import SCHEDULERS
+from common.system.device import PRECISIONS
 
 MONITORS = ("val_balanced_accuracy", "val_accuracy", "val_auc", "val_loss")
+
+
 SWITCH = ("auto", "on", "off")
+
+
 # fields that may differ between a run and its continuation: they do not change what is learned
-FREE_FIELDS = ("dataset_path", "output_dir", "cache_dir", "weights", "device", "num_workers",
-               "experiment_name", "checkpoint_frequency", "grad_checkpointing",
-               "pair_parallelism")  # fmt: skip
+FREE_FIELDS = (
+    "dataset_path",
+    "output_dir",
+    "cache_dir",
+    "weights",
+    "device",
+    "num_workers",
+    "experiment_name",
+    "checkpoint_frequency",
+    "grad_checkpointing",
+    "pair_parallelism",
+)
+
 
 # fields that no --override changes in mid-run: other networks or pixels, or another scale of scores
-FIXED_FIELDS = ("model", "head", "num_classes", "class_names", "img_size", "enable_clahe",
-                "clahe_clip_limit", "clahe_tile_grid_size", "freeze_weights", "pretrained",
-                "monitor")  # fmt: skip
+FIXED_FIELDS = (
+    "model",
+    "head",
+    "num_classes",
+    "class_names",
+    "img_size",
+    "enable_clahe",
+    "clahe_clip_limit",
+    "clahe_tile_grid_size",
+    "freeze_weights",
+    "pretrained",
+    "monitor",
+)
+
+
+SCHEDULERS = ("cosine", "linear", "plateau", "none")
 
 
 def _option(default: Any, help: str, choices: tuple[str, ...] | None = None) -> Any:
@@ -41,9 +67,10 @@ class TrainConfig:
     img_size: int = _option(0, "input size in pixels (0: the model's own)")
     epochs: int = _option(100, "epochs at most")
     batch_size: int = _option(
-        2, "samples of a pair; times gradient_accumulation_steps is the effective batch, which "
+        2,
+        "samples of a pair; times gradient_accumulation_steps is the effective batch, which "
         "is computed in pieces as large as memory allows",
-    )  # fmt: skip
+    )
     gradient_accumulation_steps: int = _option(4, "batches of a pair per optimiser step")
     learning_rate: float = _option(5e-5, "peak learning rate of AdamW")
     weight_decay: float = _option(0.00025, "decoupled decay; none on norms and biases")
@@ -83,22 +110,39 @@ class TrainConfig:
     use_amp: bool = _option(True, "let --precision auto choose mixed precision")
     precision: str = _option("auto", "arithmetic", PRECISIONS)
     grad_checkpointing: str = _option(
-        "auto", "recompute activations to save memory (auto: once memory ran out)",
+        "auto",
+        "recompute activations to save memory (auto: once memory ran out)",
         SWITCH,
-    )  # fmt: skip
+    )
     pair_parallelism: str = _option(
-        "auto", "train several pairs in one launch (auto: on a GPU, where it measures faster)",
+        "auto",
+        "train several pairs in one launch (auto: on a GPU, where it measures faster)",
         SWITCH,
-    )  # fmt: skip
+    )
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size", "gradient_accumulation_steps", "patience",
-                     "validation_frequency", "checkpoint_frequency", "num_workers"):  # fmt: skip
+        for name in (
+            "epochs",
+            "batch_size",
+            "gradient_accumulation_steps",
+            "patience",
+            "validation_frequency",
+            "checkpoint_frequency",
+            "num_workers",
+        ):
             self._expect(name, getattr(self, name) >= 1, "1 or more")
         for name in ("learning_rate", "clahe_clip_limit", "focal_loss_alpha"):
             self._expect(name, 0 < getattr(self, name) < float("inf"), "more than 0")
-        for name in ("weight_decay", "min_lr", "min_delta", "max_grad_norm", "warmup_epochs",
-                     "focal_loss_gamma", "seed", *self.class_weight_fields()):  # fmt: skip
+        for name in (
+            "weight_decay",
+            "min_lr",
+            "min_delta",
+            "max_grad_norm",
+            "warmup_epochs",
+            "focal_loss_gamma",
+            "seed",
+            *self.class_weight_fields(),
+        ):
             self._expect(name, 0 <= getattr(self, name) < float("inf"), "0 or more")
         for name in ("label_smoothing", "ovo_dropout", "brightness_range", "contrast_range"):
             self._expect(name, 0 <= getattr(self, name) < 1, "0 <= value < 1")
@@ -112,14 +156,21 @@ class TrainConfig:
         self._expect("clahe_tile_grid_size", 1 <= self.clahe_tile_grid_size <= 64, "1 to 64")
         self._expect("seed", self.seed < 2**63, "less than 2^63")
         self._expect("dataset_path", bool(self.dataset_path), "a folder")
-        self._expect("class_names", len(set(self.class_names)) == len(self.class_names),
-                     "different names")  # fmt: skip
+        self._expect(
+            "class_names", len(set(self.class_names)) == len(self.class_names), "different names"
+        )
         plain = all(
             n and n not in (".", "..") and not set(n) & set("/\\\0") for n in self.class_names
         )
         self._expect("class_names", plain, "names of folders")
-        for name in ("head", "scheduler", "monitor", "precision", "grad_checkpointing",
-                     "pair_parallelism"):  # fmt: skip
+        for name in (
+            "head",
+            "scheduler",
+            "monitor",
+            "precision",
+            "grad_checkpointing",
+            "pair_parallelism",
+        ):
             choices = next(f for f in fields(self) if f.name == name).metadata["choices"]
             self._expect(name, getattr(self, name) in choices, f"one of {', '.join(choices)}")
         self._expect("head", self.head == "ovo" or self.num_classes > 2, "ovo for two classes")

@@ -9,7 +9,16 @@ from itertools import combinations
 import numpy as np
 
 Pair = tuple[int, ...]
+
+
 HEADS = ("ovo", "softmax")
+
+
+def describe_pair(pair: Pair, class_names: list[str]) -> str:
+    """Name a pair with its classes' names."""
+    if len(pair) > 2:
+        return pair_name(pair)
+    return f"{pair_name(pair)} ({class_names[pair[0]]} vs {class_names[pair[1]]})"
 
 
 def class_pairs(num_classes: int) -> list[Pair]:

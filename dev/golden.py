@@ -4,8 +4,8 @@
     python -m dev.golden --write     # after a change that is meant to move a number
 
 Trains the ten pairs of demo_convnext and the one pair of a two-grade tf_efficientnet_lite0 for two
-epochs on drawn pictures (CPU, fp32, one thread) through the command line, evaluates both, and hashes
-the weights, metrics_test.json (times, versions and places aside) and the arrays of
+epochs on drawn pictures (CPU, fp32, one thread) through the command line, evaluates both, and
+hashes the weights, metrics_test.json (times, versions and places aside) and the arrays of
 predictions_test.npz. `tests/test_golden.py` compares that with `tests/golden.json`.
 """
 
@@ -26,10 +26,25 @@ import torch
 
 ROOT = Path(__file__).resolve().parent.parent
 GOLDEN = ROOT / "tests" / "golden.json"
-_TRAINING = (
-    "--no_pretrained --epochs 2 --warmup_epochs 1 --batch_size 2 --gradient_accumulation_steps 2 "
-    "--learning_rate 1e-3 --seed 7 --device cpu --precision fp32"
-).split()
+_TRAINING = [
+    "--no_pretrained",
+    "--epochs",
+    "2",
+    "--warmup_epochs",
+    "1",
+    "--batch_size",
+    "2",
+    "--gradient_accumulation_steps",
+    "2",
+    "--learning_rate",
+    "1e-3",
+    "--seed",
+    "7",
+    "--device",
+    "cpu",
+    "--precision",
+    "fp32",
+]
 # name -> flags of its training; one has a frozen trunk, the other trains batch statistics
 _MODELS = {
     "demo_convnext": "--base_models demo_convnext --freeze_weights true",
@@ -63,8 +78,20 @@ def measure(folder: Path) -> dict[str, dict[str, str]]:
         data, output = folder / ("two" if "lite0" in name else "five"), folder / name
         shared = ["--dataset_path", data, "--cache_dir", folder / "cache"]
         _run("train_ovo.py", *flags.split(), *_TRAINING, "--output_dir", output, *shared)
-        _run("evaluate_ensemble.py", "--results_dirs", output, "--device", "cpu", "--precision",
-             "fp32", "--resamples", 200, "--output_dir", folder / "ensemble", *shared)
+        _run(
+            "evaluate_ensemble.py",
+            "--results_dirs",
+            output,
+            "--device",
+            "cpu",
+            "--precision",
+            "fp32",
+            "--resamples",
+            200,
+            "--output_dir",
+            folder / "ensemble",
+            *shared,
+        )
         found[name] = {
             "weights": hash_weights(output / "models"),
             "metrics": hash_metrics(output / "results" / "metrics_test.json"),

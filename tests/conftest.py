@@ -12,7 +12,7 @@ import pytest
 from helpers import QUICK, flags
 
 import train_ovo
-from common.synthetic import write_dataset
+from common.data.synthetic import write_dataset
 
 # tests send Ctrl-C, which a shell tells what it starts in the background to ignore
 signal.signal(signal.SIGINT, signal.default_int_handler)

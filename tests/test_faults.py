@@ -18,11 +18,16 @@ import torch
 from helpers import QUICK, flags
 
 import evaluate_ensemble
-from common import artifacts, claim, dataset, runtime, training
-from common.artifacts import ResultDir
-from common.dataset import open_cache, scan_split
-from common.preprocessing import Preprocessing, load_pixels
-from common.runtime import InputError
+from common import result_dir
+from common.data import folders, pixel_cache
+from common.data.folders import scan_split
+from common.data.pixel_cache import open_cache
+from common.data.preprocessing import Preprocessing, load_pixels
+from common.models import checkpoint
+from common.result_dir import ResultDir
+from common.system import files, run_lock
+from common.system.errors import InputError
+from common.training import loop
 
 ROOT = Path(__file__).parents[1]
 SETTINGS = Preprocessing(48, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
@@ -32,9 +37,12 @@ FOUR = {"pairs": "0-1", "epochs": 4, "min_delta": 0}  # a training of one pair
 
 
 def tensors(output, pair=PAIR):
-    content = artifacts.load_pair_content(ResultDir(output).best(MODEL, pair))
-    return {(part, key): value for part in ("trunk", "top", "classifier")
-            for key, value in content[part].items()}  # fmt: skip
+    content = checkpoint.load_pair_content(ResultDir(output).best(MODEL, pair))
+    return {
+        (part, key): value
+        for part in ("trunk", "top", "classifier")
+        for key, value in content[part].items()
+    }
 
 
 def same(one, two):
@@ -43,8 +51,10 @@ def same(one, two):
 
 
 def rows(output):
-    return [(r["pair"], r["epoch"], r["train_loss"], r["val_loss"])
-            for r in artifacts.read_history(ResultDir(output).history)]  # fmt: skip
+    return [
+        (r["pair"], r["epoch"], r["train_loss"], r["val_loss"])
+        for r in result_dir.read_history(ResultDir(output).history)
+    ]
 
 
 @pytest.fixture(scope="session")
@@ -60,7 +70,7 @@ def whole(tmp_path_factory, demo, shared_cache):
 
 def at_step(monkeypatch, number, action):
     """Do something at a step of the training, counted from 1 over all epochs."""
-    step, steps = training.train_step, []
+    step, steps = loop.train_step, []
 
     def acts(*inputs):
         steps.append(1)
@@ -68,7 +78,7 @@ def at_step(monkeypatch, number, action):
             action()
         step(*inputs)
 
-    monkeypatch.setattr(training, "train_step", acts)
+    monkeypatch.setattr(loop, "train_step", acts)
     return steps
 
 
@@ -110,7 +120,7 @@ def test_a_signal_ends_after_the_step_and_loses_no_epoch(
     said = capfd.readouterr().err
     assert len(steps) == 11, "the step is finished, no other begun"
     assert "stopping after this step" in said and "--resume" in said
-    state = artifacts.load_checkpoint(ResultDir(output).last(MODEL, PAIR))
+    state = checkpoint.load_checkpoint(ResultDir(output).last(MODEL, PAIR))
     assert state["epoch"] == 2 and len(rows(output)) == 2, "whatever the frequency"
     assert not (output / ".lock").exists()
     assert quick_train(output, resume=None, checkpoint_frequency=frequency, **FOUR) == 0
@@ -138,7 +148,7 @@ def test_sigterm_while_decoding_is_one_line(quick_train, tmp_path, monkeypatch, 
         os.kill(os.getpid(), signal.SIGTERM)
         return load_pixels(path, settings)
 
-    monkeypatch.setattr(dataset, "load_pixels", ends)
+    monkeypatch.setattr(pixel_cache, "load_pixels", ends)
     assert quick_train(tmp_path / "r", cache_dir=tmp_path / "c", **FOUR) == 143
     assert "stopped by SIGTERM; what was complete is kept" in capfd.readouterr().err
 
@@ -146,11 +156,28 @@ def test_sigterm_while_decoding_is_one_line(quick_train, tmp_path, monkeypatch, 
 @pytest.mark.slow
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_the_log_script_passes_signal_status_and_hint_on(demo, tmp_path, number, status):
-    words = [str(ROOT / "train_logged.sh"), "log.txt", "--base_models", MODEL, "--no_pretrained",
-             "--epochs", "500", "--patience", "500", "--pairs", "0-1", "--dataset_path", str(demo),
-             "--device", "cpu", "--output_dir", "r"]  # fmt: skip
-    process = subprocess.Popen(words, cwd=tmp_path, stdout=subprocess.DEVNULL,
-                               start_new_session=True)  # fmt: skip
+    words = [
+        str(ROOT / "train_logged.sh"),
+        "log.txt",
+        "--base_models",
+        MODEL,
+        "--no_pretrained",
+        "--epochs",
+        "500",
+        "--patience",
+        "500",
+        "--pairs",
+        "0-1",
+        "--dataset_path",
+        str(demo),
+        "--device",
+        "cpu",
+        "--output_dir",
+        "r",
+    ]
+    process = subprocess.Popen(
+        words, cwd=tmp_path, stdout=subprocess.DEVNULL, start_new_session=True
+    )
     log = tmp_path / "log.txt"
     wait_for(lambda: log.is_file() and "  epoch   1/500" in log.read_text(), 120)
     if number == signal.SIGINT:  # a terminal sends it to the whole group
@@ -172,7 +199,7 @@ def wait_for(condition, seconds):
 
 
 def test_a_second_training_is_refused_and_names_the_first(quick_train, tmp_path, capsys):
-    with claim.held(ResultDir(tmp_path / "r")):
+    with run_lock.lock_directory(tmp_path / "r", tmp_path / "r" / ".lock"):
         assert quick_train(tmp_path / "r", **FOUR) == 2
     error = capsys.readouterr().err
     assert f"is being trained by process {os.getpid()} on" in error and error.count("\n") == 1
@@ -184,7 +211,7 @@ def test_the_lock_of_a_dead_process_is_taken_over(quick_train, tmp_path, capsys)
     directory = ResultDir(tmp_path / "r")
     child = os.fork()
     if not child:
-        lock = claim.held(directory)
+        lock = run_lock.lock_directory(directory.root, directory.lock)
         lock.__enter__()
         os.kill(os.getpid(), signal.SIGKILL)
     os.waitpid(child, 0)
@@ -198,8 +225,11 @@ def test_the_lock_of_a_dead_process_is_taken_over(quick_train, tmp_path, capsys)
 def test_a_lock_file_of_nonsense_locks_all_the_same(tmp_path):
     directory = ResultDir(tmp_path)
     directory.lock.write_text('{"pid": "<script>"}')
-    with claim.held(directory), pytest.raises(InputError, match="is being trained by process"):
-        claim.held(directory).__enter__()
+    with (
+        run_lock.lock_directory(directory.root, directory.lock),
+        pytest.raises(InputError, match="is being trained by process"),
+    ):
+        run_lock.lock_directory(directory.root, directory.lock).__enter__()
 
 
 # -- a full disk -------------------------------------------------------------------------------
@@ -215,7 +245,7 @@ def fill_disk(monkeypatch, matches):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         real(handle)
 
-    monkeypatch.setattr(runtime.os, "fsync", fsync)
+    monkeypatch.setattr(files.os, "fsync", fsync)
 
 
 @pytest.mark.parametrize("name", [".last_", ".best_", ".history.csv", ".config.json"])
@@ -225,14 +255,18 @@ def test_a_full_disk_keeps_the_old_files_and_is_one_line(
     output = tmp_path / "r"
     with monkeypatch.context() as patch:
         seen = []
-        fill_disk(patch, lambda path: f"/{name}" in path and not seen.append(1) and
-                  len(seen) >= {".config.json": 1, ".best_": 2}.get(name, 3))  # fmt: skip
+        fill_disk(
+            patch,
+            lambda path: f"/{name}" in path
+            and not seen.append(1)
+            and len(seen) >= {".config.json": 1, ".best_": 2}.get(name, 3),
+        )
         assert quick_train(output, **FOUR) != 0
     error = capsys.readouterr().err
     assert "No space left on device at " in error and name[1:] in error and error.count("\n") == 1
     assert not list(output.rglob("*.part"))
     for path in output.rglob("*.pth"):
-        artifacts.load_checkpoint(path)
+        checkpoint.load_checkpoint(path)
     assert quick_train(output, resume=None, **FOUR) == 0
     assert same(output, whole) and rows(output) == rows(whole)
 
@@ -246,7 +280,7 @@ def test_a_full_disk_while_decoding_is_one_line(quick_train, tmp_path, monkeypat
         return real(handle, data, place)
 
     with monkeypatch.context() as patch:
-        patch.setattr(dataset.os, "pwrite", pwrite)
+        patch.setattr(folders.os, "pwrite", pwrite)
         assert quick_train(tmp_path / "r", cache_dir=tmp_path / "c", **FOUR) == 2
     error = capsys.readouterr().err
     assert "No space left on device at " in error and "pixels.u8" in error
@@ -259,8 +293,9 @@ def test_a_full_disk_while_writing_metrics_keeps_the_old_ones(
     trained, demo, shared_cache, tmp_path, monkeypatch, capsys
 ):
     copy = shutil.copytree(trained, tmp_path / "r")
-    words = flags(results_dirs=copy, dataset_path=demo, cache_dir=shared_cache, device="cpu",
-                  resamples=20)  # fmt: skip
+    words = flags(
+        results_dirs=copy, dataset_path=demo, cache_dir=shared_cache, device="cpu", resamples=20
+    )
     assert evaluate_ensemble.main(words) == 0
     before = (copy / "results" / "metrics_test.json").read_bytes()
     fill_disk(monkeypatch, lambda path: "/.metrics_test.json" in path)
@@ -272,8 +307,9 @@ def test_a_full_disk_while_writing_metrics_keeps_the_old_ones(
 
 def test_a_full_disk_under_the_log_script_is_not_success(demo, shared_cache, tmp_path):
     words = train_words(demo, shared_cache, tmp_path / "r")[2:]
-    done = subprocess.run([str(ROOT / "train_logged.sh"), "/dev/full", *words], capture_output=True,
-                          text=True)  # fmt: skip
+    done = subprocess.run(
+        [str(ROOT / "train_logged.sh"), "/dev/full", *words], capture_output=True, text=True
+    )
     assert done.returncode not in (0, None)
     assert "No space left on device" in done.stderr and "Traceback" not in done.stderr
     missing = [str(ROOT / "train_logged.sh"), str(tmp_path / "no" / "log.txt"), *words]
@@ -288,8 +324,12 @@ def train_words(demo, shared_cache, output):
 
 def test_a_log_on_a_full_disk_is_one_line(demo, shared_cache, tmp_path):
     with open("/dev/full", "w") as full:
-        done = subprocess.run(train_words(demo, shared_cache, tmp_path / "r"), stdout=full,
-                              stderr=subprocess.PIPE, text=True)  # fmt: skip
+        done = subprocess.run(
+            train_words(demo, shared_cache, tmp_path / "r"),
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1 and "No space left on device" in done.stderr
 
@@ -311,9 +351,11 @@ def test_curves_on_a_full_disk_are_one_line(quick_train, tmp_path, monkeypatch, 
 def test_a_real_limit_on_file_size_is_one_line(demo, shared_cache, tmp_path):
     limit = (20_000, 20_000)  # bytes: smaller than a checkpoint
     done = subprocess.run(
-        train_words(demo, shared_cache, tmp_path / "r"), capture_output=True, text=True,
+        train_words(demo, shared_cache, tmp_path / "r"),
+        capture_output=True,
+        text=True,
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, limit),
-    )  # fmt: skip
+    )
     assert done.returncode == 2
     assert "File too large at " in done.stderr and done.stderr.count("\n") == 1
 
@@ -361,8 +403,8 @@ def test_a_damaged_classifier_is_named_and_trained_again(
     output = shutil.copytree(whole, tmp_path / "done") if finished else stopped
     best = ResultDir(output).best(MODEL, PAIR)
     flip(best)
-    with pytest.raises(artifacts.DamagedError, match="damaged checkpoint"):
-        artifacts.load_pair_content(best)
+    with pytest.raises(checkpoint.DamagedError, match="damaged checkpoint"):
+        checkpoint.load_pair_content(best)
     assert quick_train(output, resume=None, **FOUR) == 0
     assert f"pair 0-1: {best}: damaged" in capsys.readouterr().out
     assert same(output, whole) and rows(output) == rows(whole)
@@ -373,7 +415,7 @@ def test_files_without_a_checksum_still_load(whole, tmp_path):
     content = torch.load(path, weights_only=True)
     assert len(content.pop("checksum")) == 64
     torch.save(content, tmp_path / "old.pth")
-    assert artifacts.load_pair_content(tmp_path / "old.pth").keys() == content.keys()
+    assert checkpoint.load_pair_content(tmp_path / "old.pth").keys() == content.keys()
 
 
 def test_another_pair_s_classifier_is_named_and_trained_again(whole, quick_train, tmp_path, capsys):
@@ -388,8 +430,8 @@ def test_another_pair_s_classifier_is_named_and_trained_again(whole, quick_train
 
 def test_a_state_newer_than_its_classifier_is_not_trusted(quick_train, whole, stopped, capsys):
     best = ResultDir(stopped).best(MODEL, PAIR)
-    content = artifacts.load_pair_content(best)
-    artifacts.save_checkpoint(best, {**content, "best_epoch": 0})
+    content = checkpoint.load_pair_content(best)
+    checkpoint.save_checkpoint(best, {**content, "best_epoch": 0})
     assert quick_train(stopped, resume=None, **FOUR) == 0
     assert "of another epoch; it is trained from the start" in capsys.readouterr().out
     assert same(stopped, whole)
@@ -404,7 +446,7 @@ def test_a_directory_that_cannot_be_written_is_refused_before_decoding(
     def refuse(path, *_, **__):
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
 
-    monkeypatch.setattr(claim.os, "open", refuse)
+    monkeypatch.setattr(run_lock.os, "open", refuse)
     assert quick_train(tmp_path / "r", cache_dir=tmp_path / "c", **FOUR) == 2
     error = capsys.readouterr().err
     assert "Permission denied at " in error and error.count("\n") == 1
@@ -418,10 +460,10 @@ def test_a_worker_that_dies_keeps_what_the_others_have_done(demo, tmp_path, monk
         return load_pixels(path, settings)
 
     split = scan_split(demo, "val")
-    monkeypatch.setattr(dataset, "load_pixels", dies)
+    monkeypatch.setattr(pixel_cache, "load_pixels", dies)
     with pytest.raises(InputError, match=r"1 images .*3_0002.jpg: RuntimeError: worker died"):
         open_cache(split, SETTINGS, tmp_path, 2)
-    monkeypatch.setattr(dataset, "load_pixels", load_pixels)
+    monkeypatch.setattr(pixel_cache, "load_pixels", load_pixels)
     assert len(open_cache(split, SETTINGS, tmp_path, 2).read(np.arange(20))) == 20
 
 
@@ -434,7 +476,7 @@ def test_an_image_replaced_while_it_is_decoded_is_named(demo, tmp_path, monkeypa
             path.write_bytes(split.paths[5].read_bytes())
         return load_pixels(path, settings)
 
-    monkeypatch.setattr(dataset, "load_pixels", replaced)
+    monkeypatch.setattr(pixel_cache, "load_pixels", replaced)
     with pytest.raises(InputError, match="was changed while the images were read"):
         open_cache(split, SETTINGS, tmp_path / "c", 1)
 
@@ -503,13 +545,12 @@ def test_a_clock_that_goes_backwards_changes_nothing(
         return now[0]
 
     monkeypatch.setattr(time, "time", backwards)
-    monkeypatch.setattr(training, "_HEARTBEAT", 0.0)
+    monkeypatch.setattr(loop, "_HEARTBEAT", 0.0)
     assert quick_train(tmp_path / "r", **FOUR) == 0
     said = capsys.readouterr().out
     assert "epoch ends in " in said and "in -" not in said and "ETA -" not in said
-    records = artifacts.read_history(ResultDir(tmp_path / "r").history)
-    assert all(float(row["seconds"]) > 0 and float(row["images_per_second"]) > 0
-               for row in records)  # fmt: skip
+    records = result_dir.read_history(ResultDir(tmp_path / "r").history)
+    assert all(float(row["seconds"]) > 0 and float(row["images_per_second"]) > 0 for row in records)
     assert same(tmp_path / "r", whole)
 
 
@@ -518,8 +559,15 @@ def test_a_clock_that_goes_backwards_changes_nothing(
 
 def test_verify_recomputes_what_is_stored(trained, demo, shared_cache, tmp_path, capsys):
     copy = shutil.copytree(trained, tmp_path / "r")
-    words = flags(results_dirs=copy, dataset_path=demo, cache_dir=shared_cache, device="cpu",
-                  resamples=20, split="val", precision="fp32")  # fmt: skip
+    words = flags(
+        results_dirs=copy,
+        dataset_path=demo,
+        cache_dir=shared_cache,
+        device="cpu",
+        resamples=20,
+        split="val",
+        precision="fp32",
+    )
     path = copy / "results" / "predictions_val.npz"
     path.unlink(missing_ok=True)
     assert evaluate_ensemble.main([*words, "--verify"]) == 2

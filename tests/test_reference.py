@@ -5,28 +5,38 @@ import pytest
 import torch
 
 from benchmarks import reference
-from common.artifacts import ResultDir
-from common.augmentation import augment, augmentation_table, normalise
-from common.backbones import build, native_state, preprocessing_for, resolve
-from common.batching import epoch_order
 from common.config import TrainConfig
-from common.dataset import open_cache, scan_split
-from common.pair_trainer import PairTrainer, Setup
-from common.runtime import random_generator
-from common.training import train_epoch
+from common.data.augmentation import augment, augmentation_table, normalise
+from common.data.folders import scan_split
+from common.data.pixel_cache import open_cache
+from common.data.sampler import epoch_order
+from common.models.backbones import build, native_state, preprocessing_for, resolve
+from common.result_dir import ResultDir
+from common.system.random_streams import random_generator
+from common.training.context import TrainContext
+from common.training.loop import train_epoch
+from common.training.trainer import PairTrainer
 
 CPU = torch.device("cpu")
 
 
 def product(name, demo, cache_dir, folder):
     """A training of pair 1-2 as the product does it, of which all but the data is switched off."""
-    config = TrainConfig(ovo_dropout=0.0, learning_rate=1e-4, scheduler="none", warmup_epochs=0,
-                         batch_size=2, gradient_accumulation_steps=2)  # fmt: skip
+    config = TrainConfig(
+        ovo_dropout=0.0,
+        learning_rate=1e-4,
+        scheduler="none",
+        warmup_epochs=0,
+        batch_size=2,
+        gradient_accumulation_steps=2,
+    )
     spec = resolve(name)
     settings = preprocessing_for(spec, 64, True, 2.0, 8)
     backbone = build(spec, 64, False, "", True, 0)
     cache = open_cache(scan_split(demo, "train"), settings, cache_dir, 2)
-    setup = Setup(config, backbone, settings, CPU, "fp32", cache, cache, ResultDir(folder), {})
+    setup = TrainContext(
+        config, backbone, settings, CPU, "fp32", cache, cache, ResultDir(folder), {}
+    )
     return setup, PairTrainer(setup, (1, 2))
 
 
@@ -43,9 +53,13 @@ def twin(setup, trainer):
 def micro_batches(setup, epoch):
     """The augmented pixels and targets that the product's epoch is made of, two at a time."""
     split, config = setup.train.split, setup.config
-    table = augmentation_table(random_generator("augmentation", config.seed, epoch), len(split),
-                               config.rotation_range, config.brightness_range,
-                               config.contrast_range)  # fmt: skip
+    table = augmentation_table(
+        random_generator("augmentation", config.seed, epoch),
+        len(split),
+        config.rotation_range,
+        config.brightness_range,
+        config.contrast_range,
+    )
     order = epoch_order(config.seed, epoch, len(split))
     order = order[np.isin(split.labels[order], (1, 2))]
     for start in range(0, len(order), 2):

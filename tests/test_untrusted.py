@@ -18,12 +18,14 @@ from PIL import Image
 
 import evaluate_ensemble
 import model_analyzer
-from common import artifacts, html
-from common.artifacts import ResultDir
-from common.backbones import resolve
-from common.dataset import scan_split
-from common.preprocessing import MAX_PIXELS, ImageError, decode_image
-from common.runtime import InputError
+from common import result_dir
+from common.data.folders import scan_split
+from common.data.preprocessing import MAX_PIXELS, ImageError, decode_image
+from common.models import checkpoint
+from common.models.backbones import resolve
+from common.reporting import page
+from common.result_dir import ResultDir
+from common.system.errors import InputError
 
 ROOT = Path(__file__).parents[1]
 MODEL = "demo_convnext"
@@ -35,7 +37,7 @@ class Bomb:
 
 
 def fuzz():
-    spec = importlib.util.spec_from_file_location("fuzz", ROOT / "tests" / "fuzz.py")
+    spec = importlib.util.spec_from_file_location("fuzz", ROOT / "dev" / "fuzz.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
@@ -104,16 +106,18 @@ def test_model_names_cannot_lead_out_of_the_directory(quick_train, tmp_path, cap
 def test_a_model_name_in_a_checkpoint_cannot_lead_out(trained, demo, tmp_path, capsys):
     copy = shutil.copytree(trained, tmp_path / "a" / "r")
     path = ResultDir(copy).best(MODEL, (0, 1))
-    content = artifacts.load_pair_content(path)
-    artifacts.save_checkpoint(path, {**content, "model": "../../x"})
+    content = checkpoint.load_pair_content(path)
+    checkpoint.save_checkpoint(path, {**content, "model": "../../x"})
     words = flags(results_dirs=copy, dataset_path=demo, device="cpu", cache_dir=tmp_path / "c")
     assert evaluate_ensemble.main(words) == 2
     assert "unknown model '../../x'" in capsys.readouterr().err
     assert model_analyzer.main(["--model", str(path), "--output_dir", str(tmp_path / "o")]) == 0
     assert {p.name for p in tmp_path.iterdir()} == {"a", "o"}
     assert {p.name for p in (tmp_path / "o").iterdir()} == {
-        "model_analysis.json", "model_analysis.csv", "training_curves.png",
-    }  # fmt: skip
+        "model_analysis.json",
+        "model_analysis.csv",
+        "training_curves.png",
+    }
 
 
 @pytest.mark.parametrize("name", ["../x", "..", "a/b", "/etc"])
@@ -133,13 +137,20 @@ def test_hostile_names_are_escaped_in_the_report(trained, demo, shared_cache, tm
         (root / "test" / str(grade)).rename(root / "test" / name.replace("/", ""))
         for path in list((root / "test" / name).iterdir()):
             path.rename(path.with_name(f"<script>{path.name}"))
-    words = flags(results_dirs=copy, dataset_path=root, device="cpu", cache_dir=shared_cache,
-                  resamples=20, class_names=names, output_dir=tmp_path / "out")  # fmt: skip
+    words = flags(
+        results_dirs=copy,
+        dataset_path=root,
+        device="cpu",
+        cache_dir=shared_cache,
+        resamples=20,
+        class_names=names,
+        output_dir=tmp_path / "out",
+    )
     assert evaluate_ensemble.main(words) == 0
     report = next((tmp_path / "out").rglob("report.html")).read_text()
     assert "<script" not in report and "<img src" not in report
     assert "&lt;script&gt;" in report
-    assert "<script" not in html.page("<script>", [html.heading("<script>")])
+    assert "<script" not in page.page("<script>", [page.heading("<script>")])
 
 
 # -- pictures ----------------------------------------------------------------------------------
@@ -149,8 +160,9 @@ def png_header(width, height):
     """A PNG file that claims a size and holds nothing."""
 
     def chunk(kind, data):
-        return (struct.pack(">I", len(data)) + kind + data +
-                struct.pack(">I", zlib.crc32(kind + data)))  # fmt: skip
+        return (
+            struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        )
 
     header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", b"") + chunk(b"IEND", b"")
@@ -192,9 +204,9 @@ def test_a_real_bomb_costs_neither_time_nor_memory():
 def test_predictions_that_unpack_to_gigabytes_are_refused(tmp_path, monkeypatch):
     path = tmp_path / "p.npz"
     np.savez_compressed(path, zeros=np.zeros(3_000_000, dtype=np.uint8))
-    monkeypatch.setattr(artifacts, "_MAX_PREDICTIONS", 1_000_000)
+    monkeypatch.setattr(result_dir, "_MAX_PREDICTIONS", 1_000_000)
     with pytest.raises(InputError, match="when unpacked"):
-        artifacts.read_predictions(path)
+        result_dir.read_predictions(path)
 
 
 # -- fuzzing -----------------------------------------------------------------------------------
@@ -209,16 +221,16 @@ def test_mutated_inputs_end_in_a_result_or_one_line(target, tmp_path):
 def test_every_bit_that_matters_is_under_the_checksum(trained, tmp_path):
     path = tmp_path / "best_demo_convnext_0_1.pth"
     data = ResultDir(trained).best(MODEL, (0, 1)).read_bytes()
-    good = artifacts.load_pair_content(ResultDir(trained).best(MODEL, (0, 1)))
+    good = checkpoint.load_pair_content(ResultDir(trained).best(MODEL, (0, 1)))
     noticed, rng = 0, np.random.default_rng(0)
     for place in rng.integers(0, len(data), 60):
         content = bytearray(data)
         content[place] ^= 1 << int(rng.integers(8))
         path.write_bytes(content)
         try:
-            found = artifacts.load_checkpoint(path)
-        except artifacts.CheckpointError:
+            found = checkpoint.load_checkpoint(path)
+        except checkpoint.CheckpointError:
             noticed += 1
         else:  # a bit of the container that no content depends on
-            assert artifacts.content_checksum(found) == artifacts.content_checksum(good)
+            assert checkpoint.content_checksum(found) == checkpoint.content_checksum(good)
     assert noticed > 30

@@ -36,8 +36,12 @@ def place(tmp_path_factory, demo, shared_cache, trained):
         assert train_ovo.main(flags(**values)) == 0
     folders = sorted(path.parent for path in root.rglob("config.json"))
     for split in ("val", "test"):
-        values = {"results_dirs": folders, "split": split, "resamples": 20,
-                  "output_dir": root / "super"}  # fmt: skip
+        values = {
+            "results_dirs": folders,
+            "split": split,
+            "resamples": 20,
+            "output_dir": root / "super",
+        }
         assert evaluate_ensemble.main(flags(**common, **values)) == 0
     return root
 
@@ -191,8 +195,11 @@ def test_per_class_strengths_are_true(place, monkeypatch, capsys):
         f1 = f1_score(file["targets"], file["predictions"], average=None, zero_division=0)
     weights = content["suggested_weights"]
     assert all(sum(w[k] for w in weights.values()) == pytest.approx(1) for k in range(5))
-    assert all((weights["demo_swinv2"][k] == 0) == (f1[k] == 0) for k in range(5)
-               if sum(w[k] > 0 for w in weights.values()) not in (0, 3))  # fmt: skip
+    assert all(
+        (weights["demo_swinv2"][k] == 0) == (f1[k] == 0)
+        for k in range(5)
+        if sum(w[k] > 0 for w in weights.values()) not in (0, 3)
+    )
     assert cv2.imread(str(output / "per_class.png")).std() > 5
     assert "suggested weight" in capsys.readouterr().out
 

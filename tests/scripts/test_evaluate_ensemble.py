@@ -15,8 +15,13 @@ import train_ovo
 def second(tmp_path_factory, demo, shared_cache):
     """A result directory of another backbone."""
     output = tmp_path_factory.mktemp("second") / "swin_5class_results"
-    values = {**QUICK, "base_models": "demo_swinv2", "dataset_path": demo,
-              "cache_dir": shared_cache, "output_dir": output}  # fmt: skip
+    values = {
+        **QUICK,
+        "base_models": "demo_swinv2",
+        "dataset_path": demo,
+        "cache_dir": shared_cache,
+        "output_dir": output,
+    }
     assert train_ovo.main(flags(**values)) == 0
     return output
 
@@ -24,8 +29,7 @@ def second(tmp_path_factory, demo, shared_cache):
 @pytest.fixture
 def evaluate(demo, shared_cache):
     def run(**changes):
-        values = {"dataset_path": demo, "cache_dir": shared_cache, "device": "cpu",
-                  "resamples": 50}  # fmt: skip
+        values = {"dataset_path": demo, "cache_dir": shared_cache, "device": "cpu", "resamples": 50}
         return evaluate_ensemble.main(flags(**{**values, **changes}))
 
     return run
@@ -169,12 +173,12 @@ def test_grades_in_another_order_are_not_answered_from_the_store(evaluate, copy)
 
 
 def test_a_classifier_of_nan_is_named(evaluate, copy, capsys):
-    from common import artifacts
+    from common.models import checkpoint
 
     path = copy / "models" / "best_demo_convnext_1_3.pth"
-    content = artifacts.load_pair_content(path)
+    content = checkpoint.load_pair_content(path)
     content["classifier"]["bias"][:] = float("nan")
-    artifacts.save_checkpoint(path, content)
+    checkpoint.save_checkpoint(path, content)
     assert evaluate(results_dirs=copy) == 2
     assert "1_3.pth: gives values that are not finite" in capsys.readouterr().err
     assert not (copy / "results" / "metrics_test.json").exists()
@@ -184,8 +188,13 @@ def test_an_ensemble_is_weighted_calibrated_restated_judged_and_reported(
     evaluate, copy, second, tmp_path, capsys
 ):
     output = tmp_path / "super"
-    values = {"results_dirs": [copy, second], "output_dir": output, "weights": "optimized",
-              "calibrate": None, "prevalence": "0.735,0.07,0.15,0.025,0.02"}  # fmt: skip
+    values = {
+        "results_dirs": [copy, second],
+        "output_dir": output,
+        "weights": "optimized",
+        "calibrate": None,
+        "prevalence": "0.735,0.07,0.15,0.025,0.02",
+    }
     assert evaluate(**values) == 0
     content = metrics(output)
     assert sum(content["weights"]) == pytest.approx(1)
@@ -196,8 +205,12 @@ def test_an_ensemble_is_weighted_calibrated_restated_judged_and_reported(
     validation = json.loads((output / "results" / "validation.json").read_text())
     assert validation["grade"] == "none"
     assert {gate["kind"] for gate in validation["gates"]} == {
-        "single", "binary", "ensemble", "diversity", "holdout",
-    }  # fmt: skip
+        "single",
+        "binary",
+        "ensemble",
+        "diversity",
+        "holdout",
+    }
     report = (output / "results" / "report.html").read_text()
     assert "<script" not in report and "http" not in report
     assert report.count("data:image/png") == 3 and "data:image/jpeg" in report
@@ -217,8 +230,12 @@ def test_weights_change_the_ensemble(evaluate, copy, second, tmp_path):
 
 def test_what_is_fitted_needs_val(evaluate, copy, second, demo, tmp_path, capsys):
     outside = shutil.copytree(demo / "test", tmp_path / "hospital")
-    values = {"results_dirs": [copy, second], "dataset_path": outside, "weights": "optimized",
-              "output_dir": tmp_path / "super"}  # fmt: skip
+    values = {
+        "results_dirs": [copy, second],
+        "dataset_path": outside,
+        "weights": "optimized",
+        "output_dir": tmp_path / "super",
+    }
     for folder in (copy, second):
         (folder / "results" / "predictions_val.npz").unlink(missing_ok=True)
     assert evaluate(**values) == 2

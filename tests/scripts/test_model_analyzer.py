@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import model_analyzer
-from common import artifacts
+from common.models import checkpoint
 
 
 @pytest.fixture
@@ -47,8 +47,7 @@ def test_says_what_the_history_says(copy):
         rows = list(csv.DictReader(file))
     for found in analysis(copy / "results"):
         pair = found["pair"].split()[0]
-        best = next(r for r in rows if r["pair"] == pair and int(r["epoch"]) ==
-                    found["best_epoch"])  # fmt: skip
+        best = next(r for r in rows if r["pair"] == pair and int(r["epoch"]) == found["best_epoch"])
         assert found["val_accuracy"] == float(best["val_accuracy"])
         gap = float(best["train_accuracy"]) - float(best["val_accuracy"])
         assert found["overfitting_gap"] == pytest.approx(gap)
@@ -69,8 +68,12 @@ def test_bad_files_get_a_line_and_the_rest_goes_on(copy, capsys):
     said = capsys.readouterr()
     skipped = [line for line in said.err.splitlines() if line.startswith("skipped: ")]
     assert len(skipped) == 4
-    for name in ("_0_2.pth: unreadable", "foreign.pth: not a pair", "_0_3.pth: incomplete",
-                 "gone.pth: no such file"):  # fmt: skip
+    for name in (
+        "_0_2.pth: unreadable",
+        "foreign.pth: not a pair",
+        "_0_3.pth: incomplete",
+        "gone.pth: no such file",
+    ):
         assert any(name in line for line in skipped)
     assert "of 8 classifiers" in said.out
 
@@ -80,7 +83,7 @@ def test_bad_files_get_a_line_and_the_rest_goes_on(copy, capsys):
 )
 def test_an_odd_history_is_no_traceback(copy, capsys, history):
     path = copy / "models" / "best_demo_convnext_0_3.pth"
-    artifacts.save_checkpoint(path, {**artifacts.load_pair_content(path), "history": history})
+    checkpoint.save_checkpoint(path, {**checkpoint.load_pair_content(path), "history": history})
     assert model_analyzer.main(["--model", str(copy / "models")]) == 0
     assert "_0_3.pth: incomplete" in capsys.readouterr().err
 

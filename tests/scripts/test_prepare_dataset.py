@@ -3,12 +3,22 @@ import shutil
 from pathlib import Path
 
 import prepare_dataset
-from common import shortcuts
+from common.audit import shortcuts
 
 
 def test_demo_writes_a_dataset_and_repeats_itself(tmp_path, capsys):
-    words = ["demo", str(tmp_path / "d"), "--train", "2", "--val", "1", "--test", "1", "--size",
-             "64"]  # fmt: skip
+    words = [
+        "demo",
+        str(tmp_path / "d"),
+        "--train",
+        "2",
+        "--val",
+        "1",
+        "--test",
+        "1",
+        "--size",
+        "64",
+    ]
     assert prepare_dataset.main(words) == 0
     first = {path.name: path.read_bytes() for path in (tmp_path / "d").rglob("*.jpg")}
     assert len(first) == 20 and "no medical value" in capsys.readouterr().out
@@ -27,8 +37,14 @@ def test_synthetic_images_do_not_mix_with_others(tmp_path, capsys):
 
 
 def test_cache_fills_what_training_will_read(demo, tmp_path, capsys, quick_train):
-    words = ["cache", str(demo), "--base_models", "demo_convnext", "--cache_dir",
-             str(tmp_path / "c")]  # fmt: skip
+    words = [
+        "cache",
+        str(demo),
+        "--base_models",
+        "demo_convnext",
+        "--cache_dir",
+        str(tmp_path / "c"),
+    ]
     assert prepare_dataset.main(words) == 0
     said = capsys.readouterr().out
     assert "decoding 47 of 47" in said and "test is cached, 20 images" in said

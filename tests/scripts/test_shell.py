@@ -16,29 +16,52 @@ MODELS = {
     "swinv2": ("swinv2_tiny_window8_256", 256),
 }
 GUIDE = {
-    "epochs": "100", "batch_size": "2", "learning_rate": "5e-5", "weight_decay": "0.00025",
-    "gradient_accumulation_steps": "4", "scheduler": "cosine", "warmup_epochs": "10",
-    "patience": "28", "enable_focal_loss": "", "focal_loss_gamma": "3.0",
-    "focal_loss_alpha": "2.5", "enable_class_weights": "", "label_smoothing": "0.1",
-    "enable_clahe": "", "rotation_range": "25", "brightness_range": "0.2",
-    "contrast_range": "0.2", "ovo_dropout": "0.28", "num_classes": "5",
-}  # fmt: skip
+    "epochs": "100",
+    "batch_size": "2",
+    "learning_rate": "5e-5",
+    "weight_decay": "0.00025",
+    "gradient_accumulation_steps": "4",
+    "scheduler": "cosine",
+    "warmup_epochs": "10",
+    "patience": "28",
+    "enable_focal_loss": "",
+    "focal_loss_gamma": "3.0",
+    "focal_loss_alpha": "2.5",
+    "enable_class_weights": "",
+    "label_smoothing": "0.1",
+    "enable_clahe": "",
+    "rotation_range": "25",
+    "brightness_range": "0.2",
+    "contrast_range": "0.2",
+    "ovo_dropout": "0.28",
+    "num_classes": "5",
+}
 
 
 def run(command, folder, **environment):
     return subprocess.run(
-        [str(word) for word in command], cwd=folder, capture_output=True, text=True,
-        env={**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
-             **environment},
-    )  # fmt: skip
+        [str(word) for word in command],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        env={
+            **os.environ,
+            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+            **environment,
+        },
+    )
 
 
 @pytest.mark.parametrize("name", MODELS)
 def test_the_scripts_carry_the_guide_s_numbers(name):
     text = (ROOT / f"train_{name}.sh").read_text().replace("\\\n", " ")
     found = dict(re.findall(r"--(\w+)(?: +(?!-)(\S+))?(?= )", text.split("exec", 1)[1]))
-    expected = {**GUIDE, "base_models": MODELS[name][0], "img_size": str(MODELS[name][1]),
-                "output_dir": f"./{name}_5class_results"}  # fmt: skip
+    expected = {
+        **GUIDE,
+        "base_models": MODELS[name][0],
+        "img_size": str(MODELS[name][1]),
+        "output_dir": f"./{name}_5class_results",
+    }
     assert {key: found.get(key) for key in expected} == expected
     assert text.rstrip().endswith('"$@"') and f"{name}_training_log.txt" in text
 
@@ -46,8 +69,19 @@ def test_the_scripts_carry_the_guide_s_numbers(name):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", MODELS)
 def test_a_script_plans_the_training_of_its_backbone(name, demo, tmp_path):
-    done = run([ROOT / f"train_{name}.sh", "--no_pretrained", "--dry_run", "--batch_size", 1,
-                "--gradient_accumulation_steps", 8], tmp_path, DATASET_PATH=str(demo))  # fmt: skip
+    done = run(
+        [
+            ROOT / f"train_{name}.sh",
+            "--no_pretrained",
+            "--dry_run",
+            "--batch_size",
+            1,
+            "--gradient_accumulation_steps",
+            8,
+        ],
+        tmp_path,
+        DATASET_PATH=str(demo),
+    )
     assert done.returncode == 0, done.stderr
     model, size = MODELS[name]
     assert f"plan: {model} at {size} px into ./{name}_5class_results" in done.stdout
@@ -64,9 +98,21 @@ def test_a_script_fails_with_the_trainer_s_status_and_appends(tmp_path):
 
 
 def test_a_script_trains_resumes_and_keeps_bars_out_of_the_log(demo, tmp_path):
-    command = [ROOT / "train_logged.sh", "log.txt", "--base_models", "demo_convnext",
-               "--no_pretrained", "--epochs", 2, "--pairs", "0-1", "--dataset_path", demo,
-               "--device", "cpu"]  # fmt: skip
+    command = [
+        ROOT / "train_logged.sh",
+        "log.txt",
+        "--base_models",
+        "demo_convnext",
+        "--no_pretrained",
+        "--epochs",
+        2,
+        "--pairs",
+        "0-1",
+        "--dataset_path",
+        demo,
+        "--device",
+        "cpu",
+    ]
     assert run(command, tmp_path).returncode == 0
     first = (tmp_path / "log.txt").read_text()
     assert len(re.findall(r"Z  pair 0-1  epoch", first)) == 2
@@ -80,8 +126,16 @@ def test_a_script_trains_resumes_and_keeps_bars_out_of_the_log(demo, tmp_path):
 def test_the_guide_s_original_entry_trains_and_evaluates(demo, tmp_path):
     shutil.copytree(demo, tmp_path / "dataset")
     entry = [sys.executable, ROOT / "ensemble_5class_trainer.py"]
-    common = ["--base_models", "demo_convnext", "--dataset_path", "./dataset", "--output_dir",
-              "./out", "--device", "cpu"]  # fmt: skip
+    common = [
+        "--base_models",
+        "demo_convnext",
+        "--dataset_path",
+        "./dataset",
+        "--output_dir",
+        "./out",
+        "--device",
+        "cpu",
+    ]
     train = run([*entry, "--mode", "train", *common, "--no_pretrained", "--epochs", 1], tmp_path)
     assert train.returncode == 0, train.stderr
     done = run([*entry, "--mode", "evaluate", *common], tmp_path)

@@ -78,8 +78,15 @@ def test_several_backbones_one_after_the_other(quick_train, tmp_path):
 def test_dry_run_prints_the_plan_and_writes_nothing(quick_train, tmp_path, capsys):
     assert quick_train(tmp_path / "r", dry_run=None, cache_dir=tmp_path / "c") == 0
     said = capsys.readouterr().out
-    for part in ("pair 0-1: 17 images, 4 steps/epoch, 8 steps at most", "trained, ", "frozen",
-                 "cache: ", "memory: about", "time: about", "[7, 10, 10, 10, 10]"):  # fmt: skip
+    for part in (
+        "pair 0-1: 17 images, 4 steps/epoch, 8 steps at most",
+        "trained, ",
+        "frozen",
+        "cache: ",
+        "memory: about",
+        "time: about",
+        "[7, 10, 10, 10, 10]",
+    ):
         assert part in said
     assert not list(tmp_path.iterdir())
 
@@ -121,10 +128,30 @@ def test_sigkill_in_mid_epoch_then_resume_gives_the_same_bits(demo, shared_cache
     """A real process, killed three times while it works, against one left in peace."""
 
     def command(output):
-        return [sys.executable, "-u", str(ROOT / "train_ovo.py"), "--base_models", "demo_coatnet",
-                "--no_pretrained", "--freeze_weights", "false", "--epochs", "6", "--device", "cpu",
-                "--pairs", "0-1", "2-4", "--dataset_path", str(demo), "--cache_dir",
-                str(shared_cache), "--output_dir", str(output), "--resume"]  # fmt: skip
+        return [
+            sys.executable,
+            "-u",
+            str(ROOT / "train_ovo.py"),
+            "--base_models",
+            "demo_coatnet",
+            "--no_pretrained",
+            "--freeze_weights",
+            "false",
+            "--epochs",
+            "6",
+            "--device",
+            "cpu",
+            "--pairs",
+            "0-1",
+            "2-4",
+            "--dataset_path",
+            str(demo),
+            "--cache_dir",
+            str(shared_cache),
+            "--output_dir",
+            str(output),
+            "--resume",
+        ]
 
     assert subprocess.run(command(tmp_path / "whole"), capture_output=True).returncode == 0
     for epoch in (1, 2, 4):
@@ -138,8 +165,10 @@ def test_sigkill_in_mid_epoch_then_resume_gives_the_same_bits(demo, shared_cache
         assert process.wait() == -signal.SIGKILL
     assert subprocess.run(command(tmp_path / "killed"), capture_output=True).returncode == 0
     for pair in ("0_1", "2_4"):
-        one, two = (tensors(tmp_path / run / "models" / f"best_demo_coatnet_{pair}.pth")
-                    for run in ("whole", "killed"))  # fmt: skip
+        one, two = (
+            tensors(tmp_path / run / "models" / f"best_demo_coatnet_{pair}.pth")
+            for run in ("whole", "killed")
+        )
         assert len(one) == len(two) and all(torch.equal(a, b) for a, b in zip(one, two))
 
 
@@ -147,10 +176,19 @@ def test_env_file_sets_paths(demo, tmp_path):
     (tmp_path / ".env").write_text(f"DATASET_PATH={demo}\nCACHE_DIR=./from_env\n")
     environment = {k: v for k, v in os.environ.items() if k not in ("DATASET_PATH", "CACHE_DIR")}
     done = subprocess.run(
-        [sys.executable, str(ROOT / "train_ovo.py"), "--base_models", "demo_convnext",
-         "--no_pretrained", "--dry_run"],
-        cwd=tmp_path, env=environment, capture_output=True, text=True,
-    )  # fmt: skip
+        [
+            sys.executable,
+            str(ROOT / "train_ovo.py"),
+            "--base_models",
+            "demo_convnext",
+            "--no_pretrained",
+            "--dry_run",
+        ],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 0, done.stderr
     assert "./from_env" in done.stdout and "[7, 10, 10, 10, 10]" in done.stdout
 

@@ -1,0 +1,213 @@
+"""Show an audit: text tables, audit.json, findings.csv and contact sheets."""
+
+import csv
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from common.audit.dataset import CONFLICT, GROUPS, Audit, Finding, summarise
+from common.audit.file_checks import FAULTS, UNUSABLE
+from common.audit.shortcuts import MEANINGS, Probe
+from common.reporting.contact_sheets import contact_sheet, printable
+from common.reporting.tables import decimal, format_table, probability
+from common.system.files import write_json, write_text
+
+_ROWS = 12  # of a contact sheet
+
+
+_SHEETS = 4  # of one kind
+
+
+_SHEET_KINDS = (
+    CONFLICT,
+    "near_duplicates",
+    "identical_pixels",
+    "identical_files",
+    "augmented_copies",
+)
+
+
+_EXAMPLES = 5
+
+
+def audit_text(audit: Audit) -> str:
+    """Write the whole audit as text for the terminal."""
+    grades = len(next(iter(audit.counts.values())))
+    rows = [[split, sum(row), *row, _imbalance(row)] for split, row in audit.counts.items()]
+    header = ["split", "images", *(f"grade {k}" for k in range(grades)), "largest / smallest"]
+    parts = [format_table(header, rows), _findings_table(audit)]
+    parts += [_examples(audit)] if audit.leaks else []
+    parts += [f"note: {note}" for note in audit.notes]
+    if audit.probes:
+        parts.append(shortcut_text(audit.probes))
+    leaks = len(audit.leaks)
+    parts.append(
+        f"LEAKAGE: {leaks} groups lie in two splits"
+        if leaks
+        else "no leakage across splits was found"
+        if len(audit.counts) > 1
+        else "one split only: nothing can leak"
+    )
+    return "\n\n".join(parts)
+
+
+def shortcut_text(probes: list[Probe]) -> str:
+    """Show the shortcut probes and put the verdicts into words."""
+    rows = [
+        [
+            probe.kind,
+            probe.images,
+            decimal(probe.balanced_accuracy),
+            decimal(probe.chance),
+            decimal(probe.kappa),
+            _p(probe.p_value),
+            probe.verdict,
+        ]
+        for probe in probes
+    ]
+    header = ["statistics of the", "images", "balanced", "chance", "kappa", "p", "verdict"]
+    lines = ["can the grade be told without looking at the eye?", format_table(header, rows)]
+    for probe in probes:
+        lines.append(f"{probe.kind} ({MEANINGS[probe.kind]}): {probe.reason}")
+        if probe.top_features and probe.verdict != "chance":
+            best = ", ".join(f"{name} {value:.2f}" for name, value in probe.top_features.items())
+            lines.append(f"  balanced accuracy of single statistics: {best}")
+    if any(probe.verdict == "alarming" for probe in probes):
+        lines.append(
+            "ALARMING: the grades were collected, saved or enhanced differently; a "
+            "network can score high here without seeing a lesion"
+        )
+    return "\n".join(lines)
+
+
+def write_audit(audit: Audit, folder: Path, settings: dict[str, Any]) -> list[Path]:
+    """Write audit.json, findings.csv and the contact sheets; returns what was written."""
+    files = [folder / "audit.json", folder / "findings.csv"]
+    write_json(files[0], audit_content(audit, settings))
+    write_text(files[1], _findings_csv(audit))
+    files += _write_sheets(audit, folder)
+    for kind in (*_SHEET_KINDS, "faults"):  # of an earlier audit that found more
+        for old in set(folder.glob(f"{kind}_sheet_[0-9]*.png")) - set(files):
+            old.unlink()
+    return files
+
+
+def audit_content(audit: Audit, settings: dict[str, Any]) -> dict[str, Any]:
+    """Return the audit as plain values for a JSON file."""
+    return {
+        "settings": settings,
+        "files": len(audit.entries),
+        "usable": sum(fact.usable for fact in audit.facts),
+        "images_per_grade": audit.counts,
+        "leakage": bool(audit.leaks),
+        "summary": summarise(audit),
+        "notes": audit.notes,
+        "shortcuts": [probe.summary() for probe in audit.probes],
+        "seconds": audit.seconds,
+        "findings": [
+            {
+                "kind": f.kind,
+                "across_splits": f.across,
+                "note": f.note,
+                "files": [audit.entries[i].id for i in f.members],
+            }
+            for f in audit.findings
+        ],
+    }
+
+
+def _p(value: float) -> str:
+    return "n/a" if np.isnan(value) else probability(value)
+
+
+def _imbalance(row: list[int]) -> str:
+    return f"{max(row) / min(row):.1f}" if min(row) else "n/a"
+
+
+def _findings_table(audit: Audit) -> str:
+    found = summarise(audit)
+    meanings = {**FAULTS, **GROUPS, CONFLICT: "one picture, several grades"}
+    rows = [
+        [kind, found[kind]["found"], found[kind]["files"], found[kind]["across_splits"], meaning]
+        for kind, meaning in meanings.items()
+        if kind in found
+    ]
+    if not rows:
+        return "nothing was found"
+    return format_table(["finding", "found", "files", "in two splits", "meaning"], rows)
+
+
+def _examples(audit: Audit) -> str:
+    lines = ["in two splits, for example:"]
+    for kind in GROUPS:
+        for finding in [f for f in audit.leaks if f.kind == kind][:_EXAMPLES]:
+            names = [printable(audit.entries[i].id) for i in _spread(audit, finding)]
+            more = f" and {len(finding.members) - 3} more" if len(finding.members) > 3 else ""
+            lines.append(f"  {kind}: {' = '.join(names[:3])}{more}")
+    return "\n".join(lines)
+
+
+def _spread(audit: Audit, finding: Finding) -> list[int]:
+    """Order the members so that the first of each split come first."""
+    seen: dict[str, int] = {}
+    ranks = []
+    for i in finding.members:
+        split = audit.entries[i].split
+        seen[split] = seen.get(split, 0) + 1
+        ranks.append((seen[split], i))
+    return [i for _, i in sorted(ranks)]
+
+
+def _findings_csv(audit: Audit) -> str:
+    buffer = io.StringIO()
+    table = csv.writer(buffer)
+    table.writerow(["finding", "kind", "in_two_splits", "file", "split", "grade", "note"])
+    for number, finding in enumerate(audit.findings):
+        for i in finding.members:
+            entry = audit.entries[i]
+            table.writerow(
+                [
+                    number,
+                    finding.kind,
+                    int(finding.across),
+                    printable(entry.id),
+                    entry.split,
+                    entry.label,
+                    printable(finding.note),
+                ]
+            )
+    return buffer.getvalue()
+
+
+def _write_sheets(audit: Audit, folder: Path) -> list[Path]:
+    written = []
+    for kind in _SHEET_KINDS:
+        found = [finding for finding in audit.findings if finding.kind == kind]
+        rows = [(_title(f), _pictures(audit, _spread(audit, f))) for f in found]
+        written += _sheets_of(rows, kind, folder)
+    rows = []
+    for fault in (name for name in FAULTS if name not in UNUSABLE):
+        members = [f.members[0] for f in audit.findings if f.kind == fault]
+        if members:
+            rows.append((f"{fault}: {FAULTS[fault]}", _pictures(audit, members)))
+    return written + _sheets_of(rows, "faults", folder)
+
+
+def _sheets_of(rows: list, kind: str, folder: Path) -> list[Path]:
+    written = []
+    for start in range(0, min(len(rows), _ROWS * _SHEETS), _ROWS):
+        written.append(folder / f"{kind}_sheet_{start // _ROWS + 1}.png")
+        contact_sheet(rows[start : start + _ROWS], written[-1])
+    return written
+
+
+def _title(finding: Finding) -> str:
+    place = ", in two splits" if finding.across else ""
+    note = f", {finding.note}" if finding.note else ""
+    return f"{finding.kind}{place}{note}"
+
+
+def _pictures(audit: Audit, members: list[int]) -> list[tuple[Path, str]]:
+    return [(audit.entries[i].path, audit.entries[i].id) for i in members]

@@ -1,0 +1,130 @@
+"""Files that belong together: equal bytes, copies and patients by their names.
+
+N images.
+"""
+
+import hashlib
+import os
+import re
+from collections import Counter
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from common.data.folders import Split
+from common.system.environment import worker_count
+from common.system.errors import InputError
+
+_SUFFIX = re.compile(
+    r"(?:[ _.-]+(?:aug(?:ment(?:ed)?)?|copy|dup|[hv]?flip(?:ped)?|rot(?:ated?)?|mirror(?:ed)?|"
+    r"bright(?:ness)?|dark(?:er)?|contrast|gamma|zoom|crop(?:ped)?|shift(?:ed)?|noise|noisy|blur|"
+    r"clahe|sharp(?:en(?:ed)?)?|enh(?:anced)?|smote|synth)[ _.-]*[0-9]*| ?\([0-9]+\))$",
+    re.IGNORECASE,
+)
+
+
+_PREFIX = re.compile(r"^(?:aug(?:mented)?|copy|flip|rot)[0-9]*[ _.-]+", re.IGNORECASE)
+
+
+_SAMPLE = 4096  # bytes read of files of equal size before all of them are
+
+
+PATIENT_REGEX = r"(\d+)_(left|right)"  # EyePACS: 10_left.jpeg, 10_right.jpeg
+
+
+def source_name(name: str) -> str:
+    """Strip what marks a file as a copy: "10_left_aug1_flip.jpg" comes from "10_left"."""
+    stem = os.path.splitext(name)[0]
+    while (shorter := _SUFFIX.sub("", _PREFIX.sub("", stem))) not in ("", stem):
+        stem = shorter
+    return stem
+
+
+def copy_groups(ids: Sequence[str]) -> np.ndarray:
+    """Group ids (N,) by the file that they are copies of, going by their names.
+
+    Where several folders have a plain file of that name (0/1.jpg, 1/1.jpg), a copy belongs to that
+    of its own folder. A plain file without copies is its own group.
+    """
+    folders, names = zip(*(name.rpartition("/")[::2] for name in ids)) if ids else ((), ())
+    sources = [source_name(name) for name in names]
+    plain = [os.path.splitext(name)[0] == source for name, source in zip(names, sources)]
+    counts = Counter(source for source, is_plain in zip(sources, plain) if is_plain)
+    groups: dict[tuple, int] = {}
+    numbers = []
+    for folder, source in zip(folders, sources):
+        key = (source, folder if counts[source] > 1 else "")
+        numbers.append(groups.setdefault(key, len(groups)))
+    result = np.array(numbers, dtype=np.int64)
+    # files that merely share a name, without a copy among them, are no copies
+    copied = {number for number, is_plain in zip(numbers, plain) if not is_plain}
+    alone = ~np.isin(result, list(copied))
+    result[alone] = len(groups) + np.arange(alone.sum())
+    return result
+
+
+def patients(ids: Sequence[str], pattern: str) -> np.ndarray:
+    """Number the patients of ids (N,) as far as their names tell; others are their own."""
+    groups = patient_groups(ids, pattern)
+    return np.arange(len(ids)) if groups is None else groups
+
+
+def identical_files(splits: Sequence[Split], workers: int = 8) -> list[list[tuple[Split, int]]]:
+    """Group the images of several splits by equal bytes, two or more to a group.
+
+    An image is given as its split and position. Opens only files whose size occurs twice, and reads
+    on only where their ends agree.
+    """
+    images = [(split, position) for split in splits for position in range(len(split))]
+    groups = _equal(images, [split.stamps[position][0] for split, position in images])
+    with ThreadPoolExecutor(worker_count(workers)) as pool:
+        for digest in (_digest_of_end, _digest):
+            images = [image for group in groups for image in group]
+            paths = [split.paths[position] for split, position in images]
+            groups = _equal(images, list(pool.map(digest, paths)))
+    return groups
+
+
+def _equal(items: list[Any], keys: list[Any]) -> list[list[Any]]:
+    groups: dict[Any, list[Any]] = {}
+    for item, key in zip(items, keys):
+        groups.setdefault(key, []).append(item)
+    return [group for group in groups.values() if len(group) > 1]
+
+
+def _digest_of_end(path: Path) -> bytes:
+    with open(path, "rb") as file:
+        file.seek(max(0, os.fstat(file.fileno()).st_size - _SAMPLE))
+        return hashlib.sha256(file.read(_SAMPLE)).digest()
+
+
+def _digest(path: Path) -> bytes:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").digest()
+
+
+def patient_groups(ids: Sequence[str], pattern: str) -> np.ndarray | None:
+    """Group image ids (N,) by what a regular expression's first group finds in the file name.
+
+    An image without a match is its own group; None if no two images belong together. Raises
+    InputError for a pattern that is none or has no group.
+    """
+    try:
+        expression = re.compile(pattern)
+    except re.error as error:
+        raise InputError(f"--patient_regex {pattern!r}: {error}") from error
+    if expression.groups < 1:
+        raise InputError(f"--patient_regex {pattern!r}: expected a group (...) for the patient")
+    groups = []
+    for name in ids:
+        match = expression.search(str(name).rsplit("/", 1)[-1])
+        groups.append(f"patient {match[1]}" if match and match[1] else f"image {name}")
+    _, numbers = np.unique(groups, return_inverse=True)
+    if len(numbers) > 1 and numbers.max() == 0:
+        raise InputError(
+            f"--patient_regex {pattern!r}: takes all {len(numbers)} images for one patient's"
+        )
+    return numbers if len(numbers) and numbers.max() + 1 < len(numbers) else None

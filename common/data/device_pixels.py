@@ -1,0 +1,55 @@
+"""The pixels of a split on the device that works on them.
+
+n images asked for, S pixels of the square side.
+"""
+
+import math
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from common.data.pixel_cache import PixelCache
+from common.system.device import to_device
+
+MAX_RESIDENT_BYTES = 6 * 10**9  # bytes
+
+
+_BLOCK = 256  # images copied to the device at a time
+
+
+def room_for_pixels(device: torch.device) -> int:
+    """Return how many bytes of a device may be filled with pixels: a quarter of what is free.
+
+    At most 6 GB, so that all defaults need no more than a GPU of 16 GB has. None on the CPU, where
+    the cache file is in memory as far as it fits.
+    """
+    if device.type == "cpu":
+        return 0
+    return min(MAX_RESIDENT_BYTES, torch.cuda.mem_get_info(device)[0] // 4)
+
+
+class DevicePixels:
+    """Hands out pixels: resident on the device if they fit into `room` bytes, else read anew."""
+
+    def __init__(self, cache: PixelCache, device: torch.device, room: int) -> None:
+        self._cache, self._device = cache, device
+        side = cache.settings.img_size
+        self._resident: Tensor | None = None
+        self.bytes_on_device = 0
+        shape = (len(cache), side, side, 3)
+        if math.prod(shape) <= room:
+            self.bytes_on_device = math.prod(shape)
+            self._resident = torch.empty(shape, dtype=torch.uint8, device=device)
+            for start in range(0, len(cache), _BLOCK):
+                stop = min(start + _BLOCK, len(cache))
+                self._resident[start:stop] = torch.from_numpy(cache.read(np.arange(start, stop)))
+
+    def __call__(self, indices: np.ndarray) -> Tensor:
+        """Return the pixels of the given images, (n, S, S, 3) uint8, on the device."""
+        if self._resident is not None:
+            return self._resident[to_device(indices, self._device)]
+        pixels = torch.from_numpy(self._cache.read(indices))
+        if self._device.type == "cuda":
+            pixels = pixels.pin_memory()
+        return to_device(pixels, self._device)

@@ -1,0 +1,175 @@
+"""Graded image folders, listed without opening an image.
+
+N images.
+"""
+
+import hashlib
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from common.data.preprocessing import IMAGE_SUFFIXES
+from common.system.errors import InputError
+
+SPLITS = ("train", "val", "test")
+
+
+_USUAL_NAMES = (
+    {"nodr", "normal", "no", "none", "healthy"},
+    {"mild", "milddr", "mildnpdr"},
+    {"moderate", "moderatedr", "moderatenpdr"},
+    {"severe", "severedr", "severenpdr"},
+    {"proliferate", "proliferatedr", "proliferative", "proliferativedr", "pdr"},
+)
+
+
+@dataclass(frozen=True)
+class Split:
+    """The images of one split: ids relative to the root, files, labels (N,), sizes and times."""
+
+    name: str
+    ids: tuple[str, ...]
+    paths: tuple[Path, ...]
+    labels: np.ndarray  # (N,) int64
+    stamps: tuple[tuple[int, int], ...]  # size in bytes, modification time in ns
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def counts(self, num_classes: int) -> list[int]:
+        """Count the images of each class."""
+        return np.bincount(self.labels, minlength=num_classes).tolist()
+
+    def fingerprint(self, with_times: bool = False) -> str:
+        """Hash the images' ids, labels and sizes: what a run was computed on.
+
+        with_times: also the places and modification times, which a copied dataset does not keep.
+        """
+        lines = [
+            f"{name} {label} {size}"
+            for name, label, (size, _) in zip(self.ids, self.labels, self.stamps)
+        ]
+        if with_times:
+            lines += [image_key(path, stamp) for path, stamp in zip(self.paths, self.stamps)]
+        text = "\n".join(lines).encode(errors="surrogateescape")  # names need not be UTF-8
+        return hashlib.sha256(text).hexdigest()[:16]
+
+
+def scan_split(
+    root: Path, name: str, num_classes: int = 5, class_names: tuple[str, ...] = ()
+) -> Split:
+    """List one split's images from its class folders, in a stable order, opening none.
+
+    Class folders are `class_names` in grade order, or "0".."K-1", or the usual names (No_DR, Mild,
+    ...). A root with class folders but without split folders is itself the split "test". Raises
+    InputError for a missing folder, a folder of images that is no class, or a broken link.
+    """
+    folder = root / name
+    if not folder.is_dir() and name == "test" and not any((root / s).is_dir() for s in SPLITS):
+        folder = root
+    if not folder.is_dir():
+        raise InputError(
+            f"expected the folder {folder} with one folder per grade, found none; "
+            "check --dataset_path (or DATASET_PATH)"
+        )
+    files: list[tuple[str, Path, int, tuple[int, int]]] = []
+    for label, class_folder in enumerate(_class_folders(folder, num_classes, class_names)):
+        for entry in _image_files(class_folder):
+            stat = entry.stat()
+            path = Path(entry.path)
+            stamp = (stat.st_size, stat.st_mtime_ns)
+            files.append((path.relative_to(root).as_posix(), path, label, stamp))
+    if not files:
+        suffixes = " ".join(IMAGE_SUFFIXES)
+        raise InputError(f"expected images ({suffixes}) in the class folders of {folder}")
+    ids, paths, labels, stamps = zip(*sorted(files))
+    return Split(name, ids, paths, np.array(labels, dtype=np.int64), stamps)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """Anything that lies in a class folder, picture or not."""
+
+    id: str  # relative to the root
+    path: Path
+    split: str  # "all" in a dataset without splits
+    label: int
+
+
+def list_entries(root: Path, num_classes: int, class_names: tuple[str, ...]) -> list[Entry]:
+    """List all that lies in the class folders of all splits that are there, opening nothing.
+
+    Class folders are found as by `scan_split`; without split folders, the root holds them. Raises
+    InputError where they are missing or nothing is in them.
+    """
+    folders = {name: root / name for name in SPLITS if (root / name).is_dir()} or {"all": root}
+    if not root.is_dir():
+        raise InputError(f"expected a dataset in {root}, found no such folder")
+    entries = [
+        Entry(path.relative_to(root).as_posix(), path, name, label)
+        for name, folder in folders.items()
+        for label, place in enumerate(_class_folders(folder, num_classes, class_names))
+        for path in place.iterdir()
+    ]
+    if not entries:
+        raise InputError(f"expected images in the class folders of {root}, found none")
+    return sorted(entries, key=lambda entry: entry.id)
+
+
+def _class_folders(folder: Path, num_classes: int, class_names: tuple[str, ...]) -> list[Path]:
+    found = {entry.name: entry for entry in sorted(folder.iterdir()) if entry.is_dir()}
+    if len(set(class_names)) < len(class_names):
+        raise InputError(f"--class_names: {' '.join(class_names)} names a class twice")
+    expected = " ".join(class_names) or f"0..{num_classes - 1} or No_DR Mild Moderate Severe PDR"
+    chosen = _matching_folders(found, num_classes, class_names)
+    if not chosen:
+        raise InputError(
+            f"expected the class folders {expected} in {folder}, found "
+            f"{' '.join(found) or 'none'}; rename them or pass --class_names in grade order (an "
+            "empty folder stands for a grade without images)"
+        )
+    others = [name for name, path in found.items() if path not in chosen]
+    strange = [name for name in others if next(_image_files(found[name]), None)]
+    if strange:
+        raise InputError(
+            f"expected the class folders {expected} in {folder}, found images in "
+            f"{' '.join(strange)}, too; move them away or check --num_classes and --class_names"
+        )
+    return chosen
+
+
+def _matching_folders(
+    found: dict[str, Path], num_classes: int, class_names: tuple[str, ...]
+) -> list[Path]:
+    for names in (class_names, tuple(str(grade) for grade in range(num_classes))):
+        if names and all(name in found for name in names):
+            return [found[name] for name in names]
+    if not class_names and num_classes == len(_USUAL_NAMES):
+        usual = {_plain(name): path for name, path in found.items()}
+        matches = [[usual[n] for n in names if n in usual] for names in _USUAL_NAMES]
+        if all(len(match) == 1 for match in matches):
+            return [match[0] for match in matches]
+    return []
+
+
+def _plain(name: str) -> str:
+    return "".join(c for c in name.lower() if c.isalpha())
+
+
+def _image_files(folder: Path) -> Iterator[os.DirEntry]:
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            is_image = entry.name.lower().endswith(IMAGE_SUFFIXES)
+            if not is_image or entry.name.startswith("."):
+                continue
+            if entry.is_symlink() and not os.path.exists(entry.path):
+                raise InputError(f"{entry.path}: the link leads nowhere; remove or mend it")
+            if entry.is_file():
+                yield entry
+
+
+def image_key(path: Path, stamp: tuple[int, int]) -> str:
+    return f"{os.path.realpath(path)}|{stamp[0]}|{stamp[1]}"

@@ -1,0 +1,174 @@
+"""From a file to the square uint8 picture that every model sees.
+
+H, W pixels of the photograph; S pixels of the square. Training, validation, evaluation and
+prediction all take their pixels from `load_pixels`, with the settings that the checkpoint holds.
+"""
+
+import hashlib
+import io
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+from PIL import Image, ImageOps
+
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp")
+
+
+# a photograph has 1 to 60 megapixels; what claims more is a mistake or a decompression bomb
+MAX_PIXELS = 178_000_000
+
+
+_VERSION = 1  # part of the cache key: raise it when a change here moves a pixel
+
+
+_FORMATS = ("JPEG", "PNG", "TIFF", "BMP")
+
+
+_RESAMPLING = {
+    "bicubic": Image.Resampling.BICUBIC,
+    "bilinear": Image.Resampling.BILINEAR,
+    "lanczos": Image.Resampling.LANCZOS,
+}
+
+
+class ImageError(ValueError):
+    """A file that holds no usable picture; the message names the file and the reason."""
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """All that decides a model's pixels, stored in its checkpoint."""
+
+    img_size: int
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    interpolation: str = "bicubic"
+    crop_retina: bool = True
+    enable_clahe: bool = True
+    clahe_clip_limit: float = 2.0
+    clahe_tile_grid_size: int = 8
+
+    def __post_init__(self) -> None:
+        if self.interpolation not in _RESAMPLING:
+            raise ValueError(
+                f"expected interpolation {' or '.join(_RESAMPLING)}, found {self.interpolation!r}"
+            )
+        # lists come back from JSON and from checkpoints, which may be a stranger's
+        object.__setattr__(self, "mean", tuple(self.mean))
+        object.__setattr__(self, "std", tuple(self.std))
+        sizes = (self.img_size, self.clahe_tile_grid_size)
+        numbers = (*self.mean, *self.std, self.clahe_clip_limit)
+        if not all(isinstance(n, int) for n in sizes) or not (
+            1 <= self.img_size <= 4096 and 1 <= self.clahe_tile_grid_size <= 64
+        ):
+            raise ValueError(f"expected an img_size of 1 to 4096 and 1 to 64 tiles, found {sizes}")
+        if len(numbers) != 7 or not all(abs(n) < 1e6 for n in numbers) or 0 in self.std:
+            raise ValueError(f"expected three means and deviations, found {numbers}")
+
+    def cache_key(self) -> str:
+        """Hash what decides the uint8 pixels; mean and std come later and are left out."""
+        settings = {k: v for k, v in asdict(self).items() if k not in ("mean", "std")}
+        if not self.enable_clahe:
+            settings["clahe_clip_limit"] = settings["clahe_tile_grid_size"] = None
+        text = json.dumps({"version": _VERSION, **settings}, sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def check_size(width: int, height: int) -> None:
+    """Raise ValueError for more pixels than a photograph has, also once it is made square."""
+    if width * height > MAX_PIXELS or max(width, height) ** 2 > 2 * MAX_PIXELS:
+        raise ValueError(
+            f"{width} x {height} pixels, limit {MAX_PIXELS} and {int((2 * MAX_PIXELS) ** 0.5)} "
+            "a side"
+        )
+
+
+def decode_image(data: bytes, name: str) -> np.ndarray:
+    """Decode a JPEG, PNG, TIFF or BMP file to (H, W, 3) uint8 RGB, turned as its EXIF data says.
+
+    Grey, palette, 16-bit and transparent pictures are converted. Raises ImageError for bytes that
+    are no such picture, are cut short, or claim more pixels than `check_size` allows.
+    """
+    try:
+        with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
+            check_size(image.width, image.height)
+            if image.mode == "F":
+                raise ValueError("floating-point pixels, whose range is not known")
+            image = ImageOps.exif_transpose(image)
+            if image.mode.startswith("I"):  # 16-bit grey, which convert() would clip to white
+                image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+            return np.asarray(image.convert("RGB"))
+    except MemoryError:
+        raise
+    except Exception as error:  # decoders raise a dozen kinds of exception on hostile bytes
+        reason = "empty file" if not data else f"{type(error).__name__}: {error}"
+        raise ImageError(f"{name}: expected a JPEG, PNG, TIFF or BMP picture ({reason})") from error
+
+
+def retina_box(image: np.ndarray) -> tuple[int, int, int, int]:
+    """Find the bounding box (top, bottom, left, right) of the retina's disc on its dark ground.
+
+    image (H, W, 3) uint8. The disc is the largest bright component; where that covers less than a
+    tenth of the picture nothing is cut off.
+    """
+    height, width = image.shape[:2]
+    scale = max(1.0, max(height, width) / 256)
+    small_size = (max(1, round(width / scale)), max(1, round(height / scale)))
+    small = cv2.resize(image, small_size, interpolation=cv2.INTER_AREA).max(axis=2)
+    threshold = np.clip(0.15 * np.percentile(small, 99), 12, 30)
+    mask = cv2.morphologyEx((small > threshold).astype(np.uint8), cv2.MORPH_OPEN, np.ones((3, 3)))
+    count, _, stats, _ = cv2.connectedComponentsWithStats(mask)
+    if count < 2:
+        return 0, height, 0, width
+    left, top, box_width, box_height, area = stats[1 + int(stats[1:, cv2.CC_STAT_AREA].argmax())]
+    if area < 0.1 * mask.size:
+        return 0, height, 0, width
+    return (
+        int(top * scale),
+        min(height, int(np.ceil((top + box_height) * scale))),
+        int(left * scale),
+        min(width, int(np.ceil((left + box_width) * scale))),
+    )
+
+
+def apply_clahe(image: np.ndarray, clip_limit: float, tile_grid_size: int) -> np.ndarray:
+    """Equalise the L channel of LAB adaptively (CLAHE, Zuiderveld 1994); (H, W, 3) uint8 RGB."""
+    lab = cv2.cvtColor(image, cv2.COLOR_RGB2LAB)
+    clahe = cv2.createCLAHE(clipLimit=clip_limit, tileGridSize=(tile_grid_size, tile_grid_size))
+    lab[..., 0] = clahe.apply(lab[..., 0])
+    return cv2.cvtColor(lab, cv2.COLOR_LAB2RGB)
+
+
+def pad_to_square(image: np.ndarray) -> np.ndarray:
+    """Centre (H, W, 3) on a black square, so that resizing keeps the disc round."""
+    height, width = image.shape[:2]
+    side = max(height, width)
+    top, left = (side - height) // 2, (side - width) // 2
+    return cv2.copyMakeBorder(
+        image, top, side - height - top, left, side - width - left, cv2.BORDER_CONSTANT
+    )
+
+
+def preprocess(image: np.ndarray, settings: Preprocessing) -> np.ndarray:
+    """Crop to the retina, equalise, pad and resize (H, W, 3) uint8 RGB to (S, S, 3) uint8."""
+    if settings.crop_retina:
+        top, bottom, left, right = retina_box(image)
+        image = image[top:bottom, left:right]
+    if settings.enable_clahe:
+        image = apply_clahe(image, settings.clahe_clip_limit, settings.clahe_tile_grid_size)
+    if settings.crop_retina:
+        image = pad_to_square(image)
+    size = (settings.img_size, settings.img_size)
+    return np.asarray(Image.fromarray(image).resize(size, _RESAMPLING[settings.interpolation]))
+
+
+def load_pixels(path: Path, settings: Preprocessing) -> np.ndarray:
+    """Read a file and preprocess it to (S, S, 3) uint8 RGB; ImageError if that cannot be done."""
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise ImageError(f"{path}: cannot be read ({error.strerror})") from error
+    return preprocess(decode_image(data, str(path)), settings)

@@ -1,0 +1,143 @@
+"""Results restated at the grade mix of a screened population.
+
+N images, K classes.
+"""
+
+import csv
+import math
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from common.evaluation.evaluate import BootstrapConfig
+from common.evaluation.intervals import bootstrap_weights, independent_units, percentile_interval
+from common.evaluation.metrics import (
+    REFERABLE_GRADE,
+    Values,
+    accuracy,
+    confusion_matrix,
+    quadratic_weighted_kappa,
+    ratio,
+)
+from common.system.errors import InputError
+
+_GRADE_COLUMN = re.compile("level|grade|diagnosis|label", re.IGNORECASE)
+
+
+def restate_graders(
+    targets: np.ndarray,
+    graders: dict[str, tuple[np.ndarray, np.ndarray]],
+    sampling: BootstrapConfig,
+) -> dict[str, Any]:
+    """Restate graders at the population's grade mix; nothing without one."""
+    grade_mix = sampling.grade_mix
+    if grade_mix is None:
+        return {}
+    restated = {
+        name: restated_with_intervals(
+            targets, predicted, grade_mix, sampling.groups, sampling.resamples, sampling.seed
+        )
+        for name, (_, predicted) in graders.items()
+    }
+    return {"grade_mix": grade_mix.tolist(), "prevalence": restated}
+
+
+def parse_prevalence(text: str, num_classes: int) -> np.ndarray:
+    """Read a grade mix: shares such as "0.735,0.07,0.15,0.025,0.02", or a CSV file of grades.
+
+    Returns (K,) summing to 1. Raises InputError for anything else.
+    """
+    path = Path(text)
+    if path.is_file():
+        shares = _grade_counts(path, num_classes)
+    else:
+        try:
+            shares = np.array([float(part) for part in text.split(",")])
+        except ValueError as error:
+            raise InputError(
+                f"--prevalence: expected {num_classes} shares such as 0.735,0.07,0.15,0.025,0.02 "
+                f"or a CSV file of grades, found {text!r}"
+            ) from error
+        if not abs(shares.sum() - 1) < 0.011:
+            raise InputError(f"--prevalence: expected shares with sum 1, found {shares.sum():g}")
+    if len(shares) != num_classes or not (shares >= 0).all() or not shares.sum() > 0:
+        raise InputError(f"--prevalence: expected {num_classes} shares >= 0, found {text!r}")
+    return shares / shares.sum()
+
+
+def _grade_counts(path: Path, num_classes: int) -> np.ndarray:
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            rows = list(csv.DictReader(file))
+    except (OSError, ValueError, csv.Error) as error:
+        raise InputError(f"--prevalence {path}: expected a CSV file ({error})") from error
+    grades = {str(k) for k in range(num_classes)}
+    columns = list(rows[0]) if rows else []
+    for column in sorted(columns, key=lambda name: not _GRADE_COLUMN.search(name or "")):
+        found = [(row[column] or "").strip() for row in rows] if column else []
+        if found and set(found) <= grades:
+            return np.array([found.count(str(k)) for k in range(num_classes)], dtype=float)
+    raise InputError(
+        f"--prevalence {path}: expected a column of grades 0..{num_classes - 1}, "
+        f"found the columns {', '.join(map(str, columns)) or 'none'}"
+    )
+
+
+def restate_at_prevalence(matrix: np.ndarray, prevalence: np.ndarray) -> Values:
+    """Restate confusion matrices (..., K, K) at the grade mix (K,) of a screened population.
+
+    ppv, npv and referrals are of referable DR (grade >= 2); referrals per 1,000 screened. NaN
+    where a grade of the population has no image.
+    """
+    shares = np.where(prevalence > 0, ratio(matrix, matrix.sum(-1, keepdims=True)).mT, 0).mT
+    mixed = shares * prevalence[:, None]  # (..., K, K), sums to 1
+    cut = REFERABLE_GRADE
+    referred, passed = mixed[..., cut:].sum((-2, -1)), mixed[..., :cut].sum((-2, -1))
+    return {
+        "accuracy": accuracy(mixed),
+        "kappa": quadratic_weighted_kappa(mixed),
+        "ppv": ratio(mixed[..., cut:, cut:].sum((-2, -1)), referred),
+        "npv": ratio(mixed[..., :cut, :cut].sum((-2, -1)), passed),
+        "referrals_per_1000": 1000 * referred,
+    }
+
+
+def restated_with_intervals(
+    targets: np.ndarray,
+    predictions: np.ndarray,
+    prevalence: np.ndarray,
+    groups: np.ndarray | None = None,
+    resamples: int = 1000,
+    seed: int = 0,
+) -> dict[str, dict[str, float]]:
+    """Restate predictions (N,) at a prevalence (K,), each value with its bootstrap interval.
+
+    Where all images of a grade were called alike, resampling them says nothing of how often others
+    would be called otherwise: that share is then drawn from its Jeffreys posterior (Beta(1/2, n +
+    1/2), Brown, Cai & DasGupta 2001), spread over the other grades.
+    """
+    count = len(prevalence)
+    matrix = confusion_matrix(targets, predictions, count)
+    found = restate_at_prevalence(matrix, prevalence)
+    units = [
+        independent_units(targets, predictions, count, groups)[f"recall_{k}"] for k in range(count)
+    ]
+    generator = np.random.default_rng(seed)
+    blocks = []
+    for weights in bootstrap_weights(len(targets), resamples, seed, groups):
+        drawn = np.array(confusion_matrix(targets, predictions, count, weights), dtype=float)
+        for k in np.flatnonzero((matrix > 0).sum(1) == 1):
+            other = generator.beta(0.5, units[k] + 0.5, len(drawn))
+            drawn[:, k] = other[:, None] / (count - 1)
+            drawn[:, k, matrix[k].argmax()] = 1 - other
+        blocks.append(restate_at_prevalence(drawn, prevalence))
+    result = {}
+    for name, value in found.items():
+        low, high = percentile_interval(np.concatenate([block[name] for block in blocks]))
+        low, high = min(low, float(value)), max(high, float(value))
+        if low == high:  # all resamples agree: the bootstrap says nothing
+            low = high = math.nan
+        result[name] = {"value": float(value), "low": low, "high": high}
+    return result

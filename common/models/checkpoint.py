@@ -1,0 +1,224 @@
+"""Checkpoint files of tensors and plain types, with a checksum; no code in them is ever run."""
+
+import copy
+import functools
+import hashlib
+import io
+import warnings
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+import torch
+from torch import nn
+
+from common.data.preprocessing import Preprocessing
+from common.models.backbones import (
+    Backbone,
+    build,
+    load_native_state,
+    native_state,
+    pool_by_average,
+    resolve,
+)
+from common.models.legacy import LEGACY_FORMAT, convert_legacy, is_legacy, legacy_head
+from common.models.ovo import Branch, _outputs
+from common.pairs import Pair
+from common.system.errors import InputError
+from common.system.files import atomic_write
+
+_CHECKSUM = "checksum"  # its key in a checkpoint
+
+
+# the earlier trainer recorded accuracies as NumPy scalars; nothing else may be rebuilt
+_NUMPY_SCALARS = [
+    np._core.multiarray.scalar if hasattr(np, "_core") else np.core.multiarray.scalar,
+    np.dtype,
+    *(type(np.dtype(name)) for name in ("float64", "float32", "int64", "int32", "bool")),
+]
+
+
+@dataclass
+class PairClassifier:
+    """One trained pair, as read from its file."""
+
+    pair: Pair
+    settings: Preprocessing
+    trunk: nn.Sequential
+    top: Branch
+    content: dict[str, Any]
+
+
+def pair_content(
+    backbone: Backbone, top: Branch, pair: Pair, settings: Preprocessing, details: dict[str, Any]
+) -> dict[str, Any]:
+    """Gather what makes a pair's file self-contained: tensors and plain types only.
+
+    details: what training adds (configuration, best epoch, metrics, history, class names).
+    """
+    trunk, stages = native_state(backbone.trunk), native_state(top.stages)
+    return {
+        "format": "ovo-pair-1",
+        "model": backbone.spec.name,
+        "pair": list(pair),
+        "preprocessing": {**vars(settings), "mean": list(settings.mean), "std": list(settings.std)},
+        "trunk": {key: value.detach().cpu().clone() for key, value in trunk.items()},
+        "top": {key: value.detach().cpu().clone() for key, value in stages.items()},
+        "classifier": {k: v.detach().cpu().clone() for k, v in top.classifier.state_dict().items()},
+        "parameters": {
+            "frozen": sum(p.numel() for p in backbone.trunk.parameters()),
+            "trainable": sum(p.numel() for p in top.parameters()),
+        },
+        **details,
+    }
+
+
+def restore_pair(content: dict[str, Any], source: str) -> PairClassifier:
+    """Rebuild a classifier from the content of its file; InputError names `source` on a misfit."""
+    try:
+        settings = Preprocessing(**content["preprocessing"])
+        pair = tuple(int(c) for c in content["pair"])
+        if len(pair) < 2:
+            raise ValueError(f"expected two or more classes, found {pair}")
+        legacy = content.get("format") == LEGACY_FORMAT
+        backbone = copy.deepcopy(
+            _template(content["model"], settings.img_size, bool(content["trunk"]), legacy)
+        )
+        head = legacy_head if legacy else nn.Linear
+        classifier = head(backbone.num_features, _outputs(pair))
+        load_native_state(backbone.trunk, content["trunk"])
+        top = Branch(backbone.stages, classifier)
+        load_native_state(top.stages, content["top"])
+        top.classifier.load_state_dict(content["classifier"])
+    except (KeyError, TypeError, ValueError, RuntimeError, AttributeError, IndexError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise InputError(f"{source}: not a usable pair checkpoint ({reason})") from error
+    return PairClassifier(pair, settings, backbone.trunk.eval(), top.eval(), content)
+
+
+@functools.lru_cache(maxsize=1)
+def _template(model: str, img_size: int, frozen: bool, legacy: bool) -> Backbone:
+    """Build a network once for the ten files that hold its weights."""
+    backbone = build(resolve(model), img_size, False, "", frozen, 0)
+    if legacy:
+        pool_by_average(backbone)
+    return backbone
+
+
+class CheckpointError(InputError):
+    """A checkpoint file that cannot be used; the message names the file and the reason."""
+
+
+class DamagedError(CheckpointError):
+    """A checkpoint file whose bytes are not those that were written."""
+
+
+def save_checkpoint(path: Path, content: dict[str, Any], previous: Path | None = None) -> None:
+    """Write a checkpoint of tensors and plain types with its checksum, whole or not at all.
+
+    previous: the name that the file now at `path` keeps.
+    """
+    write_checkpoint(path, pack_checkpoint(content), previous)
+
+
+def pack_checkpoint(content: dict[str, Any]) -> memoryview:
+    """Return the bytes of a checkpoint, independent of what its tensors become later."""
+    buffer = io.BytesIO()  # torch turns a full disk's OSError into others; a plain write does not
+    torch.save({**content, _CHECKSUM: content_checksum(content)}, buffer)
+    return buffer.getbuffer()
+
+
+def write_checkpoint(path: Path, packed: memoryview, previous: Path | None = None) -> None:
+    """Write the bytes of `pack_checkpoint`, whole or not at all."""
+    with atomic_write(path, previous) as file:
+        file.write(packed)
+
+
+def content_checksum(content: dict[str, Any]) -> str:
+    """Hash names, values, types, shapes and every bit of the tensors of a checkpoint (SHA-256)."""
+    digest = hashlib.sha256()
+
+    def add(value: Any) -> None:
+        if isinstance(value, torch.Tensor):
+            digest.update(f"{value.dtype} {tuple(value.shape)} ".encode())
+            flat = value.detach().cpu().contiguous().reshape(-1)
+            digest.update(flat.view(torch.uint8).numpy())
+        elif isinstance(value, dict):
+            digest.update(f"dict {len(value)} ".encode())
+            for key, item in value.items():
+                digest.update(f"{key!r}: ".encode(errors="backslashreplace"))
+                add(item)
+        elif isinstance(value, list | tuple):
+            digest.update(f"list {len(value)} ".encode())
+            for item in value:
+                add(item)
+        else:
+            digest.update(f"{type(value).__name__} {value!r} ".encode(errors="backslashreplace"))
+
+    add({key: value for key, value in content.items() if key != _CHECKSUM})
+    return digest.hexdigest()
+
+
+def load_checkpoint(path: Path) -> dict[str, Any]:
+    """Read a checkpoint without running any code in it.
+
+    Raises DamagedError for bytes that cannot be read or are not those that were written (where
+    the file holds a checksum; earlier ones do not), CheckpointError for anything else.
+    """
+    if not path.is_file():
+        raise CheckpointError(f"{path}: no such file")
+    try:
+        with path.open("rb") as file:
+            content, kept = _unpickle(file)
+    except Exception as error:  # unpickling a stranger's bytes can raise anything
+        first = (str(error).splitlines() or [""])[0].split(". ")[0]  # torch adds advice
+        cut = isinstance(error, EOFError | zipfile.BadZipFile) or "[Errno 22]" in first
+        reason = "cut short or damaged" if cut else first[:160]
+        if len(reason) < 6:
+            reason = f"{type(error).__name__} {reason}".strip()
+        kind = CheckpointError if _is_ours_to_mend(error) else DamagedError
+        raise kind(f"{path}: unreadable checkpoint ({reason})") from error
+    if not isinstance(content, dict):
+        raise CheckpointError(f"{path}: expected a checkpoint, found a {type(content).__name__}")
+    if not kept:
+        raise DamagedError(f"{path}: damaged checkpoint (its content is not what was written)")
+    return content
+
+
+def _is_ours_to_mend(error: Exception) -> bool:
+    """Tell whether this machine rather than the file is why a checkpoint cannot be read."""
+    short = isinstance(error, MemoryError) or "can't allocate memory" in str(error)
+    return short or isinstance(error, PermissionError)
+
+
+def _unpickle(file: BinaryIO) -> tuple[Any, bool]:
+    """Read a checkpoint's content, and tell whether it agrees with its checksum, if it has one."""
+    with warnings.catch_warnings(), torch.serialization.safe_globals(_NUMPY_SCALARS):
+        warnings.simplefilter("ignore")  # of odd pickle protocols: the error says enough
+        content = torch.load(file, map_location="cpu", weights_only=True)
+    if not isinstance(content, dict) or _CHECKSUM not in content:
+        return content, True
+    checksum = content.pop(_CHECKSUM)
+    return content, checksum == content_checksum(content)
+
+
+def load_pair_content(path: Path) -> dict[str, Any]:
+    """Read a pair's file, of this tool or of the guide's earlier trainer.
+
+    Raises CheckpointError for an unreadable or foreign one.
+    """
+    content = load_checkpoint(path)
+    if is_legacy(content):
+        try:
+            return convert_legacy(content)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            reason = f"{type(error).__name__}: {error}"
+            raise CheckpointError(f"{path}: incomplete earlier checkpoint ({reason})") from error
+    needed = ("model", "pair", "preprocessing", "trunk", "top", "classifier", "parameters")
+    missing = [key for key in needed if key not in content]
+    if content.get("format") != "ovo-pair-1" or missing:
+        keys = " ".join(str(key) for key in list(content)[:6])
+        raise CheckpointError(f"{path}: not a pair classifier of this tool (holds: {keys or '-'})")
+    return content

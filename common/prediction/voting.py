@@ -1,0 +1,119 @@
+"""From the probabilities of the pairs to those of the classes, and from models to an ensemble.
+
+N images, K classes, P = K (K - 1) / 2 pairs in the order of `class_pairs`. The probability of a
+pair (a, b) is that of class b.
+"""
+
+import numpy as np
+
+from common.pairs import class_pairs
+
+Grader = tuple[np.ndarray, np.ndarray]  # class probabilities (N, K), predictions (N,)
+
+
+VOTES = ("coupling", "soft", "hard", "weighted")
+
+
+SKLEARN_VOTE = "votes + confidence"  # for comparison only: its scores are no probabilities
+
+
+_LEAST = 1e-7  # keeps the coupling's system regular when a pair is entirely sure
+
+
+def combine_pairs(
+    pair_probabilities: np.ndarray,
+    num_classes: int,
+    vote: str = "coupling",
+    pair_weights: np.ndarray | None = None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Turn (N, P) pair probabilities into class probabilities (N, K) and predictions (N,).
+
+    vote: "hard" (votes, ties by summed probability), "soft" (summed probabilities), "weighted"
+    (summed with pair_weights (P,)), or "coupling" (Wu, Lin & Weng 2004, second method). Only the
+    coupling's output is a probability by design; that of the others is their normalised score.
+    """
+    wins = pairwise_wins(pair_probabilities, num_classes)  # (N, K, K)
+    if vote == "coupling":
+        scores = couple(wins)
+        return scores, scores.argmax(1)
+    soft = wins.sum(2)  # (N, K), at most K - 1 each
+    if vote == "soft":
+        return soft / soft.sum(1, keepdims=True), soft.argmax(1)
+    if vote == "weighted":
+        if pair_weights is None:
+            raise ValueError("the weighted vote needs pair_weights")
+        weights = np.broadcast_to(pair_weights, pair_probabilities.shape)
+        scores = (wins * _matrix(weights, weights, num_classes)).sum(2)
+        return scores / scores.sum(1, keepdims=True), scores.argmax(1)
+    if vote == "hard":
+        votes = hard_votes(pair_probabilities, num_classes)
+        return votes / votes.sum(1, keepdims=True), (votes + soft / num_classes).argmax(1)
+    if vote == SKLEARN_VOTE:
+        scores = votes_with_confidence(pair_probabilities, num_classes)
+        positive = scores + 1 / 3  # the bounded confidence is above -1/3
+        return positive / positive.sum(1, keepdims=True), scores.argmax(1)
+    raise ValueError(f"expected a vote of {' '.join(VOTES)}, found {vote!r}")
+
+
+def pairwise_wins(pair_probabilities: np.ndarray, num_classes: int) -> np.ndarray:
+    """Lay pair probabilities (N, P) out as (N, K, K): [n, i, j] is that of i against j."""
+    probabilities = pair_probabilities.astype(np.float64)
+    return _matrix(1 - probabilities, probabilities, num_classes)
+
+
+def hard_votes(pair_probabilities: np.ndarray, num_classes: int) -> np.ndarray:
+    """Count each class's votes, (N, K); a pair votes for its higher class above 0.5."""
+    return (pairwise_wins((pair_probabilities > 0.5), num_classes)).sum(2)
+
+
+def votes_with_confidence(pair_probabilities: np.ndarray, num_classes: int) -> np.ndarray:
+    """Add to each class's votes (N, K) its summed logits, squeezed into +-1/3 to break ties.
+
+    What scikit-learn's OneVsOneClassifier does with the decision values of its estimators.
+    """
+    p = np.clip(pair_probabilities.astype(np.float64), _LEAST, 1 - _LEAST)
+    logits = np.log(p / (1 - p))
+    confidence = _matrix(-logits, logits, num_classes).sum(2)
+    bounded = confidence / (3 * (np.abs(confidence) + 1))
+    return hard_votes(pair_probabilities, num_classes) + bounded
+
+
+def has_tie(pair_probabilities: np.ndarray, num_classes: int) -> np.ndarray:
+    """Tell (N,) where several classes share the most votes."""
+    votes = hard_votes(pair_probabilities, num_classes)
+    return (votes == votes.max(1, keepdims=True)).sum(1) > 1
+
+
+def couple(wins: np.ndarray) -> np.ndarray:
+    """Find the class probabilities (N, K) that agree best with pairwise ones (N, K, K).
+
+    Minimises sum over i != j of (r_ji p_i - r_ij p_j)^2 with sum p = 1 (Wu, Lin & Weng 2004,
+    "Probability estimates for multi-class classification by pairwise coupling", eq. 19 to 21).
+    """
+    count = wins.shape[1]
+    off = 1 - np.eye(count)
+    r = np.clip(wins, _LEAST, 1 - _LEAST) * off
+    system = np.zeros((len(wins), count + 1, count + 1))
+    system[:, :count, :count] = -r * r.transpose(0, 2, 1)
+    diagonal = np.arange(count)
+    system[:, diagonal, diagonal] = (r**2).sum(1)  # sum over s of r_si^2
+    system[:, :count, count] = system[:, count, :count] = 1
+    right = np.zeros((len(wins), count + 1, 1))
+    right[:, count] = 1
+    solution = np.linalg.solve(system, right)[:, :count, 0].clip(min=0)
+    return solution / solution.sum(1, keepdims=True)
+
+
+def combine_models(
+    class_probabilities: list[np.ndarray], weights: list[float] | None = None
+) -> np.ndarray:
+    """Average the class probabilities (N, K) of several models, with weights if given."""
+    return np.average(np.stack(class_probabilities), axis=0, weights=weights)
+
+
+def _matrix(lower: np.ndarray, upper: np.ndarray, num_classes: int) -> np.ndarray:
+    """Place (N, P) values: `lower` at [a, b], what a pair's first class gets, `upper` at [b, a]."""
+    matrix = np.zeros((len(lower), num_classes, num_classes))
+    for column, (a, b) in enumerate(class_pairs(num_classes)):
+        matrix[:, a, b], matrix[:, b, a] = lower[:, column], upper[:, column]
+    return matrix

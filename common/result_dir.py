@@ -1,0 +1,299 @@
+"""The names and formats of everything in a result directory; no other module knows them.
+
+N images, K classes, P pairs.
+"""
+
+import csv
+import io
+import json
+import re
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from common.pairs import Pair, classifiers, pair_name
+from common.system.errors import InputError
+from common.system.files import atomic_write, read_json, write_json, write_text
+
+HISTORY_COLUMNS = (
+    "pair",
+    "epoch",
+    "train_loss",
+    "train_accuracy",
+    "val_loss",
+    "val_accuracy",
+    "val_balanced_accuracy",
+    "val_auc",
+    "val_sensitivity",
+    "val_specificity",
+    "learning_rate",
+    "images_per_second",
+    "seconds",
+)
+
+
+_MAX_PREDICTIONS = 2**31  # bytes; a million images take a tenth of it
+
+
+_PAIR_FILE = re.compile(r"best_(?P<model>.+)_(?:(?P<a>\d+)_(?P<b>\d+)|softmax)\.pth")
+
+
+@dataclass(frozen=True)
+class ResultDir:
+    """The paths inside one result directory."""
+
+    root: Path
+
+    @property
+    def models(self) -> Path:
+        """Folder of the best classifiers."""
+        return self.root / "models"
+
+    @property
+    def checkpoints(self) -> Path:
+        """Folder of what resuming needs."""
+        return self.root / "checkpoints"
+
+    @property
+    def results(self) -> Path:
+        """Folder of numbers and figures."""
+        return self.root / "results"
+
+    @property
+    def tensorboard(self) -> Path:
+        """Folder of TensorBoard's event files."""
+        return self.root / "logs" / "tensorboard"
+
+    @property
+    def config(self) -> Path:
+        """The resolved configuration."""
+        return self.root / "config.json"
+
+    @property
+    def history(self) -> Path:
+        """One row per pair and epoch."""
+        return self.root / "logs" / "history.csv"
+
+    @property
+    def lock(self) -> Path:
+        """Held by the training that works here."""
+        return self.root / ".lock"
+
+    def best(self, model: str, pair: Pair) -> Path:
+        """The best classifier of a pair."""
+        return self.models / f"best_{model}_{_suffix(pair)}.pth"
+
+    def last(self, model: str, pair: Pair) -> Path:
+        """The state after a pair's last epoch, for resuming."""
+        return self.checkpoints / f"last_{model}_{_suffix(pair)}.pth"
+
+    def previous(self, model: str, pair: Pair) -> Path:
+        """The state before the last one, should that turn out to be damaged."""
+        return self.checkpoints / f"previous_{model}_{_suffix(pair)}.pth"
+
+    def unfinished(self) -> bool:
+        """Tell whether a classifier is left to resume."""
+        return any(self.checkpoints.glob("last_*")) or any(self.checkpoints.glob("previous_*"))
+
+    def remove_leftovers(self) -> None:
+        """Remove the half-written files of a training that was killed."""
+        for folder in (self.root, self.models, self.checkpoints, self.history.parent):
+            for path in folder.glob(".*.part"):
+                path.unlink(missing_ok=True)
+
+    def metrics(self, split: str) -> Path:
+        """Numbers of an evaluation."""
+        return self.results / f"metrics_{split}.json"
+
+    def predictions(self, split: str) -> Path:
+        """Probabilities of an evaluation, image by image."""
+        return self.results / f"predictions_{split}.npz"
+
+    @property
+    def validation(self) -> Path:
+        """The guide's gates and the grade that follows."""
+        return self.results / "validation.json"
+
+    @property
+    def report(self) -> Path:
+        """The readable report, one file."""
+        return self.results / "report.html"
+
+    def table(self, name: str) -> Path:
+        """A table."""
+        return self.results / f"{name}.csv"
+
+    def figure(self, name: str) -> Path:
+        """A picture."""
+        return self.results / f"{name}.png"
+
+
+def _suffix(pair: Pair) -> str:
+    return pair_name(pair).replace("-", "_")
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a result directory says of its model, and the files of its classifiers, in order."""
+
+    model: str
+    head: str
+    num_classes: int
+    class_names: tuple[str, ...]
+    dataset_path: str
+    train_fingerprint: str  # of the training images; "" of the earlier trainer
+    files: tuple[Path, ...]
+
+
+def find_run(directory: ResultDir) -> Run:
+    """Find the classifiers of the one model in a result directory.
+
+    A directory of the guide's earlier trainer has no config.json: its file names tell the classes.
+    Raises InputError when there is no model, more than one, or a classifier is missing.
+    """
+    found = _model_files(directory)
+    if len(found) != 1:
+        names = f"those of {', '.join(found)}" if found else "none"
+        raise InputError(
+            f"expected the classifiers of one model in {directory.models}, found {names}; "
+            f"train with train_ovo.py --output_dir {directory.root}"
+        )
+    model, files = next(iter(found.items()))
+    content: dict[str, Any] = {"config": {}}
+    if directory.config.is_file():
+        content = read_config(directory)
+    elif "softmax" in files:
+        raise InputError(f"{directory.config} is missing; the softmax head needs it")
+    try:
+        return _run(directory, model, files, content)
+    except (TypeError, ValueError, AttributeError, OverflowError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"{directory.config}: not a usable configuration ({error})") from error
+
+
+def _run(directory: ResultDir, model: str, files: dict[str, Path], content: dict[str, Any]) -> Run:
+    config = content["config"]
+    fingerprint = str(content.get("data", {}).get("train", ""))
+    highest = max((int(name.split("-")[1]) for name in files if name != "softmax"), default=0)
+    num_classes, head = int(config.get("num_classes", highest + 1)), config.get("head", "ovo")
+    if not 2 <= num_classes <= 100:
+        raise ValueError(f"num_classes {num_classes}")
+    expected = [pair_name(pair) for pair in classifiers(num_classes, head)]
+    missing = [name for name in expected if name not in files]
+    if missing:
+        chosen = f" --pairs {' '.join(missing)}" if head == "ovo" else ""
+        raise InputError(
+            f"expected {len(expected)} pair checkpoints in {directory.models}, found "
+            f"{len(expected) - len(missing)} (missing {' '.join(missing)}); "
+            f"run train_ovo.py --resume{chosen}"
+        )
+    names = config.get("class_names", ())
+    if not all(isinstance(name, str) for name in names):
+        raise ValueError(f"class_names {names}")
+    return Run(
+        model,
+        head,
+        num_classes,
+        tuple(names),
+        str(config.get("dataset_path", "")),
+        fingerprint,
+        tuple(files[name] for name in expected),
+    )
+
+
+def _model_files(directory: ResultDir) -> dict[str, dict[str, Path]]:
+    """List the classifiers' files by model and by the classifier's name."""
+    found: dict[str, dict[str, Path]] = {}
+    for path in sorted(directory.models.glob("best_*.pth")):
+        match = _PAIR_FILE.fullmatch(path.name)
+        if match:
+            name = "softmax" if match["a"] is None else f"{match['a']}-{match['b']}"
+            found.setdefault(match["model"], {})[name] = path
+    return found
+
+
+def write_history(path: Path, rows: list[dict[str, Any]], pairs: list[Pair]) -> None:
+    """Replace the rows of `pairs` in history.csv, keeping those of other pairs."""
+    names = {pair_name(pair) for pair in pairs}
+    kept = [row for row in read_history(path) if row["pair"] not in names]
+    text = io.StringIO()
+    writer = csv.DictWriter(text, HISTORY_COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(sorted([*kept, *rows], key=lambda row: (row["pair"], int(row["epoch"]))))
+    write_text(path, text.getvalue())
+
+
+def read_history(path: Path) -> list[dict[str, str]]:
+    """Read history.csv as rows of strings; an absent file has none."""
+    if not path.is_file():
+        return []
+    with path.open(newline="", errors="replace") as file:
+        rows = list(csv.DictReader(file))
+    return [row for row in rows if row.get("pair") and (row.get("epoch") or "").isdigit()]
+
+
+def read_config(directory: ResultDir) -> dict[str, Any]:
+    """Read config.json; raises InputError if it is missing or broken."""
+    content = read_json(directory.config)
+    if not isinstance(content, dict) or not isinstance(content.get("config"), dict):
+        raise InputError(f"{directory.config}: expected a configuration written by train_ovo.py")
+    return content
+
+
+def write_predictions(path: Path, arrays: dict[str, np.ndarray], details: dict[str, Any]) -> None:
+    """Write predictions as arrays without pickles, and `details` as JSON among them."""
+    with atomic_write(path) as file:
+        np.savez_compressed(file, details=np.array(json.dumps(details)), **arrays)
+
+
+def read_predictions(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """Read what `write_predictions` wrote; raises InputError for anything else."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            size = sum(entry.file_size for entry in archive.infolist())
+        if size > _MAX_PREDICTIONS:
+            raise ValueError(f"{size} bytes when unpacked, limit {_MAX_PREDICTIONS}")
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files}
+        odd = [name for name, array in arrays.items() if not isinstance(array, np.ndarray)]
+        if odd:
+            raise TypeError(f"{odd[0][:40]!r} is no array")
+        details = json.loads(str(arrays.pop("details")))
+        if not isinstance(details, dict):
+            raise TypeError(f"details are a {type(details).__name__}")
+    except Exception as error:  # a stranger's bytes can raise anything
+        reason = " ".join(str(error).split())[:160] or type(error).__name__
+        raise InputError(f"{path}: expected predictions of this tool ({reason})") from error
+    return arrays, details
+
+
+def write_table(path: Path, rows: list[dict[str, Any]]) -> None:
+    """Write rows of equal keys as CSV; what is undefined stays empty."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    for row in rows:
+        writer.writerow({k: "" if isinstance(v, float) and v != v else v for k, v in row.items()})
+    write_text(path, text.getvalue())
+
+
+def read_holdout(
+    directory: ResultDir, split: str, origin: dict[str, str]
+) -> tuple[str, str] | None:
+    """Read whether the evaluation of `origin` found its images independent, and why."""
+    if not directory.metrics(split).is_file():
+        return None
+    content = read_json(directory.metrics(split))
+    found = content.get("holdout") if isinstance(content, dict) else None
+    if not isinstance(found, list) or len(found) != 2 or content.get("origin") != origin:
+        return None
+    return str(found[0]), str(found[1])
+
+
+def write_metrics(path: Path, content: dict[str, Any]) -> None:
+    """Write an evaluation's numbers."""
+    write_json(path, content)

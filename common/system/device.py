@@ -1,0 +1,94 @@
+"""The device that computes, its precision and its memory."""
+
+import ctypes
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from common.system.errors import InputError
+
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of mallopt(3)
+
+
+PRECISIONS = ("auto", "fp32", "bf16", "fp16")
+
+
+_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def select_device(name: str) -> torch.device:
+    """Turn "auto", "cpu", "cuda" or "cuda:1" into a device that is there.
+
+    Raises InputError for a name that PyTorch does not know or a GPU that is missing.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise InputError(f"expected --device auto, cpu, cuda or cuda:N, found {name!r}") from error
+    if device.type not in ("cpu", "cuda"):
+        raise InputError(f"expected --device auto, cpu, cuda or cuda:N, found {name!r}")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise InputError(
+            f"--device {name}: found {torch.cuda.device_count()} CUDA devices; "
+            "check nvidia-smi and the driver, or pass --device cpu"
+        )
+    return device
+
+
+def resolve_precision(precision: str, use_amp: bool, device: torch.device) -> str:
+    """Choose "fp32", "bf16" or "fp16" for a device.
+
+    "auto" takes bf16 where the hardware has it (tensor cores; AVX512-BF16 or AMX of a CPU), fp16 on
+    an older GPU and fp32 on an older CPU; without `use_amp` it takes fp32. Raises InputError for
+    what the device cannot do.
+    """
+    if precision == "fp16" and device.type == "cpu":
+        raise InputError("--precision fp16 needs a GPU; on the CPU take fp32 or bf16")
+    if precision != "auto":
+        return precision
+    if not use_amp:
+        return "fp32"
+    if device.type == "cpu":
+        return "bf16" if _cpu_has_bf16() else "fp32"
+    return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
+
+
+def _cpu_has_bf16() -> bool:
+    try:
+        words = Path("/proc/cpuinfo").read_text().split()
+    except OSError:
+        return False
+    return not {"avx512_bf16", "amx_bf16"}.isdisjoint(words)
+
+
+def tune_malloc(keep: bool = True) -> None:
+    """Let glibc keep large blocks of freed memory, or give them back again as it does by itself.
+
+    Measured on 2 cores: training takes 5 to 10 % less time, since pages need not be cleared anew.
+    """
+    try:
+        mallopt = ctypes.CDLL("libc.so.6").mallopt
+    except (OSError, AttributeError):  # another C library
+        return
+    mallopt(_M_MMAP_THRESHOLD, 1 << 30 if keep else 32 << 20)
+    mallopt(_M_TRIM_THRESHOLD, 1 << 30 if keep else 64 << 20)
+
+
+def to_device(values: Any, device: torch.device) -> torch.Tensor:
+    """Copy numbers, an array or a tensor to a device, without waiting for what a GPU is doing."""
+    return torch.as_tensor(values).to(device, non_blocking=True)
+
+
+def wait_for(device: torch.device) -> None:
+    """Wait until a GPU has done what it was given; a CPU has."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def autocast(device: torch.device, precision: str) -> torch.autocast:
+    """Open the mixed-precision context; with fp32 it does nothing."""
+    enabled = precision != "fp32"
+    return torch.autocast(device.type, _DTYPES[precision] if enabled else None, enabled=enabled)

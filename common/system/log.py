@@ -1,0 +1,33 @@
+"""Lines for the log and the terminal, each with the time in UTC."""
+
+import sys
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from typing import Any
+
+from tqdm import tqdm
+
+
+def utc_now() -> str:
+    """Write the time in UTC, to the second."""
+    return datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%SZ")
+
+
+def log(message: str = "") -> None:
+    """Print a line at once, each with the UTC time, so that `tail -f` and `tee` read well."""
+    tqdm.write(f"{utc_now()}  {message}" if message else "", file=sys.stdout)
+    sys.stdout.flush()
+
+
+def progress_bar(steps: Iterable[Any] | None, description: str, total: int | None = None) -> tqdm:
+    """Wrap an iterable in a bar that shows on a terminal only, never in a log."""
+    shown = sys.stderr.isatty() and sys.stdout.isatty()
+    return tqdm(steps, desc=description, total=total, disable=not shown, leave=False)
+
+
+def duration(seconds: float) -> str:
+    """Write seconds as "45 s", "12 min" or "3 h 05 min"."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60:02d} min"

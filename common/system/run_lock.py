@@ -1,0 +1,72 @@
+"""One process at a time in a result directory."""
+
+import contextlib
+import fcntl
+import json
+import os
+import socket
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+from common.system.errors import InputError
+from common.system.log import log
+
+
+@contextlib.contextmanager
+def lock_directory(root: Path, lock: Path) -> Iterator[None]:
+    """Keep other trainings out of a result directory; InputError naming the one that is in it.
+
+    lock: the file in `root` that is locked. The kernel lets go of it when its process dies, however
+    it dies.
+    """
+    root.mkdir(parents=True, exist_ok=True)
+    handle = _open_locked(root, lock)
+    try:
+        before = _holder(os.pread(handle, 4096, 0))
+        if before:
+            log(f"{lock}: left by {before}, which has ended; taken over")
+        os.ftruncate(handle, 0)
+        me = {
+            "pid": os.getpid(),
+            "host": socket.gethostname(),
+            "since": datetime.now(UTC).isoformat(timespec="seconds"),
+        }
+        os.pwrite(handle, json.dumps(me).encode(), 0)
+        yield
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(lock)
+        os.close(handle)
+
+
+def _open_locked(root: Path, lock: Path) -> int:
+    while True:
+        handle = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = _holder(os.pread(handle, 4096, 0)) or "another process"
+            os.close(handle)
+            raise InputError(
+                f"{root} is being trained by {holder}; wait for it, stop it, or "
+                f"choose another --output_dir (lock: {lock})"
+            ) from None
+        except OSError as error:  # some network file systems cannot lock
+            log(f"note: {lock} cannot be locked ({error.strerror}); start no second training here")
+            return handle
+        with contextlib.suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(handle), os.stat(lock)):
+                return handle
+        os.close(handle)  # its holder has just removed it: lock the new one
+
+
+def _holder(text: bytes) -> str:
+    """Describe who wrote a lock file; "" if it says nothing that can be read."""
+    try:
+        found = json.loads(text)
+        return f"process {int(found['pid'])} on {str(found['host'])[:80]!r} since " + str(
+            datetime.fromisoformat(found["since"]).strftime("%Y-%m-%d %H:%M:%SZ")
+        )
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return ""

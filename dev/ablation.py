@@ -1,0 +1,183 @@
+#!/usr/bin/env python3
+"""Measure what each means of speed is worth: an epoch without it, against the product as it is.
+
+    python -m dev.ablation --device cpu
+
+Works on drawn photographs with ten classifiers from random weights. All forms take turns in one
+process; above 1 is the factor by which an epoch is slower in that form. Writes
+benchmarks/RESULTS.md.
+"""
+
+import argparse
+import contextlib
+import statistics
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from unittest import mock
+
+import torch
+
+from benchmarks import results
+from benchmarks.results import THREE
+from benchmarks.run import Bench, in_own_process, interleave, positive, processor
+from common.cli import Parser, guarded
+from common.data.synthetic import write_dataset
+from common.models import backbones, timm_patches
+from common.models.backbones import resolve
+from common.models.parallel_branches import ParallelBranches
+from common.system.device import select_device
+from common.system.environment import worker_count
+from common.system.log import log
+
+Form = Callable[[Bench], contextlib.AbstractContextManager[None]]
+
+
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = Parser(description=__doc__)
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--base_models", nargs="+", default=list(THREE), metavar="MODEL")
+    parser.add_argument("--repeats", type=positive, default=3)
+    parser.add_argument("--images", type=positive, default=4, help="per grade (default 4)")
+    parser.add_argument("--output_dir", type=Path, default=results.HERE)
+    args = parser.parse_args(argv)
+    for name in args.base_models:
+        resolve(name)
+    return args
+
+
+@contextlib.contextmanager
+def in_fp32(bench: Bench) -> Iterator[None]:
+    """Use no autocast."""
+    with mock.patch.object(bench.setup, "precision", "fp32"):
+        yield
+
+
+@contextlib.contextmanager
+def in_micro_batches(bench: Bench) -> Iterator[None]:
+    """Cut the effective batch into pieces of `batch_size`."""
+    with mock.patch.object(bench.setup.memory, "micro_batch", bench.config.batch_size):
+        yield
+
+
+@contextlib.contextmanager
+def with_plain_trunk(bench: Bench) -> Iterator[None]:
+    """Run the frozen stages in the library's memory format."""
+    trunk = bench.setup.backbone.trunk
+    trunk.to(memory_format=torch.contiguous_format)
+    with mock.patch.object(torch, "channels_last", torch.contiguous_format):
+        yield
+    trunk.to(memory_format=torch.channels_last)
+
+
+@contextlib.contextmanager
+def with_plain_optimizer(bench: Bench) -> Iterator[None]:
+    """Take AdamW's steps parameter by parameter."""
+    for trainer in bench.trainers:
+        for group in trainer.optimizer.param_groups:
+            group["fused"] = group["foreach"] = False
+    yield
+    for trainer in bench.trainers:
+        for group in trainer.optimizer.param_groups:
+            group["fused"], group["foreach"] = True, None
+
+
+@contextlib.contextmanager
+def pair_by_pair(bench: Bench) -> Iterator[None]:
+    """Train one pair after the other."""
+    with mock.patch.object(bench.setup.memory, "stack", None):
+        yield
+
+
+@contextlib.contextmanager
+def in_one_launch(bench: Bench) -> Iterator[None]:
+    """Train all pairs in one launch."""
+    stack = bench.setup.memory.stack or ParallelBranches(bench.trainers[0].top)
+    with mock.patch.object(bench.setup.memory, "stack", stack):
+        yield
+
+
+@contextlib.contextmanager
+def with_library_attention(bench: Bench) -> Iterator[None]:
+    """Look position biases up as the library does, and attend in its fused form."""
+    modules = [module for trainer in bench.trainers for module in trainer.top.modules()]
+    kept = [(dict(module.__dict__), dict(module._forward_pre_hooks)) for module in modules]
+    for module in modules:
+        if isinstance(module, backbones.RelPosBias):
+            del module.get_bias, module.forward
+        elif timm_patches._choose_attention in module._forward_pre_hooks.values():
+            module._forward_pre_hooks.clear()
+            module.fused_attn = True
+    yield
+    for module, (attributes, hooks) in zip(modules, kept):
+        module.__dict__.update(attributes)
+        module._forward_pre_hooks.update(hooks)
+
+
+FORMS: dict[str, Form] = {
+    "as it is": contextlib.nullcontext,
+    "fp32": in_fp32,
+    "micro-batches of 2": in_micro_batches,
+    "trunk not in channels_last": with_plain_trunk,
+}
+OF_DEVICE: dict[str, dict[str, Form]] = {
+    "cpu": {
+        "AdamW not fused": with_plain_optimizer,
+        "the library's attention": with_library_attention,
+        "all pairs in one launch": in_one_launch,
+    },
+    "cuda": {"one launch per pair": pair_by_pair, "all pairs in one launch": in_one_launch},
+}
+
+
+def measure(
+    name: str, root: Path, device: torch.device, args: argparse.Namespace
+) -> dict[str, float]:
+    """Return each form's median seconds for an epoch, over those of the product as it is."""
+    bench = Bench(name, root, device, worker_count(4))
+    bench.prepare_product()
+
+    def epoch(form: Form) -> None:
+        with form(bench):
+            bench.train_product()
+
+    forms = FORMS | OF_DEVICE[device.type]
+    if not any(isinstance(m, backbones.RelPosBias) for m in bench.backbone.stages.modules()):
+        forms.pop("the library's attention", None)
+    seconds = interleave(
+        {title: lambda form=form: epoch(form) for title, form in forms.items()},
+        args.repeats,
+        device,
+    )
+    own = statistics.median(seconds.pop("as it is"))
+    found = {title: statistics.median(taken) / own for title, taken in seconds.items()}
+    log(f"{name}: " + ", ".join(f"{title} {factor:.2f}" for title, factor in found.items()))
+    return found
+
+
+@guarded
+def main(argv: list[str] | None = None) -> int:
+    """Measure every backbone and write the results."""
+    args = parse_args(argv)
+    device = select_device(args.device)
+    name = f"means_{device.type}"
+    conditions = {
+        "processor": processor(device),
+        "command": f"python -m dev.ablation --device {device.type} --images {args.images} "
+        f"--repeats {args.repeats}",
+    }
+    content = results.begun(args.output_dir, name, conditions)
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
+        write_dataset(root, {"train": args.images}, 0, 768)
+        for model in args.base_models:
+            content["models"][model] = in_own_process(measure, model, root, device, args)
+            text = results.store(args.output_dir, name, content)
+    print(text)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,121 @@
+#!/usr/bin/env python3
+"""Show where the time of a training step goes, part by part and by operation.
+
+    python -m dev.profile_step --base_model coatnet --device cpu
+
+Works on drawn photographs with ten classifiers from random weights. The device is waited for before
+and after each part, so that parts take longer than in a real step; some contain others, as named.
+On a GPU it also counts how often an epoch makes the program wait for the GPU.
+"""
+
+import argparse
+import sys
+import tempfile
+import time
+import warnings
+from collections import defaultdict
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.profiler import ProfilerActivity, profile
+
+from benchmarks.run import Bench, positive
+from common.cli import Parser, guarded
+from common.data import device_pixels
+from common.data.synthetic import write_dataset
+from common.models import ovo
+from common.reporting.tables import format_table
+from common.system.device import select_device, wait_for
+from common.system.log import log
+from common.training import loop, step, trainer
+
+# what is timed: the place that holds the function, its name, what it does
+PARTS = (
+    (device_pixels.DevicePixels, "__call__", "fetch pixels"),
+    (ovo, "augment", "augment"),
+    (ovo, "normalise", "normalise"),
+    (loop, "trunk_features", "trunk, with the two above"),
+    (step, "_logits", "tops, forward"),
+    (step, "accumulate", "tops, forward and backward"),
+    (trainer.PairTrainer, "update", "clip and optimiser"),
+)
+
+
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = Parser(description=__doc__)
+    parser.add_argument("--base_model", default="coatnet")
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--images", type=positive, default=8, help="per grade (default 8)")
+    parser.add_argument("--rows", type=positive, default=15, help="operations shown (default 15)")
+    return parser.parse_args(argv)
+
+
+def timed(
+    work: Callable[..., Any], wait: Callable[[], None], seconds: dict[str, float], name: str
+) -> Callable[..., Any]:
+    """Wrap a function so that its time adds up under a name."""
+
+    def run(*inputs: Any, **options: Any) -> Any:
+        wait()
+        started = time.perf_counter()
+        try:
+            return work(*inputs, **options)
+        finally:
+            wait()
+            seconds[name] += time.perf_counter() - started
+
+    return run
+
+
+def count_waits(work: Callable[[], Any]) -> int:
+    """Count the calls that wait for the GPU while `work` runs."""
+    torch.cuda.set_sync_debug_mode("warn")
+    try:
+        with warnings.catch_warnings(record=True) as found:
+            warnings.simplefilter("always")
+            work()
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    return sum("synchroniz" in str(warning.message) for warning in found)
+
+
+@guarded
+def main(argv: list[str] | None = None) -> int:
+    """Profile one epoch in parts, then one by operation."""
+    args = parse_args(argv)
+    device = select_device(args.device)
+    with tempfile.TemporaryDirectory() as folder:
+        write_dataset(Path(folder), {"train": args.images}, 0, 768)
+        bench = Bench(args.base_model, Path(folder), device, 2)
+        bench.prepare_product()
+        bench.train_product()  # warms up
+        activities = [ProfilerActivity.CPU]
+        activities += [ProfilerActivity.CUDA] if device.type == "cuda" else []
+        with profile(activities=activities) as found:
+            bench.train_product()
+        waits = count_waits(bench.train_product) if device.type == "cuda" else 0
+        seconds: dict[str, float] = defaultdict(float)
+        for place, name, title in PARTS:
+            setattr(
+                place, name, timed(getattr(place, name), lambda: wait_for(device), seconds, title)
+            )
+        started = time.perf_counter()
+        bench.train_product()
+        total = time.perf_counter() - started
+    key = "self_cuda_time_total" if device.type == "cuda" else "self_cpu_time_total"
+    print(found.key_averages().table(sort_by=key, row_limit=args.rows, max_name_column_width=45))
+    samples = 4 * len(bench.split)
+    spent = [*((title, seconds[title]) for _, _, title in PARTS), ("everything", total)]
+    rows = [[title, f"{1000 * t / samples:.2f}", f"{100 * t / total:.1f} %"] for title, t in spent]
+    log(f"{bench.spec.name}, {bench.precision} on {device}, {samples} pair-samples")
+    if device.type == "cuda":
+        log(f"{waits} waits for the GPU in {sum(t.steps_per_epoch for t in bench.trainers)} steps")
+    print(format_table(["part", "ms per pair-sample", "of the epoch"], rows))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

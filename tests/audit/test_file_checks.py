@@ -1,0 +1,92 @@
+import os
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+from common.audit.file_checks import FAULTS, inspect_file, orient
+from common.data.synthetic import draw_fundus
+from common.system.random_streams import random_generator
+
+
+@pytest.fixture(scope="module")
+def eye():
+    return draw_fundus(2, random_generator("inspection", 1))
+
+
+def saved(tmp_path, picture, name="a.png", **options):
+    image = picture if isinstance(picture, Image.Image) else Image.fromarray(picture)
+    image.save(tmp_path / name, **options)
+    return tmp_path / name
+
+
+def test_a_good_picture_has_no_fault_and_all_facts(tmp_path, eye):
+    facts = inspect_file(saved(tmp_path, eye, "a.jpg", quality=92))
+    assert facts.faults == () and facts.usable
+    assert facts.sketch.shape == (64, 64) and facts.hashes.shape == (8, 32)
+    assert len(facts.sha256) == len(facts.pixels) == 64
+    assert np.isfinite(facts.statistics).all()
+
+
+def test_each_fault_is_named(tmp_path, eye):
+    turned = Image.Exif()
+    turned[274] = 6
+    grey = Image.fromarray(eye).convert("L")
+    deep = Image.fromarray(np.asarray(grey).astype(np.uint16) * 256)
+    cases = {
+        "grayscale": saved(tmp_path, grey, "grey.png"),
+        "deep": saved(tmp_path, deep, "deep.png"),
+        "alpha": saved(tmp_path, Image.fromarray(eye).convert("RGBA"), "alpha.png"),
+        "tiny": saved(tmp_path, eye[64:164, 64:164], "tiny.png"),
+        "exif_rotated": saved(tmp_path, Image.fromarray(eye), "exif.jpg", exif=turned),
+        "black": saved(tmp_path, eye // 16, "black.png"),
+        "blurred": saved(tmp_path, cv2.GaussianBlur(eye, (0, 0), 5), "blurred.png"),
+    }
+    for fault, path in cases.items():
+        facts = inspect_file(path)
+        assert fault in facts.faults and facts.usable, (fault, facts.faults)
+    assert inspect_file(cases["deep"]).faults == ("grayscale", "deep")
+    flat = saved(tmp_path, np.zeros((200, 200, 3), np.uint8), "flat.png")
+    assert inspect_file(flat).sketch is None
+
+
+def test_useless_files_are_told_apart(tmp_path, eye):
+    whole = saved(tmp_path, eye, "whole.jpg").read_bytes()
+    contents = {"empty": b"", "not_image": b"no picture", "truncated": whole[: len(whole) // 2]}
+    for fault, content in contents.items():
+        path = tmp_path / f"{fault}.jpg"
+        path.write_bytes(content)
+        assert inspect_file(path).faults == (fault,)
+    (tmp_path / "notes.txt").write_text("x")
+    (tmp_path / "gone.jpg").symlink_to(tmp_path / "nowhere")
+    os.mkfifo(tmp_path / "pipe.jpg")
+    (tmp_path / "folder.jpg").mkdir()
+    assert inspect_file(tmp_path / "notes.txt").faults == ("not_image",)
+    for name in ("gone.jpg", "pipe.jpg", "folder.jpg"):
+        assert inspect_file(tmp_path / name).faults == ("unreadable",)
+    assert set(contents) < set(FAULTS)
+
+
+def test_damaged_bytes_never_raise(tmp_path, eye):
+    generator = random_generator("damage")
+    for name in ("a.jpg", "a.png", "a.tiff", "a.bmp"):
+        data = bytearray(saved(tmp_path, eye[::4, ::4], name).read_bytes())
+        for _ in range(15):
+            damaged = bytearray(data)
+            for place in generator.integers(0, min(len(data), 400), 4):
+                damaged[place] = generator.integers(256)
+            (tmp_path / name).write_bytes(damaged)
+            assert isinstance(inspect_file(tmp_path / name).faults, tuple)
+
+
+def test_the_digest_of_pixels_ignores_the_file_format(tmp_path, eye):
+    first, second = (inspect_file(saved(tmp_path, eye, name)) for name in ("a.png", "a.bmp"))
+    assert first.pixels == second.pixels and first.sha256 != second.sha256
+
+
+def test_orientations_are_the_eight_of_the_square():
+    square = np.arange(16).reshape(4, 4)
+    assert len({orient(square, k).tobytes() for k in range(8)}) == 8
+    stack = np.stack([square, square + 1])
+    assert (orient(stack, 5)[1] == orient(square + 1, 5)).all()

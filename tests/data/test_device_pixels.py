@@ -1,0 +1,31 @@
+import numpy as np
+import pytest
+import torch
+
+from common.data.device_pixels import DevicePixels, room_for_pixels
+from common.data.folders import scan_split
+from common.data.pixel_cache import open_cache
+from common.models.backbones import preprocessing_for, resolve
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def cache(demo, shared_cache):
+    settings = preprocessing_for(resolve("demo_convnext"), 0, True, 2.0, 8)
+    return open_cache(scan_split(demo, "test"), settings, shared_cache, 2)
+
+
+def test_resident_pixels_are_those_of_the_cache(cache, monkeypatch):
+    size = len(cache) * 64 * 64 * 3
+    resident, read = DevicePixels(cache, CPU, size), DevicePixels(cache, CPU, size - 1)
+    assert (resident.bytes_on_device, read.bytes_on_device) == (size, 0)
+    indices = np.array([3, 0, 3, 19])
+    expected = torch.from_numpy(cache.read(indices))
+    assert torch.equal(resident(indices), expected) and torch.equal(read(indices), expected)
+    monkeypatch.setattr(type(cache), "read", lambda *_: pytest.fail("read again"))
+    assert torch.equal(resident(indices), expected)
+
+
+def test_a_cpu_keeps_no_second_copy():
+    assert room_for_pixels(CPU) == 0

@@ -1,0 +1,63 @@
+import numpy as np
+import torch
+
+from common.data.sampler import batch_sizes, epoch_order, grouped, pair_batches
+from common.pairs import class_pairs
+
+
+def test_a_lone_last_sample_joins_the_batch_before_it():
+    assert batch_sizes(17, 8) == [8, 9]
+    assert batch_sizes(18, 8) == [8, 8, 2]
+    assert batch_sizes(1, 8) == [1]
+    assert batch_sizes(3, 1) == [1, 1, 1]
+
+
+def test_a_pair_s_batches_are_its_subsequence_whatever_else_is_trained():
+    labels = np.random.default_rng(0).integers(0, 5, 230)
+    order = epoch_order(3, 1, 230)
+
+    def batches(pairs):
+        found = {pair: [] for pair in pairs}
+        for pair, indices, features in pair_batches(
+            order, labels, pairs, 8, 16, lambda i: torch.from_numpy(i.astype(np.float32))
+        ):
+            assert features.tolist() == indices.tolist()
+            found[pair].append(indices.tolist())
+        return found
+
+    every = batches([(0, 1), (0, 2), (2, 3), (3, 4)])
+    assert every[(2, 3)] == batches([(2, 3)])[(2, 3)]
+    flat = [i for batch in every[(2, 3)] for i in batch]
+    assert flat == [i for i in order if labels[i] in (2, 3)]
+    assert [len(b) for b in every[(2, 3)]] == batch_sizes(len(flat), 8)
+
+
+def test_each_image_passes_the_trunk_once_per_epoch():
+    labels, seen = np.arange(100) % 5, []
+
+    def features_of(indices):
+        seen.extend(indices.tolist())
+        return torch.zeros(len(indices), 1)
+
+    pairs = [(a, b) for a in range(5) for b in range(a + 1, 5)]
+    for _ in pair_batches(np.arange(100), labels, pairs, 8, 16, features_of):
+        pass
+    assert sorted(seen) == list(range(100))
+
+
+def test_groups_hold_different_pairs_of_equal_size():
+    labels = np.arange(203) % 5
+    pairs = class_pairs(5)
+    order = epoch_order(0, 0, 203)
+
+    def batches():
+        return pair_batches(order, labels, pairs, 8, 16, lambda i: torch.zeros(len(i), 1))
+
+    groups = list(grouped(batches(), 10))
+    assert max(map(len, groups)) == 10
+    for group in groups:
+        assert len({pair for pair, _, _ in group}) == len(group)
+        assert len({len(indices) for _, indices, _ in group}) == 1
+    flat = [(pair, indices.tolist()) for group in groups for pair, indices, _ in group]
+    assert flat == [(pair, indices.tolist()) for pair, indices, _ in batches()]
+    assert all(len(group) == 1 for group in grouped(batches(), 1))

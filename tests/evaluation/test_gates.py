@@ -1,0 +1,88 @@
+import dataclasses
+import math
+
+import pytest
+
+from common.evaluation.gates import (
+    FAIL,
+    NOT_MEASURED,
+    PASS,
+    GateInput,
+    check_gates,
+    validation_content,
+)
+
+NAMES = ("accuracy", "macro_auc", *(f"recall_{k}" for k in range(5)))
+
+
+def metrics(value=0.999, low=0.9985, **changes):
+    found = {name: {"value": value, "low": low, "high": 1.0} for name in NAMES}
+    return found | {k: {"value": v, "low": v - 0.01, "high": 1.0} for k, v in changes.items()}
+
+
+def members(count=4, accuracy=0.999, pairs=0.95):
+    return [
+        GateInput(f"m{i}", f"m{i}", f"family {i}", metrics(accuracy=accuracy), [0.99] * 9 + [pairs])
+        for i in range(count)
+    ]
+
+
+HOLDOUT = (PASS, "none")
+NO_BOUND = {"value": 0.999, "low": math.nan, "high": math.nan}
+
+
+def test_all_gates_pass():
+    strong = [dataclasses.replace(m, metrics=metrics()) for m in members()]
+    gates = check_gates(strong, metrics(), 5, HOLDOUT)
+    assert {gate.status for gate in gates} == {PASS} and rating(gates) == "A+"
+    assert len(gates) == 4 + 4 + 4 + 1 + 1
+
+
+@pytest.mark.parametrize(
+    ("change", "expected", "failed"),
+    [
+        ({"ensemble": metrics(recall_1=0.97)}, "A", None),  # below the goal of 98 %
+        ({"ensemble": metrics(accuracy=0.986)}, "A", None),  # the lower bound does not pass
+        ({"ensemble": metrics(macro_auc=math.nan) | {"macro_auc": NO_BOUND}}, "A", None),
+        ({"members": members(pairs=0.9)}, "B", "binary"),  # asked is more than 90 %
+        ({"members": members(accuracy=0.98)}, "B", "single"),
+        ({"members": members(3)}, "B", "diversity"),
+        ({"ensemble": metrics(recall_3=0.95)}, "C", "ensemble"),
+        ({"ensemble": metrics(macro_auc=0.998)}, "C", "ensemble"),
+        ({"holdout": (FAIL, "copies")}, "none", "holdout"),
+        ({"holdout": (NOT_MEASURED, "?")}, "none", "holdout"),
+        ({"ensemble": None}, "C", "ensemble"),
+    ],
+)
+def test_each_gate_decides(change, expected, failed):
+    values = {"members": members(), "ensemble": metrics(), "holdout": HOLDOUT} | change
+    gates = check_gates(values["members"], values["ensemble"], 5, values["holdout"])
+    assert rating(gates) == expected
+    assert {gate.kind for gate in gates if gate.status != PASS} == ({failed} if failed else set())
+
+
+def test_swinv2_alone_needs_97_others_98():
+    values = [dataclasses.replace(m, metrics=metrics(accuracy=0.975)) for m in members(2)]
+    values[0] = dataclasses.replace(values[0], model="swinv2_tiny_window8_256")
+    single = [g for g in check_gates(values, None, 5, HOLDOUT) if g.kind == "single"]
+    assert [gate.status for gate in single] == [PASS, FAIL]
+    assert [gate.expected for gate in single] == ["> 97 %", "> 98 %"]
+
+
+def test_a_class_without_images_is_not_measured():
+    ensemble = metrics() | {"recall_2": {"value": math.nan, "low": math.nan, "high": math.nan}}
+    gates = check_gates(members(), ensemble, 5, HOLDOUT)
+    assert next(g for g in gates if "every class" in g.name).status == NOT_MEASURED
+    assert rating(gates) == "C"
+
+
+def test_the_file_says_rule_and_claims_nothing():
+    content = validation_content(check_gates(members(), metrics(), 5, HOLDOUT))
+    assert content["grade"] in content["rule"] and "no claim" in content["claim"]
+
+
+def test_softmax_heads_alone_leave_the_binary_gate_open():
+    heads = [dataclasses.replace(m, metrics=metrics(), pair_accuracies=[]) for m in members()]
+    gates = check_gates(heads, metrics(), 5, HOLDOUT)
+    assert [gate.status for gate in gates if gate.kind == "binary"] == [NOT_MEASURED]
+    assert rating(gates) == "B"

@@ -1,0 +1,158 @@
+import math
+
+import numpy as np
+import pytest
+from sklearn import metrics as oracle
+
+from common.evaluation import intervals, metrics, prevalence
+
+
+@pytest.fixture
+def grading():
+    generator = np.random.default_rng(3)
+    targets = generator.integers(0, 5, 400)
+    probabilities = generator.dirichlet(np.ones(5), 400) + 0.4 * np.eye(5)[targets]
+    probabilities = np.round(probabilities / probabilities.sum(1, keepdims=True), 2)  # with ties
+    return targets, probabilities, probabilities.argmax(1)
+
+
+def test_agrees_with_scikit_learn(grading):
+    targets, scores, predicted = grading
+    found = metrics.classification_metrics(targets, scores, predicted)
+    expected = {
+        "accuracy": oracle.accuracy_score(targets, predicted),
+        "balanced_accuracy": oracle.balanced_accuracy_score(targets, predicted),
+        "kappa": oracle.cohen_kappa_score(targets, predicted, weights="quadratic"),
+        "macro_precision": oracle.precision_score(targets, predicted, average="macro"),
+        "macro_recall": oracle.recall_score(targets, predicted, average="macro"),
+        "macro_f1": oracle.f1_score(targets, predicted, average="macro"),
+        "referable_sensitivity": oracle.recall_score(targets >= 2, predicted >= 2),
+        "referable_specificity": oracle.recall_score(targets < 2, predicted < 2),
+        "referable_auc": oracle.roc_auc_score(targets >= 2, scores[:, 2:].sum(1)),
+        "macro_auc": np.mean([oracle.roc_auc_score(targets == k, scores[:, k]) for k in range(5)]),
+    }
+    for k in range(5):
+        expected[f"auc_{k}"] = oracle.roc_auc_score(targets == k, scores[:, k])
+        expected[f"recall_{k}"] = oracle.recall_score(targets == k, predicted == k)
+        expected[f"precision_{k}"] = oracle.precision_score(targets == k, predicted == k)
+        expected[f"f1_{k}"] = oracle.f1_score(targets == k, predicted == k)
+    for name, value in expected.items():
+        assert float(found[name]) == pytest.approx(value, abs=1e-9), name
+    matrix = metrics.confusion_matrix(targets, predicted, 5)
+    assert np.array_equal(matrix, oracle.confusion_matrix(targets, predicted))
+
+
+def test_probability_scores_agree_with_scikit_learn():
+    generator = np.random.default_rng(0)
+    targets = generator.integers(0, 5, 200)
+    scores = generator.dirichlet(np.ones(5), 200)
+    assert float(metrics.negative_log_likelihood(scores, targets)) == pytest.approx(
+        oracle.log_loss(targets, scores)
+    )
+    by_class = [oracle.brier_score_loss(targets == k, scores[:, k]) for k in range(5)]
+    assert float(metrics.brier_score(scores, targets)) == pytest.approx(sum(by_class))
+
+
+def test_calibration_error_by_hand():
+    confidences = np.array([0.95, 0.95, 0.95, 0.95, 0.55, 0.55])
+    correct = np.array([True, True, True, False, True, False])
+    expected = 4 / 6 * abs(0.75 - 0.95) + 2 / 6 * abs(0.5 - 0.55)
+    found = metrics.expected_calibration_error(confidences, correct)
+    assert float(found) == pytest.approx(expected)
+
+
+def test_a_weighted_resample_equals_the_repeated_images(grading):
+    targets, scores, predicted = grading
+    weights = np.random.default_rng(1).integers(0, 3, (4, len(targets))).astype(np.float32)
+    found = metrics.classification_metrics(targets, scores, predicted, weights)
+    for row in range(4):
+        take = np.repeat(np.arange(len(targets)), weights[row].astype(int))
+        single = metrics.classification_metrics(targets[take], scores[take], predicted[take])
+        for name, value in single.items():
+            assert found[name][row] == pytest.approx(float(value), abs=1e-6), name
+
+
+def test_what_is_undefined_is_nan_with_a_reason():
+    targets, predicted = np.array([0, 0, 1, 2]), np.array([0, 0, 0, 2])
+    scores = np.eye(5)[predicted]
+    found = metrics.classification_metrics(targets, scores, predicted)
+    values = {name: float(value) for name, value in found.items()}
+    reasons = metrics.undefined_reasons(values, metrics.confusion_matrix(targets, predicted, 5))
+    assert math.isnan(values["recall_4"]) and "no image of grade 4" in reasons["recall_4"]
+    assert math.isnan(values["precision_1"]) and "never predicted" in reasons["precision_1"]
+    assert math.isnan(values["macro_precision"]), "an average over what was found would flatter"
+    assert values["recall_1"] == 0 and values["macro_recall"] == pytest.approx(2 / 3)
+    assert set(reasons) == {name for name, value in values.items() if math.isnan(value)}
+
+
+def test_binary_metrics_by_hand():
+    found = metrics.binary_metrics(np.array([0.2, 0.6, 0.7, 0.4]), np.array([0, 0, 1, 1]))
+    assert (found["accuracy"], found["sensitivity"], found["specificity"]) == (0.5, 0.5, 0.5)
+    assert found["auc"] == 0.75
+    assert math.isnan(metrics.binary_metrics(np.array([0.2]), np.array([0]))["auc"])
+
+
+def test_intervals_cover_the_truth_and_shrink_with_more_images():
+    generator = np.random.default_rng(5)
+    covered, widths = 0, {}
+    for count in (60, 600):
+        for _ in range(40):
+            targets = generator.integers(0, 2, count)
+            predicted = np.where(generator.random(count) < 0.8, targets, 1 - targets)
+            scores = np.eye(2)[predicted]
+            found = intervals.metrics_with_intervals(targets, scores, predicted, resamples=200)
+            entry = found["accuracy"]
+            covered += entry["low"] <= 0.8 <= entry["high"]
+            widths[count] = entry["high"] - entry["low"]
+    assert covered >= 68  # of 80, where 76 are expected
+    assert widths[600] < widths[60] / 2
+
+
+def test_a_perfect_score_does_not_claim_certainty():
+    targets = np.repeat(np.arange(5), 4)
+    found = intervals.metrics_with_intervals(targets, np.eye(5)[targets], targets, resamples=50)
+    assert found["recall_3"]["value"] == 1 and found["recall_3"]["low"] < 0.6
+    assert found["macro_auc"]["low"] < 0.6 and found["macro_auc"]["high"] == 1
+    assert math.isnan(found["kappa"]["low"]), "of which the bootstrap says nothing"
+
+
+def test_images_of_a_patient_are_resampled_together():
+    groups = np.array([0, 0, 1, 1, 2, 2])
+    for block in intervals.bootstrap_weights(6, 30, 0, groups):
+        assert (block[:, ::2] == block[:, 1::2]).all()
+        assert (block.sum(1) % 2 == 0).all()
+
+
+def test_patients_widen_the_interval():
+    generator = np.random.default_rng(0)
+    patients = np.repeat(np.arange(40), 10)
+    right = np.repeat(generator.random(40) < 0.7, 10)  # a patient's images stand or fall together
+    targets = generator.integers(0, 2, 400)
+    predicted = np.where(right, targets, 1 - targets)
+    widths = []
+    for groups in (None, patients):
+        found = intervals.metrics_with_intervals(targets, np.eye(2)[predicted], predicted, groups)
+        widths.append(found["accuracy"]["high"] - found["accuracy"]["low"])
+    assert widths[1] > 2 * widths[0]
+
+
+def test_a_perfect_auc_has_a_lower_bound_that_more_images_raise():
+    bounds = []
+    for count in (10, 100):
+        targets = np.repeat(np.arange(5), count)
+        scores = np.eye(5)[targets] * 0.9 + 0.02
+        found = intervals.metrics_with_intervals(targets, scores, targets, resamples=50)[
+            "macro_auc"
+        ]
+        assert found["value"] == 1.0 and found["high"] == 1.0
+        bounds.append(found["low"])
+    assert 0.6 < bounds[0] < bounds[1] < 1
+
+
+def test_a_grade_that_is_always_right_still_leaves_doubt_at_another_prevalence():
+    targets = np.repeat(np.arange(5), [8, 40, 40, 40, 40])
+    predictions = targets.copy()
+    predictions[targets == 2] = np.tile([1, 2], 20)
+    mix = np.array([0.735, 0.07, 0.15, 0.025, 0.02])
+    found = prevalence.restated_with_intervals(targets, predictions, mix)["accuracy"]
+    assert found["low"] < 0.85 and found["low"] < found["value"] <= found["high"]

@@ -1,0 +1,236 @@
+import pytest
+import timm
+import torch
+import torchvision
+
+from common.models.backbones import (
+    build,
+    load_native_state,
+    native_state,
+    preprocessing_for,
+    resolve,
+)
+from common.system.errors import InputError
+
+SMALL = ["demo_coatnet", "demo_convnext", "demo_swinv2", "test_convnext", "test_resnet"]
+SEVEN = [
+    "coatnet",
+    "convnext",
+    "swinv2",
+    "densenet121",
+    "efficientnetb2",
+    "resnet50",
+    "seresnext50",
+]
+
+
+def make(name, size=64, freeze=True, pretrained=False, weights="", seed=0):
+    return build(resolve(name), size, pretrained, weights, freeze, seed)
+
+
+def pixels(size, count=2):
+    return torch.rand(count, 3, size, size, generator=torch.Generator().manual_seed(1))
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_trunk_and_stages_in_turn_are_the_network(name):
+    spec = resolve(name)
+    torch.manual_seed(3)
+    size = {"img_size": 64} if "swin" in name or "coatnet" in name else {}
+    net = timm.create_model(spec.builder, num_classes=0, **spec.options, **size).eval()
+    for module in net.modules():
+        if hasattr(module, "fused_attn"):
+            module.fused_attn = False  # which rounds otherwise
+    backbone = make(name)
+    states = {**native_state(backbone.trunk), **native_state(backbone.stages)}
+    net.load_state_dict(states)
+    with torch.no_grad():
+        expected = net(pixels(64))
+        found = backbone.stages(backbone.trunk(pixels(64)))
+        assert torch.allclose(found, expected, atol=1e-5), "the trunk's memory layout rounds"
+        plain = backbone.trunk.to(memory_format=torch.contiguous_format)
+        found = backbone.stages(plain(pixels(64)))
+    assert torch.equal(found, expected), "pooled by the model's own head"
+    assert found.shape == (2, backbone.num_features)
+
+
+def test_faster_attention_learns_what_the_library_s_does():
+    ours = make("demo_coatnet", freeze=False).stages.double()
+    size = {"num_classes": 0, "img_size": 64}
+    theirs = timm.create_model("coatnet_0_rw_224", **size, **resolve("demo_coatnet").options)
+    theirs.eval().double().load_state_dict(native_state(ours))
+    fused = []
+    attention = next(m for m in ours.modules() if hasattr(m, "fused_attn"))
+    attention.register_forward_hook(lambda module, *_: fused.append(module.fused_attn))
+    found, expected = (net(pixels(64).double()) for net in (ours, theirs))
+    assert torch.allclose(found, expected, rtol=1e-9)
+    found.square().sum().backward()
+    expected.square().sum().backward()
+    gradients = {name.replace(":", "."): p.grad for name, p in ours.named_parameters()}
+    for name, parameter in theirs.named_parameters():
+        assert torch.allclose(gradients[name], parameter.grad, rtol=1e-6, atol=1e-12), name
+    with torch.no_grad():
+        assert torch.allclose(ours(pixels(64).double()), expected, rtol=1e-9)
+    assert fused == [False, False]
+
+
+def test_swin_features_are_pooled_over_places_not_channels():
+    backbone = make("demo_swinv2")
+    with torch.no_grad():
+        features = backbone.trunk(pixels(64))
+    assert features.shape[1:3] == (8, 8) and features.shape[3] == 48, "channels last"
+    assert backbone.num_features == 192
+
+
+def test_convnext_keeps_its_head_norm():
+    assert "head.norm.weight" in native_state(make("demo_convnext").stages)
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_the_stem_is_frozen_with_the_stages_above_it(name):
+    backbone = make(name)
+    assert not any(p.requires_grad for p in backbone.trunk.parameters())
+    assert all(p.requires_grad for p in backbone.stages.parameters())
+    names = [key.replace(":", ".") for key in dict(backbone.trunk.named_children())]
+    assert names[0].split(".")[0] in ("stem", "patch_embed", "conv1")
+    free = make(name, freeze=False)
+    assert not list(free.trunk.parameters())
+    whole = sum(p.numel() for p in backbone.trunk.parameters()) + sum(
+        p.numel() for p in backbone.stages.parameters()
+    )
+    assert sum(p.numel() for p in free.stages.parameters()) == whole
+
+
+FROZEN = {
+    "coatnet": "stages:1",
+    "convnext": "stages:1",
+    "swinv2": "layers:1",
+    "densenet121": "features:denseblock2",
+    "efficientnetb2": "features:2",
+    "resnet50": "layer2",
+    "seresnext50": "layer2",
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SEVEN)
+def test_the_seven_backbones_freeze_what_the_table_says(name):
+    spec = resolve(name)
+    size = preprocessing_for(spec, 0, True, 2.0, 8).img_size
+    assert size == (256 if name == "swinv2" else 224)
+    backbone = make(name, size)
+    assert list(dict(backbone.trunk.named_children()))[-1] == FROZEN[name]
+    with torch.no_grad():
+        found = backbone.stages(backbone.trunk(pixels(size, 1)))
+    assert found.shape == (1, backbone.num_features)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "size"), [("coatnet", 192), ("convnext", 192), ("swinv2", 224)])
+def test_other_sizes_work(name, size):
+    backbone = make(name, size)
+    with torch.no_grad():
+        assert backbone.stages(backbone.trunk(pixels(size, 1))).isfinite().all()
+
+
+def test_pixels_are_normalised_as_the_model_was_trained():
+    settings = {n: preprocessing_for(resolve(n), 0, True, 2.0, 8) for n in SEVEN}
+    assert settings["coatnet"].mean == (0.5, 0.5, 0.5) == settings["coatnet"].std
+    assert settings["convnext"].mean == pytest.approx((0.485, 0.456, 0.406))
+    assert settings["resnet50"].interpolation == "bilinear"
+    assert settings["swinv2"].interpolation == "bicubic"
+    assert preprocessing_for(resolve("coatnet"), 192, True, 2.0, 8).img_size == 192
+
+
+def test_weights_from_a_file_are_those_of_the_file(tmp_path):
+    torch.manual_seed(9)
+    net = timm.create_model("test_convnext").eval()  # with its head of 1000 classes
+    torch.save(net.state_dict(), tmp_path / "w.pth")
+    backbone = make("test_convnext", pretrained=True, weights=str(tmp_path / "w.pth"))
+    with torch.no_grad():
+        expected = net.forward_head(net.forward_features(pixels(64)), pre_logits=True)
+        assert torch.equal(backbone.stages(backbone.trunk(pixels(64))), expected)
+
+
+def test_torchvision_weights_from_a_file(tmp_path):
+    net = torchvision.models.resnet50().eval()
+    torch.save(net.state_dict(), tmp_path / "w.pth")
+    backbone = make("resnet50", pretrained=True, weights=str(tmp_path / "w.pth"))
+    assert torch.equal(
+        native_state(backbone.stages)["layer4.2.conv3.weight"], net.layer4[2].conv3.weight
+    )
+
+
+def test_unfit_weights_are_refused(tmp_path):
+    foreign, broken, gone = (tmp_path / name for name in ("f.pth", "b.pth", "g.pth"))
+    torch.save(timm.create_model("test_resnet").state_dict(), foreign)
+    broken.write_bytes(b"PK\x03\x04 not really")
+    for path, message in (
+        (foreign, "does not fit"),
+        (broken, "not a readable"),
+        (gone, "no such file"),
+    ):
+        with pytest.raises(InputError, match=message):
+            make("test_convnext", pretrained=True, weights=str(path))
+
+
+def test_a_missing_download_says_what_to_do(monkeypatch):
+    def offline(*_, **options):
+        raise OSError("We couldn't connect to 'https://huggingface.co'")
+
+    monkeypatch.setattr(timm, "create_model", offline)
+    with pytest.raises(InputError, match=r"--weights PATH .* --no_pretrained"):
+        make("coatnet", 224, pretrained=True)
+
+
+def test_the_seed_decides_the_random_start():
+    one, two, other = (native_state(make("demo_convnext", seed=s).stages) for s in (1, 1, 2))
+    key = next(k for k in one if k.endswith("conv_dw.weight"))
+    assert torch.equal(one[key], two[key]) and not torch.equal(one[key], other[key])
+
+
+def test_building_leaves_the_global_random_state_alone():
+    torch.manual_seed(0)
+    expected = torch.rand(3)
+    torch.manual_seed(0)
+    make("demo_convnext")
+    assert torch.equal(torch.rand(3), expected)
+
+
+def test_names():
+    assert resolve("coatnet") is resolve("coatnet_0_rw_224")
+    assert resolve("efficientnet_b2").name == "efficientnetb2"
+    with pytest.raises(InputError, match="did you mean convnext"):
+        resolve("convnxt_tiny")
+
+
+def test_an_unknown_tag_of_pretrained_weights_is_an_unknown_model():
+    with pytest.raises(InputError, match=r"unknown model 'convnext_tiny\.foo'"):
+        resolve("convnext_tiny.foo")
+    assert resolve("convnext_tiny.in12k").builder == "convnext_tiny.in12k"
+
+
+def test_what_is_no_chain_of_stages_can_be_trained_whole_only():
+    with pytest.raises(InputError, match=r"not a plain chain of stages.* --freeze_weights false"):
+        build(resolve("test_vit"), 160, False, "", True, 0)
+    backbone = build(resolve("test_vit"), 160, False, "", False, 0)
+    assert len(backbone.trunk) == 0 and len(backbone.stages) == 1
+    net = timm.create_model("test_vit", num_classes=0).eval()
+    assert backbone.num_features == net.num_features
+    assert sum(p.numel() for p in backbone.stages.parameters()) == sum(
+        p.numel() for p in net.parameters()
+    )
+
+
+def test_an_impossible_size_is_named():
+    with pytest.raises(InputError, match="coatnet_0_rw_224 cannot work at 200 pixels"):
+        build(resolve("coatnet"), 200, False, "", True, 0)
+
+
+def test_states_go_back_under_the_library_s_own_keys():
+    one, two = make("demo_swinv2", seed=1), make("demo_swinv2", seed=2)
+    load_native_state(two.stages, native_state(one.stages))
+    for key, value in native_state(one.stages).items():
+        assert torch.equal(native_state(two.stages)[key], value)
+    with pytest.raises(RuntimeError, match="Missing"):
+        load_native_state(two.stages, {})

@@ -1,0 +1,171 @@
+import shutil
+
+import numpy as np
+import pytest
+
+from common.audit.leakage import check_holdout
+from common.data.folders import scan_split
+from common.evaluation.gates import FAIL, NOT_MEASURED, PASS
+from common.prediction.ensemble import (
+    apply_vote,
+    average_models,
+    best_single,
+    check_weights,
+    ensemble_weights,
+    labels,
+)
+from common.prediction.predict import pair_probabilities
+from common.prediction.predictions import PairPredictions, require_same_images
+from common.result_dir import ResultDir, Run
+from common.system.errors import InputError
+
+RNG = np.random.default_rng(0)
+TARGETS = np.arange(200) % 5
+
+
+def predictions(skill: float, seed: int, model: str = "demo_convnext", head: str = "ovo"):
+    """Predictions of a model whose softmax logits prefer the truth by `skill`."""
+    noise = np.random.default_rng(seed).normal(0, 1, (200, 5))
+    pairs = pair_probabilities(noise + skill * np.eye(5)[TARGETS], "softmax")
+    cost = {"parameters": 1, "gflops": 1.0, "images_per_second": 1.0, "device": "cpu"}
+    return PairPredictions(
+        model,
+        head,
+        list("01234"),
+        np.arange(200).astype(str),
+        TARGETS,
+        pairs,
+        np.ones(10),
+        cost,
+        {},
+    )
+
+
+def member(skill: float, seed: int, val: bool = True, calibrate: bool = False):
+    found = predictions(skill, seed)
+    return apply_vote(
+        f"m{seed}", found, predictions(skill, seed + 100) if val else None, "coupling", calibrate
+    )
+
+
+def test_the_coupling_gives_a_softmax_head_s_probabilities_back():
+    logits = RNG.normal(0, 2, (50, 5)).astype(np.float32)
+    expected = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    found = predictions(0, 0)
+    soft = PairPredictions(
+        **{
+            **vars(found),
+            "head": "softmax",
+            "ids": found.ids[:50],
+            "pair_probabilities": pair_probabilities(logits, "softmax"),
+        }
+    )
+    judged = apply_vote("s", soft, None, "hard", False)
+    assert judged.vote == "coupling" and np.allclose(judged.grader[0], expected, atol=1e-5)
+
+
+def test_weights_are_given_or_fitted_on_val_alone():
+    members = [member(3.0, 0), member(0.1, 1)]
+    assert ensemble_weights(["uniform"], members).tolist() == [0.5, 0.5]
+    assert ensemble_weights(["3", "1"], members).tolist() == [0.75, 0.25]
+    fitted = ensemble_weights(["optimized"], members)
+    by_accuracy = ensemble_weights(["val_accuracy"], members)
+    assert fitted[0] > by_accuracy[0] > 0.5 and fitted.sum() == pytest.approx(1)
+    flipped = [apply_vote(m.label, predictions(0, 9), m.val, "coupling", False) for m in members]
+    assert np.array_equal(ensemble_weights(["optimized"], flipped), fitted), "test has no say"
+    with pytest.raises(InputError, match="m2 has no predictions on it"):
+        ensemble_weights(["optimized"], [members[0], member(1.0, 2, val=False)])
+
+
+@pytest.mark.parametrize(
+    "words", [["x"], ["0.5"], ["1", "-1"], ["0", "0"], ["nan", "1"], ["uniform", "uniform"]]
+)
+def test_wrong_weights_are_refused(words):
+    with pytest.raises(InputError, match="--weights"):
+        check_weights(words, 2)
+
+
+def test_the_mean_is_the_mean_and_calibration_lowers_the_loss_on_val():
+    members = [member(3.0, 0), member(2.0, 1)]
+    (scores, predicted), temperature = average_models(members, np.array([0.5, 0.5]), False)
+    assert np.allclose(scores, (members[0].grader[0] + members[1].grader[0]) / 2)
+    assert temperature == 1 and np.array_equal(predicted, scores.argmax(1))
+
+    def loss(grader):
+        return -np.log(grader[0][np.arange(200), TARGETS]).mean()
+
+    plain, calibrated = member(6.0, 3), member(6.0, 3, calibrate=True)
+    assert calibrated.temperature != 1 and loss(calibrated.val_grader) < loss(plain.val_grader)
+    assert np.array_equal(plain.grader[1], calibrated.grader[1])
+
+
+def test_the_best_is_chosen_on_val_where_there_is_one():
+    members = [
+        apply_vote("a", predictions(0.1, 0), predictions(3.0, 1), "coupling", False),
+        apply_vote("b", predictions(3.0, 2), predictions(0.1, 3), "coupling", False),
+    ]
+    assert best_single(members) == (0, "chosen on val")
+    members[0].val_grader = None
+    assert best_single(members) == (1, "chosen on these same images")
+
+
+def test_other_images_do_not_mix():
+    one, other = predictions(1, 0), predictions(1, 1)
+    require_same_images([one, other])
+    other.ids[3] = "x"
+    with pytest.raises(InputError, match="grade different images"):
+        require_same_images([one, other])
+
+
+def test_names_are_short_and_different():
+    from pathlib import Path
+
+    def run(model, head="ovo"):
+        return Run(model, head, 5, (), "", "", ())
+
+    places = [ResultDir(Path(name)) for name in ("a", "b", "c", "d")]
+    runs = [
+        run("coatnet_0_rw_224"),
+        run("coatnet_0_rw_224", "softmax"),
+        run("resnet50"),
+        run("resnet50"),
+    ]
+    assert labels(runs, places) == ["coatnet", "coatnet softmax", "c", "d"]
+
+
+def trained_on(root, fingerprint, path=None):
+    return Run("resnet50", "ovo", 5, (), str(path or root), fingerprint, ())
+
+
+def test_the_holdout_is_checked_byte_for_byte(demo, tmp_path):
+    root = shutil.copytree(demo, tmp_path / "images")
+    print_ = scan_split(root, "train").fingerprint()
+    run = trained_on(root, print_)
+    status, why = check_holdout(scan_split(root, "test"), root, [run])
+    assert status == PASS and "none of 20 files is among 67" in why
+    assert check_holdout(scan_split(root, "val"), root, [run])[0] == FAIL
+    copied = next((root / "train" / "2").iterdir())
+    shutil.copy(copied, root / "test" / "3" / "again.jpg")
+    status, why = check_holdout(scan_split(root, "test"), root, [run])
+    assert status == FAIL and "1 of 21" in why and copied.name in why and "again.jpg" in why
+
+
+def test_the_holdout_is_not_measured_where_the_training_images_are_not_known(demo, tmp_path):
+    print_ = scan_split(demo, "train").fingerprint()
+    outside = shutil.copytree(demo / "test", tmp_path / "hospital")
+    split = scan_split(outside, "test")
+    assert check_holdout(split, outside, [trained_on(demo, print_)])[0] == PASS
+    gone = trained_on(demo, print_, "/gone")
+    earlier = trained_on("", "")
+    for runs in ([gone], [trained_on(demo, print_), gone], [earlier], [trained_on(demo, "other")]):
+        status, why = check_holdout(split, outside, runs)
+        assert status == NOT_MEASURED and "resnet50" in why
+
+
+def test_a_leak_without_the_top_grades_is_found(demo, tmp_path):
+    leak = tmp_path / "leak"
+    for grade in range(5):
+        (leak / str(grade)).mkdir(parents=True)
+    shutil.copytree(demo / "train" / "0", leak / "0", dirs_exist_ok=True)
+    run = trained_on(demo, scan_split(demo, "train").fingerprint())
+    assert check_holdout(scan_split(leak, "test"), leak, [run])[0] == FAIL

@@ -1,0 +1,163 @@
+import json
+import shutil
+
+import numpy as np
+import pytest
+import torch
+
+from common.data.folders import scan_split
+from common.data.pixel_cache import open_cache
+from common.models import checkpoint
+from common.models.checkpoint import restore_pair
+from common.models.ovo import trunk_features
+from common.pairs import class_pairs
+from common.prediction import predict
+from common.prediction.predict import load_model, predict_directory, predict_logits
+from common.prediction.predictions import save_predictions
+from common.result_dir import ResultDir, find_run
+from common.system.errors import InputError
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def copy(trained, tmp_path):
+    return ResultDir(shutil.copytree(trained, tmp_path / "r"))
+
+
+def test_ten_files_share_one_trunk(trained):
+    member = load_model(find_run(ResultDir(trained)))
+    assert len(member.groups) == 1 and len(member.groups[0][1]) == 10
+    assert [columns.start for columns, _ in member.groups[0][1]] == list(range(10))
+
+
+def test_predictions_are_those_of_each_file_alone(trained, demo, shared_cache):
+    directory, split = ResultDir(trained), scan_split(demo, "test")
+    member = load_model(find_run(directory))
+    cache = open_cache(split, member.settings, shared_cache, 2)
+    logits = predict_logits(member, cache, CPU, "fp32")
+    for column, path in enumerate(find_run(directory).files):
+        alone = restore_pair(checkpoint.load_pair_content(path), str(path))
+        with torch.no_grad():
+            for image in (0, 7, 19):
+                features = trunk_features(
+                    alone.trunk, cache.read(np.array([image])), alone.settings, CPU, "fp32"
+                )
+                found = alone.top(features).item()
+                assert found == pytest.approx(float(logits[image, column]), abs=1e-5)
+
+
+def test_unfinished_classifiers_are_noted(trained, tmp_path, capsys):
+    copy = ResultDir(shutil.copytree(trained, tmp_path / "r"))
+    load_model(find_run(copy))
+    assert "unfinished" not in capsys.readouterr().out
+    path = copy.best("demo_convnext", (0, 1))
+    checkpoint.save_checkpoint(path, {**checkpoint.load_pair_content(path), "complete": False})
+    load_model(find_run(copy))
+    assert "1 of 10 classifiers of demo_convnext are unfinished" in capsys.readouterr().out
+
+
+def test_the_trunk_runs_once_per_image_for_all_pairs(trained, demo, shared_cache, monkeypatch):
+    member = load_model(find_run(ResultDir(trained)))
+    cache = open_cache(scan_split(demo, "test"), member.settings, shared_cache, 2)
+    seen = []
+    monkeypatch.setattr(
+        predict,
+        "trunk_features",
+        lambda trunk, pixels, *rest: (
+            seen.append(len(pixels)),
+            trunk_features(trunk, pixels, *rest),
+        )[1],
+    )
+    predict_logits(member, cache, CPU, "fp32")
+    assert sum(seen) == len(cache)
+
+
+def test_pixels_of_another_configuration_are_refused(trained, demo, tmp_path):
+    from dataclasses import replace
+
+    member = load_model(find_run(ResultDir(trained)))
+    other = replace(member.settings, enable_clahe=False)
+    cache = open_cache(scan_split(demo, "test"), other, tmp_path, 2)
+    with pytest.raises(InputError, match="other pixels"):
+        predict_logits(member, cache, CPU, "fp32")
+
+
+def test_pairs_trained_on_different_pixels_do_not_mix(copy, tmp_path):
+    path = copy.best("demo_convnext", (2, 3))
+    content = checkpoint.load_pair_content(path)
+    content["preprocessing"]["enable_clahe"] = False
+    checkpoint.save_checkpoint(path, content)
+    with pytest.raises(InputError, match="other pixels"):
+        load_model(find_run(copy))
+
+
+def test_a_renamed_pair_is_noticed(copy):
+    copy.best("demo_convnext", (0, 1)).replace(copy.best("demo_convnext", (0, 2)))
+    copy.best("demo_convnext", (0, 3)).rename(copy.best("demo_convnext", (0, 1)))
+    copy.best("demo_convnext", (0, 4)).rename(copy.best("demo_convnext", (0, 3)))
+    copy.best("demo_convnext", (1, 2)).rename(copy.best("demo_convnext", (0, 4)))
+    with pytest.raises(InputError, match=r"missing 1-2"):
+        load_model(find_run(copy))
+    copy.best("demo_convnext", (0, 4)).rename(copy.best("demo_convnext", (1, 2)))
+    copy.best("demo_convnext", (0, 3)).rename(copy.best("demo_convnext", (0, 4)))
+    copy.best("demo_convnext", (0, 2)).rename(copy.best("demo_convnext", (0, 3)))
+    copy.best("demo_convnext", (0, 1)).rename(copy.best("demo_convnext", (0, 2)))
+    checkpoint.save_checkpoint(
+        copy.best("demo_convnext", (0, 1)),
+        checkpoint.load_pair_content(copy.best("demo_convnext", (3, 4))),
+    )
+    with pytest.raises(InputError, match="its name says another"):
+        load_model(find_run(copy))
+
+
+def predictions_of(directory, demo, cache, split="test", precision="fp32"):
+    images = scan_split(demo, split)
+    return predict_directory(directory, images, cache, 2, CPU, precision, directory)
+
+
+def test_stored_predictions_are_reused_only_while_nothing_changed(
+    copy, demo, shared_cache, monkeypatch, tmp_path
+):
+    import shutil
+
+    images = shutil.copytree(demo, tmp_path / "images")
+    calls, predict_logits = [], predict.predict_logits
+    monkeypatch.setattr(
+        predict, "predict_logits", lambda *a: (calls.append(1), predict_logits(*a))[1]
+    )
+
+    def again(**options):
+        found = predictions_of(copy, images, tmp_path / "c", **options)
+        scores = np.full((len(found.ids), 5), 0.2)
+        save_predictions(copy.predictions("test"), found, scores, scores.argmax(1), "coupling")
+        return found
+
+    first, second = again(), again()
+    assert len(calls) == 1
+    assert np.array_equal(first.pair_probabilities, second.pair_probabilities)
+    assert np.array_equal(first.ids, second.ids) and np.array_equal(first.targets, second.targets)
+    again(precision="bf16")
+    assert len(calls) == 2, "another precision"
+    next((images / "test" / "0").iterdir()).unlink()
+    assert len(again(precision="bf16").ids) == 19 and len(calls) == 3, "an image is gone"
+    path = copy.best("demo_convnext", (0, 1))
+    content = checkpoint.load_pair_content(path)
+    content["classifier"]["bias"] += 1
+    checkpoint.save_checkpoint(path, content)
+    again(precision="bf16")
+    assert len(calls) == 4, "another checkpoint"
+    copy.predictions("test").write_bytes(b"damaged")
+    again(precision="bf16")
+    assert len(calls) == 5
+
+
+def test_stored_predictions_say_what_they_are_of(copy, demo, shared_cache):
+    found = predictions_of(copy, demo, shared_cache)
+    scores = np.full((20, 5), 0.2)
+    save_predictions(copy.predictions("test"), found, scores, scores.argmax(1), "coupling")
+    with np.load(copy.predictions("test"), allow_pickle=False) as file:
+        assert file["pairs"].tolist() == [list(pair) for pair in class_pairs(5)]
+        assert file["pair_probabilities"].shape == (20, 10)
+        assert file["ids"][0].startswith("test/0/")
+        assert json.loads(str(file["details"]))["model"] == "demo_convnext"

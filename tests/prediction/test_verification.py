@@ -1,0 +1,95 @@
+import shutil
+
+import numpy as np
+import pytest
+from helpers import flags
+
+import evaluate_ensemble
+from common import result_dir
+from common.result_dir import ResultDir
+
+
+@pytest.fixture(scope="module")
+def options(demo, shared_cache):
+    return {
+        "dataset_path": demo,
+        "cache_dir": shared_cache,
+        "device": "cpu",
+        "resamples": 20,
+        "split": "val",
+        "precision": "fp32",
+    }
+
+
+@pytest.fixture(scope="module")
+def original(trained, options, tmp_path_factory):
+    copy = shutil.copytree(trained, tmp_path_factory.mktemp("verification") / "r")
+    assert evaluate_ensemble.main(flags(results_dirs=copy, **options)) == 0
+    return copy
+
+
+@pytest.fixture
+def evaluated(original, tmp_path):
+    """A result directory with stored predictions that a test may tamper with."""
+    return shutil.copytree(original, tmp_path / "r")
+
+
+def verify(options, *folders, **more):
+    return evaluate_ensemble.main(flags(results_dirs=list(folders), **options, **more, verify=None))
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({}, "1e-06: PASS"),
+        ({"temperature": 0}, "temperature: FAIL"),
+        ({"temperature": "abc"}, "temperature: FAIL"),
+        ({"vote": "best"}, "vote: FAIL"),
+        ({"model": "demo_swinv2"}, "model: FAIL"),
+        ({"class_names": list("abcde")}, "class names: FAIL"),
+        ({"origin": {"checkpoints": "x", "precision": ["fp32"]}}, "checkpoints, precision: FAIL"),
+    ],
+)
+def test_what_stands_beside_the_probabilities_is_looked_at(
+    evaluated, options, capsys, change, said
+):
+    path = ResultDir(evaluated).predictions("val")
+    arrays, details = result_dir.read_predictions(path)
+    result_dir.write_predictions(path, arrays, details | change)
+    assert verify(options, evaluated) == int("FAIL" in said)
+    assert said in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("broken", ["nan", "complex", "text", "missing"])
+def test_what_is_no_probability_fails(evaluated, options, capsys, broken):
+    path = ResultDir(evaluated).predictions("val")
+    arrays, details = result_dir.read_predictions(path)
+    classes = arrays.pop("class_probabilities")
+    other = {
+        "nan": np.where(classes == classes[0, 0], np.nan, classes),
+        "complex": classes.astype(complex),
+        "text": classes.astype(str),
+    }
+    if broken in other:
+        arrays["class_probabilities"] = other[broken]
+    result_dir.write_predictions(path, arrays, details)
+    assert verify(options, evaluated) == 1
+    assert "difference of a probability inf" in capsys.readouterr().out
+
+
+def test_the_ensemble_is_looked_at_too(evaluated, options, tmp_path, capsys):
+    folders = [evaluated, shutil.copytree(evaluated, tmp_path / "other")]
+    both = {"output_dir": tmp_path / "both", "weights": [0.7, 0.3]}
+    words = flags(results_dirs=folders, **options, **both, calibrate=None)
+    assert evaluate_ensemble.main(words) == 0
+    capsys.readouterr()
+    assert verify(options, *folders, **both) == 0
+    path = ResultDir(tmp_path / "both").predictions("val")
+    assert f"verify {path}" in capsys.readouterr().out
+    arrays, details = result_dir.read_predictions(path)
+    result_dir.write_predictions(path, arrays | {"predictions": arrays["targets"]}, details)
+    assert verify(options, *folders, **both) == 1
+    assert "changed since: predictions: FAIL" in capsys.readouterr().out
+    result_dir.write_predictions(path, arrays, details | {"weights": [0.5]})
+    assert verify(options, *folders, **both) == 2
+    assert verify(options, evaluated, output_dir=both["output_dir"]) == 0, "no ensemble of one"

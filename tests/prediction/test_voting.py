@@ -1,0 +1,118 @@
+from itertools import product
+
+import numpy as np
+import pytest
+from scipy.optimize import minimize
+from sklearn.utils.multiclass import _ovr_decision_function
+
+from common.pairs import class_pairs
+from common.prediction.voting import (
+    SKLEARN_VOTE,
+    combine_models,
+    combine_pairs,
+    couple,
+    has_tie,
+    pairwise_wins,
+    votes_with_confidence,
+)
+
+
+def pair_probabilities(class_probabilities: np.ndarray) -> np.ndarray:
+    """The pairs that a consistent set of class probabilities (N, K) implies."""
+    p = class_probabilities
+    columns = [p[:, b] / (p[:, a] + p[:, b]) for a, b in class_pairs(p.shape[1])]
+    return np.stack(columns, axis=1)
+
+
+def test_coupling_recovers_consistent_probabilities():
+    expected = np.random.default_rng(0).dirichlet(np.ones(5), 200)
+    found, predicted = combine_pairs(pair_probabilities(expected), 5, "coupling")
+    assert np.allclose(found, expected, atol=1e-6)
+    assert np.array_equal(predicted, expected.argmax(1))
+
+
+def test_coupling_minimises_what_the_paper_says():
+    wins = pairwise_wins(np.random.default_rng(1).random((5, 10)), 5)
+
+    def cost(p, r):
+        differences = r.T * p[:, None] - r * p[None, :]  # r_ji p_i - r_ij p_j
+        return (differences**2 * (1 - np.eye(5))).sum()
+
+    for r, found in zip(wins, couple(wins)):
+        constraint = {"type": "eq", "fun": lambda p: p.sum() - 1}
+        best = minimize(
+            cost,
+            np.full(5, 0.2),
+            args=(r,),
+            constraints=constraint,
+            bounds=[(0, 1)] * 5,
+            options={"ftol": 1e-14, "maxiter": 500},
+        )
+        assert np.allclose(found, best.x, atol=1e-4)
+
+
+def test_hard_votes_by_hand_with_ties_broken_by_probability():
+    # three classes in a cycle 0 > 1 > 2 > 0; class 2 is surest
+    pairs = np.array([[0.4, 0.9, 0.45]])  # p(1 beats 0), p(2 beats 0), p(2 beats 1)
+    scores, predicted = combine_pairs(pairs, 3, "hard")
+    assert np.allclose(scores, 1 / 3)
+    assert predicted.tolist() == [2]
+    assert has_tie(pairs, 3).tolist() == [True]
+
+
+def test_424_of_1024_patterns_tie():
+    patterns = np.array(list(product([0.0, 1.0], repeat=10)))
+    assert has_tie(patterns, 5).sum() == 424
+
+
+def test_soft_and_weighted_by_hand():
+    pairs = np.array([[0.2, 0.6, 0.7]])
+    soft, _ = combine_pairs(pairs, 3, "soft")
+    assert np.allclose(soft, np.array([[0.8 + 0.4, 0.2 + 0.3, 0.6 + 0.7]]) / 3)
+    weighted, predicted = combine_pairs(pairs, 3, "weighted", np.array([1.0, 0.0, 0.5]))
+    assert np.allclose(weighted, np.array([[0.8, 0.2 + 0.15, 0.35]]) / 1.5)
+    assert predicted.tolist() == [0]
+
+
+def test_equal_weights_are_the_soft_vote():
+    pairs = np.random.default_rng(2).random((50, 10))
+    soft, _ = combine_pairs(pairs, 5, "soft")
+    weighted, _ = combine_pairs(pairs, 5, "weighted", np.full(10, 0.7))
+    assert np.allclose(soft, weighted)
+
+
+@pytest.mark.parametrize("vote", ["coupling", "soft", "hard", "weighted"])
+def test_every_vote_gives_a_distribution_and_finds_a_clear_winner(vote):
+    pairs = np.array(list(product([0.0, 0.5, 1.0], repeat=10)))[::7]
+    scores, predicted = combine_pairs(pairs, 5, vote, np.ones(10))
+    assert np.isfinite(scores).all() and (scores >= 0).all()
+    assert np.allclose(scores.sum(1), 1)
+    assert set(predicted) <= set(range(5))
+    for winner in range(5):
+        sure = np.array(
+            [[0.98 if b == winner else 0.02 if a == winner else 0.5 for a, b in class_pairs(5)]]
+        )
+        assert combine_pairs(sure, 5, vote, np.ones(10))[1].tolist() == [winner]
+
+
+def test_unknown_votes_and_missing_weights_are_refused():
+    with pytest.raises(ValueError, match="expected a vote"):
+        combine_pairs(np.zeros((1, 10)), 5, "loud")
+    with pytest.raises(ValueError, match="pair_weights"):
+        combine_pairs(np.zeros((1, 10)), 5, "weighted")
+
+
+def test_models_are_averaged():
+    a, b = np.array([[1.0, 0.0]]), np.array([[0.0, 1.0]])
+    assert np.allclose(combine_models([a, b]), 0.5)
+    assert np.allclose(combine_models([a, b], [3, 1]), [[0.75, 0.25]])
+
+
+def test_votes_with_confidence_are_scikit_learn_s():
+    p = np.random.default_rng(5).random((300, 10))
+    logits = np.log(p / (1 - p))
+    expected = _ovr_decision_function(p > 0.5, logits, 5)
+    assert np.allclose(votes_with_confidence(p, 5), expected)
+    scores, predicted = combine_pairs(p, 5, SKLEARN_VOTE)
+    assert np.array_equal(predicted, expected.argmax(1))
+    assert (scores > 0).all() and np.allclose(scores.sum(1), 1)

@@ -1,0 +1,113 @@
+import pytest
+
+from common import cli
+from common.cli import guarded, parse_training
+from common.system.errors import InputError
+from common.training.trainer import TrainingError
+
+BASE = ["--base_models", "coatnet"]
+
+
+def one(*words):
+    return parse_training([*BASE, *words], "x").configs[0]
+
+
+def test_flags_reach_the_configuration():
+    config = one(
+        "--epochs",
+        "7",
+        "--learning_rate",
+        "1e-3",
+        "--enable_clahe",
+        "false",
+        "--enable_focal_loss",
+        "--no_pretrained",
+        "--class_names",
+        *"abcde",
+    )
+    assert (config.epochs, config.learning_rate, config.enable_clahe) == (7, 1e-3, False)
+    assert config.enable_focal_loss and not config.pretrained
+    assert config.class_names == tuple("abcde")
+    assert config.model == "coatnet_0_rw_224" and config.output_dir == "coatnet_5class_results"
+
+
+def test_several_models_get_a_folder_each(tmp_path):
+    (tmp_path / "w.pth").touch()
+    request = parse_training(
+        [
+            "--base_models",
+            "coatnet",
+            "swinv2",
+            "--output_dir",
+            "runs",
+            "--weights",
+            f"swinv2={tmp_path}/w.pth",
+        ],
+        "x",
+    )
+    assert [c.output_dir for c in request.configs] == [
+        "runs/coatnet_5class_results",
+        "runs/swinv2_5class_results",
+    ]
+    assert [c.weights for c in request.configs] == ["", f"{tmp_path}/w.pth"]
+
+
+def test_the_environment_sets_defaults_and_flags_win(monkeypatch):
+    monkeypatch.setenv("DATASET_PATH", "/data")
+    monkeypatch.setenv("CACHE_DIR", "/cache")
+    assert (one().dataset_path, one().cache_dir) == ("/data", "/cache")
+    assert one("--dataset_path", "/other").dataset_path == "/other"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--epochs", "0"],
+        ["--pairs", "1-0"],
+        ["--base_models", "nothing_like_it"],
+        ["--weights", "a", "b"],
+        ["--num_classes", "3", "--pairs", "3-4"],
+    ],
+)
+def test_impossible_requests_are_input_errors(words):
+    with pytest.raises(InputError):
+        parse_training([*BASE, *words], "x")
+
+
+@pytest.mark.parametrize(
+    "words", [["--epoch", "3"], ["--epochs", "many"], ["--enable_clahe", "maybe"], ["--nonsense"]]
+)
+def test_wrong_flags_end_in_one_line_and_status_2(words, capsys):
+    with pytest.raises(SystemExit) as stop:
+        parse_training([*BASE, *words], "x")
+    assert stop.value.code == 2
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (InputError("two\nlines"), 2),
+        (TrainingError("x"), 1),
+        (KeyboardInterrupt(), 130),
+        (OSError(28, "No space left on device", "/out/model.pth"), 2),
+    ],
+)
+def test_mistakes_end_in_one_line(error, status, capsys):
+    @guarded
+    def main(argv=None):
+        raise error
+
+    assert main([]) == status
+    assert capsys.readouterr().err.startswith("error: ")
+    assert guarded(lambda argv=None: None)([]) == 0
+
+
+def test_booleans():
+    assert [cli.boolean(text) for text in ("true", "On", "1", "no", "0")] == [
+        True,
+        True,
+        True,
+        False,
+        False,
+    ]

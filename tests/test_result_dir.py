@@ -1,0 +1,101 @@
+import os
+import pickle
+import zipfile
+
+import numpy as np
+import pytest
+import torch
+
+from common import result_dir
+from common.models import checkpoint
+from common.models.checkpoint import CheckpointError
+from common.result_dir import ResultDir
+from common.system.errors import InputError
+
+
+class Bomb:
+    def __reduce__(self):
+        return os.system, ("touch exploded",)
+
+
+def test_a_pickle_bomb_does_nothing_and_is_reported(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name, save in (
+        ("zip.pth", torch.save),
+        ("raw.pth", lambda c, p: p.write_bytes(pickle.dumps(c))),
+    ):
+        path = tmp_path / name
+        save({"format": "ovo-pair-1", "model": Bomb()}, path)
+        with pytest.raises(CheckpointError, match=name):
+            checkpoint.load_pair_content(path)
+    assert not (tmp_path / "exploded").exists()
+
+
+def test_foreign_empty_and_cut_files_are_reported(tmp_path, trained):
+    good = (trained / "models" / "best_demo_convnext_0_1.pth").read_bytes()
+    cases = {"empty.pth": b"", "text.pth": b"hello", "cut.pth": good[: len(good) // 2]}
+    for name, data in cases.items():
+        (tmp_path / name).write_bytes(data)
+        with pytest.raises(CheckpointError, match=rf"{name}: unreadable"):
+            checkpoint.load_pair_content(tmp_path / name)
+    torch.save({"state_dict": {}}, tmp_path / "foreign.pth")
+    with pytest.raises(CheckpointError, match=r"not a pair classifier .*state_dict"):
+        checkpoint.load_pair_content(tmp_path / "foreign.pth")
+    torch.save([1, 2], tmp_path / "list.pth")
+    with pytest.raises(CheckpointError, match="found a list"):
+        checkpoint.load_pair_content(tmp_path / "list.pth")
+    with pytest.raises(CheckpointError, match="no such file"):
+        checkpoint.load_pair_content(tmp_path / "gone.pth")
+
+
+def test_files_hold_tensors_and_plain_types_only(trained):
+    for path in (trained / "models").glob("*.pth"):
+        content = torch.load(path, weights_only=True)
+        assert content["format"] == "ovo-pair-1" and content["complete"] is True
+
+
+def test_missing_pairs_are_named_with_the_command_that_makes_them(tmp_path):
+    directory = ResultDir(tmp_path)
+    directory.models.mkdir()
+    for a, b in [(0, 1), (0, 2)]:
+        directory.best("resnet50", (a, b)).touch()
+    with pytest.raises(InputError, match=r"found 2 \(missing 1-2\); run .*--pairs 1-2"):
+        result_dir.find_run(directory)
+    directory.best("resnet50", (1, 2)).touch()
+    assert [path.name for path in result_dir.find_run(directory).files] == [
+        "best_resnet50_0_1.pth",
+        "best_resnet50_0_2.pth",
+        "best_resnet50_1_2.pth",
+    ]
+    directory.best("densenet121", (0, 1)).touch()
+    with pytest.raises(InputError, match="of one model"):
+        result_dir.find_run(directory)
+
+
+def test_history_replaces_the_rows_of_its_pairs_only(tmp_path):
+    path = tmp_path / "history.csv"
+    result_dir.write_history(path, [{"pair": "0-1", "epoch": 1, "train_loss": 1}], [(0, 1)])
+    result_dir.write_history(path, [{"pair": "0-2", "epoch": 1, "train_loss": 2}], [(0, 2)])
+    result_dir.write_history(
+        path, [{"pair": "0-1", "epoch": e, "train_loss": 3} for e in (1, 2)], [(0, 1)]
+    )
+    found = [(r["pair"], r["epoch"], r["train_loss"]) for r in result_dir.read_history(path)]
+    assert found == [("0-1", "1", "3"), ("0-1", "2", "3"), ("0-2", "1", "2")]
+
+
+def test_predictions_come_back_and_hold_no_pickle(tmp_path):
+    path = tmp_path / "p.npz"
+    result_dir.write_predictions(path, {"ids": np.array(["a", "b"])}, {"model": "x"})
+    arrays, details = result_dir.read_predictions(path)
+    assert arrays["ids"].tolist() == ["a", "b"] and details == {"model": "x"}
+    np.savez(path, details=np.array([Bomb()], dtype=object))
+    with pytest.raises(InputError, match="expected predictions"):
+        result_dir.read_predictions(path)
+    path.write_bytes(b"PK\x03\x04")
+    with pytest.raises(InputError, match="expected predictions"):
+        result_dir.read_predictions(path)
+    result_dir.write_predictions(path, {}, {})
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("class_probabilities", b"no array")
+    with pytest.raises(InputError, match="'class_probabilities' is no array"):
+        result_dir.read_predictions(path)
