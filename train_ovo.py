@@ -49,12 +49,12 @@ def weights_fingerprint(backbone: Backbone) -> str:
 
 def describe(setup: TrainContext, pairs: list[Pair]) -> None:
     """Log what is going to happen."""
-    config, settings = setup.config, setup.settings
+    config, preprocessing = setup.config, setup.preprocessing
     title = f" ({config.experiment_name})" if config.experiment_name else ""
     note = synthetic_note(setup.train.split.ids)
     log(f"training {config.model}{title} into {setup.directory.root}{note}")
     log(
-        f"{settings.img_size} px, {setup.precision} on {setup.device}, seed {config.seed}, "
+        f"{preprocessing.img_size} px, {setup.precision} on {setup.device}, seed {config.seed}, "
         f"effective batch {config.batch_size} x {config.gradient_accumulation_steps}, "
         f"{worker_count(config.num_workers)} decoding threads"
     )
@@ -104,7 +104,7 @@ def run(config: TrainConfig, request: TrainingRequest) -> None:
     device = select_device(config.device)
     precision = resolve_precision(config.precision, config.use_amp, device)
     spec = resolve(config.model)
-    settings = preprocessing_for(
+    preprocessing = preprocessing_for(
         spec,
         config.img_size,
         config.enable_clahe,
@@ -114,7 +114,7 @@ def run(config: TrainConfig, request: TrainingRequest) -> None:
     train_split, val_split = load_splits(config)
     backbone = build(
         spec,
-        settings.img_size,
+        preprocessing.img_size,
         config.pretrained,
         config.weights,
         config.freeze_weights,
@@ -122,7 +122,14 @@ def run(config: TrainConfig, request: TrainingRequest) -> None:
     )
     if request.dry_run:
         plan = plan_lines(
-            config, backbone, settings, train_split, val_split, request.pairs, device, precision
+            config,
+            backbone,
+            preprocessing,
+            train_split,
+            val_split,
+            request.pairs,
+            device,
+            precision,
         )
         print("\n".join(plan))
         return
@@ -144,7 +151,7 @@ def run(config: TrainConfig, request: TrainingRequest) -> None:
     with lock_directory(directory.root, directory.lock):  # before hours of decoding
         directory.remove_leftovers()
         caches = [
-            open_cache(split, settings, Path(config.cache_dir), config.num_workers)
+            open_cache(split, preprocessing, Path(config.cache_dir), config.num_workers)
             for split in (train_split, val_split)
         ]
         changes = start_or_continue(
@@ -160,7 +167,7 @@ def run(config: TrainConfig, request: TrainingRequest) -> None:
         setup = TrainContext(
             config,
             backbone,
-            settings,
+            preprocessing,
             device,
             precision,
             *caches,

@@ -65,14 +65,14 @@ class PairImages(Dataset):
         paths: list[Path],
         labels: np.ndarray,
         pair: Pair | None,
-        settings: Preprocessing,
+        preprocessing: Preprocessing,
         config: TrainConfig | None,
     ) -> None:
         """config: with the ranges of augmentation; None for evaluation. pair: None for all."""
         keep = np.arange(len(labels)) if pair is None else np.flatnonzero(np.isin(labels, pair))
         self.paths = [paths[i] for i in keep]
         self.targets = (labels[keep] == pair[1]).astype(np.float32) if pair else labels[keep]
-        self.settings = settings
+        self.preprocessing = preprocessing
         steps: list[nn.Module] = []
         if config is not None:
             steps = [
@@ -84,7 +84,7 @@ class PairImages(Dataset):
                 v2.ToImage(),
                 *steps,
                 v2.ToDtype(torch.float32, scale=True),
-                v2.Normalize(settings.mean, settings.std),
+                v2.Normalize(preprocessing.mean, preprocessing.std),
             ]
         )
 
@@ -92,7 +92,7 @@ class PairImages(Dataset):
         return len(self.paths)
 
     def __getitem__(self, index: int) -> tuple[Tensor, float]:
-        pixels = load_pixels(self.paths[index], self.settings).copy()  # torch wants its own
+        pixels = load_pixels(self.paths[index], self.preprocessing).copy()  # torch wants its own
         return self.transform(pixels), self.targets[index]
 
 

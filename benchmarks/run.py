@@ -161,15 +161,15 @@ class Bench:
     def __init__(self, name: str, root: Path, device: torch.device, workers: int) -> None:
         self.spec, self.device, self.workers = resolve(name), device, workers
         self.config = TrainConfig(model=self.spec.name, dataset_path=str(root))
-        self.settings = preprocessing_for(self.spec, 0, True, 2.0, 8)
+        self.preprocessing = preprocessing_for(self.spec, 0, True, 2.0, 8)
         self.precision = resolve_precision("auto", True, device)
         self.split = scan_split(root, "train")
-        self.cache = open_cache(self.split, self.settings, root / "cache", workers)
-        self.backbone = build(self.spec, self.settings.img_size, False, "", True, 0)
+        self.cache = open_cache(self.split, self.preprocessing, root / "cache", workers)
+        self.backbone = build(self.spec, self.preprocessing.img_size, False, "", True, 0)
         self.setup = TrainContext(
             self.config,
             self.backbone,
-            self.settings,
+            self.preprocessing,
             device,
             self.precision,
             self.cache,
@@ -192,7 +192,7 @@ class Bench:
 
     def reference_of(self, trainer: PairTrainer) -> nn.Module:
         """Copy a classifier into a library's network."""
-        size = self.settings.img_size
+        size = self.preprocessing.img_size
         model = reference.ReferenceClassifier(self.spec, size, self.config.ovo_dropout)
         frozen = native_state(self.backbone.trunk)
         model.backbone.load_state_dict(frozen | native_state(trainer.top.stages))
@@ -206,7 +206,7 @@ class Bench:
                 list(self.split.paths),
                 self.split.labels,
                 pair,
-                self.settings,
+                self.preprocessing,
                 self.config if augmented else None,
             )
             self._loaders[pair, augmented] = reference.loader(
@@ -245,7 +245,7 @@ class Bench:
             self.spec.name,
             "ovo",
             list("01234"),
-            self.settings,
+            self.preprocessing,
             [(self.backbone.trunk, tops)],
             np.ones(len(tops)),
             {},
@@ -266,7 +266,7 @@ class Bench:
     def fill_product(self) -> None:
         """Fill an empty cache."""
         with tempfile.TemporaryDirectory() as folder:
-            open_cache(self.split, self.settings, Path(folder), self.workers)
+            open_cache(self.split, self.preprocessing, Path(folder), self.workers)
 
     def data_share(self) -> float:
         """Return the time that fetching pixels takes in a later epoch, as a share of it."""
@@ -289,11 +289,13 @@ class Bench:
         A backward pass is taken for two forward passes: the counter is wrong about the gradients of
         depthwise convolutions.
         """
-        pixels = np.zeros((1, self.settings.img_size, self.settings.img_size, 3), dtype=np.uint8)
+        pixels = np.zeros(
+            (1, self.preprocessing.img_size, self.preprocessing.img_size, 3), dtype=np.uint8
+        )
         top = self.trainers[0].top
         with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as of_trunk:
             features = trunk_features(
-                self.backbone.trunk, pixels, self.settings, self.device, self.precision
+                self.backbone.trunk, pixels, self.preprocessing, self.device, self.precision
             )
         with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as of_top:
             top(features.float())
@@ -312,7 +314,7 @@ def measure(
     bench.prepare_product()
     bench.train_product()
     peak = torch.cuda.max_memory_allocated(device) / 1e9 if device.type == "cuda" else 0.0
-    found: dict[str, Any] = {"precision": bench.precision, "img_size": bench.settings.img_size}
+    found: dict[str, Any] = {"precision": bench.precision, "img_size": bench.preprocessing.img_size}
     found["data_share"] = bench.data_share()
     bench.prepare_reference()
     count = len(bench.split)

@@ -66,7 +66,7 @@ def compare(run: Run, args: argparse.Namespace) -> dict[str, float]:
     """Predict with both precisions and measure the differences; NaN where no AUC is defined."""
     split = scan_split(args.dataset_path, args.split, run.num_classes, run.class_names)
     member, device = load_model(run), select_device(args.device)
-    cache = open_cache(split, member.settings, args.cache_dir, args.num_workers)
+    cache = open_cache(split, member.preprocessing, args.cache_dir, args.num_workers)
     pairs, classes, chosen = [], [], []
     for precision in ("fp32", "bf16"):
         logits = predict_logits(member, cache, device, precision)

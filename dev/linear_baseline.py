@@ -47,17 +47,19 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 def pooled_features(args: argparse.Namespace) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """Return each split's features (N, F) and labels (N,)."""
     spec = resolve(args.base_model)
-    settings = preprocessing_for(spec, 0, True, 2.0, 8)
-    backbone = build(spec, settings.img_size, True, args.weights, False, 0)
+    preprocessing = preprocessing_for(spec, 0, True, 2.0, 8)
+    backbone = build(spec, preprocessing.img_size, True, args.weights, False, 0)
     device = select_device(args.device)
     stages = backbone.stages.to(device)
     result = {}
     for name in SPLITS:
         split = scan_split(Path(args.dataset_path), name, 5, tuple(args.class_names))
-        cache = open_cache(split, settings, Path(args.cache_dir), args.num_workers)
+        cache = open_cache(split, preprocessing, Path(args.cache_dir), args.num_workers)
         size = chunk_size(device)
         chunks = [np.arange(i, min(i + size, len(split))) for i in range(0, len(split), size)]
-        rows = [trunk_features(stages, cache.read(c), settings, device, "fp32") for c in chunks]
+        rows = [
+            trunk_features(stages, cache.read(c), preprocessing, device, "fp32") for c in chunks
+        ]
         result[name] = (torch.cat(rows).cpu().numpy(), split.labels)
     return result
 

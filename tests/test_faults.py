@@ -144,9 +144,9 @@ def test_a_second_ctrl_c_ends_at_once(quick_train, whole, tmp_path, monkeypatch,
 
 
 def test_sigterm_while_decoding_is_one_line(quick_train, tmp_path, monkeypatch, capfd):
-    def ends(path, settings):
+    def ends(path, preprocessing):
         os.kill(os.getpid(), signal.SIGTERM)
-        return load_pixels(path, settings)
+        return load_pixels(path, preprocessing)
 
     monkeypatch.setattr(pixel_cache, "load_pixels", ends)
     assert quick_train(tmp_path / "r", cache_dir=tmp_path / "c", **FOUR) == 143
@@ -454,10 +454,10 @@ def test_a_directory_that_cannot_be_written_is_refused_before_decoding(
 
 
 def test_a_worker_that_dies_keeps_what_the_others_have_done(demo, tmp_path, monkeypatch):
-    def dies(path, settings):
+    def dies(path, preprocessing):
         if path.name.endswith("3_0002.jpg"):
             raise RuntimeError("worker died")
-        return load_pixels(path, settings)
+        return load_pixels(path, preprocessing)
 
     split = scan_split(demo, "val")
     monkeypatch.setattr(pixel_cache, "load_pixels", dies)
@@ -471,10 +471,10 @@ def test_an_image_replaced_while_it_is_decoded_is_named(demo, tmp_path, monkeypa
     root = shutil.copytree(demo, tmp_path / "images")
     split = scan_split(root, "val")
 
-    def replaced(path, settings):
+    def replaced(path, preprocessing):
         if path == split.paths[4]:
             path.write_bytes(split.paths[5].read_bytes())
-        return load_pixels(path, settings)
+        return load_pixels(path, preprocessing)
 
     monkeypatch.setattr(pixel_cache, "load_pixels", replaced)
     with pytest.raises(InputError, match="was changed while the images were read"):

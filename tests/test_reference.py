@@ -31,11 +31,11 @@ def product(name, demo, cache_dir, folder):
         gradient_accumulation_steps=2,
     )
     spec = resolve(name)
-    settings = preprocessing_for(spec, 64, True, 2.0, 8)
+    preprocessing = preprocessing_for(spec, 64, True, 2.0, 8)
     backbone = build(spec, 64, False, "", True, 0)
-    cache = open_cache(scan_split(demo, "train"), settings, cache_dir, 2)
+    cache = open_cache(scan_split(demo, "train"), preprocessing, cache_dir, 2)
     setup = TrainContext(
-        config, backbone, settings, CPU, "fp32", cache, cache, ResultDir(folder), {}
+        config, backbone, preprocessing, CPU, "fp32", cache, cache, ResultDir(folder), {}
     )
     return setup, PairTrainer(setup, (1, 2))
 
@@ -67,7 +67,7 @@ def micro_batches(setup, epoch):
         images = torch.from_numpy(setup.train.read(indices)).permute(0, 3, 1, 2).float() / 255
         images = augment(images, torch.from_numpy(table[indices]))
         targets = torch.from_numpy((split.labels[indices] == 2).astype(np.float32))
-        yield normalise(images, setup.settings.mean, setup.settings.std), targets
+        yield normalise(images, setup.preprocessing.mean, setup.preprocessing.std), targets
 
 
 @pytest.mark.parametrize("name", ["demo_coatnet", "demo_convnext", "demo_swinv2", "densenet121"])
@@ -91,12 +91,12 @@ def test_both_learn_the_same(name, demo, shared_cache, tmp_path):
 
 def test_the_reference_reads_the_product_s_pixels(demo):
     spec = resolve("demo_convnext")
-    settings = preprocessing_for(spec, 0, True, 2.0, 8)
+    preprocessing = preprocessing_for(spec, 0, True, 2.0, 8)
     paths = sorted((demo / "test").rglob("*.jpg"))
     labels = np.array([int(path.parent.name) for path in paths])
-    images = reference.PairImages(paths, labels, (1, 3), settings, None)
+    images = reference.PairImages(paths, labels, (1, 3), preprocessing, None)
     assert len(images) == 8 and set(images.targets.tolist()) == {0.0, 1.0}
-    augmented = reference.PairImages(paths, labels, (1, 3), settings, TrainConfig())
+    augmented = reference.PairImages(paths, labels, (1, 3), preprocessing, TrainConfig())
     assert not torch.equal(images[0][0], augmented[0][0])
     batch, targets = next(iter(reference.loader(images, 2, False, 0)))
     assert batch.shape == (2, 3, 64, 64) and targets.dtype == torch.float32

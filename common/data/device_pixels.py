@@ -34,7 +34,7 @@ class DevicePixels:
 
     def __init__(self, cache: PixelCache, device: torch.device, room: int) -> None:
         self._cache, self._device = cache, device
-        side = cache.settings.img_size
+        side = cache.preprocessing.img_size
         self._resident: Tensor | None = None
         self.bytes_on_device = 0
         shape = (len(cache), side, side, 3)

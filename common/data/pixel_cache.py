@@ -36,10 +36,10 @@ class PixelCache:
     never changed for other content, so that another process can go on reading.
     """
 
-    def __init__(self, folder: Path, split: Split, settings: Preprocessing) -> None:
-        self.settings = settings
+    def __init__(self, folder: Path, split: Split, preprocessing: Preprocessing) -> None:
+        self.preprocessing = preprocessing
         self.split = split
-        self.shape = (settings.img_size, settings.img_size, 3)
+        self.shape = (preprocessing.img_size, preprocessing.img_size, 3)
         self._bytes = int(np.prod(self.shape))
         self._file = folder / "pixels.u8"
         self._index_path = folder / "index.json"
@@ -82,7 +82,7 @@ class PixelCache:
     def _repair(self, index: int) -> np.ndarray:
         log(f"cache: damaged row of {self.split.ids[index]}, decoded again")
         try:
-            pixels = load_pixels(self.split.paths[index], self.settings)
+            pixels = load_pixels(self.split.paths[index], self.preprocessing)
         except ImageError as error:
             raise InputError(f"the cache is damaged, and so is the image: {error}") from error
         row, checksum = self._entries[index]
@@ -143,7 +143,7 @@ class PixelCache:
     def _store(self, handle: int, index: int, row: int) -> int:
         path = self.split.paths[index]
         try:
-            pixels = np.ascontiguousarray(load_pixels(path, self.settings))
+            pixels = np.ascontiguousarray(load_pixels(path, self.preprocessing))
             stat = path.stat()
         except ImageError:
             raise
@@ -163,18 +163,18 @@ class PixelCache:
 
 
 def open_cache(
-    split: Split, settings: Preprocessing, cache_dir: Path, num_workers: int
+    split: Split, preprocessing: Preprocessing, cache_dir: Path, num_workers: int
 ) -> PixelCache:
     """Open the cache of a split, decoding what is new or changed first.
 
     Processes that fill the same cache take turns. Raises InputError for unreadable images.
     """
-    folder = cache_dir / settings.cache_key()
+    folder = cache_dir / preprocessing.cache_key()
     folder.mkdir(parents=True, exist_ok=True)
-    cache = PixelCache(folder, split, settings)
+    cache = PixelCache(folder, split, preprocessing)
     if cache.missing:
         with _filling(folder):
-            write_json(folder / "settings.json", asdict(settings))
+            write_json(folder / "settings.json", asdict(preprocessing))
             cache.fill(num_workers)
     return cache
 

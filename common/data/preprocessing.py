@@ -70,10 +70,10 @@ class Preprocessing:
 
     def cache_key(self) -> str:
         """Hash what decides the uint8 pixels; mean and std come later and are left out."""
-        settings = {k: v for k, v in asdict(self).items() if k not in ("mean", "std")}
+        deciding = {k: v for k, v in asdict(self).items() if k not in ("mean", "std")}
         if not self.enable_clahe:
-            settings["clahe_clip_limit"] = settings["clahe_tile_grid_size"] = None
-        text = json.dumps({"version": _VERSION, **settings}, sort_keys=True)
+            deciding["clahe_clip_limit"] = deciding["clahe_tile_grid_size"] = None
+        text = json.dumps({"version": _VERSION, **deciding}, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
@@ -152,23 +152,25 @@ def pad_to_square(image: np.ndarray) -> np.ndarray:
     )
 
 
-def preprocess(image: np.ndarray, settings: Preprocessing) -> np.ndarray:
+def preprocess(image: np.ndarray, preprocessing: Preprocessing) -> np.ndarray:
     """Crop to the retina, equalise, pad and resize (H, W, 3) uint8 RGB to (S, S, 3) uint8."""
-    if settings.crop_retina:
+    if preprocessing.crop_retina:
         top, bottom, left, right = retina_box(image)
         image = image[top:bottom, left:right]
-    if settings.enable_clahe:
-        image = apply_clahe(image, settings.clahe_clip_limit, settings.clahe_tile_grid_size)
-    if settings.crop_retina:
+    if preprocessing.enable_clahe:
+        image = apply_clahe(
+            image, preprocessing.clahe_clip_limit, preprocessing.clahe_tile_grid_size
+        )
+    if preprocessing.crop_retina:
         image = pad_to_square(image)
-    size = (settings.img_size, settings.img_size)
-    return np.asarray(Image.fromarray(image).resize(size, _RESAMPLING[settings.interpolation]))
+    size = (preprocessing.img_size, preprocessing.img_size)
+    return np.asarray(Image.fromarray(image).resize(size, _RESAMPLING[preprocessing.interpolation]))
 
 
-def load_pixels(path: Path, settings: Preprocessing) -> np.ndarray:
+def load_pixels(path: Path, preprocessing: Preprocessing) -> np.ndarray:
     """Read a file and preprocess it to (S, S, 3) uint8 RGB; ImageError if that cannot be done."""
     try:
         data = path.read_bytes()
     except OSError as error:
         raise ImageError(f"{path}: cannot be read ({error.strerror})") from error
-    return preprocess(decode_image(data, str(path)), settings)
+    return preprocess(decode_image(data, str(path)), preprocessing)

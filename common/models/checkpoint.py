@@ -45,14 +45,18 @@ class PairClassifier:
     """One trained pair, as read from its file."""
 
     pair: Pair
-    settings: Preprocessing
+    preprocessing: Preprocessing
     trunk: nn.Sequential
     top: Branch
     content: dict[str, Any]
 
 
 def pair_content(
-    backbone: Backbone, top: Branch, pair: Pair, settings: Preprocessing, details: dict[str, Any]
+    backbone: Backbone,
+    top: Branch,
+    pair: Pair,
+    preprocessing: Preprocessing,
+    details: dict[str, Any],
 ) -> dict[str, Any]:
     """Gather what makes a pair's file self-contained: tensors and plain types only.
 
@@ -63,7 +67,11 @@ def pair_content(
         "format": "ovo-pair-1",
         "model": backbone.spec.name,
         "pair": list(pair),
-        "preprocessing": {**vars(settings), "mean": list(settings.mean), "std": list(settings.std)},
+        "preprocessing": {
+            **vars(preprocessing),
+            "mean": list(preprocessing.mean),
+            "std": list(preprocessing.std),
+        },
         "trunk": {key: value.detach().cpu().clone() for key, value in trunk.items()},
         "top": {key: value.detach().cpu().clone() for key, value in stages.items()},
         "classifier": {k: v.detach().cpu().clone() for k, v in top.classifier.state_dict().items()},
@@ -78,13 +86,13 @@ def pair_content(
 def restore_pair(content: dict[str, Any], source: str) -> PairClassifier:
     """Rebuild a classifier from the content of its file; InputError names `source` on a misfit."""
     try:
-        settings = Preprocessing(**content["preprocessing"])
+        preprocessing = Preprocessing(**content["preprocessing"])
         pair = tuple(int(c) for c in content["pair"])
         if len(pair) < 2:
             raise ValueError(f"expected two or more classes, found {pair}")
         legacy = content.get("format") == LEGACY_FORMAT
         backbone = copy.deepcopy(
-            _template(content["model"], settings.img_size, bool(content["trunk"]), legacy)
+            _template(content["model"], preprocessing.img_size, bool(content["trunk"]), legacy)
         )
         head = legacy_head if legacy else nn.Linear
         classifier = head(backbone.num_features, _outputs(pair))
@@ -95,7 +103,7 @@ def restore_pair(content: dict[str, Any], source: str) -> PairClassifier:
     except (KeyError, TypeError, ValueError, RuntimeError, AttributeError, IndexError) as error:
         reason = " ".join(str(error).split())[:200]
         raise InputError(f"{source}: not a usable pair checkpoint ({reason})") from error
-    return PairClassifier(pair, settings, backbone.trunk.eval(), top.eval(), content)
+    return PairClassifier(pair, preprocessing, backbone.trunk.eval(), top.eval(), content)
 
 
 @functools.lru_cache(maxsize=1)

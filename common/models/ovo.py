@@ -120,7 +120,7 @@ def dropout_mask(shape: tuple[int, int], rate: float, *stream: int | str) -> Ten
 def trunk_features(
     trunk: nn.Module,
     pixels: np.ndarray | Tensor,
-    settings: Preprocessing,
+    preprocessing: Preprocessing,
     device: torch.device,
     precision: str,
     augmentation: np.ndarray | None = None,
@@ -138,7 +138,7 @@ def trunk_features(
     images = images.permute(0, 3, 1, 2).contiguous().float() / 255  # (C, 3, S, S)
     if augmentation is not None:
         images = augment(images, to_device(augmentation[order], device))
-    images = normalise(images, settings.mean, settings.std)
+    images = normalise(images, preprocessing.mean, preprocessing.std)
     images = images.contiguous(memory_format=torch.channels_last)
     with autocast(device, precision):
         return trunk(images)[:size]

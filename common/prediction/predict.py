@@ -56,7 +56,7 @@ def predict_directory(
         log(f"{stored.model}: predictions on {split.name} are reused, nothing has changed")
         return stored
     member = load_model(run)
-    cache = open_cache(split, member.settings, cache_dir, num_workers)
+    cache = open_cache(split, member.preprocessing, cache_dir, num_workers)
     name = with_head(member.model, member.head)
     log(f"{name}: predicting {len(split)} images of {split.name}, {precision} on {device}")
     started = time.perf_counter()
@@ -101,7 +101,7 @@ class LoadedModel:
     model: str
     head: str
     class_names: list[str]
-    settings: Preprocessing
+    preprocessing: Preprocessing
     groups: list[tuple[nn.Module, list[tuple[slice, Branch]]]]  # trunk, (columns, top)
     pair_accuracies: np.ndarray  # (P,) validation accuracy of each pair's best epoch
     cost: dict[str, Any]
@@ -118,7 +118,7 @@ def load_model(run: Run) -> LoadedModel:
     Raises InputError when one is unreadable or was trained on different pixels.
     """
     trunks: dict[Any, tuple[nn.Module, list[tuple[slice, Branch]]]] = {}
-    contents, settings = [], None
+    contents, preprocessing = [], None
     for column, (path, pair) in enumerate(zip(run.files, classifiers(run.num_classes, run.head))):
         classifier = restore_pair(load_pair_content(path), str(path))
         if classifier.pair != pair or classifier.content["model"] != run.model:
@@ -126,12 +126,12 @@ def load_model(run: Run) -> LoadedModel:
                 f"{path}: holds {pair_title(classifier.pair)} of {classifier.content['model']}; "
                 "its name says another"
             )
-        if settings not in (None, classifier.settings):
+        if preprocessing not in (None, classifier.preprocessing):
             raise InputError(
                 f"{path}: was trained on other pixels than {run.files[0].name} "
-                f"({classifier.settings} and {settings}); train the pairs of one directory alike"
+                f"({classifier.preprocessing} and {preprocessing}); train the pairs of one directory alike"
             )
-        settings = classifier.settings
+        preprocessing = classifier.preprocessing
         group = trunks.setdefault(trunk_key(classifier.trunk), (classifier.trunk, []))
         width = 1 if run.head == "ovo" else run.num_classes
         group[1].append((slice(column, column + width), classifier.top))
@@ -149,10 +149,10 @@ def load_model(run: Run) -> LoadedModel:
         model=run.model,
         head=run.head,
         class_names=[str(name) for name in names][: run.num_classes],
-        settings=settings,
+        preprocessing=preprocessing,
         groups=groups,
         pair_accuracies=np.array(accuracies if run.head == "ovo" else _no_pairs(run.num_classes)),
-        cost=measure_cost(groups, settings.img_size),
+        cost=measure_cost(groups, preprocessing.img_size),
     )
 
 
@@ -203,7 +203,7 @@ def predict_logits(
 
     (N, K) of a softmax head.
     """
-    if cache.settings.cache_key() != member.settings.cache_key():
+    if cache.preprocessing.cache_key() != member.preprocessing.cache_key():
         raise InputError(f"{member.model} was trained on other pixels than this cache holds")
     if device.type == "cpu":
         tune_malloc()
@@ -219,7 +219,7 @@ def predict_logits(
         pixels = feed(indices)
         found: list[tuple[slice, Tensor]] = []
         for trunk, tops in member.groups:
-            features = trunk_features(trunk, pixels, member.settings, device, precision)
+            features = trunk_features(trunk, pixels, member.preprocessing, device, precision)
             with autocast(device, precision):
                 found += [(columns, top(features).float()) for columns, top in tops]
         for columns, values in found:  # only now is the device waited for

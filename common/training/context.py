@@ -32,7 +32,7 @@ class TrainContext:
 
     config: TrainConfig
     backbone: Backbone
-    settings: Preprocessing
+    preprocessing: Preprocessing
     device: torch.device
     precision: str
     train: PixelCache

@@ -26,7 +26,7 @@ from common.training.trainer import make_optimizer
 def plan_lines(
     config: TrainConfig,
     backbone: Backbone,
-    settings: Preprocessing,
+    preprocessing: Preprocessing,
     train: Split,
     val: Split,
     pairs: list[Pair],
@@ -38,15 +38,15 @@ def plan_lines(
     val_counts = np.array(val.counts(config.num_classes))
     frozen = sum(p.numel() for p in backbone.trunk.parameters())
     trained = sum(p.numel() for p in backbone.stages.parameters()) + backbone.num_features + 1
-    cache_bytes = (len(train) + len(val)) * settings.img_size**2 * 3
-    cost = measure_step(config, backbone, settings, pairs, device, precision)
+    cache_bytes = (len(train) + len(val)) * preprocessing.img_size**2 * 3
+    cost = measure_step(config, backbone, preprocessing, pairs, device, precision)
     images = int(counts[sorted({c for pair in pairs for c in pair})].sum())
     samples = sum(int(counts[list(pair)].sum()) for pair in pairs)
     epoch = images * cost["trunk_seconds"] + samples * cost["top_seconds"]
     activations = cost["activation_bytes"]
     memory = needed_memory(frozen, trained, len(pairs), activations, cache_bytes, device)
     lines = [
-        f"plan: {config.model} at {settings.img_size} px into {ResultDir(config.output_dir).root}",
+        f"plan: {config.model} at {preprocessing.img_size} px into {ResultDir(config.output_dir).root}",
         f"  device {device}, {precision}; effective batch {config.effective_batch}",
         f"  parameters per classifier: {trained:,} trained, {frozen:,} frozen and shared",
         f"  train images per grade {counts.tolist()}, val {val_counts.tolist()}",
@@ -87,7 +87,7 @@ def needed_memory(
 def measure_step(
     config: TrainConfig,
     backbone: Backbone,
-    settings: Preprocessing,
+    preprocessing: Preprocessing,
     pairs: list[Pair],
     device: torch.device,
     precision: str,
@@ -100,7 +100,7 @@ def measure_step(
     top = build_branch(backbone, pairs[0], config.seed).to(device)
     optimizer = make_optimizer(top, config)
     chunk = chunk_size(device)
-    pixels = np.zeros((chunk, settings.img_size, settings.img_size, 3), dtype=np.uint8)
+    pixels = np.zeros((chunk, preprocessing.img_size, preprocessing.img_size, 3), dtype=np.uint8)
     sizes: dict[int, int] = {}
 
     def pack(tensor: torch.Tensor) -> torch.Tensor:
@@ -111,7 +111,7 @@ def measure_step(
     batch = min(chunk, config.effective_batch)
     for _ in range(2):  # the first round warms up
         started = time.perf_counter()
-        features = trunk_features(backbone.trunk, pixels, settings, device, precision)[:batch]
+        features = trunk_features(backbone.trunk, pixels, preprocessing, device, precision)[:batch]
         wait_for(device)
         middle = time.perf_counter()
         sizes.clear()

@@ -143,7 +143,7 @@ def train_epoch(setup: TrainContext, trainers: list[PairTrainer], epoch: int) ->
         return trunk_features(
             setup.backbone.trunk,
             setup.train_feed(indices),
-            setup.settings,
+            setup.preprocessing,
             setup.device,
             setup.precision,
             table[indices],
@@ -197,7 +197,7 @@ def validate(setup: TrainContext, trainers: list[PairTrainer]) -> dict[Pair, dic
         return trunk_features(
             setup.backbone.trunk,
             setup.val_feed(indices),
-            setup.settings,
+            setup.preprocessing,
             setup.device,
             setup.precision,
         )

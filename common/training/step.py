@@ -180,10 +180,10 @@ def _time_launches(
     setup: TrainContext, trainers: list[PairTrainer], stack: ParallelBranches | None
 ) -> float:
     """Return the seconds of a forward and backward pass of all pairs; moves no weight."""
-    config, size = setup.config, setup.settings.img_size
+    config, size = setup.config, setup.preprocessing.img_size
     pixels = np.zeros((1, size, size, 3), dtype=np.uint8)
     features = trunk_features(
-        setup.backbone.trunk, pixels, setup.settings, setup.device, setup.precision
+        setup.backbone.trunk, pixels, setup.preprocessing, setup.device, setup.precision
     )
     features = features.repeat(config.effective_batch, *[1] * (features.ndim - 1))
     targets = torch.zeros(config.effective_batch, dtype=torch.long, device=setup.device)

@@ -231,7 +231,7 @@ class PairTrainer:
             content = load_pair_content(path)
         else:
             content = pair_content(
-                setup.backbone, self.top, self.pair, setup.settings, setup.details
+                setup.backbone, self.top, self.pair, setup.preprocessing, setup.details
             )
             content["best_epoch"] = self.epoch
             content["metrics"] = dict(self.history[-1])

@@ -12,8 +12,8 @@ CPU = torch.device("cpu")
 
 @pytest.fixture
 def cache(demo, shared_cache):
-    settings = preprocessing_for(resolve("demo_convnext"), 0, True, 2.0, 8)
-    return open_cache(scan_split(demo, "test"), settings, shared_cache, 2)
+    preprocessing = preprocessing_for(resolve("demo_convnext"), 0, True, 2.0, 8)
+    return open_cache(scan_split(demo, "test"), preprocessing, shared_cache, 2)
 
 
 def test_resident_pixels_are_those_of_the_cache(cache, monkeypatch):

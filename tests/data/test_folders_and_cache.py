@@ -157,11 +157,11 @@ def test_a_broken_index_is_made_anew(demo, tmp_path):
 def test_filling_goes_on_after_being_killed_half_way(demo, tmp_path, monkeypatch):
     split, calls = scan_split(demo, "val"), []
 
-    def dies(path, settings):
+    def dies(path, preprocessing):
         if len(calls) == 9:
             raise KeyboardInterrupt
         calls.append(path)
-        return load_pixels(path, settings)
+        return load_pixels(path, preprocessing)
 
     monkeypatch.setattr(pixel_cache, "_SAVE_EVERY", 4)
     monkeypatch.setattr(pixel_cache, "load_pixels", dies)

@@ -9,6 +9,7 @@ from common.evaluation.gates import (
     PASS,
     GateInput,
     check_gates,
+    rating,
     validation_content,
 )
 

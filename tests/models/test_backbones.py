@@ -134,11 +134,11 @@ def test_other_sizes_work(name, size):
 
 
 def test_pixels_are_normalised_as_the_model_was_trained():
-    settings = {n: preprocessing_for(resolve(n), 0, True, 2.0, 8) for n in SEVEN}
-    assert settings["coatnet"].mean == (0.5, 0.5, 0.5) == settings["coatnet"].std
-    assert settings["convnext"].mean == pytest.approx((0.485, 0.456, 0.406))
-    assert settings["resnet50"].interpolation == "bilinear"
-    assert settings["swinv2"].interpolation == "bicubic"
+    preprocessing = {n: preprocessing_for(resolve(n), 0, True, 2.0, 8) for n in SEVEN}
+    assert preprocessing["coatnet"].mean == (0.5, 0.5, 0.5) == preprocessing["coatnet"].std
+    assert preprocessing["convnext"].mean == pytest.approx((0.485, 0.456, 0.406))
+    assert preprocessing["resnet50"].interpolation == "bilinear"
+    assert preprocessing["swinv2"].interpolation == "bicubic"
     assert preprocessing_for(resolve("coatnet"), 192, True, 2.0, 8).img_size == 192
 
 

@@ -25,7 +25,7 @@ def make(name, freeze=True, size=64):
     return build(resolve(name), size, False, "", freeze, 0)
 
 
-def settings(name="demo_convnext", size=64):
+def preprocessing(name="demo_convnext", size=64):
     return preprocessing_for(resolve(name), size, True, 2.0, 8)
 
 
@@ -34,7 +34,7 @@ def pictures(count):
 
 
 def run(trunk, pixels, name, **options):
-    return trunk_features(trunk, pixels, settings(name), CPU, "fp32", **options)
+    return trunk_features(trunk, pixels, preprocessing(name), CPU, "fp32", **options)
 
 
 @pytest.mark.parametrize("name", FAMILIES)
@@ -84,7 +84,7 @@ def test_grad_checkpointing_changes_memory_not_gradients(name, freeze):
     ["coatnet", "convnext", "swinv2", "densenet121", "efficientnetb2", "resnet50", "seresnext50"],
 )
 def test_grad_checkpointing_works_for_every_backbone(name):
-    size = settings(name, 0).img_size
+    size = preprocessing(name, 0).img_size
     backbone = make(name, size=size)
     with torch.no_grad():
         features = backbone.trunk(torch.rand(2, 3, size, size))
@@ -129,14 +129,16 @@ def test_only_batch_norms_leave_evaluation_mode():
 def test_a_pair_s_content_is_self_contained(freeze, tmp_path):
     backbone = make("demo_swinv2", freeze)
     top = build_branch(backbone, (1, 3), 5)
-    torch.save(pair_content(backbone, top, (1, 3), settings("demo_swinv2"), {}), tmp_path / "x")
+    torch.save(
+        pair_content(backbone, top, (1, 3), preprocessing("demo_swinv2"), {}), tmp_path / "x"
+    )
     restored = restore_pair(torch.load(tmp_path / "x", weights_only=True), "x")
     images = pictures(3)
     with torch.no_grad():
         expected = top(run(backbone.trunk, images, "demo_swinv2"))
         found = restored.top(run(restored.trunk, images, "demo_swinv2"))
     assert torch.equal(expected, found)
-    assert restored.pair == (1, 3) and restored.settings == settings("demo_swinv2")
+    assert restored.pair == (1, 3) and restored.preprocessing == preprocessing("demo_swinv2")
 
 
 def test_equal_trunks_have_equal_keys():
@@ -147,7 +149,7 @@ def test_equal_trunks_have_equal_keys():
 
 def test_a_file_that_does_not_fit_is_named():
     backbone = make("demo_convnext")
-    content = pair_content(backbone, build_branch(backbone, (0, 1), 0), (0, 1), settings(), {})
+    content = pair_content(backbone, build_branch(backbone, (0, 1), 0), (0, 1), preprocessing(), {})
     for change in (
         {"model": "demo_swinv2"},
         {"preprocessing": {"x": 1}},

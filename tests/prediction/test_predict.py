@@ -34,14 +34,14 @@ def test_ten_files_share_one_trunk(trained):
 def test_predictions_are_those_of_each_file_alone(trained, demo, shared_cache):
     directory, split = ResultDir(trained), scan_split(demo, "test")
     member = load_model(find_run(directory))
-    cache = open_cache(split, member.settings, shared_cache, 2)
+    cache = open_cache(split, member.preprocessing, shared_cache, 2)
     logits = predict_logits(member, cache, CPU, "fp32")
     for column, path in enumerate(find_run(directory).files):
         alone = restore_pair(checkpoint.load_pair_content(path), str(path))
         with torch.no_grad():
             for image in (0, 7, 19):
                 features = trunk_features(
-                    alone.trunk, cache.read(np.array([image])), alone.settings, CPU, "fp32"
+                    alone.trunk, cache.read(np.array([image])), alone.preprocessing, CPU, "fp32"
                 )
                 found = alone.top(features).item()
                 assert found == pytest.approx(float(logits[image, column]), abs=1e-5)
@@ -59,7 +59,7 @@ def test_unfinished_classifiers_are_noted(trained, tmp_path, capsys):
 
 def test_the_trunk_runs_once_per_image_for_all_pairs(trained, demo, shared_cache, monkeypatch):
     member = load_model(find_run(ResultDir(trained)))
-    cache = open_cache(scan_split(demo, "test"), member.settings, shared_cache, 2)
+    cache = open_cache(scan_split(demo, "test"), member.preprocessing, shared_cache, 2)
     seen = []
     monkeypatch.setattr(
         predict,
@@ -77,7 +77,7 @@ def test_pixels_of_another_configuration_are_refused(trained, demo, tmp_path):
     from dataclasses import replace
 
     member = load_model(find_run(ResultDir(trained)))
-    other = replace(member.settings, enable_clahe=False)
+    other = replace(member.preprocessing, enable_clahe=False)
     cache = open_cache(scan_split(demo, "test"), other, tmp_path, 2)
     with pytest.raises(InputError, match="other pixels"):
         predict_logits(member, cache, CPU, "fp32")

@@ -11,10 +11,10 @@ CPU = torch.device("cpu")
 @pytest.mark.parametrize("batch", [2, 8])
 def test_activations_grow_with_the_batch(batch):
     spec = resolve("demo_convnext")
-    settings = preprocessing_for(spec, 0, True, 2.0, 8)
+    preprocessing = preprocessing_for(spec, 0, True, 2.0, 8)
     backbone = build(spec, 64, False, "", True, 0)
     costs = [
-        measure_step(TrainConfig(batch_size=size), backbone, settings, [(0, 1)], CPU, "fp32")
+        measure_step(TrainConfig(batch_size=size), backbone, preprocessing, [(0, 1)], CPU, "fp32")
         for size in (batch, 2 * batch)
     ]
     assert costs[1]["activation_bytes"] == pytest.approx(2 * costs[0]["activation_bytes"], rel=0.1)
