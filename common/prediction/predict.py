@@ -129,7 +129,8 @@ def load_model(run: Run) -> LoadedModel:
         if preprocessing not in (None, classifier.preprocessing):
             raise InputError(
                 f"{path}: was trained on other pixels than {run.files[0].name} "
-                f"({classifier.preprocessing} and {preprocessing}); train the pairs of one directory alike"
+                f"({classifier.preprocessing} and {preprocessing}); train the pairs of one "
+                "directory alike"
             )
         preprocessing = classifier.preprocessing
         group = trunks.setdefault(trunk_key(classifier.trunk), (classifier.trunk, []))

@@ -17,7 +17,6 @@ from common.data.sampler import batch_sizes
 from common.models.backbones import Backbone
 from common.models.ovo import build_branch, chunk_size, trunk_features
 from common.pairs import Pair, pair_title
-from common.result_dir import ResultDir
 from common.system.device import autocast, wait_for
 from common.system.log import duration
 from common.training.trainer import make_optimizer
@@ -46,7 +45,7 @@ def plan_lines(
     activations = cost["activation_bytes"]
     memory = needed_memory(frozen, trained, len(pairs), activations, cache_bytes, device)
     lines = [
-        f"plan: {config.model} at {preprocessing.img_size} px into {ResultDir(config.output_dir).root}",
+        f"plan: {config.model} at {preprocessing.img_size} px into {config.output_dir}",
         f"  device {device}, {precision}; effective batch {config.effective_batch}",
         f"  parameters per classifier: {trained:,} trained, {frozen:,} frozen and shared",
         f"  train images per grade {counts.tolist()}, val {val_counts.tolist()}",
