@@ -15,7 +15,7 @@ from typing import Any
 
 from common.cli import Parser, guarded
 from common.models.checkpoint import CheckpointError, load_pair_content
-from common.pairs import describe_pair
+from common.pairs import head_from_classes
 from common.reporting.figures import plot_training
 from common.reporting.tables import decimal, format_table, percent
 from common.result_dir import ResultDir, write_table
@@ -63,11 +63,11 @@ def analyse(path: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     content = load_pair_content(path)
     try:
         best, history = content["metrics"], [_curve_point(row) for row in content["history"]]
-        pair = (int(content["pair"][0]), int(content["pair"][1]))
+        head = head_from_classes([int(c) for c in content["pair"]])
         row = {
             "file": str(path),
             "model": str(content["model"]),
-            "pair": describe_pair(pair, content["class_names"]),
+            "pair": head.describe(content["class_names"]),
             "best_epoch": int(content["best_epoch"]),
             "epochs_run": len(history),
             "complete": bool(content["complete"]),

@@ -24,7 +24,7 @@ from common.data.folders import Split, scan_split
 from common.data.pixel_cache import open_cache
 from common.data.synthetic import synthetic_note
 from common.models.backbones import Backbone, build, native_state, preprocessing_for, resolve
-from common.pairs import Pair, classifiers, pair_name, pair_title
+from common.pairs import Head, heads_of_model
 from common.result_dir import ResultDir
 from common.system import signals
 from common.system.device import resolve_precision, select_device
@@ -47,7 +47,7 @@ def weights_fingerprint(backbone: Backbone) -> str:
     return digest.hexdigest()[:16]
 
 
-def describe(setup: TrainContext, pairs: list[Pair]) -> None:
+def describe(setup: TrainContext, heads: list[Head]) -> None:
     """Log what is going to happen."""
     config, preprocessing = setup.config, setup.preprocessing
     title = f" ({config.experiment_name})" if config.experiment_name else ""
@@ -63,23 +63,24 @@ def describe(setup: TrainContext, pairs: list[Pair]) -> None:
         log(f"{cache.split.name}: {len(cache)} images, per grade {counts}")
     if config.freeze_weights and not config.pretrained:
         log("note: the frozen stages hold random weights; --freeze_weights false trains them")
-    log(f"classifiers: {' '.join(map(pair_name, pairs))}")
+    log(f"classifiers: {' '.join(head.name for head in heads)}")
 
 
 def finish(setup: TrainContext, trainers: list[PairTrainer]) -> None:
     """Drop the checkpoints of finished pairs and say what came out."""
     config, directory = setup.config, setup.directory
     for trainer in trainers:
-        directory.last(config.model, trainer.pair).unlink(missing_ok=True)
-        directory.previous(config.model, trainer.pair).unlink(missing_ok=True)
+        directory.last(config.model, trainer.head).unlink(missing_ok=True)
+        directory.previous(config.model, trainer.head).unlink(missing_ok=True)
         best = trainer.history[trainer.best_epoch - 1]
         log(
-            f"{pair_title(trainer.pair)}: best epoch {trainer.best_epoch} of "
+            f"{trainer.head.title}: best epoch {trainer.best_epoch} of "
             f"{len(trainer.history)}, val acc {100 * best['val_accuracy']:.1f} %, "
             f"AUC {best['val_auc']:.3f}"
         )
     files = [
-        directory.best(config.model, pair) for pair in classifiers(config.num_classes, config.head)
+        directory.best(config.model, head)
+        for head in heads_of_model(config.num_classes, config.head)
     ]
     if all(path.is_file() for path in files) and not directory.unfinished():
         shutil.rmtree(directory.checkpoints, ignore_errors=True)
@@ -127,7 +128,7 @@ def run(config: TrainConfig, request: TrainingRequest) -> None:
             preprocessing,
             train_split,
             val_split,
-            request.pairs,
+            request.heads,
             device,
             precision,
         )
@@ -180,9 +181,9 @@ def run(config: TrainConfig, request: TrainingRequest) -> None:
             if changes:
                 record_override(directory, config, fingerprints, changes)
 
-        describe(setup, request.pairs)
+        describe(setup, request.heads)
         with SummaryWriter(str(directory.tensorboard)) as writer:
-            trainers = train(setup, request.pairs, writer, resumed)
+            trainers = train(setup, request.heads, writer, resumed)
         finish(setup, trainers)
     log(f"finished {config.model} in {duration(time.monotonic() - started)}")
 

@@ -38,7 +38,7 @@ from common.data.pixel_cache import open_cache
 from common.data.synthetic import write_dataset
 from common.models.backbones import build, native_state, preprocessing_for, resolve
 from common.models.ovo import chunk_size, trunk_features
-from common.pairs import class_pairs
+from common.pairs import class_pairs, pair_head
 from common.prediction.predict import LoadedModel, predict_logits
 from common.result_dir import ResultDir
 from common.system.device import resolve_precision, select_device, tune_malloc, wait_for
@@ -183,7 +183,7 @@ class Bench:
 
     def prepare_product(self) -> None:
         """Make the ten classifiers."""
-        self.trainers = [PairTrainer(self.setup, pair) for pair in PAIRS]
+        self.trainers = [PairTrainer(self.setup, pair_head(pair)) for pair in PAIRS]
         choose_parallelism(self.setup, self.trainers)
 
     def prepare_reference(self) -> None:
@@ -358,7 +358,7 @@ def measure_ensemble(root: Path, device: torch.device, args: argparse.Namespace)
     """
     benches = [Bench(name, root, device, worker_count(args.workers)) for name in args.ensemble]
     for bench in benches:
-        one = PairTrainer(bench.setup, PAIRS[0])
+        one = PairTrainer(bench.setup, pair_head(PAIRS[0]))
         bench.trainers = [one] * len(PAIRS)
         bench.plain = [bench.reference_of(one)] * len(PAIRS)
     found = compare(

@@ -18,7 +18,7 @@ from common.config import TrainConfig
 from common.data.copies import PATIENT_REGEX
 from common.data.folders import SPLITS
 from common.models.backbones import resolve
-from common.pairs import Pair, classifiers, parse_pairs, with_head
+from common.pairs import Head, heads_of_model, pair_head, parse_pairs, with_head
 from common.prediction.calibration import WEIGHTS
 from common.prediction.predictions import PairPredictions, load_predictions, same_images
 from common.prediction.voting import VOTES
@@ -60,7 +60,7 @@ class TrainingRequest:
     """What a training command line asks for."""
 
     configs: list[TrainConfig]
-    pairs: list[Pair]
+    heads: list[Head]
     resume: bool
     dry_run: bool
     override: bool = False
@@ -204,9 +204,9 @@ def parse_training(argv: list[str] | None, description: str) -> TrainingRequest:
         raise InputError(str(error)) from error
     if chosen and values["head"] != "ovo":
         raise InputError("--pairs chooses among the pairs of --head ovo; a softmax head has none")
-    return TrainingRequest(
-        configs, chosen or classifiers(values["num_classes"], values["head"]), **modes
-    )
+    heads = [pair_head(pair) for pair in chosen]
+    heads = heads or heads_of_model(values["num_classes"], values["head"])
+    return TrainingRequest(configs, heads, **modes)
 
 
 def add_evaluation_flags(parser: argparse.ArgumentParser) -> None:

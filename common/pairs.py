@@ -1,24 +1,82 @@
-"""One-vs-One pairs of classes: the one place that knows which binary problems exist.
+"""One-vs-One pairs of classes, and what one trained network decides between: its head.
 
-A classifier is named by the classes that it tells apart: a pair (a, b), or, with the softmax head
-that One-vs-One is compared with, all of them.
+This is the one place that knows which binary problems exist. N images, K classes.
 """
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import combinations
 
 import numpy as np
 
-Pair = tuple[int, ...]
+Pair = tuple[int, int]  # (a, b), a < b
 
 
-HEADS = ("ovo", "softmax")
+HEADS = ("ovo", "softmax")  # values of --head
 
 
-def describe_pair(pair: Pair, class_names: list[str]) -> str:
-    """Name a pair with its classes' names."""
-    if len(pair) > 2:
-        return pair_name(pair)
-    return f"{pair_name(pair)} ({class_names[pair[0]]} vs {class_names[pair[1]]})"
+@dataclass(frozen=True)
+class Head:
+    """What one trained network decides between: the classes of a pair, or all classes.
+
+    One with a single output gives the logit of its second class, any other a logit for each class.
+    """
+
+    name: str  # "0-1" as on the command line, or "softmax"
+    title: str  # within a sentence: "pair 0-1" or "softmax head"
+    classes: tuple[int, ...]
+    outputs: int
+
+    @property
+    def file_suffix(self) -> str:
+        """How file names end: "0_1" or "softmax"."""
+        return self.name.replace("-", "_")
+
+    @property
+    def is_binary(self) -> bool:
+        """Tell whether one logit decides between two classes."""
+        return self.outputs == 1
+
+    def targets(self, labels: np.ndarray) -> np.ndarray:
+        """Turn labels (N,), all of this head's classes, into targets 0.. (N,) int64."""
+        return np.searchsorted(np.array(self.classes), labels).astype(np.int64)
+
+    def describe(self, class_names: Sequence[str]) -> str:
+        """Name the head together with its classes: "0-1 (none vs mild)"."""
+        if not self.is_binary:
+            return self.name
+        first, second = self.classes
+        return f"{self.name} ({class_names[first]} vs {class_names[second]})"
+
+
+def pair_head(pair: Pair) -> Head:
+    """Make the head of a binary classifier."""
+    name = pair_name(pair)
+    return Head(name, f"pair {name}", pair, 1)
+
+
+def softmax_head(num_classes: int) -> Head:
+    """Make the head that One-vs-One is compared with: one logit for each class."""
+    return Head("softmax", "softmax head", tuple(range(num_classes)), num_classes)
+
+
+def heads_of_model(num_classes: int, kind: str) -> list[Head]:
+    """List the heads of a model of one of the HEADS: one for each pair, or the softmax head."""
+    if kind == "ovo":
+        return [pair_head(pair) for pair in class_pairs(num_classes)]
+    return [softmax_head(num_classes)]
+
+
+def head_from_classes(classes: Sequence[int]) -> Head:
+    """Make the head whose classes a checkpoint lists: two of a pair, otherwise 0 .. K - 1.
+
+    Raises ValueError for other lists.
+    """
+    if len(classes) == 2 and 0 <= classes[0] < classes[1]:
+        return pair_head((classes[0], classes[1]))
+    if len(classes) > 2 and list(classes) == list(range(len(classes))):
+        return softmax_head(len(classes))
+    raise ValueError(f"expected the two classes of a pair, or all classes, found {classes}")
 
 
 def class_pairs(num_classes: int) -> list[Pair]:
@@ -28,29 +86,19 @@ def class_pairs(num_classes: int) -> list[Pair]:
     return list(combinations(range(num_classes), 2))
 
 
-def classifiers(num_classes: int, head: str) -> list[Pair]:
-    """List the classifiers of a model: the pairs, or the one of a softmax head."""
-    return class_pairs(num_classes) if head == "ovo" else [tuple(range(num_classes))]
-
-
 def pair_name(pair: Pair) -> str:
-    """Name a classifier: (0, 1) is "0-1" as on the command line, all classes are "softmax"."""
-    return f"{pair[0]}-{pair[1]}" if len(pair) == 2 else "softmax"
-
-
-def with_head(name: str, head: str) -> str:
-    """Name a model together with its head, where that is not the usual one."""
-    return name if head == "ovo" else f"{name} {head}"
-
-
-def pair_title(pair: Pair) -> str:
-    """Name a classifier in a sentence: "pair 0-1" or "softmax head"."""
-    return f"pair {pair_name(pair)}" if len(pair) == 2 else "softmax head"
+    """Name a pair as on the command line: (0, 1) is "0-1"."""
+    return f"{pair[0]}-{pair[1]}"
 
 
 def pair_targets(labels: np.ndarray, pair: Pair) -> np.ndarray:
-    """Turn labels (N,), all of the classifier's classes, into targets 0.. (N,) int64."""
-    return np.searchsorted(np.array(pair), labels).astype(np.int64)
+    """Turn labels (N,), all of the pair's classes, into targets (N,) int64, 1 for the second."""
+    return (labels == pair[1]).astype(np.int64)
+
+
+def with_head(name: str, kind: str) -> str:
+    """Name a model together with its kind of head, where that is not the usual one."""
+    return name if kind == "ovo" else f"{name} {kind}"
 
 
 def parse_pairs(names: list[str], num_classes: int) -> list[Pair]:

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from common.pairs import Pair, classifiers, pair_name
+from common.pairs import Head, heads_of_model
 from common.system.errors import InputError
 from common.system.files import atomic_write, read_json, write_json, write_text
 
@@ -82,17 +82,17 @@ class ResultDir:
         """Held by the training that works here."""
         return self.root / ".lock"
 
-    def best(self, model: str, pair: Pair) -> Path:
-        """The best classifier of a pair."""
-        return self.models / f"best_{model}_{_suffix(pair)}.pth"
+    def best(self, model: str, head: Head) -> Path:
+        """The best classifier of a head."""
+        return self.models / f"best_{model}_{head.file_suffix}.pth"
 
-    def last(self, model: str, pair: Pair) -> Path:
-        """The state after a pair's last epoch, for resuming."""
-        return self.checkpoints / f"last_{model}_{_suffix(pair)}.pth"
+    def last(self, model: str, head: Head) -> Path:
+        """The state after a head's last epoch, for resuming."""
+        return self.checkpoints / f"last_{model}_{head.file_suffix}.pth"
 
-    def previous(self, model: str, pair: Pair) -> Path:
+    def previous(self, model: str, head: Head) -> Path:
         """The state before the last one, should that turn out to be damaged."""
-        return self.checkpoints / f"previous_{model}_{_suffix(pair)}.pth"
+        return self.checkpoints / f"previous_{model}_{head.file_suffix}.pth"
 
     def unfinished(self) -> bool:
         """Tell whether a classifier is left to resume."""
@@ -129,10 +129,6 @@ class ResultDir:
     def figure(self, name: str) -> Path:
         """A picture."""
         return self.results / f"{name}.png"
-
-
-def _suffix(pair: Pair) -> str:
-    return pair_name(pair).replace("-", "_")
 
 
 @dataclass(frozen=True)
@@ -182,7 +178,7 @@ def _run(directory: ResultDir, model: str, files: dict[str, Path], content: dict
     num_classes, head = int(config.get("num_classes", highest + 1)), config.get("head", "ovo")
     if not 2 <= num_classes <= 100:
         raise ValueError(f"num_classes {num_classes}")
-    expected = [pair_name(pair) for pair in classifiers(num_classes, head)]
+    expected = [one.name for one in heads_of_model(num_classes, head)]
     missing = [name for name in expected if name not in files]
     if missing:
         chosen = f" --pairs {' '.join(missing)}" if head == "ovo" else ""
@@ -216,9 +212,9 @@ def _model_files(directory: ResultDir) -> dict[str, dict[str, Path]]:
     return found
 
 
-def write_history(path: Path, rows: list[dict[str, Any]], pairs: list[Pair]) -> None:
-    """Replace the rows of `pairs` in history.csv, keeping those of other pairs."""
-    names = {pair_name(pair) for pair in pairs}
+def write_history(path: Path, rows: list[dict[str, Any]], heads: list[Head]) -> None:
+    """Replace the rows of `heads` in history.csv, keeping those of others."""
+    names = {head.name for head in heads}
     kept = [row for row in read_history(path) if row["pair"] not in names]
     text = io.StringIO()
     writer = csv.DictWriter(text, HISTORY_COLUMNS, lineterminator="\n")

@@ -24,6 +24,7 @@ from common.data.folders import scan_split
 from common.data.pixel_cache import open_cache
 from common.data.preprocessing import Preprocessing, load_pixels
 from common.models import checkpoint
+from common.pairs import pair_head
 from common.result_dir import ResultDir
 from common.system import files, run_lock
 from common.system.errors import InputError
@@ -37,7 +38,7 @@ FOUR = {"pairs": "0-1", "epochs": 4, "min_delta": 0}  # a training of one pair
 
 
 def tensors(output, pair=PAIR):
-    content = checkpoint.load_pair_content(ResultDir(output).best(MODEL, pair))
+    content = checkpoint.load_pair_content(ResultDir(output).best(MODEL, pair_head(pair)))
     return {
         (part, key): value
         for part in ("trunk", "top", "classifier")
@@ -120,7 +121,7 @@ def test_a_signal_ends_after_the_step_and_loses_no_epoch(
     said = capfd.readouterr().err
     assert len(steps) == 11, "the step is finished, no other begun"
     assert "stopping after this step" in said and "--resume" in said
-    state = checkpoint.load_checkpoint(ResultDir(output).last(MODEL, PAIR))
+    state = checkpoint.load_checkpoint(ResultDir(output).last(MODEL, pair_head(PAIR)))
     assert state["epoch"] == 2 and len(rows(output)) == 2, "whatever the frequency"
     assert not (output / ".lock").exists()
     assert quick_train(output, resume=None, checkpoint_frequency=frequency, **FOUR) == 0
@@ -377,7 +378,7 @@ def cut(path):
 def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(
     quick_train, whole, stopped, capsys, damage
 ):
-    last = ResultDir(stopped).last(MODEL, PAIR)
+    last = ResultDir(stopped).last(MODEL, pair_head(PAIR))
     damage(last)
     assert quick_train(stopped, resume=None, **FOUR) == 0
     said = capsys.readouterr().out
@@ -389,8 +390,8 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(
 def test_where_no_checkpoint_is_good_the_pair_is_trained_from_the_start(
     quick_train, whole, stopped, capsys
 ):
-    flip(ResultDir(stopped).last(MODEL, PAIR))
-    flip(ResultDir(stopped).previous(MODEL, PAIR))
+    flip(ResultDir(stopped).last(MODEL, pair_head(PAIR)))
+    flip(ResultDir(stopped).previous(MODEL, pair_head(PAIR)))
     assert quick_train(stopped, resume=None, **FOUR) == 0
     assert capsys.readouterr().out.count("it is trained from the start") == 1
     assert same(stopped, whole) and rows(stopped) == rows(whole)
@@ -401,7 +402,7 @@ def test_a_damaged_classifier_is_named_and_trained_again(
     quick_train, whole, stopped, tmp_path, capsys, finished
 ):
     output = shutil.copytree(whole, tmp_path / "done") if finished else stopped
-    best = ResultDir(output).best(MODEL, PAIR)
+    best = ResultDir(output).best(MODEL, pair_head(PAIR))
     flip(best)
     with pytest.raises(checkpoint.DamagedError, match="damaged checkpoint"):
         checkpoint.load_pair_content(best)
@@ -411,7 +412,7 @@ def test_a_damaged_classifier_is_named_and_trained_again(
 
 
 def test_files_without_a_checksum_still_load(whole, tmp_path):
-    path = ResultDir(whole).best(MODEL, PAIR)
+    path = ResultDir(whole).best(MODEL, pair_head(PAIR))
     content = torch.load(path, weights_only=True)
     assert len(content.pop("checksum")) == 64
     torch.save(content, tmp_path / "old.pth")
@@ -422,14 +423,14 @@ def test_another_pair_s_classifier_is_named_and_trained_again(whole, quick_train
     output = tmp_path / "r"
     assert quick_train(output, **{**FOUR, "pairs": ["0-1", "2-3"]}) == 0
     files = ResultDir(output)
-    shutil.copy(files.best(MODEL, (2, 3)), files.best(MODEL, PAIR))
+    shutil.copy(files.best(MODEL, pair_head((2, 3))), files.best(MODEL, pair_head(PAIR)))
     assert quick_train(output, **{**FOUR, "pairs": ["0-1", "2-3"]}, resume=None) == 0
     assert "is the classifier of demo_convnext [2, 3]" in capsys.readouterr().out
     assert same(output, whole)
 
 
 def test_a_state_newer_than_its_classifier_is_not_trusted(quick_train, whole, stopped, capsys):
-    best = ResultDir(stopped).best(MODEL, PAIR)
+    best = ResultDir(stopped).best(MODEL, pair_head(PAIR))
     content = checkpoint.load_pair_content(best)
     checkpoint.save_checkpoint(best, {**content, "best_epoch": 0})
     assert quick_train(stopped, resume=None, **FOUR) == 0

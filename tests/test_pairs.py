@@ -1,6 +1,17 @@
+"""Pairs and heads: their order, their names, their targets."""
+
+import numpy as np
 import pytest
 
-from common.pairs import class_pairs, parse_pairs
+from common.pairs import (
+    class_pairs,
+    head_from_classes,
+    heads_of_model,
+    pair_head,
+    pair_targets,
+    parse_pairs,
+    softmax_head,
+)
 
 
 def test_five_grades_make_ten_pairs_in_order():
@@ -17,3 +28,33 @@ def test_names_are_read_in_canonical_order_and_once():
 def test_other_names_are_refused(name):
     with pytest.raises(ValueError, match="expected pairs"):
         parse_pairs([name], 5)
+
+
+def test_the_head_of_a_pair_has_one_logit_and_targets_of_0_and_1():
+    head = pair_head((1, 3))
+    assert (head.name, head.title, head.file_suffix) == ("1-3", "pair 1-3", "1_3")
+    assert head.is_binary and head.outputs == 1
+    labels = np.array([1, 3, 3, 1])
+    assert head.targets(labels).tolist() == [0, 1, 1, 0] == pair_targets(labels, (1, 3)).tolist()
+    assert head.describe(["none", "mild", "moderate", "severe"]) == "1-3 (mild vs severe)"
+
+
+def test_the_softmax_head_has_a_logit_for_each_class():
+    head = softmax_head(5)
+    assert (head.name, head.title, head.file_suffix) == ("softmax", "softmax head", "softmax")
+    assert not head.is_binary and head.outputs == 5
+    assert head.targets(np.array([4, 0, 2])).tolist() == [4, 0, 2]
+    assert head.describe(["a"] * 5) == "softmax"
+
+
+def test_a_model_has_a_head_for_each_pair_or_one_for_all_classes():
+    assert [head.classes for head in heads_of_model(5, "ovo")] == class_pairs(5)
+    assert heads_of_model(5, "softmax") == [softmax_head(5)]
+
+
+def test_a_head_is_known_again_by_its_classes():
+    for head in [*heads_of_model(5, "ovo"), softmax_head(3)]:
+        assert head_from_classes(list(head.classes)) == head
+    for classes in ([], [1], [2, 1], [1, 1], [-1, 0], [1, 2, 3]):
+        with pytest.raises(ValueError, match="two classes of a pair"):
+            head_from_classes(classes)

@@ -9,6 +9,7 @@ import torch
 from common import result_dir
 from common.models import checkpoint
 from common.models.checkpoint import CheckpointError
+from common.pairs import pair_head
 from common.result_dir import ResultDir
 from common.system.errors import InputError
 
@@ -58,26 +59,30 @@ def test_missing_pairs_are_named_with_the_command_that_makes_them(tmp_path):
     directory = ResultDir(tmp_path)
     directory.models.mkdir()
     for a, b in [(0, 1), (0, 2)]:
-        directory.best("resnet50", (a, b)).touch()
+        directory.best("resnet50", pair_head((a, b))).touch()
     with pytest.raises(InputError, match=r"found 2 \(missing 1-2\); run .*--pairs 1-2"):
         result_dir.find_run(directory)
-    directory.best("resnet50", (1, 2)).touch()
+    directory.best("resnet50", pair_head((1, 2))).touch()
     assert [path.name for path in result_dir.find_run(directory).files] == [
         "best_resnet50_0_1.pth",
         "best_resnet50_0_2.pth",
         "best_resnet50_1_2.pth",
     ]
-    directory.best("densenet121", (0, 1)).touch()
+    directory.best("densenet121", pair_head((0, 1))).touch()
     with pytest.raises(InputError, match="of one model"):
         result_dir.find_run(directory)
 
 
 def test_history_replaces_the_rows_of_its_pairs_only(tmp_path):
     path = tmp_path / "history.csv"
-    result_dir.write_history(path, [{"pair": "0-1", "epoch": 1, "train_loss": 1}], [(0, 1)])
-    result_dir.write_history(path, [{"pair": "0-2", "epoch": 1, "train_loss": 2}], [(0, 2)])
     result_dir.write_history(
-        path, [{"pair": "0-1", "epoch": e, "train_loss": 3} for e in (1, 2)], [(0, 1)]
+        path, [{"pair": "0-1", "epoch": 1, "train_loss": 1}], [pair_head((0, 1))]
+    )
+    result_dir.write_history(
+        path, [{"pair": "0-2", "epoch": 1, "train_loss": 2}], [pair_head((0, 2))]
+    )
+    result_dir.write_history(
+        path, [{"pair": "0-1", "epoch": e, "train_loss": 3} for e in (1, 2)], [pair_head((0, 1))]
     )
     found = [(r["pair"], r["epoch"], r["train_loss"]) for r in result_dir.read_history(path)]
     assert found == [("0-1", "1", "3"), ("0-1", "2", "3"), ("0-2", "1", "2")]

@@ -23,6 +23,7 @@ from common.data.folders import scan_split
 from common.data.preprocessing import MAX_PIXELS, ImageError, decode_image
 from common.models import checkpoint
 from common.models.backbones import resolve
+from common.pairs import pair_head
 from common.reporting import page
 from common.result_dir import ResultDir
 from common.system.errors import InputError
@@ -66,7 +67,7 @@ def test_a_pickle_bomb_is_skipped_by_the_analyzer(bombs, tmp_path, capsys, raw):
 
 def test_a_pickle_bomb_is_refused_by_the_evaluation(bombs, trained, demo, tmp_path, capsys):
     copy = shutil.copytree(trained, tmp_path / "r")
-    bombs(ResultDir(copy).best(MODEL, (0, 1)), False)
+    bombs(ResultDir(copy).best(MODEL, pair_head((0, 1))), False)
     words = flags(results_dirs=copy, dataset_path=demo, device="cpu", cache_dir=tmp_path / "c")
     assert evaluate_ensemble.main(words) == 2
     assert "0_1.pth: unreadable checkpoint" in capsys.readouterr().err
@@ -85,7 +86,7 @@ def test_a_pickle_bomb_is_named_on_resume(bombs, quick_train, tmp_path, capsys, 
     output = tmp_path / "r"
     assert quick_train(output, pairs="0-1") == 0
     if kind == "last":
-        ResultDir(output).best(MODEL, (0, 1)).unlink()
+        ResultDir(output).best(MODEL, pair_head((0, 1))).unlink()
     bombs(getattr(ResultDir(output), kind)(MODEL, (0, 1)), False)
     assert quick_train(output, pairs="0-1", resume=None) == 0
     said = capsys.readouterr().out
@@ -105,7 +106,7 @@ def test_model_names_cannot_lead_out_of_the_directory(quick_train, tmp_path, cap
 
 def test_a_model_name_in_a_checkpoint_cannot_lead_out(trained, demo, tmp_path, capsys):
     copy = shutil.copytree(trained, tmp_path / "a" / "r")
-    path = ResultDir(copy).best(MODEL, (0, 1))
+    path = ResultDir(copy).best(MODEL, pair_head((0, 1)))
     content = checkpoint.load_pair_content(path)
     checkpoint.save_checkpoint(path, {**content, "model": "../../x"})
     words = flags(results_dirs=copy, dataset_path=demo, device="cpu", cache_dir=tmp_path / "c")
@@ -220,8 +221,8 @@ def test_mutated_inputs_end_in_a_result_or_one_line(target, tmp_path):
 
 def test_every_bit_that_matters_is_under_the_checksum(trained, tmp_path):
     path = tmp_path / "best_demo_convnext_0_1.pth"
-    data = ResultDir(trained).best(MODEL, (0, 1)).read_bytes()
-    good = checkpoint.load_pair_content(ResultDir(trained).best(MODEL, (0, 1)))
+    data = ResultDir(trained).best(MODEL, pair_head((0, 1))).read_bytes()
+    good = checkpoint.load_pair_content(ResultDir(trained).best(MODEL, pair_head((0, 1))))
     noticed, rng = 0, np.random.default_rng(0)
     for place in rng.integers(0, len(data), 60):
         content = bytearray(data)

@@ -1,6 +1,6 @@
-"""The order in which images reach the pairs, and the batches that each pair makes of them.
+"""The order in which images reach the heads, and the batches that each head makes of them.
 
-N images, B samples of a pair's effective batch.
+N images, B samples of a head's effective batch.
 """
 
 from collections.abc import Callable, Iterator
@@ -9,11 +9,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from common.pairs import Pair
+from common.pairs import Head
 from common.system.device import to_device
 from common.system.random_streams import random_generator
 
-PairBatch = tuple[Pair, np.ndarray, Tensor]  # pair, image indices (B,), features (B, ...)
+PairBatch = tuple[Head, np.ndarray, Tensor]  # head, image indices (B,), features (B, ...)
 
 
 def batch_sizes(count: int, batch: int) -> list[int]:
@@ -31,52 +31,53 @@ def batch_sizes(count: int, batch: int) -> list[int]:
 
 
 def epoch_order(seed: int, epoch: int, count: int) -> np.ndarray:
-    """Return the epoch's one permutation of all images, of which a pair takes its own."""
+    """Return the epoch's one permutation of all images, of which a head takes its own."""
     return random_generator("order", seed, epoch).permutation(count)
 
 
 def pair_batches(
     order: np.ndarray,
     labels: np.ndarray,
-    pairs: list[Pair],
+    heads: list[Head],
     batch: int,
     chunk: int,
     features_of: Callable[[np.ndarray], Tensor],
 ) -> Iterator[PairBatch]:
-    """Compute each image's features once and hand each pair its batches in its own order.
+    """Compute each image's features once and hand each head its batches in its own order.
 
     order: image indices; labels of all images; features_of maps up to `chunk` indices to features.
-    A pair's batches depend on `order` and its own classes alone; the pairs take turns.
+    A head's batches depend on `order` and its own classes alone; the heads take turns.
     """
-    order = order[np.isin(labels[order], sorted({c for pair in pairs for c in pair}))]
-    sizes = {p: batch_sizes(int(np.isin(labels[order], p).sum()), batch)[::-1] for p in pairs}
-    waiting: dict[Pair, list[tuple[np.ndarray, Tensor]]] = {pair: [] for pair in pairs}
+    order = order[np.isin(labels[order], sorted({c for head in heads for c in head.classes}))]
+    counts = {head: int(np.isin(labels[order], head.classes).sum()) for head in heads}
+    sizes = {head: batch_sizes(count, batch)[::-1] for head, count in counts.items()}
+    waiting: dict[Head, list[tuple[np.ndarray, Tensor]]] = {head: [] for head in heads}
 
-    def full(pair: Pair) -> bool:
-        return bool(sizes[pair]) and sum(len(i) for i, _ in waiting[pair]) >= sizes[pair][-1]
+    def full(head: Head) -> bool:
+        return bool(sizes[head]) and sum(len(i) for i, _ in waiting[head]) >= sizes[head][-1]
 
     for start in range(0, len(order), chunk):
         images = order[start : start + chunk]
         features = features_of(images)
-        for pair in pairs:
-            rows = np.flatnonzero(np.isin(labels[images], pair))
+        for head in heads:
+            rows = np.flatnonzero(np.isin(labels[images], head.classes))
             if len(rows):
                 own = features[to_device(rows, features.device)]
-                waiting[pair].append((images[rows], own))
-        while ready := [pair for pair in pairs if full(pair)]:
-            for pair in ready:
-                indices = np.concatenate([i for i, _ in waiting[pair]])
-                joined = torch.cat([f for _, f in waiting[pair]])
-                size = sizes[pair].pop()
-                waiting[pair] = [(indices[size:], joined[size:])] if len(indices) > size else []
-                yield pair, indices[:size], joined[:size].contiguous()
+                waiting[head].append((images[rows], own))
+        while ready := [head for head in heads if full(head)]:
+            for head in ready:
+                indices = np.concatenate([i for i, _ in waiting[head]])
+                joined = torch.cat([f for _, f in waiting[head]])
+                size = sizes[head].pop()
+                waiting[head] = [(indices[size:], joined[size:])] if len(indices) > size else []
+                yield head, indices[:size], joined[:size].contiguous()
 
 
 def grouped(batches: Iterator[PairBatch], limit: int) -> Iterator[list[PairBatch]]:
-    """Join successive batches of different pairs and equal size, at most `limit` at a time."""
+    """Join successive batches of different heads and equal size, at most `limit` at a time."""
     group: list[PairBatch] = []
     for batch in batches:
-        known = [pair for pair, _, _ in group]
+        known = [head for head, _, _ in group]
         if group and (
             len(group) >= limit or batch[0] in known or len(batch[1]) != len(group[0][1])
         ):

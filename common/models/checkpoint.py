@@ -24,8 +24,8 @@ from common.models.backbones import (
     resolve,
 )
 from common.models.legacy import LEGACY_FORMAT, convert_legacy, is_legacy, legacy_head
-from common.models.ovo import Branch, _outputs
-from common.pairs import Pair
+from common.models.ovo import Branch
+from common.pairs import Head, head_from_classes
 from common.system.errors import InputError
 from common.system.files import atomic_write
 
@@ -42,9 +42,9 @@ _NUMPY_SCALARS = [
 
 @dataclass
 class PairClassifier:
-    """One trained pair, as read from its file."""
+    """One trained network, as read from its file."""
 
-    pair: Pair
+    head: Head
     preprocessing: Preprocessing
     trunk: nn.Sequential
     top: Branch
@@ -54,7 +54,7 @@ class PairClassifier:
 def pair_content(
     backbone: Backbone,
     top: Branch,
-    pair: Pair,
+    head: Head,
     preprocessing: Preprocessing,
     details: dict[str, Any],
 ) -> dict[str, Any]:
@@ -66,7 +66,7 @@ def pair_content(
     return {
         "format": "ovo-pair-1",
         "model": backbone.spec.name,
-        "pair": list(pair),
+        "pair": list(head.classes),
         "preprocessing": {
             **vars(preprocessing),
             "mean": list(preprocessing.mean),
@@ -87,15 +87,13 @@ def restore_pair(content: dict[str, Any], source: str) -> PairClassifier:
     """Rebuild a classifier from the content of its file; InputError names `source` on a misfit."""
     try:
         preprocessing = Preprocessing(**content["preprocessing"])
-        pair = tuple(int(c) for c in content["pair"])
-        if len(pair) < 2:
-            raise ValueError(f"expected two or more classes, found {pair}")
+        head = head_from_classes([int(c) for c in content["pair"]])
         legacy = content.get("format") == LEGACY_FORMAT
         backbone = copy.deepcopy(
             _template(content["model"], preprocessing.img_size, bool(content["trunk"]), legacy)
         )
-        head = legacy_head if legacy else nn.Linear
-        classifier = head(backbone.num_features, _outputs(pair))
+        build_classifier = legacy_head if legacy else nn.Linear
+        classifier = build_classifier(backbone.num_features, head.outputs)
         load_native_state(backbone.trunk, content["trunk"])
         top = Branch(backbone.stages, classifier)
         load_native_state(top.stages, content["top"])
@@ -103,7 +101,7 @@ def restore_pair(content: dict[str, Any], source: str) -> PairClassifier:
     except (KeyError, TypeError, ValueError, RuntimeError, AttributeError, IndexError) as error:
         reason = " ".join(str(error).split())[:200]
         raise InputError(f"{source}: not a usable pair checkpoint ({reason})") from error
-    return PairClassifier(pair, preprocessing, backbone.trunk.eval(), top.eval(), content)
+    return PairClassifier(head, preprocessing, backbone.trunk.eval(), top.eval(), content)
 
 
 @functools.lru_cache(maxsize=1)

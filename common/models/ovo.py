@@ -15,7 +15,7 @@ from torch.utils.checkpoint import checkpoint
 from common.data.augmentation import augment, normalise
 from common.data.preprocessing import Preprocessing
 from common.models.backbones import Backbone, native_state
-from common.pairs import Pair
+from common.pairs import Head
 from common.system.device import autocast, to_device
 from common.system.random_streams import torch_generator
 
@@ -49,21 +49,14 @@ def chunk_size(device: torch.device) -> int:
     return _CHUNKS[device.type]
 
 
-def build_branch(backbone: Backbone, pair: Pair, seed: int) -> Branch:
-    """Copy the backbone's stages and draw the pair's classifier from (seed, pair).
-
-    All classes in place of a pair make a softmax head.
-    """
-    classifier = nn.Linear(backbone.num_features, _outputs(pair))
+def build_branch(backbone: Backbone, head: Head, seed: int) -> Branch:
+    """Copy the backbone's stages and draw the head's classifier from (seed, classes)."""
+    classifier = nn.Linear(backbone.num_features, head.outputs)
     top = Branch(copy.deepcopy(backbone.stages), classifier)
-    generator = torch_generator("classifier", seed, *pair)
+    generator = torch_generator("classifier", seed, *head.classes)
     nn.init.trunc_normal_(top.classifier.weight, std=0.02, generator=generator)
     nn.init.zeros_(top.classifier.bias)
     return top.eval()
-
-
-def _outputs(pair: Pair) -> int:
-    return 1 if len(pair) == 2 else len(pair)
 
 
 def use_batch_statistics(top: Branch) -> bool:

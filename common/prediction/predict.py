@@ -23,7 +23,7 @@ from common.data.pixel_cache import PixelCache, open_cache
 from common.data.preprocessing import Preprocessing
 from common.models.checkpoint import load_pair_content, restore_pair
 from common.models.ovo import Branch, chunk_size, trunk_features, trunk_key
-from common.pairs import class_pairs, classifiers, pair_title, with_head
+from common.pairs import class_pairs, heads_of_model, with_head
 from common.prediction.predictions import PairPredictions, load_predictions
 from common.result_dir import ResultDir, Run, find_run
 from common.system.device import autocast, tune_malloc
@@ -119,11 +119,12 @@ def load_model(run: Run) -> LoadedModel:
     """
     trunks: dict[Any, tuple[nn.Module, list[tuple[slice, Branch]]]] = {}
     contents, preprocessing = [], None
-    for column, (path, pair) in enumerate(zip(run.files, classifiers(run.num_classes, run.head))):
+    heads = heads_of_model(run.num_classes, run.head)
+    for column, (path, head) in enumerate(zip(run.files, heads)):
         classifier = restore_pair(load_pair_content(path), str(path))
-        if classifier.pair != pair or classifier.content["model"] != run.model:
+        if classifier.head != head or classifier.content["model"] != run.model:
             raise InputError(
-                f"{path}: holds {pair_title(classifier.pair)} of {classifier.content['model']}; "
+                f"{path}: holds {classifier.head.title} of {classifier.content['model']}; "
                 "its name says another"
             )
         if preprocessing not in (None, classifier.preprocessing):
@@ -134,8 +135,7 @@ def load_model(run: Run) -> LoadedModel:
             )
         preprocessing = classifier.preprocessing
         group = trunks.setdefault(trunk_key(classifier.trunk), (classifier.trunk, []))
-        width = 1 if run.head == "ovo" else run.num_classes
-        group[1].append((slice(column, column + width), classifier.top))
+        group[1].append((slice(column, column + head.outputs), classifier.top))
         contents.append(classifier.content)
     unfinished = sum(not content.get("complete", True) for content in contents)
     if unfinished:

@@ -16,7 +16,7 @@ from common.data.preprocessing import Preprocessing
 from common.data.sampler import batch_sizes
 from common.models.backbones import Backbone
 from common.models.ovo import build_branch, chunk_size, trunk_features
-from common.pairs import Pair, pair_title
+from common.pairs import Head
 from common.system.device import autocast, wait_for
 from common.system.log import duration
 from common.training.trainer import make_optimizer
@@ -28,7 +28,7 @@ def plan_lines(
     preprocessing: Preprocessing,
     train: Split,
     val: Split,
-    pairs: list[Pair],
+    heads: list[Head],
     device: torch.device,
     precision: str,
 ) -> list[str]:
@@ -38,23 +38,23 @@ def plan_lines(
     frozen = sum(p.numel() for p in backbone.trunk.parameters())
     trained = sum(p.numel() for p in backbone.stages.parameters()) + backbone.num_features + 1
     cache_bytes = (len(train) + len(val)) * preprocessing.img_size**2 * 3
-    cost = measure_step(config, backbone, preprocessing, pairs, device, precision)
-    images = int(counts[sorted({c for pair in pairs for c in pair})].sum())
-    samples = sum(int(counts[list(pair)].sum()) for pair in pairs)
+    cost = measure_step(config, backbone, preprocessing, heads, device, precision)
+    images = int(counts[sorted({c for head in heads for c in head.classes})].sum())
+    samples = sum(int(counts[list(head.classes)].sum()) for head in heads)
     epoch = images * cost["trunk_seconds"] + samples * cost["top_seconds"]
     activations = cost["activation_bytes"]
-    memory = needed_memory(frozen, trained, len(pairs), activations, cache_bytes, device)
+    memory = needed_memory(frozen, trained, len(heads), activations, cache_bytes, device)
     lines = [
         f"plan: {config.model} at {preprocessing.img_size} px into {config.output_dir}",
         f"  device {device}, {precision}; effective batch {config.effective_batch}",
         f"  parameters per classifier: {trained:,} trained, {frozen:,} frozen and shared",
         f"  train images per grade {counts.tolist()}, val {val_counts.tolist()}",
     ]
-    for pair in pairs:
-        size = int(counts[list(pair)].sum())
+    for head in heads:
+        size = int(counts[list(head.classes)].sum())
         steps = len(batch_sizes(size, config.effective_batch))
         lines.append(
-            f"  {pair_title(pair)}: {size} images, {steps} steps/epoch, "
+            f"  {head.title}: {size} images, {steps} steps/epoch, "
             f"{steps * config.epochs} steps at most"
         )
     return [
@@ -87,7 +87,7 @@ def measure_step(
     config: TrainConfig,
     backbone: Backbone,
     preprocessing: Preprocessing,
-    pairs: list[Pair],
+    heads: list[Head],
     device: torch.device,
     precision: str,
 ) -> dict[str, float]:
@@ -96,7 +96,7 @@ def measure_step(
     Returns trunk_seconds and top_seconds per image and activation_bytes of an effective batch.
     """
     backbone.trunk.to(device)
-    top = build_branch(backbone, pairs[0], config.seed).to(device)
+    top = build_branch(backbone, heads[0], config.seed).to(device)
     optimizer = make_optimizer(top, config)
     chunk = chunk_size(device)
     pixels = np.zeros((chunk, preprocessing.img_size, preprocessing.img_size, 3), dtype=np.uint8)

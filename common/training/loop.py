@@ -15,7 +15,7 @@ from common.data.augmentation import augmentation_table
 from common.data.sampler import epoch_order, grouped, pair_batches
 from common.evaluation.metrics import binary_metrics, grading_summary
 from common.models.ovo import chunk_size, trunk_features, use_batch_statistics
-from common.pairs import Pair, pair_targets, pair_title
+from common.pairs import Head
 from common.result_dir import write_history
 from common.system import signals
 from common.system.device import autocast, to_device
@@ -41,11 +41,11 @@ _BEST = {
 _HEARTBEAT = 300.0  # seconds between lines within a long epoch
 
 
-def check_counts(setup: TrainContext, pairs: list[Pair]) -> None:
-    """Raise InputError if a class of these pairs has no image to train or to validate on."""
+def check_counts(setup: TrainContext, heads: list[Head]) -> None:
+    """Raise InputError if a class of these heads has no image to train or to validate on."""
     for cache in (setup.train, setup.val):
         counts = cache.split.counts(setup.config.num_classes)
-        empty = sorted({c for pair in pairs for c in pair if not counts[c]})
+        empty = sorted({c for head in heads for c in head.classes if not counts[c]})
         if empty:
             raise InputError(
                 f"expected images of every grade in {cache.split.name}, found none of grade "
@@ -55,7 +55,7 @@ def check_counts(setup: TrainContext, pairs: list[Pair]) -> None:
 
 def train(
     setup: TrainContext,
-    pairs: list[Pair],
+    heads: list[Head],
     writer: Any = None,
     resumed: Callable[[], None] | None = None,
 ) -> list[PairTrainer]:
@@ -64,8 +64,8 @@ def train(
     writer: a TensorBoard SummaryWriter or None; resumed: called once the checkpoints are read.
     Raises TrainingError when it cannot go on, Stopped after a signal, with all epochs on the disk.
     """
-    check_counts(setup, pairs)
-    trainers = [PairTrainer(setup, pair) for pair in pairs]
+    check_counts(setup, heads)
+    trainers = [PairTrainer(setup, head) for head in heads]
     for trainer in trainers:
         trainer.resume()
         _say_resumed(trainer)
@@ -95,15 +95,15 @@ def _run_epochs(setup: TrainContext, trainers: list[PairTrainer], writer: Any) -
 
 def _say_resumed(trainer: PairTrainer) -> None:
     if trainer.finished:
-        log(f"{pair_title(trainer.pair)}: is finished, {trainer.epoch} epochs")
+        log(f"{trainer.head.title}: is finished, {trainer.epoch} epochs")
     elif trainer.epoch:
-        log(f"{pair_title(trainer.pair)}: goes on after epoch {trainer.epoch}")
+        log(f"{trainer.head.title}: goes on after epoch {trainer.epoch}")
 
 
 def _write_history(setup: TrainContext, trainers: list[PairTrainer]) -> None:
     rows = [row for trainer in trainers for row in trainer.history]
     if rows:
-        write_history(setup.directory.history, rows, [t.pair for t in trainers])
+        write_history(setup.directory.history, rows, [t.head for t in trainers])
 
 
 def run_epoch(setup: TrainContext, trainers: list[PairTrainer], epoch: int, writer: Any) -> None:
@@ -116,7 +116,7 @@ def run_epoch(setup: TrainContext, trainers: list[PairTrainer], epoch: int, writ
     results = validate(setup, trainers) if due else {}
     seconds = time.perf_counter() - started
     for trainer in trainers:
-        trainer.finish_epoch(results.get(trainer.pair), speed, seconds)
+        trainer.finish_epoch(results.get(trainer.head), speed, seconds)
         log(epoch_line(trainer))
         if writer is not None:
             _write_scalars(writer, trainer)
@@ -149,19 +149,19 @@ def train_epoch(setup: TrainContext, trainers: list[PairTrainer], epoch: int) ->
             table[indices],
         )
 
-    by_pair = {t.pair: t for t in trainers}
+    by_head = {t.head: t for t in trainers}
     order = epoch_order(config.seed, epoch, len(split))
     batches = pair_batches(
         order,
         split.labels,
-        list(by_pair),
+        list(by_head),
         config.effective_batch,
         chunk_size(setup.device),
         features_of,
     )
     done = 0
     for group in grouped(batches, len(trainers) if setup.memory.stack else 1):
-        train_step(setup, [_batch(by_pair[pair], *item) for pair, *item in group])
+        train_step(setup, [_batch(by_head[head], *item) for head, *item in group])
         signals.check()
         done += len(group)
         bar.update(len(group))
@@ -179,17 +179,17 @@ def train_epoch(setup: TrainContext, trainers: list[PairTrainer], epoch: int) ->
 
 def _batch(trainer: PairTrainer, indices: np.ndarray, features: Tensor) -> Batch:
     labels = trainer.setup.train.split.labels[indices]
-    targets = to_device(pair_targets(labels, trainer.pair), trainer.setup.device)
+    targets = to_device(trainer.head.targets(labels), trainer.setup.device)
     return Batch(trainer, features, targets, trainer.dropout_mask(len(targets)))
 
 
 @torch.no_grad()
-def validate(setup: TrainContext, trainers: list[PairTrainer]) -> dict[Pair, dict[str, float]]:
+def validate(setup: TrainContext, trainers: list[PairTrainer]) -> dict[Head, dict[str, float]]:
     """Measure loss and binary metrics of each pair on the validation images of its classes."""
     split = setup.val.split
-    by_pair = {t.pair: t for t in trainers}
-    logits: dict[Pair, list[Tensor]] = {pair: [] for pair in by_pair}
-    order: dict[Pair, list[np.ndarray]] = {pair: [] for pair in by_pair}
+    by_head = {t.head: t for t in trainers}
+    logits: dict[Head, list[Tensor]] = {head: [] for head in by_head}
+    order: dict[Head, list[np.ndarray]] = {head: [] for head in by_head}
     for trainer in trainers:
         trainer.top.eval()
 
@@ -203,24 +203,24 @@ def validate(setup: TrainContext, trainers: list[PairTrainer]) -> dict[Pair, dic
         )
 
     everything = np.arange(len(split))
-    for pair, indices, features in pair_batches(
-        everything, split.labels, list(by_pair), VAL_BATCH, chunk_size(setup.device), features_of
+    for head, indices, features in pair_batches(
+        everything, split.labels, list(by_head), VAL_BATCH, chunk_size(setup.device), features_of
     ):
         signals.check()
         with autocast(setup.device, setup.precision):
-            logits[pair].append(by_pair[pair].top(features).float())
-        order[pair].append(indices)
+            logits[head].append(by_head[head].top(features).float())
+        order[head].append(indices)
     results = {}
-    for pair, trainer in by_pair.items():
+    for head, trainer in by_head.items():
         if trainer.batch_statistics:
             use_batch_statistics(trainer.top)
-        targets = pair_targets(split.labels[np.concatenate(order[pair])], pair)
-        values = torch.cat(logits[pair]).cpu()
+        targets = head.targets(split.labels[np.concatenate(order[head])])
+        values = torch.cat(logits[head]).cpu()
         loss = trainer.losses(values, torch.from_numpy(targets)).mean()
-        measure = binary_metrics if values.ndim == 1 else grading_summary
+        measure = binary_metrics if head.is_binary else grading_summary
         measured = measure(probabilities(values).numpy(), targets)
         names = ("accuracy", "balanced_accuracy", "auc", "sensitivity", "specificity")
-        results[pair] = {"loss": float(loss), **{name: float(measured[name]) for name in names}}
+        results[head] = {"loss": float(loss), **{name: float(measured[name]) for name in names}}
     return results
 
 
@@ -240,7 +240,7 @@ def epoch_line(trainer: PairTrainer) -> str:
         best = f"{_BEST[config.monitor].format(top[config.monitor])} @{trainer.best_epoch}"
     state = "done" if trainer.finished else duration(seconds * (config.epochs - trainer.epoch))
     return (
-        f"{pair_title(trainer.pair)}  epoch {row['epoch']:>3}/{config.epochs}  "
+        f"{trainer.head.title}  epoch {row['epoch']:>3}/{config.epochs}  "
         f"loss {row['train_loss']:.4f}  {measured}  lr {row['learning_rate']:.2e}  "
         f"{row['images_per_second']:.1f} images/s  ETA {state}  best {best}"
     )

@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from common.config import FIXED_FIELDS, TrainConfig, config_differences
-from common.pairs import classifiers, pair_name
+from common.pairs import heads_of_model
 from common.result_dir import ResultDir, read_config, read_history
 from common.system.environment import git_commit, versions
 from common.system.errors import InputError
@@ -72,7 +72,7 @@ def record_override(
     """
     content = read_config(directory)
     rows = read_history(directory.history)
-    names = [pair_name(pair) for pair in classifiers(config.num_classes, config.head)]
+    names = [head.name for head in heads_of_model(config.num_classes, config.head)]
     epochs = {name: sum(row["pair"] == name for row in rows) for name in names}
     entry = {"when": _now(), "changes": changes, "after_epoch": epochs, "git_commit": git_commit()}
     earlier = content.get("overrides")

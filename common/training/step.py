@@ -13,7 +13,6 @@ from torch import Tensor
 
 from common.models.ovo import trunk_features
 from common.models.parallel_branches import ParallelBranches
-from common.pairs import pair_title
 from common.system.device import autocast, wait_for
 from common.system.errors import InputError
 from common.system.log import log
@@ -129,7 +128,7 @@ def reduce_memory(setup: TrainContext, batches: list[Batch], error: Exception) -
         log("out of memory: gradient checkpointing is on from here")
     else:
         raise TrainingError(
-            f"out of memory at {pair_title(batches[0].trainer.pair)} with micro-batch {micro}; try "
+            f"out of memory at {batches[0].trainer.head.title} with micro-batch {micro}; try "
             "--grad_checkpointing on, a smaller --img_size, --batch_size or a smaller model"
         ) from error
 

@@ -30,7 +30,7 @@ from common.models.ovo import (
     enable_grad_checkpointing,
     use_batch_statistics,
 )
-from common.pairs import Pair, pair_name, pair_title
+from common.pairs import Head
 from common.system.device import to_device
 from common.system.errors import InputError
 from common.system.log import log
@@ -53,10 +53,10 @@ class TrainingError(RuntimeError):
 class PairTrainer:
     """One pair's classifier, optimiser and record."""
 
-    def __init__(self, setup: TrainContext, pair: Pair) -> None:
+    def __init__(self, setup: TrainContext, head: Head) -> None:
         config = setup.config
-        self.setup, self.pair = setup, pair
-        self.top = build_branch(setup.backbone, pair, config.seed).to(setup.device)
+        self.setup, self.head = setup, head
+        self.top = build_branch(setup.backbone, head, config.seed).to(setup.device)
         self.batch_statistics = not config.pretrained and use_batch_statistics(self.top)
         if self.batch_statistics and config.effective_batch < 2:
             raise InputError(
@@ -67,8 +67,8 @@ class PairTrainer:
         self.optimizer = make_optimizer(self.top, config)
         self.scaler = torch.amp.GradScaler(setup.device.type, enabled=setup.precision == "fp16")
         labels = setup.train.split.labels
-        counts = [int((labels == c).sum()) for c in pair]
-        self.class_weights = torch.tensor(pair_weights(config, pair, counts), device=setup.device)
+        counts = [int((labels == c).sum()) for c in head.classes]
+        self.class_weights = torch.tensor(pair_weights(config, head, counts), device=setup.device)
         self.steps_per_epoch = len(batch_sizes(sum(counts), config.effective_batch))
         self.epoch = self.step = 0
         self.history: list[dict[str, Any]] = []
@@ -97,7 +97,7 @@ class PairTrainer:
             config.seed,
             self.epoch,
             self.step % self.steps_per_epoch,
-            *self.pair,
+            *self.head.classes,
         )
         return to_device(mask, self.setup.device)
 
@@ -148,7 +148,7 @@ class PairTrainer:
         if not torch.isfinite(losses).all():
             step = int((~torch.isfinite(losses)).nonzero()[0]) + 1
             raise TrainingError(
-                f"the loss is not finite at {pair_title(self.pair)}, epoch {self.epoch + 1}, "
+                f"the loss is not finite at {self.head.title}, epoch {self.epoch + 1}, "
                 f"step {step} of {self.steps_per_epoch}; {_DIVERGED}"
             )
 
@@ -176,11 +176,11 @@ class PairTrainer:
         self.check_finite()
         if val is not None and not math.isfinite(val["loss"]):
             raise TrainingError(
-                f"the validation loss is not finite at {pair_title(self.pair)}, epoch "
+                f"the validation loss is not finite at {self.head.title}, epoch "
                 f"{self.epoch + 1}: the last steps have blown up; {_DIVERGED}"
             )
         row = {
-            "pair": pair_name(self.pair),
+            "pair": self.head.name,
             "epoch": self.epoch + 1,
             "train_loss": float(torch.stack(self._losses).sum()) / self._seen,
             "train_accuracy": float(torch.stack(self._correct).sum()) / self._seen,
@@ -212,7 +212,7 @@ class PairTrainer:
         """Put the state after the last epoch on the disk, beside the one before it."""
         if self._unsaved is not None:
             directory, model = self.setup.directory, self.setup.config.model
-            last, previous = directory.last(model, self.pair), directory.previous(model, self.pair)
+            last, previous = directory.last(model, self.head), directory.previous(model, self.head)
             write_checkpoint(last, self._unsaved, previous)
             self._unsaved = None
 
@@ -226,12 +226,12 @@ class PairTrainer:
         A finished pair's file keeps the weights of its best epoch.
         """
         setup = self.setup
-        path = setup.directory.best(setup.config.model, self.pair)
+        path = setup.directory.best(setup.config.model, self.head)
         if complete:
             content = load_pair_content(path)
         else:
             content = pair_content(
-                setup.backbone, self.top, self.pair, setup.preprocessing, setup.details
+                setup.backbone, self.top, self.head, setup.preprocessing, setup.details
             )
             content["best_epoch"] = self.epoch
             content["metrics"] = dict(self.history[-1])
@@ -243,7 +243,7 @@ class PairTrainer:
         """Return all that resuming needs, as tensors and plain types."""
         return {
             "format": "ovo-resume-1",
-            "pair": list(self.pair),
+            "pair": list(self.head.classes),
             "top": self.top.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
@@ -261,18 +261,18 @@ class PairTrainer:
         Where that is damaged, go on from the one before it, or from the start.
         """
         directory, model = self.setup.directory, self.setup.config.model
-        best, trouble = directory.best(model, self.pair), []
+        best, trouble = directory.best(model, self.head), []
         content = _if_good(best, load_pair_content, trouble)
         if content is not None and (content["model"], list(content["pair"])) != (
             model,
-            list(self.pair),
+            list(self.head.classes),
         ):
             trouble.append(f"{best} is the classifier of {content['model']} {content['pair']}")
             content = None
         if content is not None and content.get("complete"):
             self._take(best, lambda: self._take_finished(content))
             return
-        for path in (directory.last(model, self.pair), directory.previous(model, self.pair)):
+        for path in (directory.last(model, self.head), directory.previous(model, self.head)):
             state = _if_good(path, load_checkpoint, trouble)
             if state is None:
                 path.unlink(missing_ok=True)  # a damaged one must not become the previous one
@@ -283,7 +283,7 @@ class PairTrainer:
                 trouble += [] if trouble else [f"{best} is missing or of another epoch"]
         if trouble:
             how = f"goes on after epoch {self.epoch}" if self.epoch else "is trained from the start"
-            log(f"{pair_title(self.pair)}: {'; '.join(trouble)}; it {how}")
+            log(f"{self.head.title}: {'; '.join(trouble)}; it {how}")
 
     def _fits_best(self, state: dict[str, Any], content: dict[str, Any] | None) -> bool:
         """Tell whether the pair's file holds the weights that this state calls the best so far.
@@ -355,10 +355,10 @@ def make_optimizer(top: Branch, config: TrainConfig) -> torch.optim.AdamW:
     return torch.optim.AdamW(groups, lr=config.learning_rate, fused=True)
 
 
-def pair_weights(config: TrainConfig, pair: Pair, counts: list[int]) -> list[float]:
+def pair_weights(config: TrainConfig, head: Head, counts: list[int]) -> list[float]:
     """Return the loss weights of the classifier's classes: given ones, or n / (K n_c)."""
     if not config.enable_class_weights:
-        return [1.0] * len(pair)
+        return [1.0] * len(head.classes)
     weights = balanced_class_weights(counts)
-    given = [getattr(config, f"class_weight_{c}", 0.0) for c in pair]
+    given = [getattr(config, f"class_weight_{c}", 0.0) for c in head.classes]
     return [g or w for g, w in zip(given, weights)]

@@ -2,7 +2,7 @@ import numpy as np
 import torch
 
 from common.data.sampler import batch_sizes, epoch_order, grouped, pair_batches
-from common.pairs import class_pairs
+from common.pairs import heads_of_model, pair_head
 
 
 def test_a_lone_last_sample_joins_the_batch_before_it():
@@ -18,11 +18,16 @@ def test_a_pair_s_batches_are_its_subsequence_whatever_else_is_trained():
 
     def batches(pairs):
         found = {pair: [] for pair in pairs}
-        for pair, indices, features in pair_batches(
-            order, labels, pairs, 8, 16, lambda i: torch.from_numpy(i.astype(np.float32))
+        for head, indices, features in pair_batches(
+            order,
+            labels,
+            list(map(pair_head, pairs)),
+            8,
+            16,
+            lambda i: torch.from_numpy(i.astype(np.float32)),
         ):
             assert features.tolist() == indices.tolist()
-            found[pair].append(indices.tolist())
+            found[head.classes].append(indices.tolist())
         return found
 
     every = batches([(0, 1), (0, 2), (2, 3), (3, 4)])
@@ -39,25 +44,25 @@ def test_each_image_passes_the_trunk_once_per_epoch():
         seen.extend(indices.tolist())
         return torch.zeros(len(indices), 1)
 
-    pairs = [(a, b) for a in range(5) for b in range(a + 1, 5)]
-    for _ in pair_batches(np.arange(100), labels, pairs, 8, 16, features_of):
+    heads = heads_of_model(5, "ovo")
+    for _ in pair_batches(np.arange(100), labels, heads, 8, 16, features_of):
         pass
     assert sorted(seen) == list(range(100))
 
 
 def test_groups_hold_different_pairs_of_equal_size():
     labels = np.arange(203) % 5
-    pairs = class_pairs(5)
+    heads = heads_of_model(5, "ovo")
     order = epoch_order(0, 0, 203)
 
     def batches():
-        return pair_batches(order, labels, pairs, 8, 16, lambda i: torch.zeros(len(i), 1))
+        return pair_batches(order, labels, heads, 8, 16, lambda i: torch.zeros(len(i), 1))
 
     groups = list(grouped(batches(), 10))
     assert max(map(len, groups)) == 10
     for group in groups:
-        assert len({pair for pair, _, _ in group}) == len(group)
+        assert len({head for head, _, _ in group}) == len(group)
         assert len({len(indices) for _, indices, _ in group}) == 1
-    flat = [(pair, indices.tolist()) for group in groups for pair, indices, _ in group]
-    assert flat == [(pair, indices.tolist()) for pair, indices, _ in batches()]
+    flat = [(head, indices.tolist()) for group in groups for head, indices, _ in group]
+    assert flat == [(head, indices.tolist()) for head, indices, _ in batches()]
     assert all(len(group) == 1 for group in grouped(batches(), 1))

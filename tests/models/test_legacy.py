@@ -123,7 +123,7 @@ def test_gives_the_earlier_network_s_logits(name, demo, tmp_path):
     path = tmp_path / f"best_{name}_1_3.pth"
     torch.save(content(net, name, (1, 3)), path)
     classifier = restore_pair(load_pair_content(path), str(path))
-    assert classifier.pair == (1, 3) and classifier.preprocessing.clahe_clip_limit == 2.5
+    assert classifier.head.classes == (1, 3) and classifier.preprocessing.clahe_clip_limit == 2.5
     image = next((demo / "test" / "3").iterdir())
     pixels = load_pixels(image, classifier.preprocessing)[None].copy()  # torch wants its own
     with torch.no_grad():

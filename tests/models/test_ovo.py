@@ -14,6 +14,7 @@ from common.models.ovo import (
     trunk_key,
     use_batch_statistics,
 )
+from common.pairs import pair_head
 from common.system.errors import InputError
 
 FAMILIES = ["demo_coatnet", "demo_convnext", "demo_swinv2"]
@@ -60,7 +61,7 @@ def test_grad_checkpointing_changes_memory_not_gradients(name, freeze):
     features = run(backbone.trunk, pictures(3), name)
     gradients, kept = [], []
     for checkpointed in (False, True):
-        top = build_branch(backbone, (0, 1), 0)
+        top = build_branch(backbone, pair_head((0, 1)), 0)
         if checkpointed:
             enable_grad_checkpointing(top)
         sizes = {}
@@ -90,7 +91,7 @@ def test_grad_checkpointing_works_for_every_backbone(name):
         features = backbone.trunk(torch.rand(2, 3, size, size))
     gradients = []
     for checkpointed in (False, True):
-        top = build_branch(backbone, (0, 1), 0)
+        top = build_branch(backbone, pair_head((0, 1)), 0)
         if checkpointed:
             enable_grad_checkpointing(top)
         top(features).square().sum().backward()
@@ -100,8 +101,11 @@ def test_grad_checkpointing_works_for_every_backbone(name):
 
 def test_a_pair_s_start_depends_on_seed_and_pair():
     backbone = make("demo_convnext")
-    tops = {key: build_branch(backbone, *key) for key in [((0, 1), 0), ((0, 2), 0), ((0, 1), 1)]}
-    again = build_branch(backbone, (0, 1), 0)
+    tops = {
+        (pair, seed): build_branch(backbone, pair_head(pair), seed)
+        for pair, seed in [((0, 1), 0), ((0, 2), 0), ((0, 1), 1)]
+    }
+    again = build_branch(backbone, pair_head((0, 1)), 0)
     weights = [top.classifier.weight for top in tops.values()]
     assert torch.equal(weights[0], again.classifier.weight)
     assert not torch.equal(weights[0], weights[1]) and not torch.equal(weights[0], weights[2])
@@ -117,20 +121,21 @@ def test_dropout_keeps_the_mean_and_repeats_itself():
 
 
 def test_only_batch_norms_leave_evaluation_mode():
-    top = build_branch(make("demo_coatnet", freeze=False), (0, 1), 0)
+    top = build_branch(make("demo_coatnet", freeze=False), pair_head((0, 1)), 0)
     assert not any(module.training for module in top.modules())
     assert use_batch_statistics(top)
     learning = {m for m in top.modules() if m.training and list(m.parameters(recurse=False))}
     assert learning == set(batch_norms(top))
-    assert not use_batch_statistics(build_branch(make("demo_convnext"), (0, 1), 0))
+    assert not use_batch_statistics(build_branch(make("demo_convnext"), pair_head((0, 1)), 0))
 
 
 @pytest.mark.parametrize("freeze", [True, False])
 def test_a_pair_s_content_is_self_contained(freeze, tmp_path):
     backbone = make("demo_swinv2", freeze)
-    top = build_branch(backbone, (1, 3), 5)
+    top = build_branch(backbone, pair_head((1, 3)), 5)
     torch.save(
-        pair_content(backbone, top, (1, 3), preprocessing("demo_swinv2"), {}), tmp_path / "x"
+        pair_content(backbone, top, pair_head((1, 3)), preprocessing("demo_swinv2"), {}),
+        tmp_path / "x",
     )
     restored = restore_pair(torch.load(tmp_path / "x", weights_only=True), "x")
     images = pictures(3)
@@ -138,7 +143,9 @@ def test_a_pair_s_content_is_self_contained(freeze, tmp_path):
         expected = top(run(backbone.trunk, images, "demo_swinv2"))
         found = restored.top(run(restored.trunk, images, "demo_swinv2"))
     assert torch.equal(expected, found)
-    assert restored.pair == (1, 3) and restored.preprocessing == preprocessing("demo_swinv2")
+    assert restored.head == pair_head((1, 3)) and restored.preprocessing == preprocessing(
+        "demo_swinv2"
+    )
 
 
 def test_equal_trunks_have_equal_keys():
@@ -149,7 +156,8 @@ def test_equal_trunks_have_equal_keys():
 
 def test_a_file_that_does_not_fit_is_named():
     backbone = make("demo_convnext")
-    content = pair_content(backbone, build_branch(backbone, (0, 1), 0), (0, 1), preprocessing(), {})
+    head = pair_head((0, 1))
+    content = pair_content(backbone, build_branch(backbone, head, 0), head, preprocessing(), {})
     for change in (
         {"model": "demo_swinv2"},
         {"preprocessing": {"x": 1}},

@@ -4,13 +4,14 @@ import torch
 from common.models.backbones import build, resolve
 from common.models.ovo import build_branch
 from common.models.parallel_branches import ParallelBranches
+from common.pairs import pair_head
 
 
 @pytest.mark.parametrize("name", ["demo_coatnet", "demo_convnext", "demo_swinv2"])
 @pytest.mark.parametrize("freeze", [True, False])
 def test_a_launch_gives_the_values_and_gradients_of_a_loop(name, freeze):
     backbone = build(resolve(name), 64, False, "", freeze, 0)
-    tops = [build_branch(backbone, pair, 0) for pair in ((0, 1), (1, 3), (3, 4))]
+    tops = [build_branch(backbone, pair_head(pair), 0) for pair in ((0, 1), (1, 3), (3, 4))]
     with torch.no_grad():
         features = (
             backbone.trunk(torch.rand(6, 3, 64, 64))
@@ -31,7 +32,7 @@ def test_a_launch_gives_the_values_and_gradients_of_a_loop(name, freeze):
 
 
 def test_the_networks_stay_as_they_are():
-    top = build_branch(build(resolve("demo_swinv2"), 64, False, "", True, 0), (0, 1), 0)
+    top = build_branch(build(resolve("demo_swinv2"), 64, False, "", True, 0), pair_head((0, 1)), 0)
     fused = [m.fused_attn for m in top.modules() if hasattr(m, "fused_attn")]
     ParallelBranches(top)
     assert [m.fused_attn for m in top.modules() if hasattr(m, "fused_attn")] == fused
@@ -41,7 +42,7 @@ def test_the_networks_stay_as_they_are():
 @pytest.mark.parametrize("name", ["demo_coatnet", "demo_convnext", "demo_swinv2", "test_resnet"])
 def test_mixed_precision_reaches_every_layer(name):
     backbone = build(resolve(name), 64, False, "", True, 0)
-    tops = [build_branch(backbone, pair, 0) for pair in ((0, 1), (1, 3))]
+    tops = [build_branch(backbone, pair_head(pair), 0) for pair in ((0, 1), (1, 3))]
     with torch.no_grad():
         features = backbone.trunk(torch.rand(4, 3, 64, 64))
     features = features.reshape(2, 2, *features.shape[1:]).contiguous()

@@ -10,7 +10,7 @@ from common.data.pixel_cache import open_cache
 from common.models import checkpoint
 from common.models.checkpoint import restore_pair
 from common.models.ovo import trunk_features
-from common.pairs import class_pairs
+from common.pairs import class_pairs, pair_head
 from common.prediction import predict
 from common.prediction.predict import load_model, predict_directory, predict_logits
 from common.prediction.predictions import save_predictions
@@ -51,7 +51,7 @@ def test_unfinished_classifiers_are_noted(trained, tmp_path, capsys):
     copy = ResultDir(shutil.copytree(trained, tmp_path / "r"))
     load_model(find_run(copy))
     assert "unfinished" not in capsys.readouterr().out
-    path = copy.best("demo_convnext", (0, 1))
+    path = copy.best("demo_convnext", pair_head((0, 1)))
     checkpoint.save_checkpoint(path, {**checkpoint.load_pair_content(path), "complete": False})
     load_model(find_run(copy))
     assert "1 of 10 classifiers of demo_convnext are unfinished" in capsys.readouterr().out
@@ -84,7 +84,7 @@ def test_pixels_of_another_configuration_are_refused(trained, demo, tmp_path):
 
 
 def test_pairs_trained_on_different_pixels_do_not_mix(copy, tmp_path):
-    path = copy.best("demo_convnext", (2, 3))
+    path = copy.best("demo_convnext", pair_head((2, 3)))
     content = checkpoint.load_pair_content(path)
     content["preprocessing"]["enable_clahe"] = False
     checkpoint.save_checkpoint(path, content)
@@ -93,19 +93,35 @@ def test_pairs_trained_on_different_pixels_do_not_mix(copy, tmp_path):
 
 
 def test_a_renamed_pair_is_noticed(copy):
-    copy.best("demo_convnext", (0, 1)).replace(copy.best("demo_convnext", (0, 2)))
-    copy.best("demo_convnext", (0, 3)).rename(copy.best("demo_convnext", (0, 1)))
-    copy.best("demo_convnext", (0, 4)).rename(copy.best("demo_convnext", (0, 3)))
-    copy.best("demo_convnext", (1, 2)).rename(copy.best("demo_convnext", (0, 4)))
+    copy.best("demo_convnext", pair_head((0, 1))).replace(
+        copy.best("demo_convnext", pair_head((0, 2)))
+    )
+    copy.best("demo_convnext", pair_head((0, 3))).rename(
+        copy.best("demo_convnext", pair_head((0, 1)))
+    )
+    copy.best("demo_convnext", pair_head((0, 4))).rename(
+        copy.best("demo_convnext", pair_head((0, 3)))
+    )
+    copy.best("demo_convnext", pair_head((1, 2))).rename(
+        copy.best("demo_convnext", pair_head((0, 4)))
+    )
     with pytest.raises(InputError, match=r"missing 1-2"):
         load_model(find_run(copy))
-    copy.best("demo_convnext", (0, 4)).rename(copy.best("demo_convnext", (1, 2)))
-    copy.best("demo_convnext", (0, 3)).rename(copy.best("demo_convnext", (0, 4)))
-    copy.best("demo_convnext", (0, 2)).rename(copy.best("demo_convnext", (0, 3)))
-    copy.best("demo_convnext", (0, 1)).rename(copy.best("demo_convnext", (0, 2)))
+    copy.best("demo_convnext", pair_head((0, 4))).rename(
+        copy.best("demo_convnext", pair_head((1, 2)))
+    )
+    copy.best("demo_convnext", pair_head((0, 3))).rename(
+        copy.best("demo_convnext", pair_head((0, 4)))
+    )
+    copy.best("demo_convnext", pair_head((0, 2))).rename(
+        copy.best("demo_convnext", pair_head((0, 3)))
+    )
+    copy.best("demo_convnext", pair_head((0, 1))).rename(
+        copy.best("demo_convnext", pair_head((0, 2)))
+    )
     checkpoint.save_checkpoint(
-        copy.best("demo_convnext", (0, 1)),
-        checkpoint.load_pair_content(copy.best("demo_convnext", (3, 4))),
+        copy.best("demo_convnext", pair_head((0, 1))),
+        checkpoint.load_pair_content(copy.best("demo_convnext", pair_head((3, 4)))),
     )
     with pytest.raises(InputError, match="its name says another"):
         load_model(find_run(copy))
@@ -141,7 +157,7 @@ def test_stored_predictions_are_reused_only_while_nothing_changed(
     assert len(calls) == 2, "another precision"
     next((images / "test" / "0").iterdir()).unlink()
     assert len(again(precision="bf16").ids) == 19 and len(calls) == 3, "an image is gone"
-    path = copy.best("demo_convnext", (0, 1))
+    path = copy.best("demo_convnext", pair_head((0, 1)))
     content = checkpoint.load_pair_content(path)
     content["classifier"]["bias"] += 1
     checkpoint.save_checkpoint(path, content)

@@ -12,13 +12,14 @@ from common.models import checkpoint
 from common.models.backbones import build, native_state, resolve
 from common.models.ovo import Branch
 from common.models.parallel_branches import ParallelBranches
+from common.pairs import head_from_classes, pair_head, softmax_head
 from common.result_dir import ResultDir
 from common.training import loop, trainer
 
 
 def state(output, pair=(0, 1), model="demo_convnext"):
     """All tensors of a pair's file."""
-    content = checkpoint.load_pair_content(ResultDir(output).best(model, pair))
+    content = checkpoint.load_pair_content(ResultDir(output).best(model, head_from_classes(pair)))
     return {
         (part, k): v for part in ("trunk", "top", "classifier") for k, v in content[part].items()
     }
@@ -302,7 +303,9 @@ def test_the_best_epoch_is_that_of_the_monitored_value(quick_train, tmp_path, mo
     assert quick_train(tmp_path / "r", pairs="1-3", epochs=5, monitor=monitor, min_delta=0) == 0
     rows = result_dir.read_history(ResultDir(tmp_path / "r").history)
     values = [float(row[monitor]) * (-1 if monitor == "val_loss" else 1) for row in rows]
-    content = checkpoint.load_pair_content(ResultDir(tmp_path / "r").best("demo_convnext", (1, 3)))
+    content = checkpoint.load_pair_content(
+        ResultDir(tmp_path / "r").best("demo_convnext", pair_head((1, 3)))
+    )
     assert content["best_epoch"] == 1 + int(np.argmax(values))
     assert content["metrics"][monitor] == pytest.approx(
         float(rows[int(np.argmax(values))][monitor])
@@ -393,7 +396,9 @@ def test_a_small_network_learns_to_tell_grades_apart(quick_train, tmp_path, mode
     }
     assert quick_train(tmp_path / "r", **options) == 0
     for pair in [(0, 3), (2, 3), (3, 4)]:
-        content = checkpoint.load_pair_content(ResultDir(tmp_path / "r").best(model, pair))
+        content = checkpoint.load_pair_content(
+            ResultDir(tmp_path / "r").best(model, pair_head(pair))
+        )
         assert content["metrics"]["val_accuracy"] >= 0.9
 
 
@@ -417,7 +422,10 @@ def test_a_softmax_head_trains_resumes_and_is_evaluated(quick_train, tmp_path, m
     assert quick_train(killed, head="softmax", epochs=3, resume=None) == 0
     pair = (0, 1, 2, 3, 4)
     assert same(state(whole, pair), state(killed, pair)) and history(whole) == history(killed)
-    assert ResultDir(whole).best("demo_convnext", pair).name == "best_demo_convnext_softmax.pth"
+    assert (
+        ResultDir(whole).best("demo_convnext", softmax_head(5)).name
+        == "best_demo_convnext_softmax.pth"
+    )
     assert state(whole, pair)["classifier", "weight"].shape[0] == 5
 
 
@@ -435,7 +443,7 @@ def test_a_softmax_head_learns(quick_train, tmp_path):
     }
     assert quick_train(tmp_path / "r", **values) == 0
     content = checkpoint.load_pair_content(
-        ResultDir(tmp_path / "r").best("demo_coatnet", (0, 1, 2, 3, 4))
+        ResultDir(tmp_path / "r").best("demo_coatnet", softmax_head(5))
     )
     assert content["metrics"]["val_accuracy"] >= 0.6, "chance is 0.2"
 
@@ -452,7 +460,7 @@ def test_weights_that_blow_up_in_the_last_step_are_not_kept(quick_train, tmp_pat
     values = {"warmup_epochs": 0, "learning_rate": 1e30, "max_grad_norm": 0, "batch_size": 64}
     assert quick_train(tmp_path / "r", pairs="0-1", **values) == 1
     assert "validation loss is not finite at pair 0-1, epoch 1" in capsys.readouterr().err
-    assert not ResultDir(tmp_path / "r").best("demo_convnext", (0, 1)).exists()
+    assert not ResultDir(tmp_path / "r").best("demo_convnext", pair_head((0, 1))).exists()
 
 
 def test_a_lost_best_file_is_trained_again(quick_train, tmp_path, monkeypatch, capsys):
@@ -468,7 +476,7 @@ def test_a_lost_best_file_is_trained_again(quick_train, tmp_path, monkeypatch, c
     with monkeypatch.context() as patch:
         patch.setattr(loop.PairTrainer, "finish_epoch", dies)
         assert quick_train(output, pairs="0-1", epochs=3) == 130
-    ResultDir(output).best("demo_convnext", (0, 1)).unlink()
+    ResultDir(output).best("demo_convnext", pair_head((0, 1))).unlink()
     assert quick_train(output, pairs="0-1", epochs=3, resume=None) == 0
     assert "is missing or of another epoch; it is trained from the start" in capsys.readouterr().out
     assert same(state(whole), state(output))
@@ -481,7 +489,7 @@ def test_a_damaged_resume_file_is_named(quick_train, tmp_path, monkeypatch, caps
     output = tmp_path / "r"
     assert quick_train(output, pairs="0-1", epochs=3) == 130
     monkeypatch.undo()
-    last = ResultDir(output).last("demo_convnext", (0, 1))
+    last = ResultDir(output).last("demo_convnext", pair_head((0, 1)))
     checkpoint.save_checkpoint(last, {})
     capsys.readouterr()
     assert quick_train(output, pairs="0-1", epochs=3, resume=None) == 2
