@@ -1,7 +1,10 @@
 """Small synthetic datasets and quick trainings that many tests share."""
 
+import fcntl
 import os
+import shutil
 import signal
+from collections.abc import Callable
 from pathlib import Path
 
 # Tiny networks: several threads only wait for each other, minutes long where cores are shared.
@@ -19,37 +22,72 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
-def demo(tmp_path_factory) -> Path:
-    """A synthetic dataset: 10 training images per grade (7 of grade 0), 4 to validate and test."""
-    root = tmp_path_factory.mktemp("demo")
-    write_dataset(root, {"train": 10, "val": 4, "test": 4}, seed=1, size=96)
-    for path in sorted((root / "train" / "0").iterdir())[7:]:
-        path.unlink()
-    return root
+def shared_folder(tmp_path_factory) -> Path:
+    """A folder that all workers of pytest-xdist share, or this process's own without them."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "shared"
+    folder.mkdir(exist_ok=True)
+    return folder
 
 
 @pytest.fixture(scope="session")
-def shared_cache(tmp_path_factory) -> Path:
+def make_once(shared_folder) -> Callable[[str, Callable[[Path], object]], Path]:
+    """Fill a folder once for all workers: make_once(name, make) calls make(folder) in the first."""
+
+    def fill(name: str, make: Callable[[Path], object]) -> Path:
+        folder, done = shared_folder / name, shared_folder / f"{name}.done"
+        with open(shared_folder / f"{name}.lock", "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not done.exists():
+                shutil.rmtree(folder, ignore_errors=True)
+                folder.mkdir()
+                make(folder)
+                done.touch()
+        return folder
+
+    return fill
+
+
+@pytest.fixture(scope="session")
+def demo(make_once) -> Path:
+    """A synthetic dataset: 10 training images per grade (7 of grade 0), 4 to validate and test."""
+
+    def make(root: Path) -> None:
+        write_dataset(root, {"train": 10, "val": 4, "test": 4}, seed=1, size=96)
+        for path in sorted((root / "train" / "0").iterdir())[7:]:
+            path.unlink()
+
+    return make_once("demo", make)
+
+
+@pytest.fixture(scope="session")
+def shared_cache(shared_folder) -> Path:
     """A pixel cache for all tests that do not test the cache."""
-    return tmp_path_factory.mktemp("cache")
+    return shared_folder / "cache"
 
 
-@pytest.fixture
-def quick_train(demo, shared_cache):
+@pytest.fixture(scope="session")
+def quick_train(demo, shared_cache) -> Callable[..., int]:
     """Train a tiny backbone in this process: quick_train(folder, **flags) -> exit status."""
 
     def run(output: Path, **changes) -> int:
         values = {**QUICK, "dataset_path": demo, "cache_dir": shared_cache, "output_dir": output}
-        values |= changes
-        return train_ovo.main(flags(**values))
+        return train_ovo.main(flags(**values | changes))
 
     return run
 
 
 @pytest.fixture(scope="session")
-def trained(tmp_path_factory, demo, shared_cache) -> Path:
-    """A result directory with all ten pairs of a tiny backbone."""
-    output = tmp_path_factory.mktemp("trained") / "demo_5class_results"
-    values = {**QUICK, "dataset_path": demo, "cache_dir": shared_cache, "output_dir": output}
-    assert train_ovo.main(flags(**values)) == 0
-    return output
+def trained(make_once, quick_train) -> Path:
+    """A result directory with all ten pairs of a tiny backbone, to be read only."""
+
+    def make(folder: Path) -> None:
+        assert quick_train(folder / "demo_5class_results") == 0
+
+    return make_once("trained", make) / "demo_5class_results"
+
+
+@pytest.fixture
+def trained_copy(trained, tmp_path) -> Path:
+    """A copy of that result directory, which a test may change."""
+    return shutil.copytree(trained, tmp_path / "demo_convnext_5class_results")

@@ -1,7 +1,31 @@
-"""Flags of a training that takes a second."""
+"""What several test modules need: flags of a quick training, its outcome, and injected faults."""
 
+import errno
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from common import result_dir
+from common.data.preprocessing import Preprocessing
+from common.models import checkpoint
+from common.pairs import Head, pair_head
+from common.result_dir import ResultDir
+from common.system import files
+from common.training import loop
+
+ROOT = Path(__file__).parents[1]
+MODEL = "demo_convnext"
+HEAD = pair_head((0, 1))
+SMALL_PIXELS = Preprocessing(48, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+
+# a training that takes a second
 QUICK = {
-    "base_models": "demo_convnext",
+    "base_models": MODEL,
     "no_pretrained": None,
     "freeze_weights": "true",
     "epochs": 2,
@@ -12,6 +36,7 @@ QUICK = {
     "device": "cpu",
     "precision": "fp32",
 }
+FOUR_EPOCHS = {"pairs": "0-1", "epochs": 4, "min_delta": 0}  # of one pair
 
 
 def flags(**values) -> list[str]:
@@ -22,3 +47,91 @@ def flags(**values) -> list[str]:
         items = value if isinstance(value, list) else [value]
         words += [str(item) for item in items if item is not None]
     return words
+
+
+def run_script(name: str, *words, **options) -> subprocess.CompletedProcess:
+    """Run a script of the repository in a process of its own; starting one takes seconds."""
+    command = [sys.executable, str(ROOT / name), *map(str, words)]
+    return subprocess.run(command, **{"capture_output": True, "text": True, **options})
+
+
+# -- the outcome of a training -----------------------------------------------------------------
+
+
+def weights_of(
+    output: Path, head: Head = HEAD, model: str = MODEL
+) -> dict[tuple[str, str], torch.Tensor]:
+    """Read all tensors of a classifier's file."""
+    content = checkpoint.load_pair_content(ResultDir(output).best(model, head))
+    return {
+        (part, key): value
+        for part in ("trunk", "top", "classifier")
+        for key, value in content[part].items()
+    }
+
+
+def same_weights(one: Path, two: Path, head: Head = HEAD, model: str = MODEL) -> bool:
+    """Tell whether two trainings made the same classifier, to the last bit."""
+    first, other = (weights_of(output, head, model) for output in (one, two))
+    return first.keys() == other.keys() and all(torch.equal(first[k], other[k]) for k in first)
+
+
+def close_weights(
+    one: Path, two: Path, tolerance: float, head: Head = HEAD, model: str = MODEL
+) -> bool:
+    """Tell whether two trainings made the same classifier up to rounding."""
+    first, other = (weights_of(output, head, model) for output in (one, two))
+    return first.keys() == other.keys() and all(
+        torch.allclose(first[key], other[key], atol=tolerance, rtol=1e-3) for key in first
+    )
+
+
+def history_of(output: Path) -> list[list[str]]:
+    """Read pair, epoch, losses and learning rate of each epoch, without the times."""
+    keys = ("pair", "epoch", "train_loss", "val_loss", "learning_rate")
+    return [[row[k] for k in keys] for row in result_dir.read_history(ResultDir(output).history)]
+
+
+# -- faults ------------------------------------------------------------------------------------
+
+
+def at_step(monkeypatch, number: int, action: Callable[[], object]) -> list[int]:
+    """Do something at a step of the training, counted from 1 over all epochs; return the steps."""
+    step, steps = loop.train_step, []
+
+    def act_and_step(*inputs):
+        steps.append(1)
+        if len(steps) == number:
+            action()
+        step(*inputs)
+
+    monkeypatch.setattr(loop, "train_step", act_and_step)
+    return steps
+
+
+def fill_disk(monkeypatch, matches: Callable[[str], bool]) -> None:
+    """Let the disk be full for files whose path matches."""
+    real = os.fsync
+
+    def fsync(handle):
+        path = os.readlink(f"/proc/self/fd/{handle}")
+        if matches(path):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        real(handle)
+
+    monkeypatch.setattr(files.os, "fsync", fsync)
+
+
+def flip_bit(path: Path) -> None:
+    """Flip one bit in the middle of a file."""
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def wait_for(condition: Callable[[], bool], seconds: float) -> None:
+    """Wait until a condition holds; fail when it takes longer than that."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.05)

@@ -93,3 +93,27 @@ def test_the_ensemble_is_looked_at_too(evaluated, options, tmp_path, capsys):
     result_dir.write_predictions(path, arrays, details | {"weights": [0.5]})
     assert verify(options, *folders, **both) == 2
     assert verify(options, evaluated, output_dir=both["output_dir"]) == 0, "no ensemble of one"
+
+
+def test_verify_recomputes_what_is_stored(trained_copy, options, capsys):
+    path = trained_copy / "results" / "predictions_val.npz"
+    assert verify(options, trained_copy) == 2
+    assert "--verify: expected stored predictions" in capsys.readouterr().err
+    assert evaluate_ensemble.main(flags(results_dirs=trained_copy, **options)) == 0
+    assert verify(options, trained_copy) == 0
+    said = capsys.readouterr().out
+    assert "difference of a probability 0, tolerance 1e-06: PASS" in said
+    with np.load(path, allow_pickle=False) as file:
+        good = dict(file)
+    scores = good["pair_probabilities"]
+    for name, value, said in (
+        ("pair_probabilities", np.where(scores == scores[3, 2], 1 - scores, scores), ": FAIL"),
+        ("pair_probabilities", np.clip(scores + 1e-4, 0, 1), ": FAIL"),
+        ("class_probabilities", np.roll(good["class_probabilities"], 1, axis=1), ": FAIL"),
+        ("predictions", (good["predictions"] + 1) % 5, "changed since: predictions: FAIL"),
+        ("pair_val_accuracies", good["pair_val_accuracies"] * 0.5, "validation accuracies"),
+    ):
+        np.savez_compressed(path, **{**good, name: value})
+        before = path.read_bytes()
+        assert verify(options, trained_copy) == 1
+        assert said in capsys.readouterr().out and path.read_bytes() == before

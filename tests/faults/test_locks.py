@@ -1,0 +1,59 @@
+"""Two trainings never share a result directory, and one that cannot be written is refused."""
+
+import errno
+import os
+import signal
+
+import pytest
+from helpers import FOUR_EPOCHS
+
+from common.result_dir import ResultDir
+from common.system import run_lock
+from common.system.errors import InputError
+
+
+def test_a_second_training_is_refused_and_names_the_first(quick_train, tmp_path, capsys):
+    with run_lock.lock_directory(tmp_path / "r", tmp_path / "r" / ".lock"):
+        assert quick_train(tmp_path / "r", **FOUR_EPOCHS) == 2
+    error = capsys.readouterr().err
+    assert f"is being trained by process {os.getpid()} on" in error and error.count("\n") == 1
+    assert not (tmp_path / "r" / "models").exists()
+    assert quick_train(tmp_path / "r", **FOUR_EPOCHS) == 0
+
+
+def test_the_lock_of_a_dead_process_is_taken_over(quick_train, tmp_path, capsys):
+    directory = ResultDir(tmp_path / "r")
+    child = os.fork()
+    if not child:
+        lock = run_lock.lock_directory(directory.root, directory.lock)
+        lock.__enter__()
+        os.kill(os.getpid(), signal.SIGKILL)
+    os.waitpid(child, 0)
+    (directory.root / ".config.json.abc.part").write_bytes(b"half")
+    assert directory.lock.is_file()
+    assert quick_train(directory.root, **FOUR_EPOCHS) == 0
+    assert f"left by process {child} on" in capsys.readouterr().out
+    assert not directory.lock.exists() and not list(directory.root.rglob("*.part"))
+
+
+def test_a_lock_file_of_nonsense_locks_all_the_same(tmp_path):
+    directory = ResultDir(tmp_path)
+    directory.lock.write_text('{"pid": "<script>"}')
+    with (
+        run_lock.lock_directory(directory.root, directory.lock),
+        pytest.raises(InputError, match="is being trained by process"),
+    ):
+        run_lock.lock_directory(directory.root, directory.lock).__enter__()
+
+
+def test_a_directory_that_cannot_be_written_is_refused_before_decoding(
+    quick_train, tmp_path, monkeypatch, capsys
+):
+    def refuse(path, *_, **__):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+
+    monkeypatch.setattr(run_lock.os, "open", refuse)
+    assert quick_train(tmp_path / "r", cache_dir=tmp_path / "c", **FOUR_EPOCHS) == 2
+    error = capsys.readouterr().err
+    assert "Permission denied at " in error and error.count("\n") == 1
+    assert not (tmp_path / "c").exists()

@@ -1,0 +1,64 @@
+"""Settings and clocks that change between runs or in the middle of one."""
+
+import json
+import time
+
+import pytest
+from helpers import FOUR_EPOCHS, history_of, same_weights
+
+from common import result_dir
+from common.result_dir import ResultDir
+from common.training import loop
+
+
+def test_override_accepts_other_settings_and_records_them(quick_train, stopped, capsys):
+    changed = {**FOUR_EPOCHS, "learning_rate": 2e-3, "weight_decay": 0.01, "batch_size": 4}
+    assert quick_train(stopped, resume=None, **changed) == 2
+    error = capsys.readouterr().err
+    assert "learning_rate: 0.001 -> 0.002" in error and "--override accepts" in error
+    before = history_of(stopped)
+    assert quick_train(stopped, resume=None, override=None, **changed) == 0
+    content = json.loads((stopped / "config.json").read_text())
+    (entry,) = content["overrides"]
+    assert {"name": "learning_rate", "from": 0.001, "to": 0.002} in entry["changes"]
+    assert entry["after_epoch"]["0-1"] == 3 and entry["when"].endswith("+00:00")
+    assert content["config"]["learning_rate"] == 2e-3
+    assert history_of(stopped)[:3] == before and len(history_of(stopped)) == 4
+    assert quick_train(stopped, resume=None, **changed) == 0, "they are the settings now"
+
+
+@pytest.mark.parametrize("change", [{"img_size": 96}, {"freeze_weights": "false"}])
+def test_override_cannot_change_network_or_pixels(quick_train, stopped, capsys, change):
+    assert quick_train(stopped, resume=None, override=None, **FOUR_EPOCHS, **change) == 2
+    assert "no --override can change that" in capsys.readouterr().err
+
+
+def test_override_needs_resume(quick_train, tmp_path, capsys):
+    assert quick_train(tmp_path / "r", override=None, **FOUR_EPOCHS) == 2
+    assert "add --resume" in capsys.readouterr().err
+
+
+def test_a_clock_that_goes_backwards_changes_nothing(
+    quick_train, undisturbed, tmp_path, monkeypatch, capsys
+):
+    now = [2e9]
+
+    def backwards():
+        now[0] -= 3600
+        return now[0]
+
+    monkeypatch.setattr(time, "time", backwards)
+    monkeypatch.setattr(loop, "_HEARTBEAT", 0.0)
+    assert quick_train(tmp_path / "r", **FOUR_EPOCHS) == 0
+    said = capsys.readouterr().out
+    assert "epoch ends in " in said and "in -" not in said and "ETA -" not in said
+    records = result_dir.read_history(ResultDir(tmp_path / "r").history)
+    assert all(float(row["seconds"]) > 0 and float(row["images_per_second"]) > 0 for row in records)
+    assert same_weights(tmp_path / "r", undisturbed)
+
+
+def test_config_says_what_a_run_depends_on(undisturbed):
+    content = json.loads((undisturbed / "config.json").read_text())
+    assert content["seed"] == 42 and {"torch", "numpy", "opencv"} <= set(content["versions"])
+    assert len(content["data"]["train"]) == 16 and "git_commit" in content
+    assert content["created"].endswith("+00:00")

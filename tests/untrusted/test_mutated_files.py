@@ -1,0 +1,33 @@
+"""Files and flags with random changes end in a result or in one line."""
+
+import numpy as np
+import pytest
+from helpers import HEAD, MODEL
+
+from common.models import checkpoint
+from common.result_dir import ResultDir
+from dev import fuzz
+
+
+@pytest.mark.parametrize("target", ["images", "checkpoints", "config", "predictions", "flags"])
+def test_mutated_inputs_end_in_a_result_or_one_line(target, tmp_path):
+    judged = fuzz.campaign([target], 150, 7)[target]
+    assert judged.count >= 150 and not judged.failures, judged.failures[:1]
+
+
+def test_every_bit_that_matters_is_under_the_checksum(trained, tmp_path):
+    path = tmp_path / "best_demo_convnext_0_1.pth"
+    data = ResultDir(trained).best(MODEL, HEAD).read_bytes()
+    good = checkpoint.load_pair_content(ResultDir(trained).best(MODEL, HEAD))
+    noticed, rng = 0, np.random.default_rng(0)
+    for place in rng.integers(0, len(data), 60):
+        content = bytearray(data)
+        content[place] ^= 1 << int(rng.integers(8))
+        path.write_bytes(content)
+        try:
+            found = checkpoint.load_checkpoint(path)
+        except checkpoint.CheckpointError:
+            noticed += 1
+        else:  # a bit of the container that no content depends on
+            assert checkpoint.content_checksum(found) == checkpoint.content_checksum(good)
+    assert noticed > 30
