@@ -12,11 +12,12 @@ Training fills the cache itself; doing it beforehand tells early which files can
 import argparse
 import sys
 import tempfile
+from collections import Counter
 from pathlib import Path
 
-from common.audit.dataset import Audit, Settings, audit
+from common.audit.dataset import AuditConfig, audit
 from common.audit.report import audit_text, write_audit
-from common.audit.split import WAYS, plan_split, write_split
+from common.audit.split import WAYS, Plan, plan_split, remove_leftovers, write_split
 from common.cli import Parser, boolean, default_of, guarded
 from common.config import TrainConfig
 from common.data.copies import PATIENT_REGEX
@@ -26,6 +27,16 @@ from common.data.synthetic import write_dataset
 from common.models.backbones import preprocessing_for, resolve
 from common.system.errors import InputError
 from common.system.log import log
+
+# flags that decide which pixels are cached, and how
+PIXEL_FIELDS = (
+    "num_classes",
+    "img_size",
+    "enable_clahe",
+    "clahe_clip_limit",
+    "clahe_tile_grid_size",
+    "num_workers",
+)
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -107,61 +118,27 @@ def fill_caches(args: argparse.Namespace) -> None:
     found = [name for name in args.splits if (args.dataset_path / name).is_dir()]
     if not found:
         raise InputError(f"expected a folder of {' '.join(args.splits)} in {args.dataset_path}")
-    names = (
-        "num_classes",
-        "img_size",
-        "enable_clahe",
-        "clahe_clip_limit",
-        "clahe_tile_grid_size",
-        "num_workers",
-    )
-    try:  # the same limits as in training
-        TrainConfig(class_names=tuple(args.class_names), **{n: getattr(args, n) for n in names})
-    except ValueError as error:
-        raise InputError(str(error)) from error
+    config = _checked_config(args, *PIXEL_FIELDS)
     for model in args.base_models:
-        settings = preprocessing_for(
+        preprocessing = preprocessing_for(
             resolve(model),
-            args.img_size,
-            args.enable_clahe,
-            args.clahe_clip_limit,
-            args.clahe_tile_grid_size,
+            config.img_size,
+            config.enable_clahe,
+            config.clahe_clip_limit,
+            config.clahe_tile_grid_size,
         )
         for name in found:
-            split = scan_split(args.dataset_path, name, args.num_classes, tuple(args.class_names))
-            open_cache(split, settings, args.cache_dir, args.num_workers)
-            log(
-                f"{model}: {name} is cached, {len(split)} images, per grade "
-                f"{split.counts(args.num_classes)}"
-            )
-
-
-def _audit(root: Path, args: argparse.Namespace, shortcuts: bool) -> Audit:
-    try:  # the same limits as in training
-        TrainConfig(
-            class_names=tuple(args.class_names),
-            num_classes=args.num_classes,
-            num_workers=args.num_workers,
-            seed=args.seed,
-        )
-    except ValueError as error:
-        raise InputError(str(error)) from error
-    settings = Settings(
-        args.num_classes,
-        tuple(args.class_names),
-        args.patient_regex,
-        args.num_workers,
-        args.seed,
-        shortcuts,
-    )
-    return audit(root, settings)
+            split = scan_split(args.dataset_path, name, config.num_classes, config.class_names)
+            open_cache(split, preprocessing, args.cache_dir, config.num_workers)
+            counts = split.counts(config.num_classes)
+            log(f"{model}: {name} is cached, {len(split)} images, per grade {counts}")
 
 
 def check_dataset(args: argparse.Namespace) -> int:
     """Audit a dataset, print and write what was found; returns the exit status."""
     args.output_dir.mkdir(parents=True, exist_ok=True)
     tempfile.TemporaryFile(dir=args.output_dir).close()  # that it cannot be written is said now
-    found = _audit(args.dataset_path, args, shortcuts=True)
+    found = audit(args.dataset_path, _audit_config(args, shortcuts=True))
     settings = {
         "dataset_path": str(args.dataset_path),
         "patient_regex": args.patient_regex,
@@ -171,9 +148,10 @@ def check_dataset(args: argparse.Namespace) -> int:
     written = write_audit(found, args.output_dir, settings)
     print(audit_text(found), end="\n\n")
     took = ", ".join(f"{step} {seconds:.1f} s" for step, seconds in found.seconds.items())
+    sheets = sum(path.suffix == ".png" for path in written)
     log(
         f"audited {len(found.entries)} files ({took}); wrote {len(written)} files to "
-        f"{args.output_dir}, {sum(p.suffix == '.png' for p in written)} of them contact sheets"
+        f"{args.output_dir}, {sheets} of them contact sheets"
     )
     return 1 if args.strict and found.leaks else 0
 
@@ -185,20 +163,49 @@ def split_dataset(args: argparse.Namespace) -> None:
         raise InputError(f"{args.dest} and {args.source} lie in each other; choose another folder")
     if dest.exists() and (not dest.is_dir() or any(dest.iterdir())):
         raise InputError(f"{args.dest} is not empty; choose another folder for the split")
-    found = _audit(args.source, args, shortcuts=False)
+    remove_leftovers(dest)
+    found = audit(args.source, _audit_config(args, shortcuts=False))
     plan = plan_split(found, args.val, args.test, args.seed)
     counts = write_split(found, plan, dest, args.files)
-    for split in SPLITS:
-        grades = [counts[split, grade] for grade in range(args.num_classes)]
-        log(f"{split}: {sum(grades)} images, per grade {grades}")
-        if any(counts[s, grade] for s in SPLITS for grade, n in enumerate(grades) if not n):
-            log(f"note: {split} lacks a grade that has too few pictures or patients")
-    for reason in sorted({reason for reason in plan.reasons if reason}):
-        log(f"left out: {plan.reasons.count(reason)} files, {reason}")
+    _log_split(plan, counts, args.num_classes)
     log(
         f"wrote {args.dest} with manifest.csv; both eyes of a patient and all copies of a picture "
         "are in one split"
     )
+
+
+def _log_split(plan: Plan, counts: Counter[tuple[str, int]], num_classes: int) -> None:
+    """Say what each split holds and lacks, and what was left out."""
+    grades = range(num_classes)
+    totals = [sum(counts[split, grade] for split in SPLITS) for grade in grades]
+    for split in SPLITS:
+        row = [counts[split, grade] for grade in grades]
+        log(f"{split}: {sum(row)} images, per grade {row}")
+        if any(total and not count for total, count in zip(totals, row)):
+            log(f"note: {split} lacks a grade that has too few pictures or patients")
+    for reason in sorted({reason for reason in plan.reasons if reason}):
+        log(f"left out: {plan.reasons.count(reason)} files, {reason}")
+
+
+def _audit_config(args: argparse.Namespace, shortcuts: bool) -> AuditConfig:
+    config = _checked_config(args, "num_classes", "num_workers", "seed")
+    return AuditConfig(
+        num_classes=config.num_classes,
+        class_names=config.class_names,
+        patient_regex=args.patient_regex,
+        num_workers=config.num_workers,
+        seed=config.seed,
+        shortcuts=shortcuts,
+    )
+
+
+def _checked_config(args: argparse.Namespace, *names: str) -> TrainConfig:
+    """Hold the flags of these names to the limits that training has."""
+    values = {name: getattr(args, name) for name in names}
+    try:
+        return TrainConfig(class_names=tuple(args.class_names), **values)
+    except ValueError as error:
+        raise InputError(str(error)) from error
 
 
 @guarded

@@ -3,27 +3,20 @@
 N files, of which M can be used. Nothing here writes or prints.
 """
 
-import multiprocessing
-import signal
 import time
 from collections import Counter
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import cv2
 import numpy as np
 
-from common.audit.file_checks import STATISTICS, FileRecord, inspect_file
+from common.audit.file_checks import FileRecord, inspect_files
+from common.audit.image_statistics import KINDS
 from common.audit.near_duplicates import components, near_duplicates
 from common.audit.shortcuts import Probe, probe
 from common.data.copies import PATIENT_REGEX, copy_groups, patients
 from common.data.folders import SPLITS, Entry, list_entries
-from common.system.environment import worker_count
-from common.system.errors import InputError
-from common.system.log import progress_bar
 
 # the most images of each grade that EyePACS's labelled training set has (Kaggle 2015)
 EYEPACS_COUNTS = (25810, 2443, 5292, 873, 708)
@@ -43,6 +36,18 @@ CONFLICT = "different_grades"
 
 
 @dataclass(frozen=True)
+class AuditConfig:
+    """How a dataset is audited."""
+
+    num_classes: int = 5
+    class_names: tuple[str, ...] = ()
+    patient_regex: str = PATIENT_REGEX
+    num_workers: int = 8
+    seed: int = 0
+    shortcuts: bool = True  # look for them, too
+
+
+@dataclass(frozen=True)
 class Finding:
     """One faulty file, or one group of files that belong together."""
 
@@ -53,8 +58,16 @@ class Finding:
 
     @property
     def leak(self) -> bool:
-        """Tell whether it makes a test set flatter."""
+        """Tell whether it makes results on a test set look better than they are."""
         return self.across and self.kind in GROUPS
+
+
+@dataclass(frozen=True)
+class PictureLinks:
+    """Which files show one picture."""
+
+    pairs: np.ndarray  # (L, 2) places among the entries, enough to connect all that belong together
+    groups: dict[str, np.ndarray]  # kind of GROUPS -> number of each file's group, (N,)
 
 
 @dataclass(frozen=True)
@@ -62,14 +75,14 @@ class Audit:
     """All that an audit found."""
 
     entries: list[Entry]
-    facts: list[FileRecord]
+    records: list[FileRecord]
     findings: list[Finding]
     counts: dict[str, list[int]]  # split -> usable images of each grade
     notes: list[str]
     probes: list[Probe]
     pictures: np.ndarray  # (N,) number of the picture that each file shows, in whatever version
     units: np.ndarray  # (N,) number of the patient or picture that must stay in one split
-    seconds: dict[str, float]
+    seconds: dict[str, float]  # step -> how long it took
 
     @property
     def leaks(self) -> list[Finding]:
@@ -77,109 +90,84 @@ class Audit:
         return [finding for finding in self.findings if finding.leak]
 
 
-@dataclass(frozen=True)
-class Settings:
-    """How a dataset is audited."""
-
-    num_classes: int = 5
-    class_names: tuple[str, ...] = ()
-    patient_regex: str = PATIENT_REGEX
-    num_workers: int = 8
-    seed: int = 0
-    shortcuts: bool = True
-
-
-def audit(root: Path, settings: Settings) -> Audit:
+def audit(root: Path, config: AuditConfig) -> Audit:
     """Look at every file of a dataset; raises InputError if its folders are no dataset."""
-    entries = list_entries(root, settings.num_classes, settings.class_names)
-    ids = [entry.id for entry in entries]
-    clock = [time.monotonic()]
-    facts = inspect_files([entry.path for entry in entries], settings.num_workers)
-    clock.append(time.monotonic())
-    usable = np.array([fact.usable for fact in facts])
-    links = _picture_links(facts)
-    clock.append(time.monotonic())
-    pictures = components(len(facts), links["all"])
-    names = {
-        "augmented_copies": _within(copy_groups(ids), usable),
-        "patient": _within(patients(ids, settings.patient_regex), usable),
-    }
-    units = components(
-        len(facts), np.concatenate([links["all"], *(_chains(g) for g in names.values())])
-    )
-    findings = [
-        Finding(fault, (i,), note=fact.detail)
-        for i, fact in enumerate(facts)
-        for fault in fact.faults
-    ]
-    for kind, groups in {**links["groups"], **names}.items():
+    entries = list_entries(root, config.num_classes, config.class_names)
+    started = time.monotonic()
+    records = inspect_files([entry.path for entry in entries], config.num_workers)
+    inspected = time.monotonic()
+    links = link_pictures(records)
+    linked = time.monotonic()
+
+    usable = np.array([record.usable for record in records])
+    pictures = components(len(records), links.pairs)
+    names = _groups_by_name([entry.id for entry in entries], usable, config.patient_regex)
+    chains = [_chains(groups) for groups in names.values()]
+    units = components(len(records), np.concatenate([links.pairs, *chains]))
+    findings = _faults(records)
+    for kind, groups in {**links.groups, **names}.items():
         findings += _group_findings(kind, groups, entries)
     findings += _conflicts(pictures, entries)
-    counts = _counts(root, entries, usable, settings.num_classes)
-    probes = _probes(entries, facts, usable, units, settings.seed) if settings.shortcuts else []
-    clock.append(time.monotonic())
-    steps = ("inspection", "pair search", "the rest")
-    seconds = {step: clock[i + 1] - clock[i] for i, step in enumerate(steps)}
-    return Audit(
-        entries,
-        facts,
-        findings,
-        counts,
-        _notes(counts, pictures[usable], settings),
-        probes,
-        pictures,
-        units,
-        seconds,
-    )
+    counts = _counts(root, entries, usable, config.num_classes)
+    notes = _copies_note(pictures[usable]) + _count_notes(counts)
+    probes = _probes(entries, records, units, config.seed) if config.shortcuts else []
+    seconds = {
+        "inspection": inspected - started,
+        "pair search": linked - inspected,
+        "the rest": time.monotonic() - linked,
+    }
+    return Audit(entries, records, findings, counts, notes, probes, pictures, units, seconds)
 
 
-def inspect_files(paths: list[Path], num_workers: int) -> list[FileRecord]:
-    """Inspect files in several processes. Raises InputError if one of those dies."""
-    workers = min(worker_count(num_workers), len(paths))
-    if workers == 1:
-        return [inspect_file(path) for path in progress_bar(paths, "audit")]
-    # forked: a spawned process would import PyTorch first. Children do not touch it, and OpenCV's
-    # threads, whose locks they would inherit, end here
-    cv2.setNumThreads(1)
-    context = multiprocessing.get_context("fork")
-    try:
-        with ProcessPoolExecutor(workers, context, _start_worker) as pool:
-            results = pool.map(inspect_file, paths, chunksize=max(1, min(32, len(paths) // 64)))
-            return list(progress_bar(results, "audit", len(paths)))
-    except BrokenProcessPool as error:
-        raise InputError(
-            "a process that reads pictures died (out of memory?); "
-            "run again with a smaller --num_workers"
-        ) from error
-
-
-def _start_worker() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent answers Ctrl-C
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # by which it ends its workers
-
-
-def _picture_links(facts: list[FileRecord]) -> dict[str, Any]:
+def link_pictures(records: list[FileRecord]) -> PictureLinks:
     """Link files that show one picture: by bytes, by pixels, and by their looks."""
-    same_bytes = _numbers([fact.sha256 if fact.usable else "" for fact in facts])
-    same_pixels = _numbers([fact.pixels for fact in facts])
-    exact = np.concatenate([_chains(same_bytes), _chains(same_pixels)])
-    alike = components(len(facts), exact)
-    # copies that are exact are looked at once
-    _, shown = np.unique(alike, return_index=True)
-    shown = np.array([i for i in shown if facts[i].sketch is not None], dtype=np.int64)
-    pairs = np.empty((0, 2), dtype=np.int64)
-    if len(shown) > 1:
-        hashes = np.stack([facts[i].hashes for i in shown])
-        sketches = np.stack([facts[i].sketch for i in shown])
-        pairs = shown[near_duplicates(hashes, sketches)[0]]
-    everything = np.concatenate([exact, pairs])
-    looks = components(len(facts), everything)
-    kinds = {
+    same_bytes = _numbers([record.sha256 if record.usable else "" for record in records])
+    same_pixels = _numbers([record.pixels for record in records])
+    exact_pairs = np.concatenate([_chains(same_bytes), _chains(same_pixels)])
+    exact = components(len(records), exact_pairs)
+    _, first_of_each = np.unique(exact, return_index=True)  # exact copies are looked at once
+    pairs = np.concatenate([exact_pairs, _similar(records, first_of_each)])
+    looks = components(len(records), pairs)
+    groups = {
         "identical_files": same_bytes,
         "identical_pixels": _if_differing(same_pixels, same_bytes),
-        "near_duplicates": _if_differing(looks, alike),
+        "near_duplicates": _if_differing(looks, exact),
     }
-    return {"all": everything, "groups": kinds}
+    return PictureLinks(pairs, groups)
+
+
+def summarise(audit: Audit) -> dict[str, dict[str, int]]:
+    """Count findings by kind: groups, files, and those across splits."""
+    table: dict[str, Counter] = {}
+    for finding in audit.findings:
+        row = table.setdefault(finding.kind, Counter(found=0, files=0, across_splits=0))
+        row["found"] += 1
+        row["files"] += len(finding.members)
+        row["across_splits"] += finding.across
+    return {kind: dict(row) for kind, row in table.items()}
+
+
+def _similar(records: list[FileRecord], candidates: np.ndarray) -> np.ndarray:
+    """Find the pairs (L, 2) that look alike among candidates, given as places of records."""
+    places, hashes, sketches = [], [], []
+    for place in candidates.tolist():
+        record = records[place]
+        if record.hashes is not None and record.sketch is not None:
+            places.append(place)
+            hashes.append(record.hashes)
+            sketches.append(record.sketch)
+    if len(places) < 2:
+        return np.empty((0, 2), dtype=np.int64)
+    pairs, _ = near_duplicates(np.stack(hashes), np.stack(sketches))
+    return np.array(places, dtype=np.int64)[pairs]
+
+
+def _groups_by_name(ids: list[str], usable: np.ndarray, regex: str) -> dict[str, np.ndarray]:
+    """Group usable files by what their names say: kind of GROUPS -> group of each file, (N,)."""
+    return {
+        "augmented_copies": _within(copy_groups(ids), usable),
+        "patient": _within(patients(ids, regex), usable),
+    }
 
 
 def _numbers(keys: list[str]) -> np.ndarray:
@@ -207,29 +195,43 @@ def _chains(groups: np.ndarray) -> np.ndarray:
 
 
 def _members(groups: np.ndarray) -> list[np.ndarray]:
+    """List the members of each group of two or more."""
     order = np.argsort(groups, kind="stable")
     cuts = np.flatnonzero(np.diff(groups[order])) + 1
     return [part for part in np.split(order, cuts) if len(part) > 1]
 
 
+def _faults(records: list[FileRecord]) -> list[Finding]:
+    return [
+        Finding(fault, (i,), note=record.detail)
+        for i, record in enumerate(records)
+        for fault in record.faults
+    ]
+
+
 def _group_findings(kind: str, groups: np.ndarray, entries: list[Entry]) -> list[Finding]:
     found = []
     for part in _members(groups):
-        across = len({entries[i].split for i in part}) > 1
+        across = _lies_across(part, entries)
         if across or kind != "patient":  # within a split, a patient's second image is no fault
             found.append(Finding(kind, tuple(part.tolist()), across))
     return sorted(found, key=lambda finding: (not finding.across, finding.members))
 
 
 def _conflicts(pictures: np.ndarray, entries: list[Entry]) -> list[Finding]:
+    """Find the pictures that have several grades."""
     found = []
     for part in _members(pictures):
         grades = sorted({entries[i].label for i in part})
         if len(grades) > 1:
-            across = len({entries[i].split for i in part}) > 1
             note = "grades " + " and ".join(map(str, grades))
+            across = _lies_across(part, entries)
             found.append(Finding(CONFLICT, tuple(part.tolist()), across, note))
     return found
+
+
+def _lies_across(members: np.ndarray, entries: list[Entry]) -> bool:
+    return len({entries[i].split for i in members}) > 1
 
 
 def _counts(
@@ -242,22 +244,27 @@ def _counts(
     return counts
 
 
-def _notes(counts: dict[str, list[int]], pictures: np.ndarray, settings: Settings) -> list[str]:
-    notes = []
+def _copies_note(pictures: np.ndarray) -> list[str]:
+    """Say how many of the usable files (M,) are copies of other files, if any."""
     copies = len(pictures) - len(np.unique(pictures))
-    if copies:
-        notes.append(
-            f"{copies} of {len(pictures)} images are copies of others; {copies} fewer "
-            "pictures than files"
-        )
+    if not copies:
+        return []
+    return [
+        f"{copies} of {len(pictures)} images are copies of others; {copies} fewer pictures than "
+        "files"
+    ]
+
+
+def _count_notes(counts: Mapping[str, list[int]]) -> list[str]:
+    """Say where a grade has more images than EyePACS, and which grades a split lacks."""
+    notes = []
     totals = np.sum(list(counts.values()), axis=0).tolist()
-    if settings.num_classes == len(EYEPACS_COUNTS):
+    if len(totals) == len(EYEPACS_COUNTS):
         for grade, (total, most) in enumerate(zip(totals, EYEPACS_COUNTS)):
             if total > most:
                 notes.append(
-                    f"grade {grade} has {total} images; if this is EyePACS, whose whole "
-                    f"labelled training set has {most}, some are copies or from "
-                    "elsewhere"
+                    f"grade {grade} has {total} images; if this is EyePACS, whose whole labelled "
+                    f"training set has {most}, some are copies or from elsewhere"
                 )
     for split, row in counts.items():
         empty = [str(grade) for grade, count in enumerate(row) if not count]
@@ -267,26 +274,19 @@ def _notes(counts: dict[str, list[int]], pictures: np.ndarray, settings: Setting
 
 
 def _probes(
-    entries: list[Entry], facts: list[FileRecord], usable: np.ndarray, units: np.ndarray, seed: int
+    entries: list[Entry], records: list[FileRecord], units: np.ndarray, seed: int
 ) -> list[Probe]:
-    chosen = np.flatnonzero(usable)
-    names = [name for group in STATISTICS.values() for name in group]
-    table = np.stack([facts[i].statistics for i in chosen] or [np.empty(len(names))])
-    table = table[: len(chosen)]
-    grades = np.array([entries[i].label for i in chosen], dtype=np.int64)
-    columns = dict(zip(names, table.T))
-    return [
-        probe(kind, {name: columns[name] for name in wanted}, grades, units[chosen], seed)
-        for kind, wanted in STATISTICS.items()
-    ]
-
-
-def summarise(audit: Audit) -> dict[str, dict[str, int]]:
-    """Count findings by kind: groups, files, and those across splits."""
-    table: dict[str, Counter] = {}
-    for finding in audit.findings:
-        row = table.setdefault(finding.kind, Counter(found=0, files=0, across_splits=0))
-        row["found"] += 1
-        row["files"] += len(finding.members)
-        row["across_splits"] += finding.across
-    return {kind: dict(row) for kind, row in table.items()}
+    """Probe each kind of statistics of the files that have some for shortcuts to the grade."""
+    places, measured = [], []
+    for place, record in enumerate(records):
+        if record.statistics is not None:
+            places.append(place)
+            measured.append(record.statistics)
+    grades = np.array([entries[i].label for i in places], dtype=np.int64)
+    groups = units[np.array(places, dtype=np.int64)]
+    probes = []
+    for kind in KINDS:
+        names = measured[0][kind] if measured else ()
+        columns = {name: np.array([found[kind][name] for found in measured]) for name in names}
+        probes.append(probe(kind, columns, grades, groups, seed))
+    return probes

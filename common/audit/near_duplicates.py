@@ -1,18 +1,22 @@
 """Find near-duplicates among many pictures without comparing each with each.
 
-N pictures, M candidate pairs. Each picture comes as eight perceptual hashes, one for each
-orientation, and as a small normalised sketch. Two pictures are candidates where 16 neighbouring
+N pictures, M candidate pairs. A picture is reduced to eight perceptual hashes, one for each
+orientation, and to a small normalised sketch. Two pictures are candidates where 16 neighbouring
 bits of their hashes agree in one of 16 places; hence all within 15 bits of each other are found,
 and most within 40. Candidates are then verified on the sketches.
 """
 
 from collections.abc import Iterator
 
+import cv2
+import imagehash
 import numpy as np
+from PIL import Image
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
-from common.audit.file_checks import orient
+SKETCH_SIDE = 64  # pixels
+
 
 # correlation of sketches from which two pictures are taken for one
 SAME_PICTURE = 0.72
@@ -28,6 +32,28 @@ _MAX_DISTANCE = 88  # bits of 256; unrelated pictures differ in about 128
 
 
 _CHUNK = 4096  # pairs
+
+
+_FLAT = 0.5  # grey levels: below, a picture has no structure to compare
+
+
+def sketch_and_hashes(grey: np.ndarray) -> tuple[np.ndarray | None, np.ndarray | None]:
+    """Reduce a retina's grey levels (256, 256) to a sketch (64, 64) int8 and hashes (8, 32) uint8.
+
+    The hashes see coarse structure, which survives most changes; the sketch sees vessels and
+    lesions only, because at coarser scales two eyes before one camera correlate up to 0.87.
+    Returns None for both where the picture has no structure.
+    """
+    small = cv2.resize(grey, (SKETCH_SIDE, SKETCH_SIDE), interpolation=cv2.INTER_AREA)
+    if (small - cv2.GaussianBlur(small, (0, 0), 2))[_disc(0.8)].std() < _FLAT:
+        return None, None
+    return _structure(small, (0.7, 2, 5), 0.8), _hashes(_structure(small, (1, 5, 8), 0.9))
+
+
+def orient(sketches: np.ndarray, orientation: int) -> np.ndarray:
+    """Turn (..., 64, 64) into one of its 8 orientations: 0-3 quarter turns, 4-7 mirrored first."""
+    turned = sketches if orientation < 4 else sketches[..., ::-1]
+    return np.rot90(turned, orientation % 4, axes=(-2, -1))
 
 
 def near_duplicates(hashes: np.ndarray, sketches: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -112,7 +138,46 @@ def components(count: int, pairs: np.ndarray) -> np.ndarray:
     return connected_components(links, directed=False)[1]
 
 
+def _disc(radius: float) -> np.ndarray:
+    """Mark the pixels of a sketch within a share of its half side from the centre."""
+    steps = (np.arange(SKETCH_SIDE) + 0.5) / SKETCH_SIDE * 2 - 1
+    return np.hypot(steps[:, None], steps[None]) < radius
+
+
+def _structure(small: np.ndarray, scales: tuple[float, float, float], radius: float) -> np.ndarray:
+    """Keep the structure of (64, 64) grey levels alone, whatever the exposure, as int8.
+
+    Band-passed between two scales, divided by its spread over the third, nothing outside the
+    disc, whose edge all photographs share.
+    """
+    low, high, wide = scales
+    band = cv2.GaussianBlur(small, (0, 0), low) - cv2.GaussianBlur(small, (0, 0), high)
+    spread = np.sqrt(cv2.GaussianBlur(band**2, (0, 0), wide))
+    local = np.where(_disc(radius), band / (spread + 0.5), 0)
+    return np.clip(np.round(32 * local), -127, 127).astype(np.int8)
+
+
+def _frequency_order(side: int) -> np.ndarray:
+    """Order the bits of a perceptual hash of side x side from low to high frequencies."""
+    rows, columns = np.divmod(np.arange(side * side), side)
+    return np.lexsort((rows, np.abs(rows - columns), rows + columns))
+
+
+_ORDER = _frequency_order(16)
+
+
+def _hashes(structure: np.ndarray) -> np.ndarray:
+    """Hash 8 orientations of (64, 64) int8 perceptually to (8, 32) uint8, low frequencies first."""
+    picture = (structure.astype(np.int16) + 128).astype(np.uint8)
+    bits = [
+        imagehash.phash(Image.fromarray(np.ascontiguousarray(orient(picture, k))), 16).hash
+        for k in range(8)
+    ]
+    return np.packbits(np.stack(bits).reshape(8, -1)[:, _ORDER], axis=1)
+
+
 def _distance(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Count the bits in which hashes (M, 32) differ, as (M,)."""
     differing = np.bitwise_xor(first, second)
     return _BIT_COUNTS[differing].sum(axis=1, dtype=np.int64)
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from common.audit.dataset import CONFLICT, GROUPS, Audit, Finding, summarise
 from common.audit.file_checks import FAULTS, UNUSABLE
-from common.audit.shortcuts import MEANINGS, Probe
+from common.audit.shortcuts import RULES, Probe
 from common.reporting.contact_sheets import contact_sheet, printable
 from common.reporting.tables import decimal, format_table, probability
 from common.system.files import write_json, write_text
@@ -70,7 +70,7 @@ def shortcut_text(probes: list[Probe]) -> str:
     header = ["statistics of the", "images", "balanced", "chance", "kappa", "p", "verdict"]
     lines = ["can the grade be told without looking at the eye?", format_table(header, rows)]
     for probe in probes:
-        lines.append(f"{probe.kind} ({MEANINGS[probe.kind]}): {probe.reason}")
+        lines.append(f"{probe.kind} ({RULES[probe.kind].meaning}): {probe.reason}")
         if probe.top_features and probe.verdict != "chance":
             best = ", ".join(f"{name} {value:.2f}" for name, value in probe.top_features.items())
             lines.append(f"  balanced accuracy of single statistics: {best}")
@@ -83,7 +83,10 @@ def shortcut_text(probes: list[Probe]) -> str:
 
 
 def write_audit(audit: Audit, folder: Path, settings: dict[str, Any]) -> list[Path]:
-    """Write audit.json, findings.csv and the contact sheets; returns what was written."""
+    """Write audit.json, findings.csv and the contact sheets; returns what was written.
+
+    settings: what the audit was asked for, as plain values for audit.json.
+    """
     files = [folder / "audit.json", folder / "findings.csv"]
     write_json(files[0], audit_content(audit, settings))
     write_text(files[1], _findings_csv(audit))
@@ -99,7 +102,7 @@ def audit_content(audit: Audit, settings: dict[str, Any]) -> dict[str, Any]:
     return {
         "settings": settings,
         "files": len(audit.entries),
-        "usable": sum(fact.usable for fact in audit.facts),
+        "usable": sum(record.usable for record in audit.records),
         "images_per_grade": audit.counts,
         "leakage": bool(audit.leaks),
         "summary": summarise(audit),

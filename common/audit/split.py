@@ -4,22 +4,28 @@ N images, F folds, K grades.
 """
 
 import csv
+import fcntl
+import glob
 import io
+import json
 import os
 import shutil
 import tempfile
 import warnings
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 
 import numpy as np
 from sklearn.model_selection import StratifiedGroupKFold
 
 from common.audit.dataset import Audit
-from common.data.folders import SPLITS
+from common.data.folders import SPLITS, Entry
 from common.system.errors import InputError
 from common.system.files import umask, write_text
+from common.system.log import log
 from common.system.random_streams import random_generator
 
 _FOLDS = 20  # shares are met to about a twentieth
@@ -28,10 +34,18 @@ _FOLDS = 20  # shares are met to about a twentieth
 _TRIES = 2000
 
 
-_WAYS = {"copy": shutil.copyfile, "hardlink": os.link, "symlink": os.symlink}
+_WAYS: dict[str, Callable[[str, Path], object]] = {
+    "copy": shutil.copyfile,
+    "hardlink": os.link,
+    "symlink": os.symlink,
+}
 
 
 WAYS = tuple(_WAYS)
+
+
+# in the hidden folder that a split is built in; says what the folder is, and for which destination
+_MARKER = ".unfinished_split.json"
 
 
 @dataclass(frozen=True)
@@ -40,6 +54,19 @@ class Plan:
 
     places: list[str]  # (N,)
     reasons: list[str]  # (N,)
+
+
+@dataclass(frozen=True)
+class ManifestRow:
+    """What became of one file of the source; the fields are the columns of manifest.csv."""
+
+    file: str  # in the new dataset, "" if it was left out
+    source: str  # in the audited dataset
+    grade: int
+    split: str
+    group: int  # files of one group are in one split
+    sha256: str
+    left_out_because: str
 
 
 def plan_split(audit: Audit, val: float, test: float, seed: int) -> Plan:
@@ -65,37 +92,88 @@ def plan_split(audit: Audit, val: float, test: float, seed: int) -> Plan:
     return Plan(places, reasons)
 
 
-def write_split(audit: Audit, plan: Plan, target: Path, way: str) -> Counter:
-    """Build the split dataset beside `target` and move it there whole; returns images per split.
+def write_split(audit: Audit, plan: Plan, target: Path, way: str) -> Counter[tuple[str, int]]:
+    """Build the split dataset beside `target` and move it there whole.
 
-    way: "copy", "hardlink" or "symlink". Writes manifest.csv, too. Raises InputError if `target`
-    holds anything; on any other error nothing is left behind.
+    way: "copy", "hardlink" or "symlink". Writes manifest.csv, too. Returns the number of images per
+    split and grade. Raises InputError if `target` holds anything; on any other error nothing is
+    left behind.
     """
     target = target.absolute()
     if target.is_symlink() or (target.exists() and (not target.is_dir() or any(target.iterdir()))):
         raise InputError(f"{target} is not empty; choose another folder for the split")
     target.parent.mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}.", suffix=".part"))
-    try:
+    with _unfinished_folder(target) as folder:
         rows = _fill(audit, plan, folder, way)
         write_text(folder / "manifest.csv", _manifest(rows))
         folder.chmod(0o777 & ~umask())
         os.replace(folder, target)
+    return Counter((name, entry.label) for name, entry in zip(plan.places, audit.entries) if name)
+
+
+def remove_leftovers(target: Path) -> None:
+    """Remove the hidden folders in which a split to `target` was being built when it was killed.
+
+    A folder is removed only if the marker in it names `target` and no living process holds it.
+    """
+    target = target.absolute()
+    for folder in sorted(target.parent.glob(f".{glob.escape(target.name)}.*.part")):
+        if not _is_unfinished_split_of(target, folder):
+            continue
+        handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(folder)
+            log(f"removed {folder}, left by a split that was killed")
+        except BlockingIOError:
+            log(f"note: another process is writing a split to {target}")
+        except OSError as error:
+            log(f"note: {folder} was left by a split that was killed; it stays ({error.strerror})")
+        finally:
+            os.close(handle)
+
+
+@contextmanager
+def _unfinished_folder(target: Path) -> Iterator[Path]:
+    """Make a hidden folder beside `target`, marked and locked while this process lives.
+
+    The body moves it to `target`; if it raises, the folder is removed.
+    """
+    folder = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}.", suffix=".part"))
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        with suppress(OSError):  # a file system that cannot lock keeps its leftovers
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        write_text(folder / _MARKER, json.dumps({"split_of": str(target)}))  # once it is locked
+        yield folder
+        (target / _MARKER).unlink()
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
         raise
-    return Counter((name, audit.entries[i].label) for i, name in enumerate(plan.places) if name)
+    finally:
+        os.close(handle)
+
+
+def _is_unfinished_split_of(target: Path, folder: Path) -> bool:
+    """Tell whether a folder is one that `_unfinished_folder` has made for `target`."""
+    if folder.is_symlink():
+        return False
+    try:
+        return json.loads((folder / _MARKER).read_text()) == {"split_of": str(target)}
+    except (OSError, ValueError, RecursionError):
+        return False
 
 
 def _reasons(audit: Audit, labels: np.ndarray) -> list[str]:
+    """Say of each file (N,) why it is left out, "" if it is not."""
     grades: dict[int, set[int]] = {}
-    for picture, label, fact in zip(audit.pictures, labels, audit.facts):
-        if fact.usable:
+    for picture, label, record in zip(audit.pictures, labels, audit.records):
+        if record.usable:
             grades.setdefault(picture, set()).add(int(label))
     reasons = []
-    for picture, fact in zip(audit.pictures, audit.facts):
-        if not fact.usable:
-            reasons.append(next(iter(fact.faults)))
+    for picture, record in zip(audit.pictures, audit.records):
+        if not record.usable:
+            reasons.append(record.faults[0])
         elif len(grades[picture]) > 1:
             several = " and ".join(map(str, sorted(grades[picture])))
             reasons.append(f"one picture with grades {several}")
@@ -132,10 +210,10 @@ def _hand_out(table: np.ndarray, shares: tuple[float, float], seed: int) -> np.n
     count, generator = len(table), random_generator("split", seed)
     wanted = np.array([1 - sum(shares), *shares])
     sizes = [max(1, round(share * count)) if share else 0 for share in shares]
-    best, best_error = None, np.inf
+    best, best_error = np.zeros(count, dtype=np.int64), np.inf
     for _ in range(_TRIES):
         # a fold is large where a patient has many images, so the numbers vary, too
-        val, test = (max(s > 0, s + generator.integers(-1, 2)) if s else 0 for s in sizes)
+        val, test = (max(1, size + int(generator.integers(-1, 2))) if size else 0 for size in sizes)
         if val + test >= count:
             val, test = min(sizes[0], 1), min(sizes[1], 1) if count > 2 else 0
         places = np.zeros(count, dtype=np.int64)
@@ -148,12 +226,12 @@ def _hand_out(table: np.ndarray, shares: tuple[float, float], seed: int) -> np.n
     return best
 
 
-def _fill(audit: Audit, plan: Plan, folder: Path, way: str) -> list[list]:
+def _fill(audit: Audit, plan: Plan, folder: Path, way: str) -> list[ManifestRow]:
+    """Put the files of a plan into a folder; returns the rows of its manifest."""
     names: dict[int, str] = {}
     for entry in audit.entries:  # the first split's name for a grade serves all
         names.setdefault(entry.label, entry.path.parent.name)
-    wanted = [s for s in SPLITS if s in set(plan.places)]
-    for split in wanted:
+    for split in (s for s in SPLITS if s in plan.places):
         for name in names.values():
             (folder / split / name).mkdir(parents=True)
     taken: set[str] = set()
@@ -161,24 +239,26 @@ def _fill(audit: Audit, plan: Plan, folder: Path, way: str) -> list[list]:
     for i, entry in enumerate(audit.entries):
         file = ""
         if plan.places[i]:
-            place = f"{plan.places[i]}/{names[entry.label]}"
-            file = _free_name(place, entry.path, taken)
-            try:
-                _WAYS[way](os.path.realpath(entry.path), folder / file)
-            except OSError as error:
-                raise OSError(error.errno, error.strerror, str(folder / file)) from error
-        rows.append(
-            [
-                file,
-                entry.id,
-                entry.label,
-                plan.places[i] or "left out",
-                int(audit.units[i]),
-                audit.facts[i].sha256,
-                plan.reasons[i],
-            ]
+            file = _free_name(f"{plan.places[i]}/{names[entry.label]}", entry.path, taken)
+            _put(entry, folder / file, way)
+        row = ManifestRow(
+            file=file,
+            source=entry.id,
+            grade=entry.label,
+            split=plan.places[i] or "left out",
+            group=int(audit.units[i]),
+            sha256=audit.records[i].sha256,
+            left_out_because=plan.reasons[i],
         )
+        rows.append(row)
     return rows
+
+
+def _put(entry: Entry, file: Path, way: str) -> None:
+    try:
+        _WAYS[way](os.path.realpath(entry.path), file)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(file)) from error
 
 
 def _free_name(place: str, path: Path, taken: set[str]) -> str:
@@ -191,9 +271,9 @@ def _free_name(place: str, path: Path, taken: set[str]) -> str:
     return name
 
 
-def _manifest(rows: list[list]) -> str:
+def _manifest(rows: list[ManifestRow]) -> str:
     buffer = io.StringIO()
     table = csv.writer(buffer)
-    table.writerow(["file", "source", "grade", "split", "group", "sha256", "left_out_because"])
-    table.writerows(rows)
+    table.writerow([column.name for column in fields(ManifestRow)])
+    table.writerows(astuple(row) for row in rows)
     return buffer.getvalue()

@@ -1,3 +1,5 @@
+"""Auditing a whole dataset: leaks, copies, hostile files, notes and shortcuts."""
+
 import os
 import shutil
 import signal
@@ -11,13 +13,13 @@ from PIL import Image
 
 import prepare_dataset
 from common.audit import file_checks, shortcuts
-from common.audit.dataset import EYEPACS_COUNTS, Settings, _notes, audit, summarise
+from common.audit.dataset import EYEPACS_COUNTS, AuditConfig, _count_notes, audit, summarise
 from common.data.preprocessing import apply_clahe
 from common.data.synthetic import write_dataset
 from common.system.errors import InputError
 
 IDRID = Path(__file__).parents[3] / "shared" / "data" / "idrid"
-QUICK = Settings(num_workers=2, shortcuts=False)
+QUICK = AuditConfig(num_workers=2, shortcuts=False)
 
 
 def pictures(root, split, grade):
@@ -114,22 +116,22 @@ def test_a_split_without_any_image_is_noted(demo, tmp_path):
     copy = shutil.copytree(demo, tmp_path / "d")
     for path in (copy / "val").rglob("*.jpg"):
         path.unlink()
-    found = audit(copy, Settings(num_workers=2, shortcuts=False))
+    found = audit(copy, AuditConfig(num_workers=2, shortcuts=False))
     assert found.counts["val"] == [0] * 5
     assert any(note.startswith("val has no usable image of grade 0, 1, 2") for note in found.notes)
 
 
 def test_more_images_than_eyepacs_has_are_noted():
     counts = {"train": [10, 10, 10, 873, 709]}
-    said = " ".join(_notes(counts, np.arange(3), Settings()))
+    said = " ".join(_count_notes(counts))
     assert "grade 4 has 709" in said and "grade 3" not in said and EYEPACS_COUNTS[4] == 708
 
 
 def test_grades_that_were_enhanced_apart_alarm_and_a_clean_set_does_not(tmp_path, monkeypatch):
     monkeypatch.setattr(shortcuts, "PERMUTATIONS", 60)
     write_dataset(tmp_path, {"train": 24}, seed=5, size=160)
-    clean = audit(tmp_path, Settings(num_workers=2))
-    assert [probe.kind for probe in clean.probes] == ["file", "ground", "whole"]
+    clean = audit(tmp_path, AuditConfig(num_workers=2))
+    assert [probe.kind for probe in clean.probes] == ["file", "background", "image"]
     assert "alarming" not in {probe.verdict for probe in clean.probes}
     for path in (tmp_path / "train").rglob("*.jpg"):
         grade, picture = int(path.parent.name), cv2.imread(str(path))
@@ -139,12 +141,12 @@ def test_grades_that_were_enhanced_apart_alarm_and_a_clean_set_does_not(tmp_path
         elif grade:
             picture = apply_clahe(picture, grade / 1.5, 8)
         cv2.imwrite(str(path), picture, [cv2.IMWRITE_JPEG_QUALITY, 92])
-    verdicts = {p.kind: p for p in audit(tmp_path, Settings(num_workers=2)).probes}
-    assert verdicts["ground"].verdict == "alarming" and verdicts["ground"].p_value < 0.02
+    verdicts = {p.kind: p for p in audit(tmp_path, AuditConfig(num_workers=2)).probes}
+    assert verdicts["background"].verdict == "alarming" and verdicts["background"].p_value < 0.02
     assert verdicts["file"].verdict != "alarming"
     for path in (tmp_path / "train" / "4").iterdir():
         cv2.imwrite(str(path), cv2.imread(str(path)), [cv2.IMWRITE_JPEG_QUALITY, 70])
-    file = audit(tmp_path, Settings(num_workers=2)).probes[0]
+    file = audit(tmp_path, AuditConfig(num_workers=2)).probes[0]
     assert file.verdict == "alarming" and "table" in next(iter(file.top_features))
 
 

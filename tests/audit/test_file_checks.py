@@ -1,3 +1,5 @@
+"""Inspecting single files: each fault by its name, whatever the bytes."""
+
 import os
 
 import cv2
@@ -5,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from common.audit.file_checks import FAULTS, inspect_file, orient
+from common.audit.file_checks import FAULTS, inspect_file
 from common.data.synthetic import draw_fundus
 from common.system.random_streams import random_generator
 
@@ -21,12 +23,12 @@ def saved(tmp_path, picture, name="a.png", **options):
     return tmp_path / name
 
 
-def test_a_good_picture_has_no_fault_and_all_facts(tmp_path, eye):
-    facts = inspect_file(saved(tmp_path, eye, "a.jpg", quality=92))
-    assert facts.faults == () and facts.usable
-    assert facts.sketch.shape == (64, 64) and facts.hashes.shape == (8, 32)
-    assert len(facts.sha256) == len(facts.pixels) == 64
-    assert np.isfinite(facts.statistics).all()
+def test_a_good_picture_has_no_fault_and_a_full_record(tmp_path, eye):
+    record = inspect_file(saved(tmp_path, eye, "a.jpg", quality=92))
+    assert record.faults == () and record.usable
+    assert record.sketch.shape == (64, 64) and record.hashes.shape == (8, 32)
+    assert len(record.sha256) == len(record.pixels) == 64
+    assert record.statistics["file"]["width"] == record.statistics["file"]["height"] == 256
 
 
 def test_each_fault_is_named(tmp_path, eye):
@@ -44,8 +46,8 @@ def test_each_fault_is_named(tmp_path, eye):
         "blurred": saved(tmp_path, cv2.GaussianBlur(eye, (0, 0), 5), "blurred.png"),
     }
     for fault, path in cases.items():
-        facts = inspect_file(path)
-        assert fault in facts.faults and facts.usable, (fault, facts.faults)
+        record = inspect_file(path)
+        assert fault in record.faults and record.usable, (fault, record.faults)
     assert inspect_file(cases["deep"]).faults == ("grayscale", "deep")
     flat = saved(tmp_path, np.zeros((200, 200, 3), np.uint8), "flat.png")
     assert inspect_file(flat).sketch is None
@@ -83,10 +85,3 @@ def test_damaged_bytes_never_raise(tmp_path, eye):
 def test_the_digest_of_pixels_ignores_the_file_format(tmp_path, eye):
     first, second = (inspect_file(saved(tmp_path, eye, name)) for name in ("a.png", "a.bmp"))
     assert first.pixels == second.pixels and first.sha256 != second.sha256
-
-
-def test_orientations_are_the_eight_of_the_square():
-    square = np.arange(16).reshape(4, 4)
-    assert len({orient(square, k).tobytes() for k in range(8)}) == 8
-    stack = np.stack([square, square + 1])
-    assert (orient(stack, 5)[1] == orient(square + 1, 5)).all()

@@ -1,3 +1,5 @@
+"""The short check before training: what names and bytes tell about copies and patients."""
+
 import shutil
 from pathlib import Path
 

@@ -1,3 +1,5 @@
+"""Finding altered copies among many pictures, and no others."""
+
 import time
 from pathlib import Path
 
@@ -7,7 +9,13 @@ import pytest
 from PIL import Image
 
 from common.audit.file_checks import inspect_file
-from common.audit.near_duplicates import candidate_pairs, components, correlations, near_duplicates
+from common.audit.near_duplicates import (
+    candidate_pairs,
+    components,
+    correlations,
+    near_duplicates,
+    orient,
+)
 from common.data.synthetic import draw_fundus
 from common.system.random_streams import random_generator
 
@@ -28,13 +36,13 @@ CHANGES = {
 }
 
 
-def facts_of(pictures, folder, quality=85):
-    facts = []
+def fingerprints_of(pictures, folder, quality=85):
+    records = []
     for number, picture in enumerate(pictures):
         path = folder / f"{number}.jpg"
         Image.fromarray(np.ascontiguousarray(picture)).save(path, quality=quality)
-        facts.append(inspect_file(path))
-    return np.stack([f.hashes for f in facts]), np.stack([f.sketch for f in facts])
+        records.append(inspect_file(path))
+    return np.stack([f.hashes for f in records]), np.stack([f.sketch for f in records])
 
 
 @pytest.mark.parametrize("real", [False, True], ids=["drawn", "photographs"])
@@ -47,7 +55,7 @@ def test_altered_copies_are_found_and_other_eyes_are_not(real, tmp_path):
     else:
         eyes = [draw_fundus(k % 5, random_generator("duplicates", k)) for k in range(6)]
     copies = [change(eye) for eye in eyes for change in CHANGES.values()]
-    hashes, sketches = facts_of([*eyes, *copies], tmp_path)
+    hashes, sketches = fingerprints_of([*eyes, *copies], tmp_path)
     pairs, scores = near_duplicates(hashes, sketches)
     source = np.array([*range(6), *np.repeat(range(6), len(CHANGES))])
     assert (source[pairs[:, 0]] == source[pairs[:, 1]]).all(), "no two eyes are one"
@@ -88,3 +96,10 @@ def test_nothing_has_no_duplicates():
     none = np.empty((0, 8, 32), np.uint8)
     assert len(near_duplicates(none, np.empty((0, 64, 64), np.int8))[0]) == 0
     assert components(3, np.empty((0, 2), int)).tolist() == [0, 1, 2]
+
+
+def test_orientations_are_the_eight_of_the_square():
+    square = np.arange(16).reshape(4, 4)
+    assert len({orient(square, k).tobytes() for k in range(8)}) == 8
+    stack = np.stack([square, square + 1])
+    assert (orient(stack, 5)[1] == orient(square + 1, 5)).all()

@@ -1,9 +1,11 @@
+"""An audit as text, JSON, CSV and contact sheets."""
+
 import csv
 import json
 import shutil
 from pathlib import Path
 
-from common.audit.dataset import Settings, audit
+from common.audit.dataset import AuditConfig, audit
 from common.audit.report import audit_text, shortcut_text, write_audit
 from common.audit.shortcuts import Probe
 
@@ -12,7 +14,7 @@ def test_text_and_files_say_the_same(demo, tmp_path):
     root = Path(shutil.copytree(demo, tmp_path / "d"))
     source = next((root / "train" / "1").iterdir())
     shutil.copy(source, root / "test" / "2" / "new\nline\udcff.jpg")
-    found = audit(root, Settings(num_workers=1, shortcuts=False))
+    found = audit(root, AuditConfig(num_workers=1, shortcuts=False))
     text = audit_text(found)
     assert "LEAKAGE: 1 groups" in text and "new\\nline\\udcff.jpg" in text
     assert "new\nline" not in text and "grades 1 and 2" not in text
@@ -36,7 +38,7 @@ def test_an_alarm_is_put_into_words():
         Probe(
             "file", 90, 0.9, 0.9, 0.2, 0.01, {1: 1.0}, {}, {"luma table": 0.9}, "alarming", "far"
         ),
-        Probe("whole", 90, nan, nan, nan, nan, {}, {}, {}, "not measured", "too few"),
+        Probe("image", 90, nan, nan, nan, nan, {}, {}, {}, "not measured", "too few"),
     ]
     text = shortcut_text(probes)
     assert "ALARMING" in text and "luma table 0.90" in text and "n/a" in text

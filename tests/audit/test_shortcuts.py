@@ -1,3 +1,5 @@
+"""The shortcut probe: what predicts the grade alarms only where no eye can cause it."""
+
 import numpy as np
 import pytest
 
@@ -29,7 +31,7 @@ def test_what_the_eye_cannot_cause_alarms_and_is_named(noise):
 
 def test_the_whole_picture_never_alarms(noise):
     noise["contrast"] = GRADES + 0.0
-    found = probe("whole", noise, GRADES, ALONE)
+    found = probe("image", noise, GRADES, ALONE)
     assert found.verdict == "above chance" and "lesions" in found.reason
 
 
@@ -58,8 +60,8 @@ def test_grades_that_no_disease_sets_apart_alarm_together():
     grades, groups = np.repeat(np.arange(5), 40), np.arange(200)
     noise = generator.normal(0, 0.2, 200)
     blurred = np.isin(grades, (1, 3)) + noise
-    found = probe("ground", {"sharpness": blurred}, grades, groups)
+    found = probe("background", {"sharpness": blurred}, grades, groups)
     assert found.verdict == "alarming" and "which no disease sets apart" in found.reason
-    assert next(iter(found.scattered)) in ("1 and 3", "0 and 2 and 4")
-    found = probe("ground", {"haze": (grades >= 3) + noise}, grades, groups)
+    assert next(iter(found.nonmonotone_auc)) in ("1 and 3", "0 and 2 and 4")
+    found = probe("background", {"haze": (grades >= 3) + noise}, grades, groups)
     assert found.verdict == "above chance", "an end of the scale may be the disease"

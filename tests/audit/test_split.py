@@ -1,18 +1,25 @@
+"""Splitting a dataset: shares, whole groups, a true manifest, nothing half-written."""
+
 import csv
 import hashlib
+import multiprocessing
+import os
 import shutil
+import signal
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+import prepare_dataset
 from common.audit import split as split_module
-from common.audit.dataset import Settings, audit
+from common.audit.dataset import AuditConfig, audit
 from common.audit.split import _assign, plan_split, write_split
 from common.data.folders import scan_split
 from common.system.errors import InputError
 
-QUICK = Settings(num_workers=2, shortcuts=False)
+QUICK = AuditConfig(num_workers=2, shortcuts=False)
 
 
 @pytest.fixture(scope="module")
@@ -82,6 +89,50 @@ def test_nothing_half_written_is_left(source, tmp_path, monkeypatch):
     with pytest.raises(InputError, match="not empty"):
         write_split(source, plan, tmp_path / "old", "hardlink")
     assert (tmp_path / "old" / "file").read_text() == "x"
+
+
+def split_slowly(words):
+    """Split a dataset, a file every tenth of a second."""
+
+    def copy(source, target):
+        time.sleep(0.1)
+        return shutil.copyfile(source, target)
+
+    split_module._WAYS["copy"] = copy
+    os._exit(prepare_dataset.main(words))
+
+
+def wait_for_a_file(folder):
+    """Wait until a split that is being written under a folder has its first picture."""
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        for hidden in folder.glob(".new.*.part"):
+            if next(hidden.rglob("*.jpg"), None):
+                return hidden
+        time.sleep(0.02)
+    raise AssertionError("no picture was written")
+
+
+def test_a_killed_split_leaves_nothing_that_the_next_one_does_not_remove(demo, tmp_path, capsys):
+    words = ["split", str(demo / "val"), str(tmp_path / "new"), "--num_workers", "1"]
+    child = multiprocessing.get_context("fork").Process(target=split_slowly, args=(words,))
+    child.start()
+    hidden = wait_for_a_file(tmp_path)
+    split_module.remove_leftovers(tmp_path / "new")
+    assert hidden.is_dir() and child.is_alive(), "one that is being written is left alone"
+    assert "another process is writing" in capsys.readouterr().out
+    os.kill(child.pid, signal.SIGKILL)
+    child.join(60)
+    assert child.exitcode == -signal.SIGKILL and hidden.is_dir()
+    of_another = tmp_path / ".new.12345678.part"
+    of_another.mkdir()
+    (of_another / "thesis.txt").write_text("x")
+    assert prepare_dataset.main(words) == 0
+    assert f"removed {hidden}, left by a split that was killed" in capsys.readouterr().out
+    assert not hidden.exists() and (of_another / "thesis.txt").is_file()
+    assert sorted(path.name for path in tmp_path.iterdir()) == [of_another.name, "new"]
+    names = sorted(path.name for path in (tmp_path / "new").iterdir())
+    assert names == ["manifest.csv", "test", "train", "val"]
 
 
 @pytest.mark.parametrize("shares", [(0, 0), (0.5, 0.5), (-0.1, 0.2), (float("nan"), 0.1)])
