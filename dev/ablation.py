@@ -24,7 +24,7 @@ from benchmarks.results import THREE
 from benchmarks.run import Bench, in_own_process, interleave, positive, processor
 from common.cli import Parser, guarded
 from common.data.synthetic import write_dataset
-from common.models import backbones, timm_patches
+from common.models import timm_patches
 from common.models.backbones import resolve
 from common.models.parallel_branches import ParallelBranches
 from common.system.device import select_device
@@ -102,18 +102,11 @@ def in_one_launch(bench: Bench) -> Iterator[None]:
 @contextlib.contextmanager
 def with_library_attention(bench: Bench) -> Iterator[None]:
     """Look position biases up as the library does, and attend in its fused form."""
-    modules = [module for trainer in bench.trainers for module in trainer.top.modules()]
-    kept = [(dict(module.__dict__), dict(module._forward_pre_hooks)) for module in modules]
-    for module in modules:
-        if isinstance(module, backbones.RelPosBias):
-            del module.get_bias, module.forward
-        elif timm_patches._choose_attention in module._forward_pre_hooks.values():
-            module._forward_pre_hooks.clear()
-            module.fused_attn = True
+    for trainer in bench.trainers:
+        timm_patches.restore(trainer.top)
     yield
-    for module, (attributes, hooks) in zip(modules, kept):
-        module.__dict__.update(attributes)
-        module._forward_pre_hooks.update(hooks)
+    for trainer in bench.trainers:
+        timm_patches.apply(trainer.top)
 
 
 FORMS: dict[str, Form] = {
@@ -144,7 +137,7 @@ def measure(
             bench.train_product()
 
     forms = FORMS | OF_DEVICE[device.type]
-    if not any(isinstance(m, backbones.RelPosBias) for m in bench.backbone.stages.modules()):
+    if not timm_patches.is_patched(bench.backbone.stages):
         forms.pop("the library's attention", None)
     seconds = interleave(
         {title: lambda form=form: epoch(form) for title, form in forms.items()},

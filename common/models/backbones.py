@@ -19,7 +19,7 @@ import torchvision
 from torch import Tensor, nn
 
 from common.data.preprocessing import Preprocessing
-from common.models.timm_patches import quicken_position_biases
+from common.models import timm_patches
 from common.system.errors import InputError
 
 # module names cannot hold a dot, the original state keys do
@@ -209,7 +209,7 @@ def build(
             net = _create_torchvision(spec, pretrained and not weights)
     if pretrained and weights:
         _load_weights(net, spec, Path(weights))
-    quicken_position_biases(net)
+    timm_patches.apply(net)
     stages = _cut(net.eval(), spec)
     if not _is_chain(net, stages, img_size, spec):
         if freeze:

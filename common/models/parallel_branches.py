@@ -10,15 +10,15 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from common.models import timm_patches
+
 
 class ParallelBranches:
     """Runs networks that differ in nothing but their parameters; buffers must be equal, too."""
 
     def __init__(self, net: nn.Module) -> None:
         self._skeleton = copy.deepcopy(net).to("meta")
-        for module in self._skeleton.modules():
-            if hasattr(module, "fused_attn"):  # fused attention with a trained bias does not vmap
-                module.register_forward_pre_hook(_unfused)  # the last hook has the last word
+        timm_patches.unfuse_attention(self._skeleton)
         self._of_convolutions: list[str] = []
         for name, module in self._skeleton.named_modules():
             if isinstance(module, nn.Conv2d):
@@ -47,10 +47,6 @@ class ParallelBranches:
         with warnings.catch_warnings():  # a last pooling may fall back to a loop, which is cheap
             warnings.filterwarnings("ignore", "There is a performance drop")
             return torch.vmap(run)(stacked, *inputs)
-
-
-def _unfused(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-    module.fused_attn = False
 
 
 def _like_the_weight(module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
