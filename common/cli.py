@@ -78,7 +78,7 @@ def guarded(main: Callable[..., int | None]) -> Callable[..., int]:
             if hasattr(stream, "reconfigure"):
                 stream.reconfigure(errors="backslashreplace")
         try:
-            with signals.ending_on_sigterm(), _quiet_threads():
+            with signals.ending_at_once(), _quiet_threads():
                 return main(argv) or 0
         except BrokenPipeError:  # the reader, such as head, has seen enough
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -6,12 +6,14 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
-from typing import Any
+from types import FrameType
 
-_HINTS = {signal.SIGINT: "press Ctrl-C again to end at once", signal.SIGTERM: "again ends at once"}
+_HINTS: dict[int, str] = {
+    signal.SIGINT: "press Ctrl-C again to end at once",
+    signal.SIGTERM: "again ends at once",
+}
 
-
-_asked: list[int] = []  # the signals that wait for the next `check`
+_waiting: list[int] = []  # the signals that wait for the next `check`
 
 
 class Stopped(BaseException):
@@ -33,14 +35,10 @@ class Stopped(BaseException):
 
 
 @contextlib.contextmanager
-def ending_on_sigterm() -> Iterator[None]:
-    """Let SIGTERM raise Stopped, so that files are closed and a message is written."""
-
-    def end(number: int, _: Any) -> None:
-        raise Stopped(number)
-
-    _asked.clear()
-    with _handling(end, signal.SIGTERM):
+def ending_at_once() -> Iterator[None]:
+    """Let SIGTERM raise Stopped and Ctrl-C KeyboardInterrupt, so that files are closed."""
+    _waiting.clear()
+    with _handling(_end):
         yield
 
 
@@ -48,37 +46,42 @@ def ending_on_sigterm() -> Iterator[None]:
 def waiting_for_check() -> Iterator[None]:
     """Let SIGTERM and Ctrl-C wait for the next `check`; the second one ends at once."""
 
-    def note(number: int, _: Any) -> None:
-        if _asked:
-            raise KeyboardInterrupt if number == signal.SIGINT else Stopped(number)
-        _asked.append(number)
+    def note(number: int, frame: FrameType | None) -> None:
+        if _waiting:
+            _end(number, frame)
+        _waiting.append(number)
         name = Stopped(number).name  # not print(): the signal may have come in the middle of one
         now = f"{datetime.now(UTC):%Y-%m-%d %H:%M:%SZ}"
         text = f"{now}  {name}: stopping after this step; {_HINTS[number]}\n"
         with contextlib.suppress(OSError):
             os.write(2, text.encode())
 
-    with _handling(note, signal.SIGINT, signal.SIGTERM):
+    with _handling(note):
         yield
 
 
 def check() -> None:
     """Raise Stopped if a signal waits."""
-    if _asked:
-        raise Stopped(_asked[0])
+    if _waiting:
+        raise Stopped(_waiting[0])
+
+
+def _end(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt if number == signal.SIGINT else Stopped(number)
 
 
 @contextlib.contextmanager
-def _handling(handler: Callable[[int, Any], None], *numbers: int) -> Iterator[None]:
-    """Handle signals in the main thread; one that the parent has told us to ignore stays so."""
+def _handling(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
+    """Handle both signals in the main thread; one that the parent told us to ignore stays so."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = {n: signal.getsignal(n) for n in numbers if signal.getsignal(n) != signal.SIG_IGN}
-    for number in before:
+    before = {number: signal.getsignal(number) for number in _HINTS}
+    taken = [number for number, old in before.items() if old != signal.SIG_IGN]
+    for number in taken:
         signal.signal(number, handler)
     try:
         yield
     finally:
-        for number, old in before.items():
-            signal.signal(number, old)
+        for number in taken:
+            signal.signal(number, before[number])
