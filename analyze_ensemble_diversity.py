@@ -17,8 +17,8 @@ from common.cli import Parser, add_analysis_flags, find_members, guarded
 from common.data.copies import patient_groups
 from common.data.synthetic import synthetic_note
 from common.evaluation.agreement import ensemble_diversity, pairwise_diversity
-from common.evaluation.comparison import difference, paired_draws
-from common.evaluation.evaluate import BootstrapConfig
+from common.evaluation.comparison import PairedMetric, paired_metrics
+from common.evaluation.intervals import BootstrapConfig
 from common.models.backbones import resolve
 from common.prediction.ensemble import ModelResult, apply_vote
 from common.prediction.voting import combine_models
@@ -45,29 +45,26 @@ def measure_gains(members: list[ModelResult], sampling: BootstrapConfig) -> dict
     Differences in accuracy with 95 % paired-bootstrap intervals.
     """
     targets = members[0].found.targets
-    graders = [member.grader for member in members]
-    scores = [grader[0] for grader in graders]
+    classes = [member.classes for member in members]
+    scores = [each.probabilities for each in classes]
     mixes = [scores, *(scores[:i] + scores[i + 1 :] for i in range(len(scores)))]
-    for parts in mixes:
-        mixed = combine_models(parts)
-        graders.append((mixed, mixed.argmax(1)))
-    values, draws = paired_draws(
-        targets, graders, ["accuracy"], sampling.groups, sampling.resamples, sampling.seed
-    )
-    accuracy, sampled, count = values["accuracy"], draws["accuracy"], len(members)
+    classes += [combine_models(parts) for parts in mixes]
+    measured = paired_metrics(targets, classes, ["accuracy"], sampling)["accuracy"]
+    accuracy, sampled, count = measured.values, measured.draws, len(members)
     best = int(accuracy[:count].argmax())
     # one more column: the members' mean accuracy
     accuracy = np.append(accuracy, accuracy[:count].mean())
     sampled = np.column_stack([sampled, sampled[:, :count].mean(1)])
+    paired = PairedMetric(accuracy, sampled)
     return {
         "ensemble_accuracy": float(accuracy[count]),
         "mean_accuracy": float(accuracy[-1]),
         "best_member": members[best].label,
         "best_accuracy": float(accuracy[best]),
-        "gain_over_mean": difference(accuracy, sampled, count, len(accuracy) - 1),
-        "gain_over_best": difference(accuracy, sampled, count, best),
+        "gain_over_mean": paired.difference(count, len(accuracy) - 1),
+        "gain_over_best": paired.difference(count, best),
         "leave_one_out": {
-            member.label: difference(accuracy, sampled, count, count + 1 + i)
+            member.label: paired.difference(count, count + 1 + i)
             for i, member in enumerate(members)
         },
     }
@@ -119,7 +116,7 @@ def report(content: dict[str, Any], pairwise: list[dict[str, Any]]) -> None:
         *(
             [
                 f"without {name}",
-                tables.decimal(gains["ensemble_accuracy"] - entry["value"]),
+                tables.decimal(gains["ensemble_accuracy"] - entry.value),
                 tables.with_interval(entry),
             ]
             for name, entry in gains["leave_one_out"].items()
@@ -149,7 +146,7 @@ def main(argv: list[str] | None = None) -> int:
     sampling = BootstrapConfig(
         args.resamples, args.seed, patient_groups(first.ids, args.patient_regex)
     )
-    correct = np.stack([member.grader[1] == first.targets for member in members], axis=1)
+    correct = np.stack([member.classes.predicted == first.targets for member in members], axis=1)
     matrices = pairwise_diversity(correct)
     names = [member.label for member in members]
     pairwise = [

@@ -16,7 +16,8 @@ import numpy as np
 from common.cli import Parser, add_analysis_flags, find_members, guarded
 from common.data.copies import patient_groups
 from common.data.synthetic import synthetic_note
-from common.evaluation.evaluate import BootstrapConfig, evaluate_classes
+from common.evaluation.evaluate import evaluate
+from common.evaluation.intervals import UNKNOWN, BootstrapConfig, Interval, Metrics
 from common.evaluation.metrics import binary_metrics, confusion_matrix, f1_scores
 from common.pairs import class_pairs, pair_name, pair_targets
 from common.prediction.ensemble import ModelResult, apply_vote
@@ -37,7 +38,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def find_leaders(results: dict[str, Any], names: list[str]) -> list[dict[str, Any]]:
+def find_leaders(results: dict[str, Metrics], names: list[str]) -> list[dict[str, Any]]:
     """Name the best model for each grade and metric, with its interval.
 
     "" where nothing is defined or none is above zero. "overlapping" lists those that are not
@@ -47,19 +48,19 @@ def find_leaders(results: dict[str, Any], names: list[str]) -> list[dict[str, An
     for k, grade in enumerate(names):
         for metric in METRICS:
             entries = {model: found[f"{metric}_{k}"] for model, found in results.items()}
-            known = {m: e for m, e in entries.items() if not np.isnan(e["value"])}
-            leader = max(known, key=lambda model: known[model]["value"], default="")
-            leader = leader if leader and known[leader]["value"] > 0 else ""
+            known = {m: e for m, e in entries.items() if not np.isnan(e.value)}
+            leader = max(known, key=lambda model: known[model].value, default="")
+            leader = leader if leader and known[leader].value > 0 else ""
             rows.append(
                 {
                     "grade": grade,
                     "metric": metric,
                     "leader": leader,
-                    **known.get(leader, dict.fromkeys(("value", "low", "high"), np.nan)),
+                    **vars(known.get(leader, UNKNOWN)),
                     "overlapping": [
                         m
                         for m, e in known.items()
-                        if leader and m != leader and not e["high"] < known[leader]["low"]
+                        if leader and m != leader and not e.high < known[leader].low
                     ],
                 }
             )
@@ -72,7 +73,9 @@ def weakest_pairs(member: ModelResult) -> list[dict[str, Any]]:
     confused: images of the one grade that the whole model calls the other.
     """
     found, rows = member.found, []
-    matrix = confusion_matrix(found.targets, member.grader[1], found.num_classes).astype(int)
+    matrix = confusion_matrix(found.targets, member.classes.predicted, found.num_classes).astype(
+        int
+    )
     for column, (a, b) in enumerate(class_pairs(found.num_classes)):
         own = np.isin(found.targets, (a, b))
         measured = binary_metrics(
@@ -106,7 +109,9 @@ def suggest_weights(members: list[ModelResult]) -> dict[str, list[float]]:
     scores = np.stack(
         [
             np.nan_to_num(
-                f1_scores(confusion_matrix(m.found.targets, m.grader[1], m.found.num_classes))
+                f1_scores(
+                    confusion_matrix(m.found.targets, m.classes.predicted, m.found.num_classes)
+                )
             )
             for m in members
         ]
@@ -135,7 +140,7 @@ def report(
             row["grade"],
             row["metric"],
             row["leader"] or "n/a",
-            tables.with_interval(row),
+            tables.with_interval(Interval(row["value"], row["low"], row["high"])),
             ", ".join(row["overlapping"]),
         ]
         for row in leaders
@@ -194,9 +199,7 @@ def main(argv: list[str] | None = None) -> int:
     names = first.class_names
     groups = patient_groups(first.ids, args.patient_regex)
     sampling = BootstrapConfig(args.resamples, args.seed, groups)
-    rows = {
-        m.label: evaluate_classes(first.targets, *m.grader, sampling)["metrics"] for m in members
-    }
+    rows = {m.label: evaluate(first.targets, m.classes, sampling).metrics for m in members}
     leaders = find_leaders(rows, names)
     pairs = [
         row for member in members if member.found.head == "ovo" for row in weakest_pairs(member)
@@ -240,10 +243,7 @@ def main(argv: list[str] | None = None) -> int:
         write_table(output.table("pairs"), pairs)
     shown = {
         metric: np.array(
-            [
-                [found[f"{metric}_{k}"]["value"] for k in range(len(names))]
-                for found in rows.values()
-            ]
+            [[found[f"{metric}_{k}"].value for k in range(len(names))] for found in rows.values()]
         )
         for metric in METRICS
     }

@@ -8,6 +8,7 @@ Reads what evaluate_ensemble.py has stored; writes tables, figures and validatio
 """
 
 import argparse
+import dataclasses
 import sys
 from itertools import combinations
 from typing import Any
@@ -19,9 +20,10 @@ from common.cli import Parser, add_analysis_flags, find_members, guarded
 from common.data.copies import patient_groups
 from common.data.synthetic import synthetic_note
 from common.evaluation import gates
-from common.evaluation.comparison import difference, holm, paired_draws
-from common.evaluation.evaluate import DIFFERENCES, BootstrapConfig, evaluate_classes
+from common.evaluation.comparison import COMPARED, holm, paired_metrics
+from common.evaluation.evaluate import Evaluation, evaluate
 from common.evaluation.gates import gate_input
+from common.evaluation.intervals import BootstrapConfig, Interval
 from common.evaluation.metrics import REFERABLE_GRADE
 from common.prediction.ensemble import ModelResult, apply_vote
 from common.prediction.predictions import PairPredictions
@@ -59,25 +61,19 @@ def compare_pairs(members: list[ModelResult], sampling: BootstrapConfig) -> list
     """
     targets = members[0].found.targets
     count = len(members) * (len(members) - 1) // 2
-    values, draws = paired_draws(
-        targets,
-        [member.grader for member in members],
-        list(DIFFERENCES),
-        sampling.groups,
-        max(sampling.resamples, 100 * count),
-        sampling.seed,
-    )
+    enough = dataclasses.replace(sampling, resamples=max(sampling.resamples, 100 * count))
+    paired = paired_metrics(targets, [member.classes for member in members], COMPARED, enough)
     rows = []
-    for metric in DIFFERENCES:
+    for metric in COMPARED:
         pairs = list(combinations(range(len(members)), 2))
-        found = [difference(values[metric], draws[metric], *pair) for pair in pairs]
-        corrected = holm(np.array([entry["p"] for entry in found]))
+        found = [paired[metric].difference(*pair) for pair in pairs]
+        corrected = holm(np.array([entry.p for entry in found]))
         rows += [
             {
                 "metric": metric,
                 "model": members[a].label,
                 "other": members[b].label,
-                **entry,
+                **vars(entry),
                 "p_holm": float(p),
                 "critical": bool(p < SIGNIFICANT),
             }
@@ -92,7 +88,7 @@ def pairs_table(rows: list[dict[str, Any]]) -> str:
         [
             row["metric"],
             f"{row['model']} - {row['other']}",
-            tables.with_interval(row),
+            tables.with_interval(Interval(row["value"], row["low"], row["high"])),
             tables.probability(row["p"]),
             tables.probability(row["p_holm"]),
             "differs" if row["critical"] else "",
@@ -103,14 +99,12 @@ def pairs_table(rows: list[dict[str, Any]]) -> str:
     return tables.format_table(header, cells)
 
 
-def draw(members: list[ModelResult], results: list[dict[str, Any]], output: ResultDir) -> None:
+def draw(members: list[ModelResult], results: list[Evaluation], output: ResultDir) -> None:
     """Draw bars with intervals, ROC curves for referable DR, and accuracy against cost."""
     names = [member.label for member in members]
     note = synthetic_note(members[0].found.ids)
-    ends = ("value", "low", "high")
     bars = {
-        name: [tuple(result["metrics"][metric][end] for end in ends) for metric in BARS]
-        for name, result in zip(names, results)
+        name: [result.metrics[metric] for metric in BARS] for name, result in zip(names, results)
     }
     plot_bars(
         bars,
@@ -121,20 +115,15 @@ def draw(members: list[ModelResult], results: list[dict[str, Any]], output: Resu
     targets = members[0].found.targets >= REFERABLE_GRADE
     if 0 < targets.sum() < len(targets):
         curves = {
-            f"{member.label}, AUC {result['metrics']['referable_auc']['value']:.3f}": roc_curve(
-                targets, member.grader[0][:, REFERABLE_GRADE:].sum(1)
+            f"{member.label}, AUC {result.metrics['referable_auc'].value:.3f}": roc_curve(
+                targets, member.classes.probabilities[:, REFERABLE_GRADE:].sum(1)
             )[:2]
             for member, result in zip(members, results)
         }
         plot_roc(curves, f"referable DR (grade >= 2){note}", output.figure("roc_referable"))
-    points = {
-        member.label: (
-            member.found.cost["gflops"],
-            *(result["metrics"]["accuracy"][end] for end in ends),
-        )
-        for member, result in zip(members, results)
-    }
-    plot_cost(points, f"accuracy against cost{note}", output.figure("accuracy_vs_cost"))
+    gflops = {member.label: member.found.cost["gflops"] for member in members}
+    accuracies = {name: result.metrics["accuracy"] for name, result in zip(names, results)}
+    plot_cost(gflops, accuracies, f"accuracy against cost{note}", output.figure("accuracy_vs_cost"))
 
 
 def holdout_of(found: list[tuple[str, ResultDir, PairPredictions]], split: str) -> tuple[str, str]:
@@ -150,7 +139,7 @@ def holdout_of(found: list[tuple[str, ResultDir, PairPredictions]], split: str) 
 
 def check(
     members: list[ModelResult],
-    results: list[dict[str, Any]],
+    results: list[Evaluation],
     sampling: BootstrapConfig,
     holdout: tuple[str, str],
 ) -> list[gates.Gate]:
@@ -158,9 +147,9 @@ def check(
     first = members[0].found
     ensemble = None
     if len(members) > 1:
-        scores = combine_models([member.grader[0] for member in members])
-        ensemble = evaluate_classes(first.targets, scores, scores.argmax(1), sampling)["metrics"]
-    found = [gate_input(m, result["metrics"]) for m, result in zip(members, results)]
+        mean = combine_models([member.classes.probabilities for member in members])
+        ensemble = evaluate(first.targets, mean, sampling).metrics
+    found = [gate_input(m, result.metrics) for m, result in zip(members, results)]
     return gates.check_gates(found, ensemble, first.num_classes, holdout)
 
 
@@ -174,9 +163,9 @@ def main(argv: list[str] | None = None) -> int:
     note = synthetic_note(first.ids)
     groups = patient_groups(first.ids, args.patient_regex)
     sampling = BootstrapConfig(args.resamples, args.seed, groups)
-    results = [evaluate_classes(first.targets, *member.grader, sampling) for member in members]
+    results = [evaluate(first.targets, member.classes, sampling) for member in members]
     output = ResultDir(args.output_dir)
-    rows = {member.label: result["metrics"] for member, result in zip(members, results)}
+    rows = {member.label: result.metrics for member, result in zip(members, results)}
     costs = {member.label: member.found.cost for member in members}
     print(
         f"{len(members)} models on {args.split}{note}: {len(first.ids)} images, "
@@ -203,7 +192,7 @@ def main(argv: list[str] | None = None) -> int:
             "models": rows,
             "costs": costs,
             "pairs": comparisons,
-            "bootstrap": results[0]["bootstrap"],
+            "bootstrap": results[0].to_json()["bootstrap"],
         },
     )
     tested = {"split": args.split, "synthetic": note}

@@ -28,20 +28,19 @@ from common.data.copies import patient_groups
 from common.data.folders import Split, scan_split
 from common.data.synthetic import synthetic_note
 from common.evaluation import gates
-from common.evaluation.evaluate import (
-    BootstrapConfig,
-    compare_to_best,
-    evaluate_classes,
-    evaluate_model,
-)
+from common.evaluation.agreement import measure_consistency
+from common.evaluation.comparison import compare_to_best
+from common.evaluation.evaluate import evaluate
 from common.evaluation.gates import gate_input
-from common.evaluation.prevalence import parse_prevalence, restate_graders
+from common.evaluation.intervals import BootstrapConfig
+from common.evaluation.prevalence import parse_prevalence, restate_models
 from common.prediction.ensemble import (
     ModelResult,
     apply_vote,
     average_models,
     best_single,
     check_weights,
+    combine_by_every_vote,
     ensemble_weights,
     labels,
     output_dir_for,
@@ -55,9 +54,9 @@ from common.prediction.predictions import (
     save_predictions,
 )
 from common.prediction.verification import verify
-from common.prediction.voting import Grader
+from common.prediction.voting import ClassPredictions
 from common.reporting import tables
-from common.reporting.figures import plot_grader
+from common.reporting.figures import plot_predictions
 from common.reporting.report import write_report
 from common.result_dir import (
     ResultDir,
@@ -119,7 +118,7 @@ def predict_val(
     if (Path(args.dataset_path) / "val").is_dir():
         val = predict(directory, place, list_split(run, "val", args), args)
         judged = apply_vote("", val, None, args.vote, False)
-        save_predictions(place.predictions("val"), val, *judged.grader, judged.vote)
+        save_predictions(place.predictions("val"), val, judged.classes, judged.vote)
         return val
     stored = load_predictions(directory.predictions("val"))
     same = stored is not None and stored.origin["checkpoints"] == found.origin["checkpoints"]
@@ -131,6 +130,7 @@ def evaluate_member(
     member: ModelResult,
     holdout: tuple[str, str],
     sampling: BootstrapConfig,
+    mix: np.ndarray | None,
     args: argparse.Namespace,
 ) -> tuple[dict[str, Any], list[str]]:
     """Evaluate one model and write its results; returns its numbers and tables."""
@@ -144,32 +144,36 @@ def evaluate_member(
         "temperature": member.temperature,
         "synthetic": synthetic_note(found.ids),
     }
+    rows = {}
     if found.head == "ovo":
-        content |= evaluate_model(
+        voted = combine_by_every_vote(member)
+        votes = {n: evaluate(found.targets, classes, sampling) for n, classes in voted.items()}
+        rows = {name: evaluation.metrics for name, evaluation in votes.items()}
+        content |= votes[member.vote].to_json()
+        content["votes"] = dict(rows)
+        content["consistency"] = measure_consistency(
             found.targets,
             found.pair_probabilities,
-            found.pair_accuracies,
+            voted[member.vote].predicted,
             found.num_classes,
-            member.vote,
-            sampling,
-            member.pair_temperatures,
         )
-    rows = dict(content.get("votes", {}))
     if found.head != "ovo" or args.calibrate:
-        content |= evaluate_classes(found.targets, *member.grader, sampling)
+        content |= evaluate(found.targets, member.classes, sampling).to_json()
         name = f"{member.vote}, calibrated" if found.head == "ovo" else found.head
         rows[name] = content["metrics"]
-    graders = {member.label: member.grader}
-    content |= restate_graders(found.targets, graders, sampling)
+    if mix is not None:
+        content |= vars(
+            restate_models(found.targets, {member.label: member.classes}, mix, sampling)
+        )
     content |= {"class_names": found.class_names, "cost": found.cost, "origin": found.origin}
     content["holdout"] = holdout
     save_predictions(
-        directory.predictions(args.split), found, *member.grader, member.vote, member.temperature
+        directory.predictions(args.split), found, member.classes, member.vote, member.temperature
     )
     write_metrics(directory.metrics(args.split), content)
     write_table(directory.table(f"votes_{args.split}"), tables.flat_rows(rows))
     title = f"{member.label} on {args.split}{content['synthetic']}"
-    plot_grader(directory, args.split, found.targets, member.grader, found.class_names, title)
+    plot_predictions(directory, args.split, found.targets, member.classes, found.class_names, title)
     return content, tables.evaluation_tables(title, content, rows, "vote")
 
 
@@ -178,8 +182,9 @@ def evaluate_together(
     members: list[ModelResult],
     results: list[dict[str, Any]],
     sampling: BootstrapConfig,
+    mix: np.ndarray | None,
     args: argparse.Namespace,
-) -> tuple[dict[str, Any], list[str], Grader]:
+) -> tuple[dict[str, Any], list[str], ClassPredictions]:
     """Evaluate plain mean and weighted ensemble beside the members, and write them."""
     first = members[0].found
     weights = ensemble_weights(args.weights, members)
@@ -188,7 +193,7 @@ def evaluate_together(
     ensembles = {"mean": plain}
     if np.ptp(weights) > 1e-12:
         ensembles[f"weighted ({' '.join(args.weights)})"] = final
-    graders = {member.label: member.grader for member in members} | ensembles
+    graders = {member.label: member.classes for member in members} | ensembles
     best, how = best_single(members)
     content = {
         "model": "ensemble",
@@ -202,13 +207,13 @@ def evaluate_together(
         "synthetic": synthetic_note(first.ids),
         "best_single": f"{members[best].label} ({how})",
         "differences": compare_to_best(first.targets, graders, members[best].label, sampling),
-        **evaluate_classes(first.targets, *final, sampling),
-        **restate_graders(first.targets, graders, sampling),
+        **evaluate(first.targets, final, sampling).to_json(),
+        **(vars(restate_models(first.targets, graders, mix, sampling)) if mix is not None else {}),
         "class_names": first.class_names,
     }
     rows = {member.label: result["metrics"] for member, result in zip(members, results)}
     for name, grader in ensembles.items():
-        rows[name] = evaluate_classes(first.targets, *grader, sampling)["metrics"]
+        rows[name] = evaluate(first.targets, grader, sampling).metrics
     content["graders"] = rows
     details = {
         key: content[key]
@@ -217,14 +222,15 @@ def evaluate_together(
     arrays = {
         "ids": first.ids,
         "targets": first.targets,
-        "class_probabilities": final[0],
-        "predictions": final[1],
+        "class_probabilities": final.probabilities,
+        "predictions": final.predicted,
     }
     write_predictions(directory.predictions(args.split), arrays, details)
-    write_metrics(directory.metrics(args.split), content)
+    different = {name: each.to_json() for name, each in content["differences"].items()}
+    write_metrics(directory.metrics(args.split), {**content, "differences": different})
     write_table(directory.table(f"graders_{args.split}"), tables.flat_rows(rows))
     title = f"ensemble of {len(members)} models on {args.split}{content['synthetic']}"
-    plot_grader(directory, args.split, first.targets, final, first.class_names, title)
+    plot_predictions(directory, args.split, first.targets, final, first.class_names, title)
     named = ", ".join(f"{m.label} {w:.3f}" for m, w in zip(members, weights))
     texts = tables.evaluation_tables(title, content, rows, "model")
     return content, [*texts, f"weights ({' '.join(args.weights)}): {named}"], final
@@ -255,7 +261,7 @@ def main(argv: list[str] | None = None) -> int:
             ensemble.predictions(args.split),
         )
     groups = patient_groups(splits[0].ids, args.patient_regex)
-    sampling = BootstrapConfig(args.resamples, args.seed, groups, mix)
+    sampling = BootstrapConfig(args.resamples, args.seed, groups)
     found = [predict(*item, args) for item in zip(directories, places, splits)]
     require_same_images(found)
     vals = [predict_val(*item, args) for item in zip(directories, places, runs, found)]
@@ -266,13 +272,15 @@ def main(argv: list[str] | None = None) -> int:
     if args.calibrate:
         require_val(members, "--calibrate")
     holdout = check_holdout(splits[0], Path(args.dataset_path), runs)
-    evaluated = [evaluate_member(*item, holdout, sampling, args) for item in zip(places, members)]
+    evaluated = [
+        evaluate_member(*item, holdout, sampling, mix, args) for item in zip(places, members)
+    ]
     results = [content for content, _ in evaluated]
     details, texts = [], [table for _, own in evaluated for table in own]
-    output, final, together = places[0], members[0].grader, None
+    output, final, together = places[0], members[0].classes, None
     if len(members) > 1:
         output, details = ensemble, texts
-        together, texts, final = evaluate_together(output, members, results, sampling, args)
+        together, texts, final = evaluate_together(output, members, results, sampling, mix, args)
     print("\n" + "\n\n".join([*details, *texts]) + "\n", flush=True)
     checked = gates.check_gates(
         [gate_input(m, content["metrics"]) for m, content in zip(members, results)],

@@ -71,9 +71,9 @@ def compare(run: Run, args: argparse.Namespace) -> dict[str, float]:
     for precision in ("fp32", "bf16"):
         logits = predict_logits(member, cache, device, precision)
         pairs.append(pair_probabilities(logits, member.head))
-        probabilities, grades = combine_pairs(pairs[-1], run.num_classes)
-        classes.append(probabilities)
-        chosen.append(grades)
+        found = combine_pairs(pairs[-1], run.num_classes)
+        classes.append(found.probabilities)
+        chosen.append(found.predicted)
     by_class = [class_aucs(split.labels, found) for found in classes]
     by_pair = [pair_aucs(split.labels, found, run.num_classes) for found in pairs]
     return {

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from common.evaluation.metrics import ratio
 from common.pairs import class_pairs, pair_name
 from common.prediction.voting import couple, has_tie, pairwise_wins
 
@@ -56,12 +57,6 @@ def ensemble_diversity(correct: np.ndarray) -> dict[str, float]:
         "generalised": float(1 - ratio(two, one)),
         "oracle_accuracy": float((right > 0).mean()),
     }
-
-
-def ratio(numerator: np.ndarray, denominator: np.ndarray | float) -> np.ndarray:
-    numerator, denominator = np.asarray(numerator, float), np.asarray(denominator, float)
-    nothing = np.full(np.broadcast(numerator, denominator).shape, np.nan)
-    return np.divide(numerator, denominator, out=nothing, where=denominator > 0)
 
 
 def count_cycles(pair_probabilities: np.ndarray, num_classes: int) -> np.ndarray:

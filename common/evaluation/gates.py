@@ -4,7 +4,7 @@ import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from common.evaluation.metrics import Values
+from common.evaluation.intervals import UNKNOWN, Interval, Metrics
 from common.models.backbones import resolve
 from common.prediction.ensemble import ModelResult
 
@@ -32,9 +32,6 @@ _BINARY, _ENSEMBLE, _RECALL, _RECALL_GOAL, _AUC, _FAMILIES = 0.90, 0.985, 0.95, 
 _CORE = ("ensemble", "holdout")
 
 
-_NOTHING = {"value": math.nan, "low": math.nan, "high": math.nan}
-
-
 @dataclass(frozen=True)
 class GateInput:
     """What is known of one model: metrics with intervals, its pairs' validation accuracies."""
@@ -42,7 +39,7 @@ class GateInput:
     label: str
     model: str
     family: str
-    metrics: dict[str, dict[str, float]]
+    metrics: Metrics
     pair_accuracies: list[float]
 
 
@@ -64,7 +61,7 @@ class Gate:
 def threshold(
     kind: str,
     name: str,
-    entry: dict[str, float],
+    entry: Interval,
     threshold: float,
     expected: str = "",
     remark: str = "",
@@ -74,11 +71,11 @@ def threshold(
         kind,
         name,
         expected or f"> {100 * threshold:g} %",
-        entry["value"],
-        entry["low"],
-        entry["high"],
-        _verdict(entry["value"], threshold),
-        _verdict(entry["low"], threshold),
+        entry.value,
+        entry.low,
+        entry.high,
+        _verdict(entry.value, threshold),
+        _verdict(entry.low, threshold),
         remark,
     )
 
@@ -91,7 +88,7 @@ def _verdict(value: float, threshold: float) -> str:
 
 def check_gates(
     members: list[GateInput],
-    ensemble: dict[str, dict[str, float]] | None,
+    ensemble: Metrics | None,
     num_classes: int,
     holdout: tuple[str, str],
 ) -> list[Gate]:
@@ -109,7 +106,7 @@ def check_gates(
             )
         )
         if member.pair_accuracies:
-            worst = {**_NOTHING, "value": min(member.pair_accuracies)}
+            worst = Interval(min(member.pair_accuracies), math.nan, math.nan)
             good = sum(value > _BINARY for value in member.pair_accuracies)
             remark = f"{good} of {len(member.pair_accuracies)} pairs; the worst is shown"
             gates.append(
@@ -126,16 +123,16 @@ def check_gates(
             threshold(
                 "binary",
                 "every pair's val accuracy",
-                _NOTHING,
+                UNKNOWN,
                 _BINARY,
                 remark="there are no binary classifiers",
             )
         )
     found = ensemble or {}
-    get = lambda name: found.get(name, _NOTHING)  # noqa: E731
+    get = lambda name: found.get(name, UNKNOWN)  # noqa: E731
     gates.append(threshold("ensemble", "ensemble accuracy", get("accuracy"), _ENSEMBLE))
     recalls = [get(f"recall_{k}") for k in range(num_classes)]
-    worst = min(recalls, key=lambda entry: (not math.isnan(entry["value"]), entry["value"]))
+    worst = min(recalls, key=lambda entry: (not math.isnan(entry.value), entry.value))
     gates.append(
         threshold(
             "ensemble",
@@ -158,7 +155,7 @@ def check_gates(
         threshold("ensemble", "ensemble, macro AUC", get("macro_auc"), _AUC, f"> {_AUC:g}")
     )
     families = sorted({member.family for member in members})
-    count = {**_NOTHING, "value": float(len(families))}
+    count = Interval(float(len(families)), math.nan, math.nan)
     gates.append(
         threshold(
             "diversity",
@@ -209,7 +206,7 @@ def validation_content(gates: list[Gate]) -> dict[str, Any]:
     }
 
 
-def gate_input(member: ModelResult, metrics: Values) -> GateInput:
+def gate_input(member: ModelResult, metrics: Metrics) -> GateInput:
     """Gather what the gates ask of one model."""
     accuracies = member.found.pair_accuracies.tolist() if member.found.head == "ovo" else []
     family = resolve(member.found.model).family

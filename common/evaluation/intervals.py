@@ -5,57 +5,91 @@ N images, K classes, R resamples.
 
 import math
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 from scipy.stats import binomtest
 
 from common.evaluation.metrics import REFERABLE_GRADE, classification_metrics
+from common.prediction.voting import ClassPredictions
+from common.system.errors import InputError
 
 _BLOCK = 100  # resamples at a time, to bound the memory
 
 
-def bootstrap_weights(
-    num_images: int, resamples: int, seed: int, groups: np.ndarray | None = None
-) -> Iterator[np.ndarray]:
+@dataclass(frozen=True)
+class Interval:
+    """A value with its 95 % confidence interval; NaN where something is not known."""
+
+    value: float
+    low: float
+    high: float
+
+
+UNKNOWN = Interval(math.nan, math.nan, math.nan)
+
+
+Metrics = dict[str, Interval]  # by name
+
+
+@dataclass(frozen=True)
+class BootstrapConfig:
+    """How the bootstrap resamples: how often, from which seed, and which images belong together."""
+
+    resamples: int = 1000
+    seed: int = 0
+    groups: np.ndarray | None = None  # (N,), None: every image by itself
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.resamples <= 100_000 or not 0 <= self.seed < 2**63:
+            raise InputError(
+                "expected --resamples 1 to 100,000 and --seed 0 or more, found "
+                f"{self.resamples} and {self.seed}"
+            )
+
+    def units(self, num_images: int) -> str:
+        """Say what is resampled, such as "80 images" or "40 patients"."""
+        if self.groups is None:
+            return f"{num_images} images"
+        return f"{len(np.unique(self.groups))} patients"
+
+
+def bootstrap_weights(num_images: int, bootstrap: BootstrapConfig) -> Iterator[np.ndarray]:
     """Draw bootstrap resamples (Efron 1979) in blocks of (up to 100, N) counts.
 
-    groups (N,): images with equal entries, such as a patient's, are drawn together.
+    Images of one group, such as a patient's, are drawn together.
     """
-    generator = np.random.default_rng(seed)
-    if groups is None:
-        groups = np.arange(num_images)
+    generator = np.random.default_rng(bootstrap.seed)
+    groups = np.arange(num_images) if bootstrap.groups is None else bootstrap.groups
     _, members = np.unique(groups, return_inverse=True)
     count = int(members.max()) + 1
-    for start in range(0, resamples, _BLOCK):
-        size = min(_BLOCK, resamples - start)
+    for start in range(0, bootstrap.resamples, _BLOCK):
+        size = min(_BLOCK, bootstrap.resamples - start)
         draws = generator.multinomial(count, np.full(count, 1 / count), size=size)
         yield draws[:, members].astype(np.float32)
 
 
 def metrics_with_intervals(
-    targets: np.ndarray,
-    probabilities: np.ndarray,
-    predictions: np.ndarray,
-    groups: np.ndarray | None = None,
-    resamples: int = 1000,
-    seed: int = 0,
-) -> dict[str, dict[str, float]]:
-    """Measure a grader with 95 % percentile-bootstrap intervals: name -> value, low, high.
+    targets: np.ndarray, predictions: ClassPredictions, bootstrap: BootstrapConfig
+) -> Metrics:
+    """Measure predictions against targets (N,) with 95 % percentile-bootstrap intervals.
 
-    Where all resamples agree (a share of exactly 0 or 1) the bootstrap says nothing and the
-    Wilson interval (Wilson 1927) of as many independent images, or groups, stands instead; so it
-    does for an AUC of 0 or 1, with as many as the smaller side has, since one of them on the wrong
+    Where all resamples agree (a share of exactly 0 or 1) the bootstrap says nothing, and the
+    Wilson interval (Wilson 1927) of as many independent images, or groups, is given instead. So it
+    is for an AUC of 0 or 1, with as many as the smaller side has, since one of them on the wrong
     side would cost at most its share. Other metrics then have no interval (NaN).
     """
-    values = classification_metrics(targets, probabilities, predictions)
+    arrays = (targets, predictions.probabilities, predictions.predicted)
+    values = classification_metrics(*arrays)
     blocks = [
-        classification_metrics(targets, probabilities, predictions, weights)
-        for weights in bootstrap_weights(len(targets), resamples, seed, groups)
+        classification_metrics(*arrays, weights)
+        for weights in bootstrap_weights(len(targets), bootstrap)
     ]
-    trials = independent_units(targets, predictions, probabilities.shape[1], groups)
+    num_classes = predictions.probabilities.shape[1]
+    trials = independent_units(targets, predictions.predicted, num_classes, bootstrap.groups)
     result = {}
     for name, value in values.items():
-        draws = np.concatenate([block[name] for block in blocks]) if blocks else np.empty(0)
+        draws = np.concatenate([block[name] for block in blocks])
         low, high = percentile_interval(draws)
         if name in trials and trials[name] and value in (0.0, 1.0):
             successes = trials[name] if value == 1.0 else 0
@@ -63,7 +97,7 @@ def metrics_with_intervals(
             low, high = wilson.low, wilson.high
         elif low == high:
             low = high = math.nan
-        result[name] = {"value": float(value), "low": float(low), "high": float(high)}
+        result[name] = Interval(float(value), float(low), float(high))
     return result
 
 

@@ -231,6 +231,7 @@ def _diagonal(matrix: np.ndarray) -> np.ndarray:
 
 
 def ratio(numerator: np.ndarray, denominator: np.ndarray | float) -> np.ndarray:
+    """Divide; NaN where the denominator is not positive."""
     numerator, denominator = np.asarray(numerator, float), np.asarray(denominator, float)
     nothing = np.full(np.broadcast(numerator, denominator).shape, math.nan)
     return np.divide(numerator, denominator, out=nothing, where=denominator > 0)

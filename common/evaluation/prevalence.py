@@ -6,13 +6,19 @@ N images, K classes.
 import csv
 import math
 import re
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from common.evaluation.evaluate import BootstrapConfig
-from common.evaluation.intervals import bootstrap_weights, independent_units, percentile_interval
+from common.evaluation.intervals import (
+    BootstrapConfig,
+    Interval,
+    Metrics,
+    bootstrap_weights,
+    independent_units,
+    percentile_interval,
+)
 from common.evaluation.metrics import (
     REFERABLE_GRADE,
     Values,
@@ -21,27 +27,34 @@ from common.evaluation.metrics import (
     quadratic_weighted_kappa,
     ratio,
 )
+from common.prediction.voting import ClassPredictions
 from common.system.errors import InputError
 
 _GRADE_COLUMN = re.compile("level|grade|diagnosis|label", re.IGNORECASE)
 
 
-def restate_graders(
+@dataclass(frozen=True)
+class Restated:
+    """Models' results at the grade mix of a population."""
+
+    grade_mix: np.ndarray  # (K,), sums to 1
+    prevalence: dict[str, Metrics]  # by model
+
+
+def restate_models(
     targets: np.ndarray,
-    graders: dict[str, tuple[np.ndarray, np.ndarray]],
-    sampling: BootstrapConfig,
-) -> dict[str, Any]:
-    """Restate graders at the population's grade mix; nothing without one."""
-    grade_mix = sampling.grade_mix
-    if grade_mix is None:
-        return {}
-    restated = {
-        name: restated_with_intervals(
-            targets, predicted, grade_mix, sampling.groups, sampling.resamples, sampling.seed
-        )
-        for name, (_, predicted) in graders.items()
-    }
-    return {"grade_mix": grade_mix.tolist(), "prevalence": restated}
+    models: dict[str, ClassPredictions],
+    grade_mix: np.ndarray,
+    bootstrap: BootstrapConfig,
+) -> Restated:
+    """Restate models' results at a population's grade mix (K,)."""
+    return Restated(
+        grade_mix,
+        {
+            name: restated_with_intervals(targets, model.predicted, grade_mix, bootstrap)
+            for name, model in models.items()
+        },
+    )
 
 
 def parse_prevalence(text: str, num_classes: int) -> np.ndarray:
@@ -108,10 +121,8 @@ def restated_with_intervals(
     targets: np.ndarray,
     predictions: np.ndarray,
     prevalence: np.ndarray,
-    groups: np.ndarray | None = None,
-    resamples: int = 1000,
-    seed: int = 0,
-) -> dict[str, dict[str, float]]:
+    bootstrap: BootstrapConfig,
+) -> Metrics:
     """Restate predictions (N,) at a prevalence (K,), each value with its bootstrap interval.
 
     Where all images of a grade were called alike, resampling them says nothing of how often others
@@ -121,12 +132,11 @@ def restated_with_intervals(
     count = len(prevalence)
     matrix = confusion_matrix(targets, predictions, count)
     found = restate_at_prevalence(matrix, prevalence)
-    units = [
-        independent_units(targets, predictions, count, groups)[f"recall_{k}"] for k in range(count)
-    ]
-    generator = np.random.default_rng(seed)
+    trials = independent_units(targets, predictions, count, bootstrap.groups)
+    units = [trials[f"recall_{k}"] for k in range(count)]
+    generator = np.random.default_rng(bootstrap.seed)
     blocks = []
-    for weights in bootstrap_weights(len(targets), resamples, seed, groups):
+    for weights in bootstrap_weights(len(targets), bootstrap):
         drawn = np.array(confusion_matrix(targets, predictions, count, weights), dtype=float)
         for k in np.flatnonzero((matrix > 0).sum(1) == 1):
             other = generator.beta(0.5, units[k] + 0.5, len(drawn))
@@ -139,5 +149,5 @@ def restated_with_intervals(
         low, high = min(low, float(value)), max(high, float(value))
         if low == high:  # all resamples agree: the bootstrap says nothing
             low = high = math.nan
-        result[name] = {"value": float(value), "low": low, "high": high}
+        result[name] = Interval(float(value), low, high)
     return result

@@ -13,15 +13,24 @@ from common.models.backbones import resolve
 from common.pairs import with_head
 from common.prediction.calibration import (
     WEIGHTS,
+    apply_pair_temperatures,
     apply_temperature,
     fit_pair_temperatures,
     fit_temperature,
     fit_weights,
 )
 from common.prediction.predictions import PairPredictions, same_images
-from common.prediction.voting import Grader, combine_models, combine_pairs
+from common.prediction.voting import (
+    SKLEARN_VOTE,
+    VOTES,
+    ClassPredictions,
+    combine_models,
+    combine_pairs,
+)
 from common.result_dir import ResultDir, Run
 from common.system.errors import InputError
+
+TEMPERED = "coupling, tempered"  # each pair's temperature fitted on val
 
 
 @dataclass
@@ -34,8 +43,8 @@ class ModelResult:
     vote: str
     temperature: float  # of the class probabilities; 1 unless calibrated
     pair_temperatures: np.ndarray | None  # (P,) fitted on val
-    grader: Grader
-    val_grader: Grader | None
+    classes: ClassPredictions
+    val_classes: ClassPredictions | None
 
 
 def apply_vote(
@@ -47,21 +56,40 @@ def apply_vote(
     """
     vote = vote if found.head == "ovo" else "coupling"
     temperature, temperatures = 1.0, None
-    grader, val_grader = _grade(found, vote), None
+    classes, val_classes = _grade(found, vote), None
     if val is not None:
-        val_grader = _grade(val, vote)
+        val_classes = _grade(val, vote)
         if found.head == "ovo":
             temperatures = fit_pair_temperatures(
                 val.pair_probabilities, val.targets, val.num_classes
             )
         if calibrate:
-            temperature = fit_temperature(val_grader[0], val.targets)
-            grader = apply_temperature(grader[0], temperature), grader[1]
-            val_grader = apply_temperature(val_grader[0], temperature), val_grader[1]
-    return ModelResult(label, found, val, vote, temperature, temperatures, grader, val_grader)
+            temperature = fit_temperature(val_classes.probabilities, val.targets)
+            classes = _tempered(classes, temperature)
+            val_classes = _tempered(val_classes, temperature)
+    return ModelResult(label, found, val, vote, temperature, temperatures, classes, val_classes)
 
 
-def _grade(found: PairPredictions, vote: str) -> Grader:
+def combine_by_every_vote(member: ModelResult) -> dict[str, ClassPredictions]:
+    """Turn a model's pair probabilities into class probabilities by each vote.
+
+    Where there is val, once more by coupling after each pair's temperature, fitted on val.
+    """
+    found = member.found
+    classes = {name: _grade(found, name) for name in (*VOTES, SKLEARN_VOTE)}
+    if member.pair_temperatures is not None:
+        pairs = apply_pair_temperatures(found.pair_probabilities, member.pair_temperatures)
+        classes[TEMPERED] = combine_pairs(pairs, found.num_classes)
+    return classes
+
+
+def _tempered(classes: ClassPredictions, temperature: float) -> ClassPredictions:
+    return ClassPredictions(
+        apply_temperature(classes.probabilities, temperature), classes.predicted
+    )
+
+
+def _grade(found: PairPredictions, vote: str) -> ClassPredictions:
     return combine_pairs(found.pair_probabilities, found.num_classes, vote, found.pair_accuracies)
 
 
@@ -99,11 +127,11 @@ def output_dir_for(
 
 def best_single(members: list[ModelResult]) -> tuple[int, str]:
     """Choose the best single model by its accuracy on val, else on the split; and say which."""
-    on_val = all(member.val_grader is not None for member in members)
+    on_val = all(member.val_classes is not None for member in members)
     if on_val:
-        scores = [(m.val_grader[1] == m.val.targets).mean() for m in members]
+        scores = [m.val_classes.accuracy(m.val.targets) for m in members]
     else:
-        scores = [(m.grader[1] == m.found.targets).mean() for m in members]
+        scores = [m.classes.accuracy(m.found.targets) for m in members]
     return int(np.argmax(scores)), "chosen on val" if on_val else "chosen on these same images"
 
 
@@ -121,9 +149,10 @@ def ensemble_weights(choice: list[str], members: list[ModelResult]) -> np.ndarra
     require_val(members, f"--weights {choice[0]}")
     if choice[0] == "optimized":
         return fit_weights(
-            np.stack([member.val_grader[0] for member in members]), members[0].val.targets
+            np.stack([member.val_classes.probabilities for member in members]),
+            members[0].val.targets,
         )
-    accuracies = np.array([(m.val_grader[1] == m.val.targets).mean() for m in members])
+    accuracies = np.array([m.val_classes.accuracy(m.val.targets) for m in members])
     return accuracies / accuracies.sum()
 
 
@@ -162,12 +191,12 @@ def require_val(members: list[ModelResult], what: str) -> None:
 
 def average_models(
     members: list[ModelResult], weights: np.ndarray, calibrate: bool
-) -> tuple[Grader, float]:
+) -> tuple[ClassPredictions, float]:
     """Average the models' class probabilities; with `calibrate` at a temperature fitted on val."""
-    mixed = combine_models([member.grader[0] for member in members], list(weights))
+    mean = combine_models([m.classes.probabilities for m in members], list(weights))
     temperature = 1.0
     if calibrate:
-        on_val = combine_models([member.val_grader[0] for member in members], list(weights))
-        temperature = fit_temperature(on_val, members[0].val.targets)
-        mixed = apply_temperature(mixed, temperature)
-    return (mixed, mixed.argmax(1)), temperature
+        on_val = combine_models([m.val_classes.probabilities for m in members], list(weights))
+        temperature = fit_temperature(on_val.probabilities, members[0].val.targets)
+        mean = _tempered(mean, temperature)
+    return mean, temperature

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from common.pairs import HEADS, class_pairs
+from common.prediction.voting import ClassPredictions
 from common.result_dir import read_predictions, write_predictions
 from common.system.environment import versions
 from common.system.errors import InputError
@@ -50,22 +51,21 @@ def same_images(first: PairPredictions, other: PairPredictions) -> bool:
 def save_predictions(
     path: Path,
     predictions: PairPredictions,
-    class_probabilities: np.ndarray,
-    predicted: np.ndarray,
+    classes: ClassPredictions,
     vote: str,
     temperature: float = 1.0,
 ) -> None:
-    """Write pair and class probabilities (N, K) and the predicted classes (N,).
+    """Write predictions of the pairs and of the classes.
 
-    vote, temperature: how the latter two follow from the first.
+    vote, temperature: how the latter follow from the former.
     """
     arrays = {
         "ids": predictions.ids,
         "targets": predictions.targets,
         "pairs": np.array(class_pairs(predictions.num_classes)),
         "pair_probabilities": predictions.pair_probabilities,
-        "class_probabilities": class_probabilities,
-        "predictions": predicted,
+        "class_probabilities": classes.probabilities,
+        "predictions": classes.predicted,
         "pair_val_accuracies": predictions.pair_accuracies,
     }
     details = {

@@ -13,7 +13,7 @@ import numpy as np
 
 from common.prediction.calibration import apply_temperature
 from common.prediction.predictions import PairPredictions, load_predictions
-from common.prediction.voting import VOTES, combine_models, combine_pairs
+from common.prediction.voting import VOTES, ClassPredictions, combine_models, combine_pairs
 from common.result_dir import read_predictions
 from common.system.environment import versions
 from common.system.errors import InputError
@@ -55,10 +55,10 @@ class Verified:
 def compare(path: Path, stored: PairPredictions, again: PairPredictions) -> Verified:
     """Compare stored predictions with those computed again: of pairs, of classes, the grades."""
     arrays, details = read_predictions(path)
-    classes, predicted = _derive(stored, details)
+    derived = _derive(stored, details)
     differences = (
         _difference(stored.pair_probabilities, again.pair_probabilities),
-        _difference(arrays.get("class_probabilities"), classes),
+        _difference(arrays.get("class_probabilities"), derived.probabilities),
     )
     same_ids = np.array_equal(stored.ids, again.ids)
     names = {
@@ -71,7 +71,7 @@ def compare(path: Path, stored: PairPredictions, again: PairPredictions) -> Veri
         "validation accuracies": np.array_equal(stored.pair_accuracies, again.pair_accuracies),
         "vote": again.head != "ovo" or details.get("vote") in VOTES,
         "temperature": _temperature(details) is not None,
-        "predictions": np.array_equal(arrays.get("predictions"), predicted),
+        "predictions": np.array_equal(arrays.get("predictions"), derived.predicted),
     }
     tolerance = TOLERANCES.get(_precision(stored), TOLERANCES["fp32"])
     if details.get("computed_with") == versions() and again.cost["device"] == "cpu":
@@ -85,8 +85,8 @@ def compare_ensemble(path: Path, members: list[Path]) -> Verified:
     arrays, details = read_predictions(path)
     stored = [read_predictions(member)[0] for member in members]
     try:
-        mixed = combine_models([m["class_probabilities"] for m in stored], details["weights"])
-        mixed = _tempered(mixed, details)
+        mean = combine_models([m["class_probabilities"] for m in stored], details["weights"])
+        mixed = _tempered(mean.probabilities, details)
         names = {
             "images": all(np.array_equal(arrays["ids"], m["ids"]) for m in stored),
             "grades": all(np.array_equal(arrays["targets"], m["targets"]) for m in stored),
@@ -127,13 +127,13 @@ def _tempered(classes: np.ndarray, details: dict[str, Any]) -> np.ndarray:
     return classes if temperature in (None, 1.0) else apply_temperature(classes, temperature)
 
 
-def _derive(stored: PairPredictions, details: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:
+def _derive(stored: PairPredictions, details: dict[str, Any]) -> ClassPredictions:
     """Derive class probabilities (N, K) and grades (N,) from stored pair probabilities again."""
     vote = details.get("vote") if details.get("vote") in VOTES else "coupling"
-    classes, predicted = combine_pairs(
+    classes = combine_pairs(
         stored.pair_probabilities, stored.num_classes, vote, stored.pair_accuracies
     )
-    return _tempered(classes, details), predicted
+    return ClassPredictions(_tempered(classes.probabilities, details), classes.predicted)
 
 
 def verify(

@@ -4,12 +4,12 @@ N images, K classes, P = K (K - 1) / 2 pairs in the order of `class_pairs`. The 
 pair (a, b) is that of class b.
 """
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 import numpy as np
 
 from common.pairs import class_pairs
-
-Grader = tuple[np.ndarray, np.ndarray]  # class probabilities (N, K), predictions (N,)
-
 
 VOTES = ("coupling", "soft", "hard", "weighted")
 
@@ -20,13 +20,25 @@ SKLEARN_VOTE = "votes + confidence"  # for comparison only: its scores are no pr
 _LEAST = 1e-7  # keeps the coupling's system regular when a pair is entirely sure
 
 
+@dataclass(frozen=True)
+class ClassPredictions:
+    """How likely each class is for each image, and which one was chosen."""
+
+    probabilities: np.ndarray  # (N, K), rows sum to 1
+    predicted: np.ndarray  # (N,) int
+
+    def accuracy(self, targets: np.ndarray) -> float:
+        """Return the share of images whose predicted class is the target (N,)."""
+        return float((self.predicted == targets).mean())
+
+
 def combine_pairs(
     pair_probabilities: np.ndarray,
     num_classes: int,
     vote: str = "coupling",
     pair_weights: np.ndarray | None = None,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Turn (N, P) pair probabilities into class probabilities (N, K) and predictions (N,).
+) -> ClassPredictions:
+    """Turn (N, P) pair probabilities into those of the classes and the class chosen.
 
     vote: "hard" (votes, ties by summed probability), "soft" (summed probabilities), "weighted"
     (summed with pair_weights (P,)), or "coupling" (Wu, Lin & Weng 2004, second method). Only the
@@ -35,24 +47,28 @@ def combine_pairs(
     wins = pairwise_wins(pair_probabilities, num_classes)  # (N, K, K)
     if vote == "coupling":
         scores = couple(wins)
-        return scores, scores.argmax(1)
+        return ClassPredictions(scores, scores.argmax(1))
     soft = wins.sum(2)  # (N, K), at most K - 1 each
     if vote == "soft":
-        return soft / soft.sum(1, keepdims=True), soft.argmax(1)
+        return ClassPredictions(_normalised(soft), soft.argmax(1))
     if vote == "weighted":
         if pair_weights is None:
             raise ValueError("the weighted vote needs pair_weights")
         weights = np.broadcast_to(pair_weights, pair_probabilities.shape)
         scores = (wins * _matrix(weights, weights, num_classes)).sum(2)
-        return scores / scores.sum(1, keepdims=True), scores.argmax(1)
+        return ClassPredictions(_normalised(scores), scores.argmax(1))
     if vote == "hard":
         votes = hard_votes(pair_probabilities, num_classes)
-        return votes / votes.sum(1, keepdims=True), (votes + soft / num_classes).argmax(1)
+        return ClassPredictions(_normalised(votes), (votes + soft / num_classes).argmax(1))
     if vote == SKLEARN_VOTE:
         scores = votes_with_confidence(pair_probabilities, num_classes)
         positive = scores + 1 / 3  # the bounded confidence is above -1/3
-        return positive / positive.sum(1, keepdims=True), scores.argmax(1)
+        return ClassPredictions(_normalised(positive), scores.argmax(1))
     raise ValueError(f"expected a vote of {' '.join(VOTES)}, found {vote!r}")
+
+
+def _normalised(scores: np.ndarray) -> np.ndarray:
+    return scores / scores.sum(1, keepdims=True)
 
 
 def pairwise_wins(pair_probabilities: np.ndarray, num_classes: int) -> np.ndarray:
@@ -105,10 +121,11 @@ def couple(wins: np.ndarray) -> np.ndarray:
 
 
 def combine_models(
-    class_probabilities: list[np.ndarray], weights: list[float] | None = None
-) -> np.ndarray:
+    class_probabilities: Sequence[np.ndarray], weights: Sequence[float] | None = None
+) -> ClassPredictions:
     """Average the class probabilities (N, K) of several models, with weights if given."""
-    return np.average(np.stack(class_probabilities), axis=0, weights=weights)
+    mean = np.average(np.stack(class_probabilities), axis=0, weights=weights)
+    return ClassPredictions(mean, mean.argmax(1))
 
 
 def _matrix(lower: np.ndarray, upper: np.ndarray, num_classes: int) -> np.ndarray:

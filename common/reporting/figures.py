@@ -16,7 +16,9 @@ from scipy.cluster.hierarchy import dendrogram, linkage
 from scipy.spatial.distance import squareform
 from sklearn.metrics import roc_curve
 
+from common.evaluation.intervals import Interval
 from common.evaluation.metrics import REFERABLE_GRADE, confusion_matrix, roc_auc
+from common.prediction.voting import ClassPredictions
 from common.result_dir import ResultDir
 from common.system.files import atomic_write
 
@@ -86,16 +88,16 @@ def plot_reliability(
     save_figure(figure, path)
 
 
-def plot_bars(
-    values: dict[str, list[tuple[float, float, float]]], groups: list[str], title: str, path: Path
-) -> None:
-    """Draw grouped bars with error bars: series name -> (value, low, high) for each group."""
+def plot_bars(values: dict[str, list[Interval]], groups: list[str], title: str, path: Path) -> None:
+    """Draw grouped bars with error bars: series name -> an interval for each group."""
     figure, axes = plt.subplots(figsize=(2.5 + 1.1 * len(groups) * max(1, len(values) / 4), 4.5))
     width = 0.8 / len(values)
     for number, (name, entries) in enumerate(values.items()):
         places = np.arange(len(groups)) + (number - (len(values) - 1) / 2) * width
-        heights = np.array([entry[0] for entry in entries])
-        errors = np.array([(entry[0] - entry[1], entry[2] - entry[0]) for entry in entries]).T
+        heights = np.array([entry.value for entry in entries])
+        errors = np.array(
+            [(entry.value - entry.low, entry.high - entry.value) for entry in entries]
+        ).T
         bars = axes.bar(places, heights, width, label=name)
         known = np.isfinite(errors).all(0)  # no interval, no error bar
         if known.any():
@@ -125,14 +127,15 @@ def plot_bars(
     save_figure(figure, path)
 
 
-def plot_cost(points: dict[str, tuple[float, float, float, float]], title: str, path: Path) -> None:
-    """Draw accuracy with its interval against GFLOPs: name -> (gflops, value, low, high)."""
+def plot_cost(
+    gflops: dict[str, float], accuracies: dict[str, Interval], title: str, path: Path
+) -> None:
+    """Draw accuracy with its interval against GFLOPs, both by model."""
     figure, axes = plt.subplots(figsize=(6.5, 4.5))
-    for name, (gflops, value, low, high) in points.items():
-        errors = np.nan_to_num([[value - low], [high - value]])
-        axes.errorbar(
-            gflops, value, yerr=np.clip(errors, 0, None), marker="o", capsize=3, label=name
-        )
+    for name, accuracy in accuracies.items():
+        below, above = accuracy.value - accuracy.low, accuracy.high - accuracy.value
+        errors = np.clip(np.nan_to_num([[below], [above]]), 0, None)
+        axes.errorbar(gflops[name], accuracy.value, yerr=errors, marker="o", capsize=3, label=name)
     axes.set_xscale("log")
     plain = FuncFormatter(lambda value, _: f"{value:g}")
     axes.xaxis.set_major_formatter(plain)
@@ -187,19 +190,16 @@ def plot_dendrogram(distances: np.ndarray, names: list[str], title: str, path: P
     save_figure(figure, path)
 
 
-def plot_grader(
+def plot_predictions(
     directory: ResultDir,
     split: str,
     targets: np.ndarray,
-    grader: tuple[np.ndarray, np.ndarray],
+    predictions: ClassPredictions,
     class_names: list[str],
     title: str,
 ) -> None:
-    """Draw a grader's confusion matrix, ROC curves and reliability into a result directory.
-
-    targets (N,); grader: class probabilities (N, K) and predictions (N,).
-    """
-    scores, predicted = grader
+    """Draw confusion matrix, ROC curves and reliability into a result directory; targets (N,)."""
+    scores, predicted = predictions.probabilities, predictions.predicted
     matrix = confusion_matrix(targets, predicted, len(class_names))
     positives = {
         f"grade {name}": (scores[:, k], targets == k) for k, name in enumerate(class_names)

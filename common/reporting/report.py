@@ -7,6 +7,7 @@ import numpy as np
 from common.data.folders import Split
 from common.evaluation.gates import PASS, RULE, Gate, rating
 from common.prediction.predictions import PairPredictions
+from common.prediction.voting import ClassPredictions
 from common.reporting import page as html
 from common.result_dir import ResultDir
 from common.system.environment import versions
@@ -44,15 +45,13 @@ _LIMITS = (
 )
 
 
-def worst_mistakes(
-    targets: np.ndarray, probabilities: np.ndarray, predictions: np.ndarray
-) -> np.ndarray:
+def worst_mistakes(targets: np.ndarray, classes: ClassPredictions) -> np.ndarray:
     """List the wrong predictions: farthest from the true grade first, then the most confident.
 
-    targets and predictions (N,), probabilities (N, K). Returns at most 12 indices.
+    targets (N,). Returns at most 12 indices.
     """
-    distance = np.abs(targets - predictions)
-    confidence = probabilities[np.arange(len(targets)), predictions]
+    distance = np.abs(targets - classes.predicted)
+    confidence = classes.probabilities[np.arange(len(targets)), classes.predicted]
     order = np.lexsort((-confidence, -distance))
     return order[: min(_MISTAKES, int((distance > 0).sum()))]
 
@@ -65,14 +64,13 @@ def write_report(
     details: list[str],
     gates: list[Gate],
     found: PairPredictions,
-    grader: tuple[np.ndarray, np.ndarray],
+    classes: ClassPredictions,
     gate_table: str,
 ) -> None:
     """Write report.html: what was tested on what, results, pictures, mistakes, gates, limits.
 
     content: of metrics_<split>.json; tables: text tables, details: those of an ensemble's members;
-    grader: class probabilities (N, K) and predictions (N,) for the images of `found`, in the
-    split's order.
+    classes: what was predicted for the images of `found`, in the split's order.
     """
     names = content["class_names"]
     what = ", ".join(content.get("members", [content["model"]]))
@@ -98,7 +96,7 @@ def write_report(
             for kind in ("confusion", "roc", "reliability")
         ),
         html.heading("Worst mistakes"),
-        *_mistakes(split, names, found.targets, *grader),
+        *_mistakes(split, names, found.targets, classes),
         html.heading("Gates"),
         html.preformatted(gate_table),
         html.paragraph(RULE),
@@ -120,13 +118,12 @@ def _mistakes(
     split: Split,
     names: list[str],
     targets: np.ndarray,
-    probabilities: np.ndarray,
-    predictions: np.ndarray,
+    classes: ClassPredictions,
 ) -> list[str]:
     shown = []
-    for index in worst_mistakes(targets, probabilities, predictions):
-        true, called = names[targets[index]], names[predictions[index]]
-        confidence = 100 * probabilities[index, predictions[index]]
+    for index in worst_mistakes(targets, classes):
+        true, called = names[targets[index]], names[classes.predicted[index]]
+        confidence = 100 * classes.probabilities[index, classes.predicted[index]]
         caption = f"{true} called {called} ({confidence:.0f} %): {split.ids[index]}"
         shown.append(html.thumbnail(split.paths[index], caption))
     return shown or [html.paragraph("There is none.")]

@@ -3,10 +3,9 @@
 import math
 from typing import Any
 
+from common.evaluation.comparison import Comparison
 from common.evaluation.gates import Gate
-
-Intervals = dict[str, dict[str, float]]
-
+from common.evaluation.intervals import Interval, Metrics
 
 _DIFFERENCES = {
     "accuracy": "accuracy",
@@ -57,17 +56,16 @@ def probability(value: float) -> str:
     return "< 0.001" if value < 0.001 else f"{value:.3f}"
 
 
-def with_interval(entry: dict[str, float], scale: float = 1.0, digits: int = 3) -> str:
+def with_interval(entry: Interval, digits: int = 3) -> str:
     """Write a value with its 95 % interval."""
-    if math.isnan(entry["value"]):
+    if math.isnan(entry.value):
         return "n/a"
-    value, low, high = (entry[key] * scale for key in ("value", "low", "high"))
-    if math.isnan(low):
-        return f"{value:.{digits}f}"
-    return f"{value:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
+    if math.isnan(entry.low):
+        return f"{entry.value:.{digits}f}"
+    return f"{entry.value:.{digits}f} [{entry.low:.{digits}f}, {entry.high:.{digits}f}]"
 
 
-def metrics_table(results: dict[str, Intervals], title: str) -> str:
+def metrics_table(results: dict[str, Metrics], title: str) -> str:
     """Show the main metrics of several graders, one to a row, with 95 % intervals."""
     rows = [
         [name, *(with_interval(metrics[key]) for key in _HEADLINES)]
@@ -77,7 +75,7 @@ def metrics_table(results: dict[str, Intervals], title: str) -> str:
 
 
 def evaluation_tables(
-    title: str, content: dict[str, Any], rows: dict[str, Intervals], kind: str
+    title: str, content: dict[str, Any], rows: dict[str, Metrics], kind: str
 ) -> list[str]:
     """Lay an evaluation out as text tables.
 
@@ -110,7 +108,7 @@ def evaluation_tables(
     return tables + [f"n/a because {r}: {', '.join(names)}" for r, names in by_reason.items()]
 
 
-def cost_table(results: dict[str, Intervals], costs: dict[str, dict[str, Any]]) -> str:
+def cost_table(results: dict[str, Metrics], costs: dict[str, dict[str, Any]]) -> str:
     """Show class-1 recall and what a model costs: parameters, GFLOPs, images/s as measured."""
     rows = [
         [
@@ -127,29 +125,29 @@ def cost_table(results: dict[str, Intervals], costs: dict[str, dict[str, Any]]) 
     return format_table(header, rows)
 
 
-def flat_rows(results: dict[str, Intervals]) -> list[dict[str, Any]]:
+def flat_rows(results: dict[str, Metrics]) -> list[dict[str, Any]]:
     """Spread metrics with intervals over columns, a row per grader, for a CSV file."""
     return [
         {
             "name": name,
             **{
-                f"{metric}{end}": entry[key]
+                f"{metric}{end}": value
                 for metric, entry in metrics.items()
-                for key, end in (("value", ""), ("low", "_low"), ("high", "_high"))
+                for end, value in (("", entry.value), ("_low", entry.low), ("_high", entry.high))
             },
         }
         for name, metrics in results.items()
     ]
 
 
-def differences_table(differences: dict[str, dict[str, Any]], best: str) -> str:
+def differences_table(differences: dict[str, Comparison], best: str) -> str:
     """Show how graders differ from the best single model, with paired 95 % intervals."""
     rows = [
         [
             name,
-            *(with_interval(found[key]) for key in _DIFFERENCES),
-            f"{found['mcnemar']['only_first']} : {found['mcnemar']['only_second']}",
-            probability(found["mcnemar"]["p"]),
+            *(with_interval(found.differences[key]) for key in _DIFFERENCES),
+            f"{found.mcnemar.only_first} : {found.mcnemar.only_second}",
+            probability(found.mcnemar.p),
         ]
         for name, found in differences.items()
     ]
@@ -157,7 +155,7 @@ def differences_table(differences: dict[str, dict[str, Any]], best: str) -> str:
     return format_table(header, rows)
 
 
-def prevalence_table(restated: dict[str, Intervals], grade_mix: list[float]) -> str:
+def prevalence_table(restated: dict[str, Metrics], grade_mix: list[float]) -> str:
     """Show graders at a population's grade mix, one to a row."""
     rows = [
         [
@@ -224,7 +222,7 @@ def gates_table(gates: list[Gate]) -> str:
         measured = "n/a"
         if not math.isnan(gate.value):
             whole = gate.kind == "diversity"
-            entry = {"value": gate.value, "low": gate.low, "high": gate.high}
+            entry = Interval(gate.value, gate.low, gate.high)
             measured = f"{gate.value:.0f}" if whole else with_interval(entry)
         rows.append(
             [gate.name, gate.expected, measured, gate.status, gate.lower_bound, gate.remark]
@@ -233,7 +231,7 @@ def gates_table(gates: list[Gate]) -> str:
     return format_table(header, rows)
 
 
-def per_class_table(metrics: Intervals, class_names: list[str], counts: list[int]) -> str:
+def per_class_table(metrics: Metrics, class_names: list[str], counts: list[int]) -> str:
     """Show precision, recall, F1 and AUC of each class with 95 % intervals."""
     rows = [
         [

@@ -1,6 +1,7 @@
 """Files that are whole or not there: written beside, synced, then renamed."""
 
 import contextlib
+import dataclasses
 import io
 import json
 import os
@@ -64,17 +65,19 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Write JSON, whole or not at all; NaN, which JSON lacks, becomes null."""
-    write_text(path, json.dumps(_without_nan(content), indent=2, allow_nan=False) + "\n")
+    """Write JSON, whole or not at all: dataclasses as objects; NaN, which JSON lacks, as null."""
+    write_text(path, json.dumps(_plain(content), indent=2, allow_nan=False) + "\n")
 
 
-def _without_nan(value: Any) -> Any:
+def _plain(value: Any) -> Any:
+    if dataclasses.is_dataclass(value):
+        value = vars(value)
     if isinstance(value, dict):
-        return {str(key): _without_nan(item) for key, item in value.items()}
+        return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_without_nan(item) for item in value]
+        return [_plain(item) for item in value]
     if isinstance(value, np.ndarray):
-        return _without_nan(value.tolist())
+        return _plain(value.tolist())
     if isinstance(value, np.generic):
         value = value.item()
     return None if isinstance(value, float) and not np.isfinite(value) else value

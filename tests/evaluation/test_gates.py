@@ -12,13 +12,14 @@ from common.evaluation.gates import (
     rating,
     validation_content,
 )
+from common.evaluation.intervals import UNKNOWN, Interval
 
 NAMES = ("accuracy", "macro_auc", *(f"recall_{k}" for k in range(5)))
 
 
 def metrics(value=0.999, low=0.9985, **changes):
-    found = {name: {"value": value, "low": low, "high": 1.0} for name in NAMES}
-    return found | {k: {"value": v, "low": v - 0.01, "high": 1.0} for k, v in changes.items()}
+    found = {name: Interval(value, low, 1.0) for name in NAMES}
+    return found | {k: Interval(v, v - 0.01, 1.0) for k, v in changes.items()}
 
 
 def members(count=4, accuracy=0.999, pairs=0.95):
@@ -29,7 +30,7 @@ def members(count=4, accuracy=0.999, pairs=0.95):
 
 
 HOLDOUT = (PASS, "none")
-NO_BOUND = {"value": 0.999, "low": math.nan, "high": math.nan}
+NO_BOUND = Interval(0.999, math.nan, math.nan)
 
 
 def test_all_gates_pass():
@@ -71,7 +72,7 @@ def test_swinv2_alone_needs_97_others_98():
 
 
 def test_a_class_without_images_is_not_measured():
-    ensemble = metrics() | {"recall_2": {"value": math.nan, "low": math.nan, "high": math.nan}}
+    ensemble = metrics() | {"recall_2": UNKNOWN}
     gates = check_gates(members(), ensemble, 5, HOLDOUT)
     assert next(g for g in gates if "every class" in g.name).status == NOT_MEASURED
     assert rating(gates) == "C"

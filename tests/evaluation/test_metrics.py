@@ -5,6 +5,8 @@ import pytest
 from sklearn import metrics as oracle
 
 from common.evaluation import intervals, metrics, prevalence
+from common.evaluation.intervals import BootstrapConfig, metrics_with_intervals
+from common.prediction.voting import ClassPredictions
 
 
 @pytest.fixture
@@ -99,26 +101,26 @@ def test_intervals_cover_the_truth_and_shrink_with_more_images():
         for _ in range(40):
             targets = generator.integers(0, 2, count)
             predicted = np.where(generator.random(count) < 0.8, targets, 1 - targets)
-            scores = np.eye(2)[predicted]
-            found = intervals.metrics_with_intervals(targets, scores, predicted, resamples=200)
-            entry = found["accuracy"]
-            covered += entry["low"] <= 0.8 <= entry["high"]
-            widths[count] = entry["high"] - entry["low"]
+            classes = ClassPredictions(np.eye(2)[predicted], predicted)
+            entry = metrics_with_intervals(targets, classes, BootstrapConfig(200))["accuracy"]
+            covered += entry.low <= 0.8 <= entry.high
+            widths[count] = entry.high - entry.low
     assert covered >= 68  # of 80, where 76 are expected
     assert widths[600] < widths[60] / 2
 
 
 def test_a_perfect_score_does_not_claim_certainty():
     targets = np.repeat(np.arange(5), 4)
-    found = intervals.metrics_with_intervals(targets, np.eye(5)[targets], targets, resamples=50)
-    assert found["recall_3"]["value"] == 1 and found["recall_3"]["low"] < 0.6
-    assert found["macro_auc"]["low"] < 0.6 and found["macro_auc"]["high"] == 1
-    assert math.isnan(found["kappa"]["low"]), "of which the bootstrap says nothing"
+    perfect = ClassPredictions(np.eye(5)[targets], targets)
+    found = metrics_with_intervals(targets, perfect, BootstrapConfig(50))
+    assert found["recall_3"].value == 1 and found["recall_3"].low < 0.6
+    assert found["macro_auc"].low < 0.6 and found["macro_auc"].high == 1
+    assert math.isnan(found["kappa"].low), "of which the bootstrap says nothing"
 
 
 def test_images_of_a_patient_are_resampled_together():
     groups = np.array([0, 0, 1, 1, 2, 2])
-    for block in intervals.bootstrap_weights(6, 30, 0, groups):
+    for block in intervals.bootstrap_weights(6, BootstrapConfig(30, groups=groups)):
         assert (block[:, ::2] == block[:, 1::2]).all()
         assert (block.sum(1) % 2 == 0).all()
 
@@ -131,8 +133,9 @@ def test_patients_widen_the_interval():
     predicted = np.where(right, targets, 1 - targets)
     widths = []
     for groups in (None, patients):
-        found = intervals.metrics_with_intervals(targets, np.eye(2)[predicted], predicted, groups)
-        widths.append(found["accuracy"]["high"] - found["accuracy"]["low"])
+        classes = ClassPredictions(np.eye(2)[predicted], predicted)
+        found = metrics_with_intervals(targets, classes, BootstrapConfig(groups=groups))["accuracy"]
+        widths.append(found.high - found.low)
     assert widths[1] > 2 * widths[0]
 
 
@@ -140,12 +143,10 @@ def test_a_perfect_auc_has_a_lower_bound_that_more_images_raise():
     bounds = []
     for count in (10, 100):
         targets = np.repeat(np.arange(5), count)
-        scores = np.eye(5)[targets] * 0.9 + 0.02
-        found = intervals.metrics_with_intervals(targets, scores, targets, resamples=50)[
-            "macro_auc"
-        ]
-        assert found["value"] == 1.0 and found["high"] == 1.0
-        bounds.append(found["low"])
+        classes = ClassPredictions(np.eye(5)[targets] * 0.9 + 0.02, targets)
+        found = metrics_with_intervals(targets, classes, BootstrapConfig(50))["macro_auc"]
+        assert found.value == 1.0 and found.high == 1.0
+        bounds.append(found.low)
     assert 0.6 < bounds[0] < bounds[1] < 1
 
 
@@ -154,5 +155,6 @@ def test_a_grade_that_is_always_right_still_leaves_doubt_at_another_prevalence()
     predictions = targets.copy()
     predictions[targets == 2] = np.tile([1, 2], 20)
     mix = np.array([0.735, 0.07, 0.15, 0.025, 0.02])
-    found = prevalence.restated_with_intervals(targets, predictions, mix)["accuracy"]
-    assert found["low"] < 0.85 and found["low"] < found["value"] <= found["high"]
+    restated = prevalence.restated_with_intervals(targets, predictions, mix, BootstrapConfig())
+    found = restated["accuracy"]
+    assert found.low < 0.85 and found.low < found.value <= found.high

@@ -61,7 +61,9 @@ def test_the_coupling_gives_a_softmax_head_s_probabilities_back():
         }
     )
     judged = apply_vote("s", soft, None, "hard", False)
-    assert judged.vote == "coupling" and np.allclose(judged.grader[0], expected, atol=1e-5)
+    assert judged.vote == "coupling" and np.allclose(
+        judged.classes.probabilities, expected, atol=1e-5
+    )
 
 
 def test_weights_are_given_or_fitted_on_val_alone():
@@ -87,16 +89,17 @@ def test_wrong_weights_are_refused(words):
 
 def test_the_mean_is_the_mean_and_calibration_lowers_the_loss_on_val():
     members = [member(3.0, 0), member(2.0, 1)]
-    (scores, predicted), temperature = average_models(members, np.array([0.5, 0.5]), False)
-    assert np.allclose(scores, (members[0].grader[0] + members[1].grader[0]) / 2)
-    assert temperature == 1 and np.array_equal(predicted, scores.argmax(1))
+    mean, temperature = average_models(members, np.array([0.5, 0.5]), False)
+    first, second = (member.classes.probabilities for member in members)
+    assert np.allclose(mean.probabilities, (first + second) / 2)
+    assert temperature == 1 and np.array_equal(mean.predicted, mean.probabilities.argmax(1))
 
-    def loss(grader):
-        return -np.log(grader[0][np.arange(200), TARGETS]).mean()
+    def loss(classes):
+        return -np.log(classes.probabilities[np.arange(200), TARGETS]).mean()
 
     plain, calibrated = member(6.0, 3), member(6.0, 3, calibrate=True)
-    assert calibrated.temperature != 1 and loss(calibrated.val_grader) < loss(plain.val_grader)
-    assert np.array_equal(plain.grader[1], calibrated.grader[1])
+    assert calibrated.temperature != 1 and loss(calibrated.val_classes) < loss(plain.val_classes)
+    assert np.array_equal(plain.classes.predicted, calibrated.classes.predicted)
 
 
 def test_the_best_is_chosen_on_val_where_there_is_one():
@@ -105,7 +108,7 @@ def test_the_best_is_chosen_on_val_where_there_is_one():
         apply_vote("b", predictions(3.0, 2), predictions(0.1, 3), "coupling", False),
     ]
     assert best_single(members) == (0, "chosen on val")
-    members[0].val_grader = None
+    members[0].val_classes = None
     assert best_single(members) == (1, "chosen on these same images")
 
 

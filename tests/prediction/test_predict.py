@@ -14,6 +14,7 @@ from common.pairs import class_pairs, pair_head
 from common.prediction import predict
 from common.prediction.predict import load_model, predict_directory, predict_logits
 from common.prediction.predictions import save_predictions
+from common.prediction.voting import ClassPredictions
 from common.result_dir import ResultDir, find_run
 from common.system.errors import InputError
 
@@ -145,8 +146,8 @@ def test_stored_predictions_are_reused_only_while_nothing_changed(
 
     def again(**options):
         found = predictions_of(copy, images, tmp_path / "c", **options)
-        scores = np.full((len(found.ids), 5), 0.2)
-        save_predictions(copy.predictions("test"), found, scores, scores.argmax(1), "coupling")
+        classes = ClassPredictions(np.full((len(found.ids), 5), 0.2), found.targets)
+        save_predictions(copy.predictions("test"), found, classes, "coupling")
         return found
 
     first, second = again(), again()
@@ -170,8 +171,8 @@ def test_stored_predictions_are_reused_only_while_nothing_changed(
 
 def test_stored_predictions_say_what_they_are_of(copy, demo, shared_cache):
     found = predictions_of(copy, demo, shared_cache)
-    scores = np.full((20, 5), 0.2)
-    save_predictions(copy.predictions("test"), found, scores, scores.argmax(1), "coupling")
+    classes = ClassPredictions(np.full((20, 5), 0.2), found.targets)
+    save_predictions(copy.predictions("test"), found, classes, "coupling")
     with np.load(copy.predictions("test"), allow_pickle=False) as file:
         assert file["pairs"].tolist() == [list(pair) for pair in class_pairs(5)]
         assert file["pair_probabilities"].shape == (20, 10)

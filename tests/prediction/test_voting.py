@@ -26,9 +26,9 @@ def pair_probabilities(class_probabilities: np.ndarray) -> np.ndarray:
 
 def test_coupling_recovers_consistent_probabilities():
     expected = np.random.default_rng(0).dirichlet(np.ones(5), 200)
-    found, predicted = combine_pairs(pair_probabilities(expected), 5, "coupling")
-    assert np.allclose(found, expected, atol=1e-6)
-    assert np.array_equal(predicted, expected.argmax(1))
+    found = combine_pairs(pair_probabilities(expected), 5, "coupling")
+    assert np.allclose(found.probabilities, expected, atol=1e-6)
+    assert np.array_equal(found.predicted, expected.argmax(1))
 
 
 def test_coupling_minimises_what_the_paper_says():
@@ -54,9 +54,9 @@ def test_coupling_minimises_what_the_paper_says():
 def test_hard_votes_by_hand_with_ties_broken_by_probability():
     # three classes in a cycle 0 > 1 > 2 > 0; class 2 is surest
     pairs = np.array([[0.4, 0.9, 0.45]])  # p(1 beats 0), p(2 beats 0), p(2 beats 1)
-    scores, predicted = combine_pairs(pairs, 3, "hard")
-    assert np.allclose(scores, 1 / 3)
-    assert predicted.tolist() == [2]
+    found = combine_pairs(pairs, 3, "hard")
+    assert np.allclose(found.probabilities, 1 / 3)
+    assert found.predicted.tolist() == [2]
     assert has_tie(pairs, 3).tolist() == [True]
 
 
@@ -67,32 +67,33 @@ def test_424_of_1024_patterns_tie():
 
 def test_soft_and_weighted_by_hand():
     pairs = np.array([[0.2, 0.6, 0.7]])
-    soft, _ = combine_pairs(pairs, 3, "soft")
+    soft = combine_pairs(pairs, 3, "soft").probabilities
     assert np.allclose(soft, np.array([[0.8 + 0.4, 0.2 + 0.3, 0.6 + 0.7]]) / 3)
-    weighted, predicted = combine_pairs(pairs, 3, "weighted", np.array([1.0, 0.0, 0.5]))
-    assert np.allclose(weighted, np.array([[0.8, 0.2 + 0.15, 0.35]]) / 1.5)
-    assert predicted.tolist() == [0]
+    weighted = combine_pairs(pairs, 3, "weighted", np.array([1.0, 0.0, 0.5]))
+    assert np.allclose(weighted.probabilities, np.array([[0.8, 0.2 + 0.15, 0.35]]) / 1.5)
+    assert weighted.predicted.tolist() == [0]
 
 
 def test_equal_weights_are_the_soft_vote():
     pairs = np.random.default_rng(2).random((50, 10))
-    soft, _ = combine_pairs(pairs, 5, "soft")
-    weighted, _ = combine_pairs(pairs, 5, "weighted", np.full(10, 0.7))
+    soft = combine_pairs(pairs, 5, "soft").probabilities
+    weighted = combine_pairs(pairs, 5, "weighted", np.full(10, 0.7)).probabilities
     assert np.allclose(soft, weighted)
 
 
 @pytest.mark.parametrize("vote", ["coupling", "soft", "hard", "weighted"])
 def test_every_vote_gives_a_distribution_and_finds_a_clear_winner(vote):
     pairs = np.array(list(product([0.0, 0.5, 1.0], repeat=10)))[::7]
-    scores, predicted = combine_pairs(pairs, 5, vote, np.ones(10))
+    found = combine_pairs(pairs, 5, vote, np.ones(10))
+    scores = found.probabilities
     assert np.isfinite(scores).all() and (scores >= 0).all()
     assert np.allclose(scores.sum(1), 1)
-    assert set(predicted) <= set(range(5))
+    assert set(found.predicted) <= set(range(5))
     for winner in range(5):
         sure = np.array(
             [[0.98 if b == winner else 0.02 if a == winner else 0.5 for a, b in class_pairs(5)]]
         )
-        assert combine_pairs(sure, 5, vote, np.ones(10))[1].tolist() == [winner]
+        assert combine_pairs(sure, 5, vote, np.ones(10)).predicted.tolist() == [winner]
 
 
 def test_unknown_votes_and_missing_weights_are_refused():
@@ -104,8 +105,8 @@ def test_unknown_votes_and_missing_weights_are_refused():
 
 def test_models_are_averaged():
     a, b = np.array([[1.0, 0.0]]), np.array([[0.0, 1.0]])
-    assert np.allclose(combine_models([a, b]), 0.5)
-    assert np.allclose(combine_models([a, b], [3, 1]), [[0.75, 0.25]])
+    assert np.allclose(combine_models([a, b]).probabilities, 0.5)
+    assert np.allclose(combine_models([a, b], [3, 1]).probabilities, [[0.75, 0.25]])
 
 
 def test_votes_with_confidence_are_scikit_learn_s():
@@ -113,6 +114,7 @@ def test_votes_with_confidence_are_scikit_learn_s():
     logits = np.log(p / (1 - p))
     expected = _ovr_decision_function(p > 0.5, logits, 5)
     assert np.allclose(votes_with_confidence(p, 5), expected)
-    scores, predicted = combine_pairs(p, 5, SKLEARN_VOTE)
-    assert np.array_equal(predicted, expected.argmax(1))
+    found = combine_pairs(p, 5, SKLEARN_VOTE)
+    scores = found.probabilities
+    assert np.array_equal(found.predicted, expected.argmax(1))
     assert (scores > 0).all() and np.allclose(scores.sum(1), 1)

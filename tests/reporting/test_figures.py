@@ -1,13 +1,15 @@
 import cv2
 import numpy as np
 
+from common.evaluation.intervals import UNKNOWN, Interval
+from common.prediction.voting import ClassPredictions
 from common.reporting.figures import (
     plot_bars,
     plot_confusion,
     plot_cost,
     plot_dendrogram,
-    plot_grader,
     plot_heatmaps,
+    plot_predictions,
     plot_reliability,
     plot_roc,
     plot_training,
@@ -38,11 +40,12 @@ def test_figures_are_pictures_that_show_their_data(tmp_path):
 
 
 def test_figures_of_the_analyses_show_their_data(tmp_path):
-    entry, unknown = (0.8, 0.7, 0.9), (float("nan"),) * 3
+    entry, unknown = Interval(0.8, 0.7, 0.9), UNKNOWN
+    unbounded = Interval(0.5, float("nan"), float("nan"))
     matrix = np.array([[np.nan, 0.2], [0.9, np.nan]])
     drawn = {
         "a": lambda p: plot_bars({"m": [entry, unknown], "n": [entry, entry]}, ["x", "y"], "t", p),
-        "b": lambda p: plot_cost({"m": (1.0, *entry), "n": (5.0, 0.5, *unknown[:2])}, "t", p),
+        "b": lambda p: plot_cost({"m": 1.0, "n": 5.0}, {"m": entry, "n": unbounded}, "t", p),
         "c": lambda p: plot_heatmaps({k: matrix for k in "wxyz"}, ["a", "b"], ["a", "b"], "t", p),
         "d": lambda p: plot_dendrogram(np.array([[0, 0.4], [0.4, 0]]), ["a", "b"], "t", p),
         "e": lambda p: plot_reliability({"m": (np.array([0.3, 0.95]), np.array([0, 1]))}, "t", p),
@@ -52,11 +55,16 @@ def test_figures_of_the_analyses_show_their_data(tmp_path):
         assert opened(tmp_path / f"{name}.png").std() > 5
 
 
-def test_a_grader_s_three_figures(tmp_path):
+def test_three_figures(tmp_path):
     targets = np.array([0, 1, 2, 2])  # no image of grades 3 and 4
     scores = np.full((4, 5), 0.1) + 0.5 * np.eye(5)[targets]
-    plot_grader(
-        ResultDir(tmp_path), "test", targets, (scores, scores.argmax(1)), list("01234"), "t"
+    plot_predictions(
+        ResultDir(tmp_path),
+        "test",
+        targets,
+        ClassPredictions(scores, scores.argmax(1)),
+        list("01234"),
+        "t",
     )
     found = sorted(path.name for path in (tmp_path / "results").iterdir())
     assert found == ["confusion_test.png", "reliability_test.png", "roc_test.png"]

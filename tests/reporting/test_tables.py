@@ -1,5 +1,6 @@
 import math
 
+from common.evaluation.intervals import Interval
 from common.reporting.tables import decimal, format_table, percent, with_interval
 
 
@@ -14,6 +15,6 @@ def test_tables_align_text_left_and_numbers_right():
 
 def test_undefined_values_read_n_a():
     assert percent(math.nan) == decimal(math.nan) == "n/a" == decimal(None)
-    assert with_interval({"value": math.nan, "low": 0, "high": 1}) == "n/a"
-    assert with_interval({"value": 0.5, "low": 0.25, "high": 0.75}) == "0.500 [0.250, 0.750]"
-    assert with_interval({"value": 1.0, "low": math.nan, "high": math.nan}) == "1.000"
+    assert with_interval(Interval(math.nan, 0, 1)) == "n/a"
+    assert with_interval(Interval(0.5, 0.25, 0.75)) == "0.500 [0.250, 0.750]"
+    assert with_interval(Interval(1.0, math.nan, math.nan)) == "1.000"

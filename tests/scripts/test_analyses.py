@@ -14,6 +14,7 @@ import analyze_per_class_strengths
 import compare_models
 import evaluate_ensemble
 import train_ovo
+from common.evaluation.intervals import Interval
 
 SCRIPTS = {
     "compare": (compare_models.main, "model_comparison"),
@@ -133,16 +134,15 @@ def test_the_hold_out_is_that_of_the_evaluations(place, monkeypatch):
 
 
 def test_nobody_leads_where_all_fail_and_equals_are_named():
-    entry = lambda value, low, high: {"value": value, "low": low, "high": high}  # noqa: E731
     nan = float("nan")
     results = {
-        "one": {f"{m}_0": entry(1.0, nan, nan) for m in ("recall", "precision", "f1", "auc")},
-        "two": {f"{m}_0": entry(0.9, 0.8, 0.95) for m in ("recall", "precision", "f1", "auc")},
+        "one": {f"{m}_0": Interval(1.0, nan, nan) for m in ("recall", "precision", "f1", "auc")},
+        "two": {f"{m}_0": Interval(0.9, 0.8, 0.95) for m in ("recall", "precision", "f1", "auc")},
     }
     leaders = analyze_per_class_strengths.find_leaders(results, ["0"])
     assert all(row["leader"] == "one" and row["overlapping"] == ["two"] for row in leaders)
     for found in results.values():
-        found["recall_0"] = entry(0.0, 0.0, 0.3)
+        found["recall_0"] = Interval(0.0, 0.0, 0.3)
     row = analyze_per_class_strengths.find_leaders(results, ["0"])[0]
     assert row["metric"] == "recall" and row["leader"] == "" and row["overlapping"] == []
 
