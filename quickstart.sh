@@ -3,11 +3,14 @@
 # scratch, and evaluate each and their ensemble. About 7 minutes on 2 cores after installation.
 set -euo pipefail
 cd "$(dirname "$(readlink -f "$0")")"
-source ./setup_env.sh
+source ./setup_env.sh requirements.txt
 results=./quickstart_results
 data=./demo_dataset
 
-"$python" prepare_dataset.py demo "$data" --train 120 --val 30 --test 40
+if [ ! -e "$data/.complete" ]; then # drawn anew, the pictures would be decoded anew, too
+  "$python" prepare_dataset.py demo "$data" --train 120 --val 30 --test 40
+  touch "$data/.complete"
+fi
 "$python" -u train_ovo.py --base_models demo_coatnet demo_convnext demo_swinv2 \
   --no_pretrained --freeze_weights false --dataset_path "$data" --output_dir "$results" \
   --epochs 12 --warmup_epochs 2 --batch_size 4 --gradient_accumulation_steps 1 \

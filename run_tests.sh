@@ -1,5 +1,12 @@
 #!/usr/bin/env bash
-# Set up and run the tests; further arguments go to pytest (./run_tests.sh -m "not slow").
+# Set up and run the tests, on two workers of one thread each; further arguments go to pytest:
+#   ./run_tests.sh -m "not slow"          without the tests that take longer than 20 s
+#   ./run_tests.sh -n 0 -k schedule       in one process, only those with "schedule" in their name
 cd "$(dirname "$(readlink -f "$0")")" || exit 2
-source ./setup_env.sh
-exec "$python" -m pytest "$@"
+source ./setup_env.sh requirements-dev.txt
+export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}" # threads that share cores wait for each other
+workers=(-n 2)
+for word in "$@"; do
+  case "$word" in -n* | --numprocesses* | --pdb) workers=() ;; esac
+done
+exec "$python" -m pytest "${workers[@]}" "$@"

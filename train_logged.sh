@@ -1,14 +1,35 @@
 #!/usr/bin/env bash
 # Run train_ovo.py and append what it says to a log: train_logged.sh LOG FLAGS...
 # Exits with the trainer's status. An interrupted run goes on where it stopped.
+# The log is of trainings: help, a plan (--dry_run) and the error of a command that is refused before
+# training begins stay on the terminal, so that a mistyped flag does not end up in the log of a
+# training that is under way.
 here="$(cd "$(dirname "$(readlink -f "$0")")" && pwd)"
 log="$1"
 shift
 python="$here/.venv/bin/python"
 [ -x "$python" ] || python="$(command -v python || command -v python3)"
+for word in "$@"; do
+  case "$word" in -h | --help) exec "$python" "$here/train_ovo.py" --help ;; esac
+done
+
+# A training has begun with the first line that carries a time. What came before it (a library's
+# warning, say) is part of the log, too.
 # tee -i outlives Ctrl-C, so that the trainer's last words reach the log, but ends when the log cannot
-# be written, and the trainer with it; the trainer takes this shell's place, so that a signal sent
-# here reaches it and its status is the status
+# be written, and the trainer with it.
+show_and_log() {
+  local line before=""
+  trap '' INT
+  while IFS= read -r line || [ -n "$line" ]; do
+    printf '%s\n' "$line"
+    before+="$line"$'\n'
+    [[ "$line" =~ ^[0-9]{4}-[0-9]{2}-[0-9]{2}\ [0-9:]{8}Z\  ]] || continue
+    printf '%s' "$before" >> "$log" || exit 1
+    exec tee -i -a --output-error=exit "$log"
+  done
+}
+
 : >> "$log" || exit 2
-exec > >(exec tee -i -a --output-error=exit "$log") 2>&1
+exec > >(show_and_log) 2>&1
+# the trainer takes this shell's place: a signal sent here reaches it, and its status is the status
 exec "$python" -u "$here/train_ovo.py" --resume "$@"

@@ -1,5 +1,6 @@
-"""The README's commands and flags exist."""
+"""What the README and the pages in docs/ show exists: commands, flags, files, links, modules."""
 
+import functools
 import re
 import subprocess
 import sys
@@ -8,40 +9,100 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-README = (ROOT / "README.md").read_text()
-SCRIPTS = sorted(set(re.findall(r"([\w/]+\.py) --", README)))
+README = ROOT / "README.md"
+PAGES = [README, ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+TRAIN, EVALUATE = ("train_ovo.py",), ("evaluate_ensemble.py",)
 
 
-def shown_flags(script: str) -> set[str]:
-    """Flags that the README shows in commands of a script."""
-    commands = README.replace("\\\n", " ").splitlines()
-    mine = [line.split(script, 1)[1] for line in commands if f"python {script} " in line]
-    return set(re.findall(r"--\w+", " ".join(mine)))
+@functools.cache
+def help_of(*words: str) -> str:
+    """Return the help of a script, or of a module as ("-m", "dev.fuzz")."""
+    command = [sys.executable, *words, "--help"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
 
 
-@pytest.mark.parametrize("script", [s for s in SCRIPTS if s != "ensemble_5class_trainer.py"])
-def test_the_flags_that_it_shows_exist(script):
-    done = subprocess.run([sys.executable, ROOT / script, "--help"], capture_output=True, text=True)
-    assert done.returncode == 0
-    missing = {flag for flag in shown_flags(script) if flag not in done.stdout}
-    assert not missing
+def blocks(page: Path) -> list[str]:
+    """List the command lines of a page's code blocks, continued lines joined."""
+    code = "\n".join(page.read_text().split("```")[1::2])
+    return [line.split(" #")[0].strip() for line in code.replace("\\\n", " ").splitlines()]
 
 
-def test_flags_of_its_tables_are_flags_of_the_two_main_scripts():
-    rows = [line for line in README.splitlines() if line.startswith("|")]
-    flags = set(re.findall(r"`(--\w+)", "\n".join(rows)))
-    shown = ""
-    for script in ("train_ovo.py", "evaluate_ensemble.py"):
-        command = [sys.executable, ROOT / script, "--help"]
-        shown += subprocess.run(command, capture_output=True, text=True).stdout
-    assert flags and not {flag for flag in flags if flag not in shown}
+def commands() -> set[tuple[tuple[str, ...], str]]:
+    """Collect (script, a flag that some page shows with it)."""
+    shown = set()
+    for line in (line for page in PAGES for line in blocks(page)):
+        words = line.split()
+        if "python" in words:
+            words = words[words.index("python") + 1 :]
+            script = tuple(words[:2]) if words[0] == "-m" else tuple(words[:1])
+            if script[0] == "prepare_dataset.py":
+                script += (words[1],)
+            if "evaluate" in words and script == ("ensemble_5class_trainer.py",):
+                words, script = [w for w in words if w != "--mode"], EVALUATE
+        elif re.match(r"\./train_\w+\.sh", line):
+            script = TRAIN
+        else:
+            continue
+        shown |= {(script, "")} | {(script, w) for w in words if w.startswith("--")}
+    return shown
 
 
-def test_the_files_that_it_names_exist():
-    tree = README.split("## The tree")[1].split("```")[1]
-    names = re.findall(r"[\w/]+\.(?:py|sh)\b", tree)
-    assert len(names) > 10 and not [name for name in names if not (ROOT / name).is_file()]
-    modules = {path.stem for path in (ROOT / "common").glob("*.py")} - {"__init__"}
-    assert modules <= set(re.findall(r"\w+", tree)), "every module has its place in the tree"
-    scripts = {path.name for path in ROOT.glob("*.py")} | {path.name for path in ROOT.glob("*.sh")}
-    assert scripts <= set(names)
+@pytest.mark.parametrize("script", sorted({script for script, _ in commands()}), ids=" ".join)
+def test_commands_that_are_shown_have_the_flags_that_they_are_shown_with(script):
+    flags = {flag for name, flag in commands() if name == script}
+    assert not {flag for flag in flags if flag not in help_of(*script)}
+
+
+@pytest.mark.parametrize(
+    ("page", "script"),
+    [("guide.md", TRAIN), ("evaluation.md", EVALUATE)],
+    ids=["training", "evaluation"],
+)
+def test_the_flags_of_a_table_are_flags_of_its_script(page, script):
+    text = (ROOT / "docs" / page).read_text()
+    table = text.split(f"| flag of `{script[0]}` |", 1)[1].split("\n\n", 1)[0]
+    flags = set(re.findall(r"`(--\w+)", table))
+    assert len(flags) > 5 and not {flag for flag in flags if flag not in help_of(*script)}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_flags_within_the_text_of_a_page_exist(page):
+    prose = "\n".join(page.read_text().split("```")[::2])
+    everything = (
+        help_of(*TRAIN)
+        + help_of(*EVALUATE)
+        + "".join(help_of("prepare_dataset.py", command) for command in ("audit", "split", "cache"))
+    )
+    everything += help_of("-m", "dev.golden") + help_of("-m", "dev.fuzz")
+    flags = set(re.findall(r"`(--\w+)", prose))
+    assert not {flag for flag in flags if flag not in everything}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_and_paths_lead_somewhere(page):
+    text = page.read_text()
+    links = [link.split("#")[0] for link in re.findall(r"\]\(([^)]+)\)", text)]
+    assert not [link for link in links if "://" not in link and not (page.parent / link).exists()]
+    paths = re.findall(r"`((?:common|tests|dev|benchmarks|docs)/[\w/]+\.(?:py|md))", text)
+    assert not [path for path in paths if not (ROOT / path).is_file()]
+
+
+def test_the_readme_fits_on_a_few_screens():
+    assert len(README.read_text().splitlines()) <= 150
+
+
+def test_the_tree_of_the_code_names_every_module_and_script():
+    tree = (ROOT / "docs" / "architecture.md").read_text().split("## The tree")[1].split("```")[1]
+    words = set(re.findall(r"[\w.]+", tree.replace("/", " ")))
+    modules = {
+        path.stem
+        for folder in ("common", "benchmarks", "dev")
+        for path in (ROOT / folder).rglob("*.py")
+    }
+    assert not modules - {"__init__"} - words
+    scripts = {path.name for path in [*ROOT.glob("*.py"), *ROOT.glob("*.sh")]}
+    assert not scripts - words
+    files = re.findall(r"\w+\.(?:py|sh)\b", tree)
+    assert not [name for name in files if not (ROOT / name).is_file()]

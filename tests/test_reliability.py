@@ -1,4 +1,4 @@
-"""Each test that docs/RELIABILITY.md names exists."""
+"""Each test that docs/reliability.md names exists."""
 
 import ast
 import re
@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-TABLES = (ROOT / "docs" / "RELIABILITY.md").read_text().split("## Measured")[0]
+TABLES = (ROOT / "docs" / "reliability.md").read_text().split("## Measured")[0]
 ROWS = [
     [cell.strip() for cell in line.strip("|").split("|")]
     for line in TABLES.splitlines()
