@@ -134,13 +134,7 @@ def run(config: TrainConfig, request: TrainingRequest) -> None:
         )
         print("\n".join(plan))
         return
-    for line in training_warnings(
-        Path(config.dataset_path),
-        (train_split, val_split),
-        config.class_names,
-        config.num_classes,
-        config.num_workers,
-    ):
+    for line in training_warnings(config, (train_split, val_split)):
         log(line)
     fingerprints = {
         "data": {"train": train_split.fingerprint(), "val": val_split.fingerprint()},

@@ -4,29 +4,40 @@ N images.
 """
 
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 
+from common.config import TrainConfig
 from common.data.copies import PATIENT_REGEX, copy_groups, identical_files, patients
-from common.data.folders import SPLITS, Split, scan_split
+from common.data.folders import Split, scan_split
 from common.evaluation.gates import FAIL, NOT_MEASURED, PASS
 from common.result_dir import Run
 from common.system.errors import InputError
 
 
-def training_warnings(
-    root: Path,
-    splits: Sequence[Split],
-    class_names: tuple[str, ...],
-    num_classes: int,
-    workers: int = 8,
-) -> list[str]:
+def training_warnings(config: TrainConfig, splits: Sequence[Split]) -> list[str]:
     """Say in a few lines what should not be in a dataset: a short form of the audit.
 
     splits: train and val. Files of `test` are looked at for copies only, and nothing but these
     lines depends on them. Looks at names, sizes and bytes; decodes no picture.
     """
+    lines = _balance_warnings(splits, config.num_classes)
+    root, all_splits = Path(config.dataset_path), list(splits)
+    try:
+        if (root / "test").is_dir():
+            all_splits.append(scan_split(root, "test", config.num_classes, config.class_names))
+        lines += _name_warnings(all_splits) + _byte_warnings(all_splits, config.num_workers)
+    except (InputError, OSError) as error:
+        lines.append(f"copies were not looked for ({error})")
+    advice = "; see prepare_dataset.py audit"
+    return [f"data check: {line}{advice if 'two splits' in line else ''}" for line in lines] or [
+        "data check: grades balanced, no copies by name or bytes"
+    ]
+
+
+def _balance_warnings(splits: Sequence[Split], num_classes: int) -> list[str]:
     lines = []
     for split in splits:
         counts = split.counts(num_classes)
@@ -36,17 +47,7 @@ def training_warnings(
                 f"{split.name}: the largest grade has {ratio:.1f} times the images of the "
                 f"smallest ({counts})"
             )
-    splits = list(splits)
-    try:
-        if (root / "test").is_dir():
-            splits.append(scan_split(root, "test", num_classes, class_names))
-        lines += _name_warnings(splits) + _byte_warnings(splits, workers)
-    except (InputError, OSError) as error:
-        lines.append(f"copies were not looked for ({error})")
-    advice = "; see prepare_dataset.py audit"
-    return [f"data check: {line}{advice if 'two splits' in line else ''}" for line in lines] or [
-        "data check: grades balanced, no copies by name or bytes"
-    ]
+    return lines
 
 
 def _name_warnings(splits: Sequence[Split]) -> list[str]:
@@ -65,18 +66,18 @@ def _name_warnings(splits: Sequence[Split]) -> list[str]:
 
 def _byte_warnings(splits: Sequence[Split], workers: int) -> list[str]:
     groups = identical_files(splits, workers)
-    homes = [len({split.name for split, _ in group}) for group in groups]
-    across = [group for group, count in zip(groups, homes) if count > 1]
-    within = [group for group, count in zip(groups, homes) if count == 1]
-    torn = [group for group in groups if len({split.labels[i] for split, i in group}) > 1]
+    splits_of = [len({image.split for image in group}) for group in groups]
+    across = [group for group, count in zip(groups, splits_of) if count > 1]
+    within = [group for group, count in zip(groups, splits_of) if count == 1]
+    conflicting = [group for group in groups if len({image.label for image in group}) > 1]
     lines = []
     for found, what in (
         (across, "byte-identical files in two splits"),
         (within, "byte-identical files within a split"),
-        (torn, "byte-identical files with different grades"),
+        (conflicting, "byte-identical files with different grades"),
     ):
         if found:
-            names = " = ".join(split.ids[i] for split, i in found[0][:2])
+            names = " = ".join(image.id for image in found[0][:2])
             lines.append(f"{len(found)} groups of {what}, such as {names}")
     return lines
 
@@ -93,20 +94,12 @@ def check_holdout(split: Split, dataset_path: Path, runs: list[Run]) -> tuple[st
     seen: dict[tuple[Path, str], Split] = {}
     unknown = []
     for run in runs:
-        known = False
-        for root in {dataset_path, Path(run.dataset_path or dataset_path)}:
-            for name in SPLITS[:2]:
-                try:
-                    part = scan_split(root, name, run.num_classes, run.class_names)
-                except (InputError, OSError):
-                    continue
-                seen[root.resolve(), name] = part
-                known |= name == "train" and part.fingerprint() == run.train_fingerprint
-        unknown += [] if known else [run.model]
-    twins = {}
-    for group in identical_files([split, *seen.values()]):
-        known_as = [part.ids[i] for part, i in group if part is not split]
-        twins |= {split.ids[i]: known_as[0] for part, i in group if part is split and known_as}
+        parts = _seen_by(run, dataset_path)
+        seen |= parts
+        trains = [part for (_, name), part in parts.items() if name == "train"]
+        if not any(part.fingerprint() == run.train_fingerprint for part in trains):
+            unknown.append(run.model)
+    twins = _twins(split, list(seen.values()))
     if twins:
         name = min(twins)
         return FAIL, (
@@ -117,3 +110,24 @@ def check_holdout(split: Split, dataset_path: Path, runs: list[Run]) -> tuple[st
         return NOT_MEASURED, f"the images that {', '.join(unknown)} learned from are not at hand"
     count = sum(map(len, seen.values()))
     return PASS, f"none of {len(split)} files is among {count} of train and val"
+
+
+def _seen_by(run: Run, dataset_path: Path) -> dict[tuple[Path, str], Split]:
+    """List train and val, as far as they are there, of a dataset and of where a run was trained."""
+    parts = {}
+    for root in {dataset_path, Path(run.dataset_path or dataset_path)}:
+        for name in ("train", "val"):
+            with suppress(InputError, OSError):
+                part = scan_split(root, name, run.num_classes, run.class_names)
+                parts[root.resolve(), name] = part
+    return parts
+
+
+def _twins(split: Split, others: list[Split]) -> dict[str, str]:
+    """Find the images of a split that are byte for byte in others: id -> id of one of those."""
+    twins: dict[str, str] = {}
+    for group in identical_files([split, *others]):
+        known_as = [image.id for image in group if image.split != split.name]
+        if known_as:
+            twins |= {image.id: known_as[0] for image in group if image.split == split.name}
+    return twins

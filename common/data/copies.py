@@ -7,14 +7,13 @@ import hashlib
 import os
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from common.data.folders import Split
+from common.data.folders import ImageFile, Split
 from common.system.environment import worker_count
 from common.system.errors import InputError
 
@@ -72,26 +71,25 @@ def patients(ids: Sequence[str], pattern: str) -> np.ndarray:
     return np.arange(len(ids)) if groups is None else groups
 
 
-def identical_files(splits: Sequence[Split], workers: int = 8) -> list[list[tuple[Split, int]]]:
+def identical_files(splits: Sequence[Split], workers: int = 8) -> list[list[ImageFile]]:
     """Group the images of several splits by equal bytes, two or more to a group.
 
-    An image is given as its split and position. Opens only files whose size occurs twice, and reads
-    on only where their ends agree.
+    Opens only files whose size occurs twice, and reads on only where their ends agree.
     """
-    images = [(split, position) for split in splits for position in range(len(split))]
-    groups = _equal(images, [split.stamps[position][0] for split, position in images])
+    images = [image for split in splits for image in split.images]
+    groups = _equal(images, [image.size for image in images])
     with ThreadPoolExecutor(worker_count(workers)) as pool:
         for digest in (_digest_of_end, _digest):
             images = [image for group in groups for image in group]
-            paths = [split.paths[position] for split, position in images]
-            groups = _equal(images, list(pool.map(digest, paths)))
+            groups = _equal(images, list(pool.map(digest, [image.path for image in images])))
     return groups
 
 
-def _equal(items: list[Any], keys: list[Any]) -> list[list[Any]]:
-    groups: dict[Any, list[Any]] = {}
-    for item, key in zip(items, keys):
-        groups.setdefault(key, []).append(item)
+def _equal(images: list[ImageFile], keys: Sequence[Hashable]) -> list[list[ImageFile]]:
+    """Group images by equal keys, two or more to a group."""
+    groups: dict[Hashable, list[ImageFile]] = {}
+    for image, key in zip(images, keys):
+        groups.setdefault(key, []).append(image)
     return [group for group in groups.values() if len(group) > 1]
 
 

@@ -1,6 +1,6 @@
 """The pixels of a split on the device that works on them.
 
-n images asked for, S pixels of the square side.
+N images of the split, n of them asked for, S pixels of the square side.
 """
 
 import math
@@ -12,7 +12,7 @@ from torch import Tensor
 from common.data.pixel_cache import PixelCache
 from common.system.device import to_device
 
-MAX_RESIDENT_BYTES = 6 * 10**9  # bytes
+MAX_RESIDENT_BYTES = 6 * 10**9
 
 
 _BLOCK = 256  # images copied to the device at a time
@@ -21,7 +21,7 @@ _BLOCK = 256  # images copied to the device at a time
 def room_for_pixels(device: torch.device) -> int:
     """Return how many bytes of a device may be filled with pixels: a quarter of what is free.
 
-    At most 6 GB, so that all defaults need no more than a GPU of 16 GB has. None on the CPU, where
+    At most 6 GB, so that all defaults need no more than a GPU of 16 GB has. 0 on the CPU, where
     the cache file is in memory as far as it fits.
     """
     if device.type == "cpu":
@@ -30,20 +30,18 @@ def room_for_pixels(device: torch.device) -> int:
 
 
 class DevicePixels:
-    """Hands out pixels: resident on the device if they fit into `room` bytes, else read anew."""
+    """Hands out a split's pixels on a device: from the device's memory, or read anew each time."""
 
-    def __init__(self, cache: PixelCache, device: torch.device, room: int) -> None:
-        self._cache, self._device = cache, device
-        side = cache.preprocessing.img_size
-        self._resident: Tensor | None = None
-        self.bytes_on_device = 0
-        shape = (len(cache), side, side, 3)
-        if math.prod(shape) <= room:
-            self.bytes_on_device = math.prod(shape)
-            self._resident = torch.empty(shape, dtype=torch.uint8, device=device)
-            for start in range(0, len(cache), _BLOCK):
-                stop = min(start + _BLOCK, len(cache))
-                self._resident[start:stop] = torch.from_numpy(cache.read(np.arange(start, stop)))
+    def __init__(
+        self, cache: PixelCache, device: torch.device, resident: Tensor | None = None
+    ) -> None:
+        """resident: all pixels (N, S, S, 3) uint8 on the device, if they are there."""
+        self._cache, self._device, self._resident = cache, device, resident
+
+    @property
+    def bytes_on_device(self) -> int:
+        """How much of the device's memory the pixels take."""
+        return 0 if self._resident is None else self._resident.numel()
 
     def __call__(self, indices: np.ndarray) -> Tensor:
         """Return the pixels of the given images, (n, S, S, 3) uint8, on the device."""
@@ -53,3 +51,15 @@ class DevicePixels:
         if self._device.type == "cuda":
             pixels = pixels.pin_memory()
         return to_device(pixels, self._device)
+
+
+def build_device_pixels(cache: PixelCache, device: torch.device, room: int) -> DevicePixels:
+    """Copy a split's pixels to a device if they fit into `room` bytes; else they are read anew."""
+    shape = (len(cache), *cache.shape)
+    if math.prod(shape) > room:
+        return DevicePixels(cache, device)
+    resident = torch.empty(shape, dtype=torch.uint8, device=device)
+    for start in range(0, len(cache), _BLOCK):
+        stop = min(start + _BLOCK, len(cache))
+        resident[start:stop] = torch.from_numpy(cache.read(np.arange(start, stop)))
+    return DevicePixels(cache, device, resident)

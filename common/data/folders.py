@@ -7,6 +7,7 @@ import hashlib
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -27,17 +28,45 @@ _USUAL_NAMES = (
 
 
 @dataclass(frozen=True)
+class ImageFile:
+    """One graded image as it lies on the disk."""
+
+    id: str  # relative to the dataset's root
+    path: Path
+    split: str
+    label: int
+    size: int  # bytes
+    modified: int  # ns since 1970
+
+    def cache_key(self) -> str:
+        """Tell this state of the file from all others: its real place, size and time."""
+        return f"{os.path.realpath(self.path)}|{self.size}|{self.modified}"
+
+
+@dataclass(frozen=True)
 class Split:
-    """The images of one split: ids relative to the root, files, labels (N,), sizes and times."""
+    """The images of one split, ordered by their ids."""
 
     name: str
-    ids: tuple[str, ...]
-    paths: tuple[Path, ...]
-    labels: np.ndarray  # (N,) int64
-    stamps: tuple[tuple[int, int], ...]  # size in bytes, modification time in ns
+    images: tuple[ImageFile, ...]
 
     def __len__(self) -> int:
-        return len(self.ids)
+        return len(self.images)
+
+    @cached_property
+    def ids(self) -> tuple[str, ...]:
+        """The images' ids."""
+        return tuple(image.id for image in self.images)
+
+    @cached_property
+    def paths(self) -> tuple[Path, ...]:
+        """The images' files."""
+        return tuple(image.path for image in self.images)
+
+    @cached_property
+    def labels(self) -> np.ndarray:
+        """The images' grades, (N,) int64."""
+        return np.array([image.label for image in self.images], dtype=np.int64)
 
     def counts(self, num_classes: int) -> list[int]:
         """Count the images of each class."""
@@ -48,12 +77,9 @@ class Split:
 
         with_times: also the places and modification times, which a copied dataset does not keep.
         """
-        lines = [
-            f"{name} {label} {size}"
-            for name, label, (size, _) in zip(self.ids, self.labels, self.stamps)
-        ]
+        lines = [f"{image.id} {image.label} {image.size}" for image in self.images]
         if with_times:
-            lines += [image_key(path, stamp) for path, stamp in zip(self.paths, self.stamps)]
+            lines += [image.cache_key() for image in self.images]
         text = "\n".join(lines).encode(errors="surrogateescape")  # names need not be UTF-8
         return hashlib.sha256(text).hexdigest()[:16]
 
@@ -75,18 +101,16 @@ def scan_split(
             f"expected the folder {folder} with one folder per grade, found none; "
             "check --dataset_path (or DATASET_PATH)"
         )
-    files: list[tuple[str, Path, int, tuple[int, int]]] = []
+    images = []
     for label, class_folder in enumerate(_class_folders(folder, num_classes, class_names)):
-        for entry in _image_files(class_folder):
-            stat = entry.stat()
-            path = Path(entry.path)
-            stamp = (stat.st_size, stat.st_mtime_ns)
-            files.append((path.relative_to(root).as_posix(), path, label, stamp))
-    if not files:
+        for file in _image_files(class_folder):
+            path, stat = Path(file.path), file.stat()
+            id_ = path.relative_to(root).as_posix()
+            images.append(ImageFile(id_, path, name, label, stat.st_size, stat.st_mtime_ns))
+    if not images:
         suffixes = " ".join(IMAGE_SUFFIXES)
         raise InputError(f"expected images ({suffixes}) in the class folders of {folder}")
-    ids, paths, labels, stamps = zip(*sorted(files))
-    return Split(name, ids, paths, np.array(labels, dtype=np.int64), stamps)
+    return Split(name, tuple(sorted(images, key=lambda image: image.id)))
 
 
 @dataclass(frozen=True)
@@ -120,6 +144,7 @@ def list_entries(root: Path, num_classes: int, class_names: tuple[str, ...]) -> 
 
 
 def _class_folders(folder: Path, num_classes: int, class_names: tuple[str, ...]) -> list[Path]:
+    """Find the class folders in grade order; raises InputError where they cannot be told."""
     found = {entry.name: entry for entry in sorted(folder.iterdir()) if entry.is_dir()}
     if len(set(class_names)) < len(class_names):
         raise InputError(f"--class_names: {' '.join(class_names)} names a class twice")
@@ -144,6 +169,7 @@ def _class_folders(folder: Path, num_classes: int, class_names: tuple[str, ...])
 def _matching_folders(
     found: dict[str, Path], num_classes: int, class_names: tuple[str, ...]
 ) -> list[Path]:
+    """Choose the class folders from those found, by name; none if some are missing."""
     for names in (class_names, tuple(str(grade) for grade in range(num_classes))):
         if names and all(name in found for name in names):
             return [found[name] for name in names]
@@ -156,10 +182,12 @@ def _matching_folders(
 
 
 def _plain(name: str) -> str:
+    """Keep the letters of a name, in small ones."""
     return "".join(c for c in name.lower() if c.isalpha())
 
 
 def _image_files(folder: Path) -> Iterator[os.DirEntry]:
+    """List a folder's pictures by their names; raises InputError for a broken link."""
     with os.scandir(folder) as entries:
         for entry in entries:
             is_image = entry.name.lower().endswith(IMAGE_SUFFIXES)
@@ -169,7 +197,3 @@ def _image_files(folder: Path) -> Iterator[os.DirEntry]:
                 raise InputError(f"{entry.path}: the link leads nowhere; remove or mend it")
             if entry.is_file():
                 yield entry
-
-
-def image_key(path: Path, stamp: tuple[int, int]) -> str:
-    return f"{os.path.realpath(path)}|{stamp[0]}|{stamp[1]}"

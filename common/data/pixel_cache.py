@@ -1,7 +1,9 @@
 """The cache that decodes each image once.
 
-S pixels of the square side. It holds the uint8 pixels of `preprocessing.load_pixels` in one flat
-file per configuration.
+N images of a split, S pixels of the square side. A folder for each configuration holds the uint8
+pixels of `preprocessing.load_pixels` in one flat file, a row to a picture, and an index that says
+which row is whose. A row is never changed for other content, so that another process can go on
+reading.
 """
 
 import errno
@@ -11,15 +13,16 @@ import os
 import time
 import zlib
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from contextlib import contextmanager, suppress
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
+from io import BufferedRandom
 from pathlib import Path
 
 import cv2
 import numpy as np
 
-from common.data.folders import Split, image_key
+from common.data.folders import ImageFile, Split
 from common.data.preprocessing import ImageError, Preprocessing, load_pixels
 from common.system.environment import worker_count
 from common.system.errors import InputError
@@ -29,34 +32,32 @@ from common.system.log import log, progress_bar
 _SAVE_EVERY = 256  # images between two saves of the index
 
 
+@dataclass(frozen=True)
+class CacheRow:
+    """Where the pixels of one image lie in the file, and the checksum (CRC-32) that they have."""
+
+    number: int
+    checksum: int
+
+
+CacheIndex = dict[str, CacheRow]  # ImageFile.cache_key() -> row
+
+
 class PixelCache:
-    """The decoded pixels of one split under one configuration.
+    """The decoded pixels of one split under one configuration, all of them in the cache's file."""
 
-    Each row of the file is one picture, (S, S, 3) uint8, with a checksum in the index; a row is
-    never changed for other content, so that another process can go on reading.
-    """
-
-    def __init__(self, folder: Path, split: Split, preprocessing: Preprocessing) -> None:
-        self.preprocessing = preprocessing
-        self.split = split
+    def __init__(
+        self, file: Path, split: Split, preprocessing: Preprocessing, rows: list[CacheRow]
+    ) -> None:
+        """rows: one for each image of the split."""
+        self.split, self.preprocessing = split, preprocessing
         self.shape = (preprocessing.img_size, preprocessing.img_size, 3)
-        self._bytes = int(np.prod(self.shape))
-        self._file = folder / "pixels.u8"
-        self._index_path = folder / "index.json"
-        index = self._read_index()
-        keys = [image_key(path, stamp) for path, stamp in zip(split.paths, split.stamps)]
-        self._entries = [index.get(key) for key in keys]
-        self._keys = keys
+        self._file, self._rows = file, rows
         self._verified = np.zeros(len(split), dtype=bool)
-        self._handle = -1
+        self._handle = -1  # opened by the first reading
 
     def __len__(self) -> int:
         return len(self.split)
-
-    @property
-    def missing(self) -> list[int]:
-        """List the images that are not decoded yet."""
-        return [i for i, entry in enumerate(self._entries) if entry is None]
 
     def read(self, indices: np.ndarray) -> np.ndarray:
         """Read the pixels of the given images as (n, S, S, 3) uint8.
@@ -67,99 +68,26 @@ class PixelCache:
             self._handle = os.open(self._file, os.O_RDONLY)
         pixels = np.empty((len(indices), *self.shape), dtype=np.uint8)
         for slot, index in enumerate(np.asarray(indices).tolist()):
-            row, checksum = self._entries[index]
-            view = memoryview(pixels[slot]).cast("B")
-            length = os.preadv(self._handle, [view], row * self._bytes)
+            row, view = self._rows[index], pixels[slot].data.cast("B")
+            length = os.preadv(self._handle, [view], row.number * len(view))
             if not self._verified[index]:
-                if length != self._bytes or zlib.crc32(view) != checksum:
+                if length != len(view) or zlib.crc32(view) != row.checksum:
                     pixels[slot] = self._repair(index)
                 self._verified[index] = True
         return pixels
 
-    def _read_index(self) -> dict[str, list[int]]:
-        return _read_index(self._index_path) if self._file.is_file() else {}
-
     def _repair(self, index: int) -> np.ndarray:
+        """Decode an image whose row is damaged, and mend the row if the pixels are as before."""
         log(f"cache: damaged row of {self.split.ids[index]}, decoded again")
         try:
-            pixels = load_pixels(self.split.paths[index], self.preprocessing)
+            pixels = np.ascontiguousarray(load_pixels(self.split.paths[index], self.preprocessing))
         except ImageError as error:
             raise InputError(f"the cache is damaged, and so is the image: {error}") from error
-        row, checksum = self._entries[index]
-        if zlib.crc32(pixels) == checksum:
+        row, view = self._rows[index], pixels.data.cast("B")
+        if zlib.crc32(view) == row.checksum:
             with open(self._file, "r+b") as file:
-                os.pwrite(
-                    file.fileno(),
-                    memoryview(np.ascontiguousarray(pixels)).cast("B"),
-                    row * self._bytes,
-                )
+                os.pwrite(file.fileno(), view, row.number * len(view))
         return pixels
-
-    def fill(self, num_workers: int) -> None:
-        """Decode the missing images on `num_workers` threads, saving the index as it goes.
-
-        Raises InputError naming the files that cannot be read; the others stay in the cache.
-        """
-        index = self._read_index()
-        self._entries = [index.get(key) for key in self._keys]
-        missing = self.missing
-        if not missing:
-            return
-        log(f"cache: decoding {len(missing)} of {len(self)} images of {self.split.name}")
-        cv2.setNumThreads(1)  # the pool already has a thread per core
-        first = 1 + max((row for row, _ in index.values()), default=-1)
-        errors: list[str] = []
-        with (
-            open(os.open(self._file, os.O_RDWR | os.O_CREAT, 0o666), "r+b") as file,
-            ThreadPoolExecutor(worker_count(num_workers)) as pool,
-        ):
-            jobs = {
-                pool.submit(self._store, file.fileno(), i, first + n): (i, first + n)
-                for n, i in enumerate(missing)
-            }
-            bar = progress_bar(as_completed(jobs), f"cache {self.split.name}", len(missing))
-            try:
-                for done, job in enumerate(bar, 1):
-                    position, row = jobs[job]
-                    try:
-                        self._entries[position] = [row, job.result()]
-                        index[self._keys[position]] = self._entries[position]
-                    except ImageError as error:
-                        errors.append(str(error))
-                    if done % _SAVE_EVERY == 0:
-                        write_json(self._index_path, index)
-            except BaseException:
-                pool.shutdown(cancel_futures=True)
-                with suppress(OSError):  # what is decoded need not be decoded again
-                    os.fsync(file.fileno())
-                    write_json(self._index_path, index)
-                raise
-            os.fsync(file.fileno())
-        write_json(self._index_path, index)
-        if errors:
-            shown = "; ".join(sorted(errors)[:5])
-            raise InputError(f"{len(errors)} images cannot be used: {shown}; remove or mend them")
-
-    def _store(self, handle: int, index: int, row: int) -> int:
-        path = self.split.paths[index]
-        try:
-            pixels = np.ascontiguousarray(load_pixels(path, self.preprocessing))
-            stat = path.stat()
-        except ImageError:
-            raise
-        except Exception as error:  # one odd picture must not end the work on the others
-            reason = " ".join(str(error).split())[:160]
-            raise ImageError(f"{path}: {type(error).__name__}: {reason}") from error
-        if (stat.st_size, stat.st_mtime_ns) != self.split.stamps[index]:
-            raise ImageError(f"{path}: was changed while the images were read")
-        view = memoryview(pixels).cast("B")
-        try:
-            written = os.pwrite(handle, view, row * self._bytes)
-        except OSError as error:
-            raise OSError(error.errno, error.strerror, str(self._file)) from error
-        if written != self._bytes:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self._file))
-        return zlib.crc32(view)
 
 
 def open_cache(
@@ -171,20 +99,38 @@ def open_cache(
     """
     folder = cache_dir / preprocessing.cache_key()
     folder.mkdir(parents=True, exist_ok=True)
-    cache = PixelCache(folder, split, preprocessing)
-    if cache.missing:
+    keys = [image.cache_key() for image in split.images]
+    index = _read_index(folder)
+    if not all(key in index for key in keys):
         with _filling(folder):
+            index = _read_index(folder)  # another process may have decoded some meanwhile
             write_json(folder / "settings.json", asdict(preprocessing))
-            cache.fill(num_workers)
-    return cache
+            images = {key: image for key, image in zip(keys, split.images) if key not in index}
+            if images:
+                log(f"cache: decoding {len(images)} of {len(split)} images of {split.name}")
+                _fill(folder, index, images, preprocessing, num_workers)
+    return PixelCache(_pixel_file(folder), split, preprocessing, [index[key] for key in keys])
 
 
-def _read_index(path: Path) -> dict[str, list[int]]:
+def _pixel_file(folder: Path) -> Path:
+    return folder / "pixels.u8"
+
+
+def _index_file(folder: Path) -> Path:
+    return folder / "index.json"
+
+
+def _read_index(folder: Path) -> CacheIndex:
+    """Read the index of a cache; what is damaged is as good as empty."""
+    path = _index_file(folder)
+    if not _pixel_file(folder).is_file():
+        return {}
     try:
         content = json.loads(path.read_text())
-        pairs = [(row, checksum) for row, checksum in content.values()]
-        if all(isinstance(n, int) and 0 <= n < 2**32 for pair in pairs for n in pair):
-            return content
+        index = {key: CacheRow(number, checksum) for key, (number, checksum) in content.items()}
+        numbers = [n for row in index.values() for n in (row.number, row.checksum)]
+        if all(isinstance(n, int) and 0 <= n < 2**32 for n in numbers):
+            return index
     except FileNotFoundError:
         return {}
     except (ValueError, TypeError, AttributeError, RecursionError):
@@ -193,8 +139,87 @@ def _read_index(path: Path) -> dict[str, list[int]]:
     return {}
 
 
+def _save(folder: Path, index: CacheIndex) -> None:
+    content = {key: [row.number, row.checksum] for key, row in index.items()}
+    write_json(_index_file(folder), content)
+
+
+def _fill(
+    folder: Path,
+    index: CacheIndex,
+    images: dict[str, ImageFile],
+    preprocessing: Preprocessing,
+    num_workers: int,
+) -> None:
+    """Decode images, by their keys, on threads into new rows, and save the index as it grows.
+
+    Raises InputError naming the files that cannot be read; the others stay in the cache.
+    """
+    cv2.setNumThreads(1)  # the pool already has a thread per core
+    first = 1 + max((row.number for row in index.values()), default=-1)
+    errors: list[str] = []
+    with (
+        open(_pixel_file(folder), "r+b", opener=_open_or_create) as file,
+        ThreadPoolExecutor(worker_count(num_workers)) as pool,
+    ):
+        jobs: dict[Future[CacheRow], str] = {
+            pool.submit(_decode, image, preprocessing, file, number): key
+            for number, (key, image) in enumerate(images.items(), first)
+        }
+        split = next(iter(images.values())).split
+        bar = progress_bar(as_completed(jobs), f"cache {split}", len(jobs))
+        try:
+            for done, job in enumerate(bar, 1):
+                try:
+                    index[jobs[job]] = job.result()
+                except ImageError as error:
+                    errors.append(str(error))
+                if done % _SAVE_EVERY == 0:
+                    _save(folder, index)
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            with suppress(OSError):  # what is decoded need not be decoded again
+                os.fsync(file.fileno())
+                _save(folder, index)
+            raise
+        os.fsync(file.fileno())
+    _save(folder, index)
+    if errors:
+        shown = "; ".join(sorted(errors)[:5])
+        raise InputError(f"{len(errors)} images cannot be used: {shown}; remove or mend them")
+
+
+def _open_or_create(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_CREAT, 0o666)
+
+
+def _decode(
+    image: ImageFile, preprocessing: Preprocessing, file: BufferedRandom, number: int
+) -> CacheRow:
+    """Decode an image into the row of this number of the cache's file."""
+    try:
+        pixels = np.ascontiguousarray(load_pixels(image.path, preprocessing))
+        stat = image.path.stat()
+    except ImageError:
+        raise
+    except Exception as error:  # one odd picture must not end the work on the others
+        reason = " ".join(str(error).split())[:160]
+        raise ImageError(f"{image.path}: {type(error).__name__}: {reason}") from error
+    if (stat.st_size, stat.st_mtime_ns) != (image.size, image.modified):
+        raise ImageError(f"{image.path}: was changed while the images were read")
+    view = pixels.data.cast("B")
+    try:
+        written = os.pwrite(file.fileno(), view, number * len(view))
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(file.name)) from error
+    if written != len(view):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(file.name))
+    return CacheRow(number, zlib.crc32(view))
+
+
 @contextmanager
 def _filling(folder: Path) -> Iterator[None]:
+    """Let one process at a time fill a cache; the others wait for it."""
     with open(folder / "lock", "w") as file:
         started = time.monotonic()
         try:

@@ -1,7 +1,7 @@
 """From a file to the square uint8 picture that every model sees.
 
 H, W pixels of the photograph; S pixels of the square. Training, validation, evaluation and
-prediction all take their pixels from `load_pixels`, with the settings that the checkpoint holds.
+prediction take their pixels from `load_pixels`, with the Preprocessing that the checkpoint holds.
 """
 
 import hashlib
@@ -93,11 +93,11 @@ def decode_image(data: bytes, name: str) -> np.ndarray:
     are no such picture, are cut short, or claim more pixels than `check_size` allows.
     """
     try:
-        with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
-            check_size(image.width, image.height)
-            if image.mode == "F":
+        with Image.open(io.BytesIO(data), formats=_FORMATS) as file:
+            check_size(file.width, file.height)
+            if file.mode == "F":
                 raise ValueError("floating-point pixels, whose range is not known")
-            image = ImageOps.exif_transpose(image)
+            image: Image.Image = ImageOps.exif_transpose(file)
             if image.mode.startswith("I"):  # 16-bit grey, which convert() would clip to white
                 image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
             return np.asarray(image.convert("RGB"))
@@ -109,7 +109,7 @@ def decode_image(data: bytes, name: str) -> np.ndarray:
 
 
 def retina_box(image: np.ndarray) -> tuple[int, int, int, int]:
-    """Find the bounding box (top, bottom, left, right) of the retina's disc on its dark ground.
+    """Find the bounding box (top, bottom, left, right) of the retina's disc, which is brighter than its border.
 
     image (H, W, 3) uint8. The disc is the largest bright component; where that covers less than a
     tenth of the picture nothing is cut off.

@@ -4,6 +4,7 @@ N images, B samples of a head's effective batch.
 """
 
 from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -13,7 +14,13 @@ from common.pairs import Head
 from common.system.device import to_device
 from common.system.random_streams import random_generator
 
-PairBatch = tuple[Head, np.ndarray, Tensor]  # head, image indices (B,), features (B, ...)
+
+class HeadBatch(NamedTuple):
+    """The samples of one head's optimiser step."""
+
+    head: Head
+    indices: np.ndarray  # (B,) of the images
+    features: Tensor  # (B, ...)
 
 
 def batch_sizes(count: int, batch: int) -> list[int]:
@@ -42,47 +49,71 @@ def pair_batches(
     batch: int,
     chunk: int,
     features_of: Callable[[np.ndarray], Tensor],
-) -> Iterator[PairBatch]:
+) -> Iterator[HeadBatch]:
     """Compute each image's features once and hand each head its batches in its own order.
 
     order: image indices; labels of all images; features_of maps up to `chunk` indices to features.
     A head's batches depend on `order` and its own classes alone; the heads take turns.
     """
     order = order[np.isin(labels[order], sorted({c for head in heads for c in head.classes}))]
-    counts = {head: int(np.isin(labels[order], head.classes).sum()) for head in heads}
-    sizes = {head: batch_sizes(count, batch)[::-1] for head, count in counts.items()}
-    waiting: dict[Head, list[tuple[np.ndarray, Tensor]]] = {head: [] for head in heads}
-
-    def full(head: Head) -> bool:
-        return bool(sizes[head]) and sum(len(i) for i, _ in waiting[head]) >= sizes[head][-1]
-
+    queues = [_Queue(head, labels[order], batch) for head in heads]
     for start in range(0, len(order), chunk):
         images = order[start : start + chunk]
         features = features_of(images)
-        for head in heads:
-            rows = np.flatnonzero(np.isin(labels[images], head.classes))
-            if len(rows):
-                own = features[to_device(rows, features.device)]
-                waiting[head].append((images[rows], own))
-        while ready := [head for head in heads if full(head)]:
-            for head in ready:
-                indices = np.concatenate([i for i, _ in waiting[head]])
-                joined = torch.cat([f for _, f in waiting[head]])
-                size = sizes[head].pop()
-                waiting[head] = [(indices[size:], joined[size:])] if len(indices) > size else []
-                yield head, indices[:size], joined[:size].contiguous()
+        for queue in queues:
+            queue.add(images, labels[images], features)
+        while ready := [queue for queue in queues if queue.has_batch()]:
+            for queue in ready:
+                yield queue.pop()
 
 
-def grouped(batches: Iterator[PairBatch], limit: int) -> Iterator[list[PairBatch]]:
+class _Queue:
+    """The samples of one head that wait until a batch of them is complete."""
+
+    def __init__(self, head: Head, labels: np.ndarray, batch: int) -> None:
+        """labels: of all images of the epoch, of which the head takes those of its classes."""
+        self._head = head
+        count = int(np.isin(labels, head.classes).sum())
+        self._sizes = batch_sizes(count, batch)[::-1]  # of the batches to come, the next one last
+        self._indices: list[np.ndarray] = []
+        self._features: list[Tensor] = []
+
+    def add(self, images: np.ndarray, labels: np.ndarray, features: Tensor) -> None:
+        """Take the images (n,) with features (n, ...) that are of the head's classes."""
+        rows = np.flatnonzero(np.isin(labels, self._head.classes))
+        if len(rows):
+            self._indices.append(images[rows])
+            self._features.append(features[to_device(rows, features.device)])
+
+    def has_batch(self) -> bool:
+        """Tell whether the next batch is complete."""
+        return bool(self._sizes) and sum(map(len, self._indices)) >= self._sizes[-1]
+
+    def pop(self) -> HeadBatch:
+        """Take the next batch out."""
+        size = self._sizes.pop()
+        indices, features = np.concatenate(self._indices), torch.cat(self._features)
+        left = len(indices) > size
+        self._indices = [indices[size:]] if left else []
+        self._features = [features[size:]] if left else []
+        return HeadBatch(self._head, indices[:size], features[:size].contiguous())
+
+
+def grouped(batches: Iterator[HeadBatch], limit: int) -> Iterator[list[HeadBatch]]:
     """Join successive batches of different heads and equal size, at most `limit` at a time."""
-    group: list[PairBatch] = []
+    group: list[HeadBatch] = []
     for batch in batches:
-        known = [head for head, _, _ in group]
-        if group and (
-            len(group) >= limit or batch[0] in known or len(batch[1]) != len(group[0][1])
-        ):
+        if group and not _fits(batch, group, limit):
             yield group
             group = []
         group.append(batch)
     if group:
         yield group
+
+
+def _fits(batch: HeadBatch, group: list[HeadBatch], limit: int) -> bool:
+    return (
+        len(group) < limit
+        and len(batch.indices) == len(group[0].indices)
+        and all(batch.head != other.head for other in group)
+    )

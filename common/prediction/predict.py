@@ -213,7 +213,7 @@ def predict_logits(
         for _, top in tops:
             top.to(device)
     logits = np.empty((len(cache), member.num_outputs), dtype=np.float32)
-    feed = DevicePixels(cache, device, 0)
+    feed = DevicePixels(cache, device)
     chunk = chunk_size(device)
     for start in progress_bar(range(0, len(cache), chunk), f"predict {member.model}"):
         indices = np.arange(start, min(start + chunk, len(cache)))

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 
 from common.config import TrainConfig
-from common.data.device_pixels import DevicePixels, room_for_pixels
+from common.data.device_pixels import DevicePixels, build_device_pixels, room_for_pixels
 from common.data.pixel_cache import PixelCache
 from common.data.preprocessing import Preprocessing
 from common.models.backbones import Backbone
@@ -51,5 +51,6 @@ class TrainContext:
             tune_malloc()
         self.backbone.trunk.to(self.device)
         room = room_for_pixels(self.device)
-        self.train_feed = DevicePixels(self.train, self.device, room)
-        self.val_feed = DevicePixels(self.val, self.device, room - self.train_feed.bytes_on_device)
+        self.train_feed = build_device_pixels(self.train, self.device, room)
+        left = room - self.train_feed.bytes_on_device
+        self.val_feed = build_device_pixels(self.val, self.device, left)

@@ -1,3 +1,5 @@
+"""Augmentation: exact at its landmarks, and the same for an image whatever surrounds it."""
+
 import numpy as np
 import torch
 from torchvision.transforms import functional as oracle

@@ -1,8 +1,10 @@
+"""Pixels on the device: those of the cache, copied once where there is room."""
+
 import numpy as np
 import pytest
 import torch
 
-from common.data.device_pixels import DevicePixels, room_for_pixels
+from common.data.device_pixels import build_device_pixels, room_for_pixels
 from common.data.folders import scan_split
 from common.data.pixel_cache import open_cache
 from common.models.backbones import preprocessing_for, resolve
@@ -18,7 +20,7 @@ def cache(demo, shared_cache):
 
 def test_resident_pixels_are_those_of_the_cache(cache, monkeypatch):
     size = len(cache) * 64 * 64 * 3
-    resident, read = DevicePixels(cache, CPU, size), DevicePixels(cache, CPU, size - 1)
+    resident, read = (build_device_pixels(cache, CPU, room) for room in (size, size - 1))
     assert (resident.bytes_on_device, read.bytes_on_device) == (size, 0)
     indices = np.array([3, 0, 3, 19])
     expected = torch.from_numpy(cache.read(indices))

@@ -1,3 +1,5 @@
+"""From bytes to the square picture: crop, contrast, size, and odd files."""
+
 import io
 from dataclasses import replace
 

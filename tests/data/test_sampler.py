@@ -1,3 +1,5 @@
+"""The order of the images, and the batches that each head makes of them."""
+
 import numpy as np
 import torch
 

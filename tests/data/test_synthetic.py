@@ -1,3 +1,5 @@
+"""The drawn photographs: repeatable, marked as synthetic, with lesions that follow the grade."""
+
 import numpy as np
 import pytest
 
