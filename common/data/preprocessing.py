@@ -109,7 +109,7 @@ def decode_image(data: bytes, name: str) -> np.ndarray:
 
 
 def retina_box(image: np.ndarray) -> tuple[int, int, int, int]:
-    """Find the bounding box (top, bottom, left, right) of the retina's disc, which is brighter than its border.
+    """Find the box (top, bottom, left, right) of the retina's disc, brighter than what is around.
 
     image (H, W, 3) uint8. The disc is the largest bright component; where that covers less than a
     tenth of the picture nothing is cut off.
