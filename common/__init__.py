@@ -1,4 +1,4 @@
-"""Building blocks shared by the scripts; README.md has the annotated tree.
+"""Building blocks shared by the scripts; docs/architecture.md has the tree.
 
 Importing this package reads `.env` from the working directory, before any library can read
 `HF_HOME`. Variables that the environment already sets are left alone.
