@@ -109,3 +109,18 @@ def test_the_tree_of_the_code_names_every_module_and_script():
     assert not scripts - words
     files = re.findall(r"\w+\.(?:py|sh)\b", tree)
     assert not [name for name in files if not (ROOT / name).is_file()]
+
+
+def table_of_places() -> list[str]:
+    table = (ROOT / "CONTRIBUTING.md").read_text().split("## Where to add")[1].split("\n\n")[1]
+    return table.splitlines()[2:]
+
+
+@pytest.mark.parametrize("row", table_of_places(), ids=lambda row: row.split("|")[1].strip())
+def test_what_is_to_be_changed_is_where_it_is_said_to_be(row):
+    words = re.findall(r"`([^`]+)`", row)
+    paths = [ROOT / word for word in words if "/" in word]
+    assert len(paths) > 1 and all(path.exists() for path in paths)
+    code = "".join(path.read_text() for path in paths if path.suffix == ".py")
+    names = [word for word in words if word.isidentifier()]
+    assert not [name for name in names if name not in code]

@@ -5,13 +5,12 @@ import re
 import shutil
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
+from helpers import MODEL, ROOT, flags, run_script, wait_for
 
-ROOT = Path(__file__).parents[2]
-MODELS = {
+BACKBONES = {
     "coatnet": ("coatnet_0_rw_224", 224),
     "convnext": ("convnext_tiny", 224),
     "swinv2": ("swinv2_tiny_window8_256", 256),
@@ -39,35 +38,32 @@ GUIDE = {
 }
 
 
-def run(command, folder, **environment):
+def run_shell(script: str | Path, folder: Path, *words, **environment):
+    """Run a shell script in a folder, with this Python as the one that it finds."""
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     return subprocess.run(
-        [str(word) for word in command],
+        [str(word) for word in (ROOT / script, *words)],
         cwd=folder,
         capture_output=True,
         text=True,
-        env={
-            **os.environ,
-            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
-            **environment,
-        },
+        env={**os.environ, "PATH": path, **environment},
     )
 
 
-def wait_for(condition, seconds=10):
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.05)
+@pytest.mark.parametrize("script", [*sorted(path.name for path in ROOT.glob("*.sh")), ".ci/run"])
+def test_a_script_parses_and_can_be_run(script):
+    assert subprocess.run(["bash", "-n", ROOT / script]).returncode == 0
+    assert script == "setup_env.sh" or os.access(ROOT / script, os.X_OK)
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", BACKBONES)
 def test_the_scripts_carry_the_guide_s_numbers(name):
     text = (ROOT / f"train_{name}.sh").read_text().replace("\\\n", " ")
     found = dict(re.findall(r"--(\w+)(?: +(?!-)(\S+))?(?= )", text.split("exec", 1)[1]))
-    expected = {
-        **GUIDE,
-        "base_models": MODELS[name][0],
-        "img_size": str(MODELS[name][1]),
+    model, size = BACKBONES[name]
+    expected = GUIDE | {
+        "base_models": model,
+        "img_size": str(size),
         "output_dir": f"./{name}_5class_results",
     }
     assert {key: found.get(key) for key in expected} == expected
@@ -75,30 +71,36 @@ def test_the_scripts_carry_the_guide_s_numbers(name):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", BACKBONES)
 def test_a_script_plans_the_training_of_its_backbone(name, demo, tmp_path):
-    done = run(
-        [
-            ROOT / f"train_{name}.sh",
-            "--no_pretrained",
-            "--dry_run",
-            "--batch_size",
-            1,
-            "--gradient_accumulation_steps",
-            8,
-        ],
-        tmp_path,
-        DATASET_PATH=str(demo),
-    )
+    words = flags(no_pretrained=None, dry_run=None, batch_size=1, gradient_accumulation_steps=8)
+    done = run_shell(f"train_{name}.sh", tmp_path, *words, DATASET_PATH=str(demo))
     assert done.returncode == 0, done.stderr
-    model, size = MODELS[name]
+    model, size = BACKBONES[name]
     assert f"plan: {model} at {size} px into ./{name}_5class_results" in done.stdout
     assert "effective batch 8" in done.stdout
     assert not (tmp_path / f"{name}_training_log.txt").read_text(), "a plan is no training"
 
 
+# -- what the log holds ------------------------------------------------------------------------
+
+
+def test_a_script_trains_resumes_and_keeps_bars_out_of_the_log(demo, tmp_path):
+    values = {"base_models": MODEL, "epochs": 2, "pairs": "0-1", "device": "cpu"}
+    words = flags(**values, no_pretrained=None, dataset_path=demo)
+    assert run_shell("train_logged.sh", tmp_path, "log.txt", *words).returncode == 0
+    first = (tmp_path / "log.txt").read_text()
+    assert len(re.findall(r"Z  pair 0-1  epoch", first)) == 2
+    assert "\r" not in first and "it/s" not in first and "%|" not in first
+    again = run_shell("train_logged.sh", tmp_path, "log.txt", *words)
+    assert again.returncode == 0, "run again it resumes"
+    log = (tmp_path / "log.txt").read_text()
+    assert log.startswith(first) and len(log) > len(first)
+    assert len(re.findall(r"Z  pair 0-1  epoch", log)) == 2, "and has nothing left to do"
+
+
 def test_help_goes_to_the_terminal_and_not_into_the_log(tmp_path):
-    done = run([ROOT / "train_coatnet.sh", "--epochs", 3, "--help"], tmp_path)
+    done = run_shell("train_coatnet.sh", tmp_path, "--epochs", 3, "--help")
     assert done.returncode == 0 and "--learning_rate" in done.stdout
     assert not list(tmp_path.iterdir())
 
@@ -109,77 +111,39 @@ def test_help_goes_to_the_terminal_and_not_into_the_log(tmp_path):
         (["--dataset_path", "/nope"], "error: expected the folder /nope/train"),
         (["--epoch", "3"], "error: unrecognized arguments: --epoch 3"),
     ],
+    ids=["no such folder", "no such flag"],
 )
 def test_a_refused_command_leaves_its_error_on_the_terminal_alone(tmp_path, words, error):
     log = tmp_path / "coatnet_training_log.txt"
     log.write_text("an earlier training\n")
-    done = run([ROOT / "train_coatnet.sh", *words], tmp_path)
+    done = run_shell("train_coatnet.sh", tmp_path, *words)
     assert done.returncode == 2 and error in done.stdout
     assert log.read_text() == "an earlier training\n"
 
 
 def test_what_a_library_says_before_training_begins_is_in_the_log_too(tmp_path):
-    stand_in = tmp_path / "train_ovo.py"
-    stand_in.write_text(
-        "print('a warning')\nprint('2026-01-01 00:00:00Z  training')\nprint('error: late')\n"
-        "raise SystemExit(1)\n"
+    lines = ["a warning", "2026-01-01 00:00:00Z  training", "error: late"]
+    (tmp_path / "train_ovo.py").write_text(
+        "\n".join([*(f"print({line!r})" for line in lines), "raise SystemExit(1)"])
     )
-    shutil.copy(ROOT / "train_logged.sh", tmp_path)
-    done = run([tmp_path / "train_logged.sh", "log.txt"], tmp_path)
-    assert done.returncode == 1
-    wait_for(lambda: "error: late" in (tmp_path / "log.txt").read_text())
-    assert (tmp_path / "log.txt").read_text().startswith("a warning\n2026-01-01 00:00:00Z  train")
+    stand_in = shutil.copy(ROOT / "train_logged.sh", tmp_path)
+    assert run_shell(stand_in, tmp_path, "log.txt").returncode == 1
+    log = tmp_path / "log.txt"
+    wait_for(lambda: log.read_text().splitlines() == lines, 10)
 
 
-def test_a_script_trains_resumes_and_keeps_bars_out_of_the_log(demo, tmp_path):
-    command = [
-        ROOT / "train_logged.sh",
-        "log.txt",
-        "--base_models",
-        "demo_convnext",
-        "--no_pretrained",
-        "--epochs",
-        2,
-        "--pairs",
-        "0-1",
-        "--dataset_path",
-        demo,
-        "--device",
-        "cpu",
-    ]
-    assert run(command, tmp_path).returncode == 0
-    first = (tmp_path / "log.txt").read_text()
-    assert len(re.findall(r"Z  pair 0-1  epoch", first)) == 2
-    assert "\r" not in first and "it/s" not in first and "%|" not in first
-    assert run(command, tmp_path).returncode == 0, "run again it resumes"
-    log = (tmp_path / "log.txt").read_text()
-    assert log.startswith(first) and len(log) > len(first)
-    assert len(re.findall(r"Z  pair 0-1  epoch", log)) == 2, "and has nothing left to do"
+# -- the guide's original entry ----------------------------------------------------------------
 
 
 def test_the_guide_s_original_entry_trains_and_evaluates(demo, tmp_path):
     shutil.copytree(demo, tmp_path / "dataset")
-    entry = [sys.executable, ROOT / "ensemble_5class_trainer.py"]
-    common = [
-        "--base_models",
-        "demo_convnext",
-        "--dataset_path",
-        "./dataset",
-        "--output_dir",
-        "./out",
-        "--device",
-        "cpu",
-    ]
-    train = run([*entry, "--mode", "train", *common, "--no_pretrained", "--epochs", 1], tmp_path)
+    values = {"base_models": MODEL, "dataset_path": "./dataset", "output_dir": "./out"}
+    common = flags(**values, device="cpu")
+    entry = "ensemble_5class_trainer.py"
+    words = [*common, "--no_pretrained", "--epochs", 1]
+    train = run_script(entry, "--mode", "train", *words, cwd=tmp_path)
     assert train.returncode == 0, train.stderr
-    done = run([*entry, "--mode", "evaluate", *common], tmp_path)
+    done = run_script(entry, "--mode", "evaluate", *common, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "out" / "results" / "metrics_test.json").is_file()
-    assert run([*entry, "--mode", "dance"], tmp_path).returncode == 2
-
-
-@pytest.mark.parametrize("script", [*sorted(path.name for path in ROOT.glob("*.sh")), ".ci/run"])
-def test_scripts_parse_and_can_be_run(script):
-    path = ROOT / script
-    assert run(["bash", "-n", path], ROOT).returncode == 0
-    assert script == "setup_env.sh" or os.access(path, os.X_OK)
+    assert run_script(entry, "--mode", "dance", cwd=tmp_path).returncode == 2
