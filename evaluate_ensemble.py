@@ -57,7 +57,7 @@ from common.prediction.verification import verify
 from common.prediction.voting import ClassPredictions
 from common.reporting import tables
 from common.reporting.figures import plot_predictions
-from common.reporting.report import write_report
+from common.reporting.report import Report, write_report
 from common.result_dir import (
     ResultDir,
     Run,
@@ -291,17 +291,20 @@ def main(argv: list[str] | None = None) -> int:
     gate_table = tables.gates_table(checked)
     tested = {key: (together or results[0])[key] for key in ("split", "dataset_path", "synthetic")}
     write_json(output.validation, tested | gates.validation_content(checked))
-    write_report(
-        output,
-        splits[0],
-        together or results[0],
-        texts,
-        details,
-        checked,
-        members[0].found,
-        final,
-        gate_table,
+    content = together or results[0]
+    report = Report(
+        models=content.get("members", [content["model"]]),
+        dataset_path=str(args.dataset_path),
+        split=splits[0],
+        class_names=content["class_names"],
+        vote=content["vote"],
+        bootstrap_units=content["bootstrap"]["units"],
+        predictions=final,
+        gates=checked,
+        tables=texts,
+        member_tables=details,
     )
+    write_report(output, report)
     print(
         f"{gate_table}\n\ngrade: {gates.rating(checked)} (by the rule in validation.json; "
         "thresholds on these images, no claim of regulatory clearance)"

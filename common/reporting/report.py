@@ -1,129 +1,134 @@
-"""The readable report of an evaluation: one HTML file with everything in it."""
+"""Write the readable report of an evaluation: one HTML file with everything in it.
 
-from typing import Any
+N images, K classes. The words stand in `templates/report.html`.
+"""
+
+import base64
+import io
+from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from PIL import Image, ImageOps
 
 from common.data.folders import Split
+from common.data.preprocessing import ImageError, decode_image
+from common.data.synthetic import synthetic_note
 from common.evaluation.gates import PASS, RULE, Gate, rating
-from common.prediction.predictions import PairPredictions
 from common.prediction.voting import ClassPredictions
-from common.reporting import page as html
+from common.reporting.tables import gates_table
 from common.result_dir import ResultDir
 from common.system.environment import versions
 from common.system.files import write_text
 from common.system.log import utc_now
 
-_MISTAKES = 12
-
-
-_WORDS = (
-    ("accuracy", "share of images graded right; balanced: the mean over the grades' recalls"),
-    ("recall, sensitivity", "of the images of a grade, or of referable ones, the share found"),
-    ("specificity", "of the images that need no referral, the share not referred"),
-    ("referable (ref.)", "grade 2 or worse"),
-    ("kappa", "agreement beyond chance, large mistakes weighing more (quadratic); 1 is best"),
-    ("AUC", "chance that a case ranks above another image; macro: mean over grades; 0.5: a coin"),
-    ("ECE, Brier", "how far stated confidence is from how often it is right; 0 is best"),
-    (
-        "coupling, soft, hard, weighted",
-        "ways to turn ten comparisons of two grades into one grade; "
-        "tempered, calibrated: after scaling confidence on validation images",
-    ),
-    ("McNemar", "test whether two models differ on the images that only one of them gets right"),
-    ("interval [a, b]", "where the value would lie in 95 % of samples like this one"),
+_TEMPLATES = Environment(
+    loader=FileSystemLoader(Path(__file__).parent / "templates"),
+    autoescape=True,
+    undefined=StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
 )
 
 
-_LIMITS = (
-    "Research software: no medical device, no claim of regulatory clearance. The figures hold for "
-    "photographs like these, from these cameras and patients, graded by these graders; elsewhere "
-    "they must be measured again. Intervals tell the chance of sampling, not a bias of the set: a "
-    "set balanced by copies, or one that shares patients with training, flatters. The software "
-    "grades diabetic retinopathy only and sees neither macular oedema nor other diseases. "
-    "Confidence is that of the model, not of a physician."
-)
+_FIGURES = ("confusion", "roc", "reliability")
 
 
-def worst_mistakes(targets: np.ndarray, classes: ClassPredictions) -> np.ndarray:
+_MOST_MISTAKES = 12
+
+
+_THUMBNAIL = 180  # pixels of a side
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a report shows of the evaluation of one model or of an ensemble."""
+
+    models: list[str]  # as they are called in the tables
+    dataset_path: str
+    split: Split
+    class_names: list[str]
+    vote: str
+    bootstrap_units: str  # what the bootstrap drew, such as "images"
+    predictions: ClassPredictions  # of the split's images, in its order
+    gates: list[Gate]
+    tables: list[str]  # results as text
+    member_tables: list[str]  # those of each member of an ensemble
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture inside the page."""
+
+    caption: str
+    source: str  # a data URI, "" for a picture that cannot be read
+
+
+def write_report(directory: ResultDir, report: Report) -> None:
+    """Write report.html: what was tested on what, results, pictures, mistakes, gates, limits.
+
+    The figures of the evaluation must have been drawn into the directory.
+    """
+    split, class_names = report.split, report.class_names
+    html = _TEMPLATES.get_template("report.html").render(
+        title=f"Diabetic-retinopathy grading: {', '.join(report.models)}"
+        f"{synthetic_note(split.ids)}",
+        report=report,
+        images_per_grade=list(zip(class_names, split.counts(len(class_names)))),
+        written=utc_now(),
+        pytorch=versions()["torch"],
+        rating=rating(report.gates),
+        missed=sum(gate.status != PASS for gate in report.gates),
+        figures=[figure_picture(directory, kind, split.name) for kind in _FIGURES],
+        mistakes=[
+            mistake_picture(report, index)
+            for index in worst_mistakes(split.labels, report.predictions)
+        ],
+        gate_table=gates_table(report.gates),
+        gate_rule=RULE,
+    )
+    write_text(directory.report, html)
+
+
+def worst_mistakes(targets: np.ndarray, predictions: ClassPredictions) -> list[int]:
     """List the wrong predictions: farthest from the true grade first, then the most confident.
 
     targets (N,). Returns at most 12 indices.
     """
-    distance = np.abs(targets - classes.predicted)
-    confidence = classes.probabilities[np.arange(len(targets)), classes.predicted]
+    distance = np.abs(targets - predictions.predicted)
+    confidence = predictions.probabilities[np.arange(len(targets)), predictions.predicted]
     order = np.lexsort((-confidence, -distance))
-    return order[: min(_MISTAKES, int((distance > 0).sum()))]
+    return order[: min(_MOST_MISTAKES, int((distance > 0).sum()))].tolist()
 
 
-def write_report(
-    directory: ResultDir,
-    split: Split,
-    content: dict[str, Any],
-    tables: list[str],
-    details: list[str],
-    gates: list[Gate],
-    found: PairPredictions,
-    classes: ClassPredictions,
-    gate_table: str,
-) -> None:
-    """Write report.html: what was tested on what, results, pictures, mistakes, gates, limits.
-
-    content: of metrics_<split>.json; tables: text tables, details: those of an ensemble's members;
-    classes: what was predicted for the images of `found`, in the split's order.
-    """
-    names = content["class_names"]
-    what = ", ".join(content.get("members", [content["model"]]))
-    counts = ", ".join(f"{n} of grade {g}" for g, n in zip(names, content["images_per_grade"]))
-    missed = sum(gate.status != PASS for gate in gates)
-    parts = [
-        html.paragraph(
-            f"Tested: {what}. On: {content['images']} images of {content['dataset_path']}, split "
-            f"{split.name} ({counts}). Intervals: 95 %, bootstrap over "
-            f"{content['bootstrap']['units']}. From pairs to grades: {content['vote']}. "
-            f"Written {utc_now()}, PyTorch {versions()['torch']}."
-        ),
-        html.paragraph(
-            f"Grade by the gates below: {rating(gates)}; {missed} of {len(gates)} gates were "
-            "failed or not measured.",
-            note=True,
-        ),
-        html.heading("Results"),
-        *map(_text, tables),
-        html.heading("Confusion, ROC curves and calibration"),
-        *(
-            html.picture(directory.figure(f"{kind}_{split.name}"), f"{kind} on {split.name}")
-            for kind in ("confusion", "roc", "reliability")
-        ),
-        html.heading("Worst mistakes"),
-        *_mistakes(split, names, found.targets, classes),
-        html.heading("Gates"),
-        html.preformatted(gate_table),
-        html.paragraph(RULE),
-        html.heading("Words"),
-        *(html.paragraph(f"{word}: {meaning}.") for word, meaning in _WORDS),
-        html.heading("Limits of use"),
-        html.paragraph(_LIMITS, note=True),
-        *([html.heading("Each model"), *map(_text, details)] if details else []),
-    ]
-    title = f"Diabetic-retinopathy grading: {what}{content['synthetic']}"
-    write_text(directory.report, html.page(title, parts))
+def figure_picture(directory: ResultDir, kind: str, split: str) -> Picture:
+    """Embed a figure of a result directory as it is."""
+    data = directory.figure(f"{kind}_{split}").read_bytes()
+    return Picture(f"{kind} on {split}", _data_uri(data, "png"))
 
 
-def _text(table: str) -> str:
-    return html.preformatted(table) if "\n" in table else html.paragraph(table)
+def mistake_picture(report: Report, index: int) -> Picture:
+    """Show an image with its true grade, the predicted one and the confidence in that."""
+    image, predicted = report.split.images[index], report.predictions.predicted[index]
+    confidence = 100 * report.predictions.probabilities[index, predicted]
+    caption = (
+        f"{report.class_names[image.label]} graded as {report.class_names[predicted]} "
+        f"({confidence:.0f} %): {image.id}"
+    )
+    return thumbnail(image.path, caption)
 
 
-def _mistakes(
-    split: Split,
-    names: list[str],
-    targets: np.ndarray,
-    classes: ClassPredictions,
-) -> list[str]:
-    shown = []
-    for index in worst_mistakes(targets, classes):
-        true, called = names[targets[index]], names[classes.predicted[index]]
-        confidence = 100 * classes.probabilities[index, classes.predicted[index]]
-        caption = f"{true} called {called} ({confidence:.0f} %): {split.ids[index]}"
-        shown.append(html.thumbnail(split.paths[index], caption))
-    return shown or [html.paragraph("There is none.")]
+def thumbnail(path: Path, caption: str) -> Picture:
+    """Embed a small copy of a photograph; without it if it cannot be read."""
+    try:
+        photograph = Image.fromarray(decode_image(path.read_bytes(), str(path)))
+    except (OSError, ImageError):
+        return Picture(caption, "")
+    buffer = io.BytesIO()
+    ImageOps.pad(photograph, (_THUMBNAIL, _THUMBNAIL)).save(buffer, "JPEG", quality=85)
+    return Picture(caption, _data_uri(buffer.getvalue(), "jpeg"))
+
+
+def _data_uri(data: bytes, kind: str) -> str:
+    return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
