@@ -10,12 +10,12 @@ Prints one row per classifier and writes model_analysis.json, .csv and training 
 import argparse
 import math
 import sys
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from common.cli import Parser, guarded
-from common.models.checkpoint import CheckpointError, load_pair_content
-from common.pairs import head_from_classes
+from common.models.checkpoint import EpochRow, load_pair
+from common.models.checkpoint_file import CheckpointError
 from common.reporting.figures import plot_training
 from common.reporting.tables import decimal, format_table, percent
 from common.result_dir import ResultDir, write_table
@@ -58,42 +58,65 @@ def find_files(paths: list[Path]) -> list[Path]:
     return files
 
 
-def analyse(path: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """Read one classifier: its row of the table and its history; CheckpointError if it cannot."""
-    content = load_pair_content(path)
-    try:
-        best, history = content["metrics"], [_curve_point(row) for row in content["history"]]
-        head = head_from_classes([int(c) for c in content["pair"]])
-        row = {
-            "file": str(path),
-            "model": str(content["model"]),
-            "pair": head.describe(content["class_names"]),
-            "best_epoch": int(content["best_epoch"]),
-            "epochs_run": len(history),
-            "complete": bool(content["complete"]),
-            "val_accuracy": float(best["val_accuracy"]),
-            "val_auc": float(best["val_auc"]),
-            "sensitivity": float(best["val_sensitivity"]),
-            "specificity": float(best["val_specificity"]),
-            "overfitting_gap": float(best["train_accuracy"] - best["val_accuracy"]),
-            "frozen": int(content["parameters"]["frozen"]),
-            "trainable": int(content["parameters"]["trainable"]),
-            "synthetic": bool(content.get("synthetic")),
-            "size_mb": path.stat().st_size / 1e6,
-        }
-    except (KeyError, TypeError, ValueError, IndexError, OverflowError) as error:
-        raise CheckpointError(f"{path}: incomplete checkpoint ({error!r})") from error
-    row["status"] = "PASS" if row["val_accuracy"] > BAR else "FAIL"
-    return row, history
+@dataclass(frozen=True)
+class Analysis:
+    """What is said of one classifier; the fields are the columns of model_analysis.csv."""
+
+    file: str
+    model: str
+    pair: str  # with the names of its classes
+    best_epoch: int
+    epochs_run: int
+    complete: bool
+    val_accuracy: float
+    val_auc: float
+    sensitivity: float  # of a pair's second class; of referable DR for a softmax head
+    specificity: float
+    overfitting_gap: float  # training minus validation accuracy at the best epoch
+    frozen: int
+    trainable: int
+    synthetic: bool
+    size_mb: float
+    status: str  # PASS or FAIL
+    label: str  # the model, and its folder where there are several
 
 
-def _curve_point(row: dict[str, Any]) -> dict[str, float]:
-    """Read what the curves show of an epoch."""
-    names = [f"{part}_{what}" for part in ("train", "val") for what in ("loss", "accuracy")]
-    return {"epoch": int(row["epoch"])} | {n: float(row[n]) for n in names if n in row}
+def analyse(path: Path, several: bool = False) -> tuple[Analysis, tuple[EpochRow, ...]]:
+    """Read one classifier: its row of the table and its history; CheckpointError if it cannot.
+
+    several: name the folder as well, because classifiers of more than one are analysed.
+    """
+    checkpoint = load_pair(path)
+    best = checkpoint.best.validation
+    if best is None:
+        raise CheckpointError(f"{path}: incomplete checkpoint (no validation)")
+    binary = checkpoint.head.is_binary
+    sensitivity = best.sensitivity if binary else best.referable_sensitivity
+    specificity = best.specificity if binary else best.referable_specificity
+    place = path.parent.parent if path.parent.name == "models" else path.parent
+    row = Analysis(
+        file=str(path),
+        model=checkpoint.model,
+        pair=checkpoint.head.describe(checkpoint.class_names),
+        best_epoch=checkpoint.best_epoch,
+        epochs_run=len(checkpoint.history),
+        complete=checkpoint.complete,
+        val_accuracy=best.accuracy,
+        val_auc=best.auc,
+        sensitivity=math.nan if sensitivity is None else sensitivity,
+        specificity=math.nan if specificity is None else specificity,
+        overfitting_gap=checkpoint.best.train_accuracy - best.accuracy,
+        frozen=checkpoint.frozen_parameters,
+        trainable=checkpoint.trainable_parameters,
+        synthetic=checkpoint.synthetic,
+        size_mb=path.stat().st_size / 1e6,
+        status="PASS" if best.accuracy > BAR else "FAIL",
+        label=checkpoint.model + (f" in {place}" if several else ""),
+    )
+    return row, checkpoint.history
 
 
-def table(rows: list[dict[str, Any]]) -> str:
+def table(rows: list[Analysis]) -> str:
     """Lay the rows out for the terminal."""
     header = [
         "model",
@@ -109,32 +132,36 @@ def table(rows: list[dict[str, Any]]) -> str:
         "MB",
         "> 90 %",
     ]
-    cells = [
-        [
-            row["label"],
-            row["pair"],
-            f"{row['best_epoch']}/{row['epochs_run']}" + ("" if row["complete"] else " unfinished"),
-            percent(row["val_accuracy"]),
-            decimal(row["val_auc"]),
-            percent(row["sensitivity"]),
-            percent(row["specificity"]),
-            "n/a" if math.isnan(row["overfitting_gap"]) else f"{100 * row['overfitting_gap']:+.1f}",
-            f"{row['frozen'] / 1e6:.2f}",
-            f"{row['trainable'] / 1e6:.2f}",
-            f"{row['size_mb']:.1f}",
-            row["status"],
-        ]
-        for row in rows
+    return format_table(header, [cells(row) for row in rows])
+
+
+def cells(row: Analysis) -> list[str]:
+    """Write one row of the table."""
+    gap = row.overfitting_gap
+    return [
+        row.label,
+        row.pair,
+        f"{row.best_epoch}/{row.epochs_run}" + ("" if row.complete else " unfinished"),
+        percent(row.val_accuracy),
+        decimal(row.val_auc),
+        percent(row.sensitivity),
+        percent(row.specificity),
+        "n/a" if math.isnan(gap) else f"{100 * gap:+.1f}",
+        f"{row.frozen / 1e6:.2f}",
+        f"{row.trainable / 1e6:.2f}",
+        f"{row.size_mb:.1f}",
+        row.status,
     ]
-    return format_table(header, cells)
 
 
-def save(rows: list[dict[str, Any]], histories: dict[str, Any], folder: Path) -> None:
+def save(rows: list[Analysis], histories: dict[str, tuple[EpochRow, ...]], folder: Path) -> None:
     """Write the table as JSON and CSV and the training curves as PNG."""
-    note = " (SYNTHETIC images)" if any(row["synthetic"] for row in rows) else ""
-    write_json(folder / "model_analysis.json", {"bar": BAR, "classifiers": rows})
-    write_table(folder / "model_analysis.csv", rows)
-    plot_training(histories, f"training curves{note}", folder / "training_curves.png")
+    note = " (SYNTHETIC images)" if any(row.synthetic for row in rows) else ""
+    content = [asdict(row) for row in rows]
+    write_json(folder / "model_analysis.json", {"bar": BAR, "classifiers": content})
+    write_table(folder / "model_analysis.csv", content)
+    curves = {name: [row.to_dict() for row in history] for name, history in histories.items()}
+    plot_training(curves, f"training curves{note}", folder / "training_curves.png")
     log(f"wrote {folder / 'model_analysis.json'}, .csv and training_curves.png")
 
 
@@ -144,21 +171,20 @@ def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
     files = find_files(args.model)
     several = len({path.resolve().parent for path in files}) > 1
-    rows, histories = [], {}
+    rows: list[Analysis] = []
+    histories: dict[str, tuple[EpochRow, ...]] = {}
     for path in files:
         try:
-            row, history = analyse(path)
+            row, history = analyse(path, several)
         except CheckpointError as error:
             print(f"skipped: {error}", file=sys.stderr, flush=True)
             continue
-        place = path.parent.parent if path.parent.name == "models" else path.parent
-        row["label"] = row["model"] + (f" in {place}" if several else "")
         rows.append(row)
-        histories[f"{row['label']} {row['pair'].split()[0]}"] = history
+        histories[f"{row.label} {row.pair.split()[0]}"] = history
     if not rows:
         raise InputError(f"none of {len(files)} files could be analysed")
     print(table(rows))
-    passed = sum(row["status"] == "PASS" for row in rows)
+    passed = sum(row.status == "PASS" for row in rows)
     print(
         f"\n{passed} of {len(rows)} classifiers are above {100 * BAR:.0f} % on validation. "
         "Gap: training minus validation accuracy at the best epoch, in points; training "

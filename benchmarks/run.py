@@ -32,7 +32,7 @@ from benchmarks import reference, results
 from benchmarks.results import SEVEN, THREE
 from common.cli import Parser, guarded
 from common.config import TrainConfig
-from common.data.device_pixels import MAX_RESIDENT_BYTES, DevicePixels
+from common.data.device_pixels import MAX_RESIDENT_BYTES
 from common.data.folders import scan_split
 from common.data.pixel_cache import open_cache
 from common.data.synthetic import write_dataset
@@ -45,10 +45,10 @@ from common.system.device import resolve_precision, select_device, tune_malloc, 
 from common.system.environment import versions, worker_count
 from common.system.errors import InputError
 from common.system.log import log
-from common.training.context import TrainContext
+from common.training.context import Fingerprints, RunInputs, build_context
 from common.training.loop import train_epoch
 from common.training.step import choose_parallelism
-from common.training.trainer import PairTrainer
+from common.training.trainer import EpochSums, HeadTrainer, build_trainer, check_finite
 
 PAIRS = class_pairs(5)
 
@@ -166,36 +166,41 @@ class Bench:
         self.split = scan_split(root, "train")
         self.cache = open_cache(self.split, self.preprocessing, root / "cache", workers)
         self.backbone = build(self.spec, self.preprocessing.img_size, False, "", True, 0)
-        self.setup = TrainContext(
+        inputs = RunInputs(
             self.config,
             self.backbone,
             self.preprocessing,
+            self.split,
+            self.split,
             device,
             self.precision,
+        )
+        self.context = build_context(
+            inputs,
             self.cache,
             self.cache,
             ResultDir(root / "results"),
-            {},
+            Fingerprints({}, "", self.precision, synthetic=True),
         )
-        self.trainers: list[PairTrainer] = []
+        self.trainers: list[HeadTrainer] = []
         self.plain: list[nn.Module] = []
         self._loaders: dict[Any, DataLoader] = {}
 
     def prepare_product(self) -> None:
         """Make the ten classifiers."""
-        self.trainers = [PairTrainer(self.setup, pair_head(pair)) for pair in PAIRS]
-        choose_parallelism(self.setup, self.trainers)
+        self.trainers = [build_trainer(self.context, pair_head(pair)) for pair in PAIRS]
+        choose_parallelism(self.context, self.trainers)
 
     def prepare_reference(self) -> None:
         """Make ten full networks of the same weights."""
         self.plain = [self.reference_of(trainer) for trainer in self.trainers]
 
-    def reference_of(self, trainer: PairTrainer) -> nn.Module:
+    def reference_of(self, trainer: HeadTrainer) -> nn.Module:
         """Copy a classifier into a library's network."""
         size = self.preprocessing.img_size
         model = reference.ReferenceClassifier(self.spec, size, self.config.ovo_dropout)
         frozen = native_state(self.backbone.trunk)
-        model.backbone.load_state_dict(frozen | native_state(trainer.top.stages))
+        model.backbone.load_state_dict(frozen | native_state(trainer.branch.stages))
         model.freeze(set(frozen))
         return model.to(self.device)
 
@@ -228,10 +233,10 @@ class Bench:
 
     def train_product(self) -> None:
         """Train all pairs for an epoch."""
-        train_epoch(self.setup, self.trainers, 0)
+        train_epoch(self.context, self.trainers, 0)
         for trainer in self.trainers:
-            trainer.check_finite()
-            trainer._losses, trainer._correct, trainer._seen = [], [], 0
+            check_finite(trainer)
+            trainer.sums = EpochSums()
 
     def evaluate_reference(self) -> None:
         """Run ten full networks on every image."""
@@ -239,15 +244,15 @@ class Bench:
         reference.evaluate(self.plain, batches, self.device)
 
     def evaluate_product(self) -> None:
-        """Run the trunk once and ten tops, on the pixels of the filled cache."""
-        tops = [(slice(i, i + 1), t.top.eval()) for i, t in enumerate(self.trainers)]
+        """Run the trunk once and ten branches, on the pixels of the filled cache."""
+        branches = [(slice(i, i + 1), t.branch.eval()) for i, t in enumerate(self.trainers)]
         member = LoadedModel(
             self.spec.name,
             "ovo",
             list("01234"),
             self.preprocessing,
-            [(self.backbone.trunk, tops)],
-            np.ones(len(tops)),
+            [(self.backbone.trunk, branches)],
+            np.ones(len(branches)),
             {},
         )
         predict_logits(member, self.cache, self.device, self.precision)
@@ -270,12 +275,12 @@ class Bench:
 
     def data_share(self) -> float:
         """Return the time that fetching pixels takes in a later epoch, as a share of it."""
-        feed: DevicePixels = self.setup.train_feed
+        pixels = self.context.train_pixels
         size = chunk_size(self.device)
         wait_for(self.device)
         started = time.perf_counter()
         for start in range(0, len(self.split), size):
-            feed(np.arange(start, min(start + size, len(self.split))))
+            pixels(np.arange(start, min(start + size, len(self.split))))
         wait_for(self.device)
         reading = time.perf_counter() - started
         started = time.perf_counter()
@@ -292,7 +297,7 @@ class Bench:
         pixels = np.zeros(
             (1, self.preprocessing.img_size, self.preprocessing.img_size, 3), dtype=np.uint8
         )
-        top = self.trainers[0].top
+        top = self.trainers[0].branch
         with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as of_trunk:
             features = trunk_features(
                 self.backbone.trunk, pixels, self.preprocessing, self.device, self.precision
@@ -358,7 +363,7 @@ def measure_ensemble(root: Path, device: torch.device, args: argparse.Namespace)
     """
     benches = [Bench(name, root, device, worker_count(args.workers)) for name in args.ensemble]
     for bench in benches:
-        one = PairTrainer(bench.setup, pair_head(PAIRS[0]))
+        one = build_trainer(bench.context, pair_head(PAIRS[0]))
         bench.trainers = [one] * len(PAIRS)
         bench.plain = [bench.reference_of(one)] * len(PAIRS)
     found = compare(

@@ -189,6 +189,11 @@ class TrainConfig:
         """List the names of the per-grade weight fields in grade order."""
         return [f"class_weight_{grade}" for grade in range(5)]
 
+    def class_weight(self, grade: int) -> float:
+        """Return the weight given for a grade; 0 where there is none."""
+        given = dict(enumerate(getattr(self, name) for name in self.class_weight_fields()))
+        return given.get(grade, 0.0)
+
     @property
     def effective_batch(self) -> int:
         """Count the samples of an optimiser step."""

@@ -3,6 +3,7 @@
 N images, K classes, P pairs.
 """
 
+import contextlib
 import csv
 import io
 import json
@@ -14,26 +15,10 @@ from typing import Any
 
 import numpy as np
 
+from common.models.checkpoint import HISTORY_COLUMNS, MISFIT, EpochRow
 from common.pairs import Head, heads_of_model
 from common.system.errors import InputError
 from common.system.files import atomic_write, read_json, write_json, write_text
-
-HISTORY_COLUMNS = (
-    "pair",
-    "epoch",
-    "train_loss",
-    "train_accuracy",
-    "val_loss",
-    "val_accuracy",
-    "val_balanced_accuracy",
-    "val_auc",
-    "val_sensitivity",
-    "val_specificity",
-    "learning_rate",
-    "images_per_second",
-    "seconds",
-)
-
 
 _MAX_PREDICTIONS = 2**31  # bytes; a million images take a tenth of it
 
@@ -212,24 +197,28 @@ def _model_files(directory: ResultDir) -> dict[str, dict[str, Path]]:
     return found
 
 
-def write_history(path: Path, rows: list[dict[str, Any]], heads: list[Head]) -> None:
+def write_history(path: Path, rows: list[EpochRow], heads: list[Head]) -> None:
     """Replace the rows of `heads` in history.csv, keeping those of others."""
     names = {head.name for head in heads}
-    kept = [row for row in read_history(path) if row["pair"] not in names]
+    kept = [row for row in read_history(path) if row.head not in names]
     text = io.StringIO()
     writer = csv.DictWriter(text, HISTORY_COLUMNS, lineterminator="\n")
     writer.writeheader()
-    writer.writerows(sorted([*kept, *rows], key=lambda row: (row["pair"], int(row["epoch"]))))
+    for row in sorted([*kept, *rows], key=lambda row: (row.head, row.epoch)):
+        writer.writerow(row.to_dict())
     write_text(path, text.getvalue())
 
 
-def read_history(path: Path) -> list[dict[str, str]]:
-    """Read history.csv as rows of strings; an absent file has none."""
+def read_history(path: Path) -> list[EpochRow]:
+    """Read history.csv without the rows that nobody here wrote; an absent file has none."""
     if not path.is_file():
         return []
+    rows = []
     with path.open(newline="", errors="replace") as file:
-        rows = list(csv.DictReader(file))
-    return [row for row in rows if row.get("pair") and (row.get("epoch") or "").isdigit()]
+        for row in csv.DictReader(file):
+            with contextlib.suppress(*MISFIT):
+                rows.append(EpochRow.from_dict(row))
+    return rows
 
 
 def read_config(directory: ResultDir) -> dict[str, Any]:

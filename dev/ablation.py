@@ -51,21 +51,21 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 @contextlib.contextmanager
 def in_fp32(bench: Bench) -> Iterator[None]:
     """Use no autocast."""
-    with mock.patch.object(bench.setup, "precision", "fp32"):
+    with mock.patch.object(bench.context, "precision", "fp32"):
         yield
 
 
 @contextlib.contextmanager
 def in_micro_batches(bench: Bench) -> Iterator[None]:
     """Cut the effective batch into pieces of `batch_size`."""
-    with mock.patch.object(bench.setup.memory, "micro_batch", bench.config.batch_size):
+    with mock.patch.object(bench.context.memory, "micro_batch", bench.config.batch_size):
         yield
 
 
 @contextlib.contextmanager
 def with_plain_trunk(bench: Bench) -> Iterator[None]:
     """Run the frozen stages in the library's memory format."""
-    trunk = bench.setup.backbone.trunk
+    trunk = bench.context.backbone.trunk
     trunk.to(memory_format=torch.contiguous_format)
     with mock.patch.object(torch, "channels_last", torch.contiguous_format):
         yield
@@ -87,15 +87,15 @@ def with_plain_optimizer(bench: Bench) -> Iterator[None]:
 @contextlib.contextmanager
 def pair_by_pair(bench: Bench) -> Iterator[None]:
     """Train one pair after the other."""
-    with mock.patch.object(bench.setup.memory, "stack", None):
+    with mock.patch.object(bench.context.memory, "parallel_branches", None):
         yield
 
 
 @contextlib.contextmanager
 def in_one_launch(bench: Bench) -> Iterator[None]:
     """Train all pairs in one launch."""
-    stack = bench.setup.memory.stack or ParallelBranches(bench.trainers[0].top)
-    with mock.patch.object(bench.setup.memory, "stack", stack):
+    stack = bench.context.memory.parallel_branches or ParallelBranches(bench.trainers[0].branch)
+    with mock.patch.object(bench.context.memory, "parallel_branches", stack):
         yield
 
 
@@ -103,10 +103,10 @@ def in_one_launch(bench: Bench) -> Iterator[None]:
 def with_library_attention(bench: Bench) -> Iterator[None]:
     """Look position biases up as the library does, and attend in its fused form."""
     for trainer in bench.trainers:
-        timm_patches.restore(trainer.top)
+        timm_patches.restore(trainer.branch)
     yield
     for trainer in bench.trainers:
-        timm_patches.apply(trainer.top)
+        timm_patches.apply(trainer.branch)
 
 
 FORMS: dict[str, Form] = {

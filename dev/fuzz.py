@@ -43,12 +43,12 @@ from common import cli, result_dir
 from common.config import TrainConfig
 from common.data.preprocessing import ImageError, Preprocessing, load_pixels
 from common.data.synthetic import draw_fundus
-from common.models import checkpoint
-from common.models.checkpoint import restore_pair
-from common.models.legacy import LEGACY_FORMAT
+from common.models import checkpoint, checkpoint_file
+from common.models.checkpoint import HISTORY_COLUMNS, load_pair, restore_pair
 from common.prediction import predictions, verification
 from common.result_dir import ResultDir
 from common.system.errors import InputError
+from common.training.context import Fingerprints
 from common.training.resume import start_or_continue
 
 SECONDS = 20  # a single input may take, on a machine that does other things as well
@@ -143,6 +143,8 @@ def image_target(_: Path) -> tuple[list[bytes], Callable[[bytes, Path], None]]:
 
 def tiny_pair() -> dict[str, Any]:
     """The content of a pair's file with a few weights."""
+    numbers = dict.fromkeys(set(HISTORY_COLUMNS) - {"pair", "epoch"}, 0.9)
+    row = {"pair": "0-1", "epoch": 1, **numbers}
     return {
         "format": "ovo-pair-1",
         "model": "demo_convnext",
@@ -155,14 +157,8 @@ def tiny_pair() -> dict[str, Any]:
         "class_names": list("01234"),
         "best_epoch": 1,
         "complete": True,
-        "metrics": {
-            "val_accuracy": 0.9,
-            "val_auc": 0.9,
-            "val_sensitivity": 0.9,
-            "val_specificity": 0.9,
-            "train_accuracy": 0.9,
-        },
-        "history": [{"epoch": 1, "val_loss": 0.1, "train_loss": 0.1}],
+        "metrics": row,
+        "history": [row],
     }
 
 
@@ -176,7 +172,7 @@ def checkpoint_target(_: Path) -> tuple[list[bytes], Callable[[bytes, Path], Non
         "best_val_accuracy": 91.0,
         "config": {"data": {"img_size": 224}},
     }
-    seeds = [bytes(checkpoint.pack_checkpoint(content))]
+    seeds = [bytes(checkpoint_file.pack_checkpoint(content))]
     for item, new in ((content, True), (content, False), (earlier, True), (earlier, False)):
         buffer = io.BytesIO()
         torch.save(item, buffer, _use_new_zipfile_serialization=new)
@@ -186,8 +182,8 @@ def checkpoint_target(_: Path) -> tuple[list[bytes], Callable[[bytes, Path], Non
         path = folder / "best_demo_convnext_0_1.pth"
         path.write_bytes(data)
         model_analyzer.analyse(path)
-        loaded = checkpoint.load_pair_content(path)
-        if loaded["format"] != LEGACY_FORMAT:  # building a large network takes too long here
+        loaded = load_pair(path)
+        if not loaded.of_earlier_trainer:  # building a large network takes too long here
             restore_pair(loaded, "x")
 
     return seeds, read
@@ -210,7 +206,7 @@ def config_target(folder: Path) -> tuple[list[bytes], Callable[[bytes, Path], No
         b'{"config": {"num_classes": 1e999, "class_names": ["../../x", null]}}',
         b'{"config": {"num_classes": -5, "head": [], "dataset_path": "/no"}}',
     ]
-    state = {key: content[key] for key in ("data", "initial_weights", "precision", "synthetic")}
+    fingerprints = Fingerprints({"train": "a", "val": "b"}, "c", "fp32", synthetic=False)
     models = folder / "seeds" / "models"
     models.mkdir(parents=True)
     for a in range(5):
@@ -224,7 +220,7 @@ def config_target(folder: Path) -> tuple[list[bytes], Callable[[bytes, Path], No
         directory.config.write_bytes(data)
         with contextlib.suppress(InputError):
             result_dir.find_run(directory)
-        start_or_continue(directory, config, state, True, False)
+        start_or_continue(directory, config, fingerprints, True, False)
 
     return seeds, read
 
@@ -343,7 +339,7 @@ def structured(name: str) -> st.SearchStrategy[bytes] | None:
 
 
 def _odd_pair(changes: dict[str, Any]) -> bytes:
-    return bytes(checkpoint.pack_checkpoint({**tiny_pair(), **changes}))
+    return bytes(checkpoint_file.pack_checkpoint({**tiny_pair(), **changes}))
 
 
 def _odd_predictions(changes: dict[str, Any]) -> bytes:
@@ -496,7 +492,7 @@ def run_atheris(name: str, count: int) -> None:
         with contextlib.suppress(*REFUSED), contextlib.redirect_stdout(io.StringIO()):
             read(data, folder / "in")
 
-    for module in (checkpoint, predictions, result_dir, model_analyzer):
+    for module in (checkpoint, checkpoint_file, predictions, result_dir, model_analyzer):
         for key, value in list(vars(module).items()):
             if (
                 callable(value)

@@ -18,7 +18,7 @@ from pathlib import Path
 import torch
 
 from common.data.synthetic import write_dataset
-from common.models.checkpoint import load_pair_content
+from common.models.checkpoint_file import load_checkpoint
 
 ROOT = Path(__file__).resolve().parents[1]
 PAIRS = ("0-1", "2-4")
@@ -90,7 +90,7 @@ def tensors(folder: Path) -> dict[str, torch.Tensor]:
     """Read every tensor of a result directory's classifiers."""
     found = {}
     for path in sorted((folder / "models").glob("best_*.pth")):
-        content = load_pair_content(path)
+        content = load_checkpoint(path)
         for part in ("trunk", "top", "classifier"):
             found |= {f"{path.name} {part} {k}": v for k, v in content[part].items()}
     return found

@@ -29,7 +29,7 @@ from common.models import ovo
 from common.reporting.tables import format_table
 from common.system.device import select_device, wait_for
 from common.system.log import log
-from common.training import loop, step, trainer
+from common.training import loop, step
 
 # what is timed: the place that holds the function, its name, what it does
 PARTS = (
@@ -37,9 +37,9 @@ PARTS = (
     (ovo, "augment", "augment"),
     (ovo, "normalise", "normalise"),
     (loop, "trunk_features", "trunk, with the two above"),
-    (step, "_logits", "tops, forward"),
-    (step, "accumulate", "tops, forward and backward"),
-    (trainer.PairTrainer, "update", "clip and optimiser"),
+    (step, "forward", "branches, forward"),
+    (step, "accumulate", "branches, forward and backward"),
+    (step, "update", "clip and optimiser"),
 )
 
 

@@ -1,5 +1,6 @@
 """What several test modules need: flags of a quick training, its outcome, and injected faults."""
 
+import dataclasses
 import errno
 import os
 import subprocess
@@ -12,7 +13,8 @@ import torch
 
 from common import result_dir
 from common.data.preprocessing import Preprocessing
-from common.models import checkpoint
+from common.models import checkpoint_file
+from common.models.checkpoint import EpochRow
 from common.pairs import Head, pair_head
 from common.result_dir import ResultDir
 from common.system import files
@@ -62,7 +64,7 @@ def weights_of(
     output: Path, head: Head = HEAD, model: str = MODEL
 ) -> dict[tuple[str, str], torch.Tensor]:
     """Read all tensors of a classifier's file."""
-    content = checkpoint.load_pair_content(ResultDir(output).best(model, head))
+    content = checkpoint_file.load_checkpoint(ResultDir(output).best(model, head))
     return {
         (part, key): value
         for part in ("trunk", "top", "classifier")
@@ -86,10 +88,10 @@ def close_weights(
     )
 
 
-def history_of(output: Path) -> list[list[str]]:
-    """Read pair, epoch, losses and learning rate of each epoch, without the times."""
-    keys = ("pair", "epoch", "train_loss", "val_loss", "learning_rate")
-    return [[row[k] for k in keys] for row in result_dir.read_history(ResultDir(output).history)]
+def history_of(output: Path) -> list[EpochRow]:
+    """Read the history of a training without its times."""
+    rows = result_dir.read_history(ResultDir(output).history)
+    return [dataclasses.replace(row, images_per_second=0.0, seconds=0.0) for row in rows]
 
 
 # -- faults ------------------------------------------------------------------------------------

@@ -11,11 +11,12 @@ from common.data.folders import scan_split
 from common.data.pixel_cache import open_cache
 from common.data.sampler import epoch_order
 from common.models.backbones import build, native_state, preprocessing_for, resolve
+from common.pairs import pair_head
 from common.result_dir import ResultDir
 from common.system.random_streams import random_generator
-from common.training.context import TrainContext
+from common.training.context import Fingerprints, RunInputs, build_context
 from common.training.loop import train_epoch
-from common.training.trainer import PairTrainer
+from common.training.trainer import EpochSums, build_trainer
 
 CPU = torch.device("cpu")
 
@@ -33,26 +34,27 @@ def product(name, demo, cache_dir, folder):
     spec = resolve(name)
     preprocessing = preprocessing_for(spec, 64, True, 2.0, 8)
     backbone = build(spec, 64, False, "", True, 0)
-    cache = open_cache(scan_split(demo, "train"), preprocessing, cache_dir, 2)
-    setup = TrainContext(
-        config, backbone, preprocessing, CPU, "fp32", cache, cache, ResultDir(folder), {}
-    )
-    return setup, PairTrainer(setup, (1, 2))
+    split = scan_split(demo, "train")
+    cache = open_cache(split, preprocessing, cache_dir, 2)
+    inputs = RunInputs(config, backbone, preprocessing, split, split, CPU, "fp32")
+    unused = Fingerprints({}, "", "fp32", synthetic=True)
+    context = build_context(inputs, cache, cache, ResultDir(folder), unused)
+    return context, build_trainer(context, pair_head((1, 2)))
 
 
-def twin(setup, trainer):
+def twin(context, trainer):
     """The reference's network with the same weights."""
-    plain = reference.ReferenceClassifier(setup.backbone.spec, 64, 0.0)
-    frozen = native_state(setup.backbone.trunk)
-    plain.backbone.load_state_dict(frozen | native_state(trainer.top.stages))
-    plain.classifier.load_state_dict(trainer.top.classifier.state_dict())
+    plain = reference.ReferenceClassifier(context.backbone.spec, 64, 0.0)
+    frozen = native_state(context.backbone.trunk)
+    plain.backbone.load_state_dict(frozen | native_state(trainer.branch.stages))
+    plain.classifier.load_state_dict(trainer.branch.classifier.state_dict())
     plain.freeze(set(frozen))
     return plain
 
 
-def micro_batches(setup, epoch):
+def micro_batches(context, epoch):
     """The augmented pixels and targets that the product's epoch is made of, two at a time."""
-    split, config = setup.train.split, setup.config
+    split, config = context.train, context.config
     table = augmentation_table(
         random_generator("augmentation", config.seed, epoch),
         len(split),
@@ -64,24 +66,24 @@ def micro_batches(setup, epoch):
     order = order[np.isin(split.labels[order], (1, 2))]
     for start in range(0, len(order), 2):
         indices = order[start : start + 2]
-        images = torch.from_numpy(setup.train.read(indices)).permute(0, 3, 1, 2).float() / 255
+        images = context.train_pixels(indices).permute(0, 3, 1, 2).float() / 255
         images = augment(images, torch.from_numpy(table[indices]))
         targets = torch.from_numpy((split.labels[indices] == 2).astype(np.float32))
-        yield normalise(images, setup.preprocessing.mean, setup.preprocessing.std), targets
+        yield normalise(images, context.preprocessing.mean, context.preprocessing.std), targets
 
 
 @pytest.mark.parametrize("name", ["demo_coatnet", "demo_convnext", "demo_swinv2", "densenet121"])
 def test_both_learn_the_same(name, demo, shared_cache, tmp_path):
-    setup, trainer = product(name, demo, shared_cache, tmp_path)
-    plain = twin(setup, trainer)
-    optimizer = reference.make_optimizer(plain, setup.config)
+    context, trainer = product(name, demo, shared_cache, tmp_path)
+    plain = twin(context, trainer)
+    optimizer = reference.make_optimizer(plain, context.config)
     found, expected = [], []
     for epoch in range(2):
-        train_epoch(setup, [trainer], epoch)
-        found += [float(loss) / 4 for loss in trainer._losses]
-        trainer._losses = []
+        train_epoch(context, [trainer], epoch)
+        found += [float(loss) / 4 for loss in trainer.sums.losses]
+        trainer.sums = EpochSums()
         samples, losses = reference.train(
-            plain, micro_batches(setup, epoch), optimizer, torch.ones(2), setup.config, CPU
+            plain, micro_batches(context, epoch), optimizer, torch.ones(2), context.config, CPU
         )
         assert samples == 20
         expected += losses

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from common import result_dir
-from common.models import checkpoint
-from common.models.checkpoint import CheckpointError
+from common.models.checkpoint import EpochRow, Validation, load_pair
+from common.models.checkpoint_file import CheckpointError
 from common.pairs import pair_head
 from common.result_dir import ResultDir
 from common.system.errors import InputError
@@ -28,7 +28,7 @@ def test_a_pickle_bomb_does_nothing_and_is_reported(tmp_path, monkeypatch):
         path = tmp_path / name
         save({"format": "ovo-pair-1", "model": Bomb()}, path)
         with pytest.raises(CheckpointError, match=name):
-            checkpoint.load_pair_content(path)
+            load_pair(path)
     assert not (tmp_path / "exploded").exists()
 
 
@@ -38,15 +38,15 @@ def test_foreign_empty_and_cut_files_are_reported(tmp_path, trained):
     for name, data in cases.items():
         (tmp_path / name).write_bytes(data)
         with pytest.raises(CheckpointError, match=rf"{name}: unreadable"):
-            checkpoint.load_pair_content(tmp_path / name)
+            load_pair(tmp_path / name)
     torch.save({"state_dict": {}}, tmp_path / "foreign.pth")
     with pytest.raises(CheckpointError, match=r"not a pair classifier .*state_dict"):
-        checkpoint.load_pair_content(tmp_path / "foreign.pth")
+        load_pair(tmp_path / "foreign.pth")
     torch.save([1, 2], tmp_path / "list.pth")
     with pytest.raises(CheckpointError, match="found a list"):
-        checkpoint.load_pair_content(tmp_path / "list.pth")
+        load_pair(tmp_path / "list.pth")
     with pytest.raises(CheckpointError, match="no such file"):
-        checkpoint.load_pair_content(tmp_path / "gone.pth")
+        load_pair(tmp_path / "gone.pth")
 
 
 def test_files_hold_tensors_and_plain_types_only(trained):
@@ -73,19 +73,17 @@ def test_missing_pairs_are_named_with_the_command_that_makes_them(tmp_path):
         result_dir.find_run(directory)
 
 
+def row(head, epoch, train_loss):
+    validation = Validation(0.5, 0.6, 0.7, 0.8, 0.9, 1.0) if epoch > 1 else None
+    return EpochRow(head, epoch, train_loss, 0.4, validation, 1e-3, 10.0, 2.0)
+
+
 def test_history_replaces_the_rows_of_its_pairs_only(tmp_path):
     path = tmp_path / "history.csv"
-    result_dir.write_history(
-        path, [{"pair": "0-1", "epoch": 1, "train_loss": 1}], [pair_head((0, 1))]
-    )
-    result_dir.write_history(
-        path, [{"pair": "0-2", "epoch": 1, "train_loss": 2}], [pair_head((0, 2))]
-    )
-    result_dir.write_history(
-        path, [{"pair": "0-1", "epoch": e, "train_loss": 3} for e in (1, 2)], [pair_head((0, 1))]
-    )
-    found = [(r["pair"], r["epoch"], r["train_loss"]) for r in result_dir.read_history(path)]
-    assert found == [("0-1", "1", "3"), ("0-1", "2", "3"), ("0-2", "1", "2")]
+    result_dir.write_history(path, [row("0-1", 1, 1)], [pair_head((0, 1))])
+    result_dir.write_history(path, [row("0-2", 1, 2)], [pair_head((0, 2))])
+    result_dir.write_history(path, [row("0-1", e, 3) for e in (1, 2)], [pair_head((0, 1))])
+    assert result_dir.read_history(path) == [row("0-1", 1, 3), row("0-1", 2, 3), row("0-2", 1, 2)]
 
 
 def test_predictions_come_back_and_hold_no_pickle(tmp_path):

@@ -1,18 +1,17 @@
-"""Checkpoint files of tensors and plain types, with a checksum; no code in them is ever run."""
+"""What checkpoints hold: a pair's classifier, its history, and what resuming needs.
+
+Each type reads and writes its own dictionary; nothing else knows the keys.
+"""
 
 import copy
 import functools
-import hashlib
-import io
-import warnings
-import zipfile
-from dataclasses import dataclass
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
-import numpy as np
-import torch
-from torch import nn
+from torch import Tensor, nn
 
 from common.data.preprocessing import Preprocessing
 from common.models.backbones import (
@@ -23,85 +22,242 @@ from common.models.backbones import (
     pool_by_average,
     resolve,
 )
+from common.models.checkpoint_file import CheckpointError, load_checkpoint
 from common.models.legacy import LEGACY_FORMAT, convert_legacy, is_legacy, legacy_head
 from common.models.ovo import Branch
 from common.pairs import Head, head_from_classes
 from common.system.errors import InputError
-from common.system.files import atomic_write
 
-_CHECKSUM = "checksum"  # its key in a checkpoint
+_PAIR_FORMAT, _RESUME_FORMAT = "ovo-pair-1", "ovo-resume-1"
 
 
-# the earlier trainer recorded accuracies as NumPy scalars; nothing else may be rebuilt
-_NUMPY_SCALARS = [
-    np._core.multiarray.scalar if hasattr(np, "_core") else np.core.multiarray.scalar,
-    np.dtype,
-    *(type(np.dtype(name)) for name in ("float64", "float32", "int64", "int32", "bool")),
-]
+# what a stranger's dictionary can raise while it is read
+MISFIT = (KeyError, TypeError, ValueError, RuntimeError, AttributeError, IndexError, OverflowError)
+
+
+@dataclass(frozen=True)
+class Validation:
+    """What a network scored on the validation images of its classes; NaN where undefined."""
+
+    loss: float
+    accuracy: float
+    balanced_accuracy: float
+    auc: float
+    sensitivity: float | None = None  # of a pair's second class
+    specificity: float | None = None
+    referable_sensitivity: float | None = None  # of grades 2 and above, by a softmax head
+    referable_specificity: float | None = None
+
+    def monitored(self, monitor: str) -> float:
+        """Return the value that --monitor names, such as "val_auc"."""
+        return getattr(self, monitor.removeprefix("val_"))
+
+
+@dataclass(frozen=True)
+class EpochRow:
+    """One epoch of one head: a row of history.csv."""
+
+    head: str  # its name, "0-1" or "softmax"; the column is called "pair"
+    epoch: int  # from 1
+    train_loss: float
+    train_accuracy: float  # on augmented images, with dropout
+    validation: Validation | None  # None: not validated after this epoch
+    learning_rate: float  # of the last step
+    images_per_second: float
+    seconds: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the row as it is stored, without what was not measured."""
+        measured = asdict(self.validation) if self.validation else {}
+        return {
+            "pair": self.head,
+            "epoch": self.epoch,
+            "train_loss": self.train_loss,
+            "train_accuracy": self.train_accuracy,
+            **{f"val_{name}": value for name, value in measured.items() if value is not None},
+            "learning_rate": self.learning_rate,
+            "images_per_second": self.images_per_second,
+            "seconds": self.seconds,
+        }
+
+    @classmethod
+    def from_dict(cls, row: Mapping[str, Any]) -> "EpochRow":
+        """Read what `to_dict` wrote, numbers or their text; raises one of MISFIT for other rows."""
+        head = str(row["pair"])
+        return cls(
+            head=head,
+            epoch=int(row["epoch"]),
+            train_loss=float(row["train_loss"]),
+            train_accuracy=float(row["train_accuracy"]),
+            validation=_read_validation(row, head),
+            learning_rate=float(row["learning_rate"]),
+            images_per_second=float(row["images_per_second"]),
+            seconds=float(row["seconds"]),
+        )
+
+
+def _read_validation(row: Mapping[str, Any], head: str) -> Validation | None:
+    values = {item.name: row.get(f"val_{item.name}") for item in fields(Validation)}
+    found = {name: float(value) for name, value in values.items() if value not in (None, "")}
+    if "loss" not in found:
+        return None
+    if head == "softmax":  # earlier files have them in the columns of a pair
+        for name in {"sensitivity", "specificity"} & found.keys():
+            found.setdefault(f"referable_{name}", found.pop(name))
+    return Validation(**found)
+
+
+HISTORY_COLUMNS = (
+    "pair",
+    "epoch",
+    "train_loss",
+    "train_accuracy",
+    *(f"val_{item.name}" for item in fields(Validation)),
+    "learning_rate",
+    "images_per_second",
+    "seconds",
+)
+
+
+@dataclass(frozen=True)
+class PairCheckpoint:
+    """The content of a classifier's file, of this tool or of the guide's earlier trainer."""
+
+    model: str
+    head: Head
+    preprocessing: Preprocessing
+    trunk: dict[str, Tensor]  # frozen; empty where everything is trained
+    stages: dict[str, Tensor]  # trained
+    classifier: dict[str, Tensor]
+    frozen_parameters: int
+    trainable_parameters: int
+    class_names: tuple[str, ...]
+    best_epoch: int  # of these weights, from 1
+    best: EpochRow  # the row of that epoch
+    history: tuple[EpochRow, ...]
+    complete: bool  # the training has ended
+    synthetic: bool = False  # trained on drawn images
+    config: dict[str, Any] = field(default_factory=dict)  # TrainConfig.to_dict()
+    data: dict[str, Any] = field(default_factory=dict)  # fingerprints of the images
+    of_earlier_trainer: bool = False
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return tensors and plain types, as they are stored."""
+        pixels = asdict(self.preprocessing)
+        return {
+            "format": LEGACY_FORMAT if self.of_earlier_trainer else _PAIR_FORMAT,
+            "model": self.model,
+            "pair": list(self.head.classes),
+            "preprocessing": pixels | {key: list(pixels[key]) for key in ("mean", "std")},
+            "trunk": self.trunk,
+            "top": self.stages,
+            "classifier": self.classifier,
+            "parameters": {
+                "frozen": self.frozen_parameters,
+                "trainable": self.trainable_parameters,
+            },
+            "class_names": list(self.class_names),
+            "synthetic": self.synthetic,
+            "config": self.config,
+            "data": self.data,
+            "best_epoch": self.best_epoch,
+            "metrics": self.best.to_dict(),
+            "history": [row.to_dict() for row in self.history],
+            "complete": self.complete,
+        }
+
+    @classmethod
+    def from_dict(cls, content: dict[str, Any]) -> "PairCheckpoint":
+        """Read what `to_dict` wrote; raises one of MISFIT for anything else."""
+        head = head_from_classes([int(c) for c in content["pair"]])
+        names = tuple(str(name) for name in content["class_names"])
+        best = EpochRow.from_dict(content["metrics"])
+        if len(names) <= max(head.classes):
+            raise ValueError(f"{len(names)} class names for {head.title}")
+        if best.validation is None:
+            raise ValueError("metrics without a validation")
+        return cls(
+            model=str(content["model"]),
+            head=head,
+            preprocessing=Preprocessing(**content["preprocessing"]),
+            trunk=dict(content["trunk"]),
+            stages=dict(content["top"]),
+            classifier=dict(content["classifier"]),
+            frozen_parameters=int(content["parameters"]["frozen"]),
+            trainable_parameters=int(content["parameters"]["trainable"]),
+            class_names=names,
+            best_epoch=int(content["best_epoch"]),
+            best=best,
+            history=tuple(EpochRow.from_dict(row) for row in content["history"]),
+            complete=bool(content["complete"]),
+            synthetic=bool(content.get("synthetic")),
+            config=dict(content.get("config") or {}),
+            data=dict(content.get("data") or {}),
+            of_earlier_trainer=content["format"] == LEGACY_FORMAT,
+        )
+
+    @property
+    def val_accuracy(self) -> float:
+        """Validation accuracy of the best epoch; NaN if unknown."""
+        return self.best.validation.accuracy if self.best.validation else math.nan
+
+
+def load_pair(path: Path) -> PairCheckpoint:
+    """Read a classifier's file; raises CheckpointError for an unreadable or foreign one."""
+    content = load_checkpoint(path)
+    kind = "incomplete checkpoint"
+    try:
+        if is_legacy(content):
+            kind = "incomplete earlier checkpoint"
+            content = convert_legacy(content)
+        elif content.get("format") != _PAIR_FORMAT:
+            keys = " ".join(str(key) for key in list(content)[:6])
+            raise CheckpointError(
+                f"{path}: not a pair classifier of this tool (holds: {keys or '-'})"
+            )
+        return PairCheckpoint.from_dict(content)
+    except MISFIT as error:
+        if isinstance(error, InputError):
+            raise
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        raise CheckpointError(f"{path}: {kind} ({reason})") from error
+
+
+def cpu_copy(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Copy a state so that training no longer changes it."""
+    return {key: value.detach().cpu().clone() for key, value in state.items()}
+
+
+def branch_states(branch: Branch) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Copy the weights of a branch as a checkpoint holds them: stages, classifier."""
+    return cpu_copy(native_state(branch.stages)), cpu_copy(branch.classifier.state_dict())
 
 
 @dataclass
 class PairClassifier:
-    """One trained network, as read from its file."""
+    """A trained network, rebuilt from its file, in evaluation mode."""
 
-    head: Head
-    preprocessing: Preprocessing
+    checkpoint: PairCheckpoint
     trunk: nn.Sequential
-    top: Branch
-    content: dict[str, Any]
+    branch: Branch
 
 
-def pair_content(
-    backbone: Backbone,
-    top: Branch,
-    head: Head,
-    preprocessing: Preprocessing,
-    details: dict[str, Any],
-) -> dict[str, Any]:
-    """Gather what makes a pair's file self-contained: tensors and plain types only.
-
-    details: what training adds (configuration, best epoch, metrics, history, class names).
-    """
-    trunk, stages = native_state(backbone.trunk), native_state(top.stages)
-    return {
-        "format": "ovo-pair-1",
-        "model": backbone.spec.name,
-        "pair": list(head.classes),
-        "preprocessing": {
-            **vars(preprocessing),
-            "mean": list(preprocessing.mean),
-            "std": list(preprocessing.std),
-        },
-        "trunk": {key: value.detach().cpu().clone() for key, value in trunk.items()},
-        "top": {key: value.detach().cpu().clone() for key, value in stages.items()},
-        "classifier": {k: v.detach().cpu().clone() for k, v in top.classifier.state_dict().items()},
-        "parameters": {
-            "frozen": sum(p.numel() for p in backbone.trunk.parameters()),
-            "trainable": sum(p.numel() for p in top.parameters()),
-        },
-        **details,
-    }
-
-
-def restore_pair(content: dict[str, Any], source: str) -> PairClassifier:
-    """Rebuild a classifier from the content of its file; InputError names `source` on a misfit."""
+def restore_pair(checkpoint: PairCheckpoint, source: str) -> PairClassifier:
+    """Rebuild a classifier from its checkpoint; InputError names `source` if it does not fit."""
+    legacy = checkpoint.of_earlier_trainer
+    size, frozen = checkpoint.preprocessing.img_size, bool(checkpoint.trunk)
     try:
-        preprocessing = Preprocessing(**content["preprocessing"])
-        head = head_from_classes([int(c) for c in content["pair"]])
-        legacy = content.get("format") == LEGACY_FORMAT
-        backbone = copy.deepcopy(
-            _template(content["model"], preprocessing.img_size, bool(content["trunk"]), legacy)
-        )
+        backbone = copy.deepcopy(_template(checkpoint.model, size, frozen, legacy))
         build_classifier = legacy_head if legacy else nn.Linear
-        classifier = build_classifier(backbone.num_features, head.outputs)
-        load_native_state(backbone.trunk, content["trunk"])
-        top = Branch(backbone.stages, classifier)
-        load_native_state(top.stages, content["top"])
-        top.classifier.load_state_dict(content["classifier"])
-    except (KeyError, TypeError, ValueError, RuntimeError, AttributeError, IndexError) as error:
+        classifier = build_classifier(backbone.num_features, checkpoint.head.outputs)
+        load_native_state(backbone.trunk, checkpoint.trunk)
+        branch = Branch(backbone.stages, classifier)
+        load_native_state(branch.stages, checkpoint.stages)
+        branch.classifier.load_state_dict(checkpoint.classifier)
+    except MISFIT as error:
         reason = " ".join(str(error).split())[:200]
         raise InputError(f"{source}: not a usable pair checkpoint ({reason})") from error
-    return PairClassifier(head, preprocessing, backbone.trunk.eval(), top.eval(), content)
+    return PairClassifier(checkpoint, backbone.trunk.eval(), branch.eval())
 
 
 @functools.lru_cache(maxsize=1)
@@ -113,118 +269,49 @@ def _template(model: str, img_size: int, frozen: bool, legacy: bool) -> Backbone
     return backbone
 
 
-class CheckpointError(InputError):
-    """A checkpoint file that cannot be used; the message names the file and the reason."""
+@dataclass(frozen=True)
+class ResumeState:
+    """All that a training needs to go on after an epoch as if it had never been interrupted."""
 
+    head: Head
+    branch: dict[str, Tensor]
+    optimizer: dict[str, Any]
+    scaler: dict[str, Any]  # of fp16's gradients; empty without
+    epoch: int  # epochs done
+    step: int  # optimiser steps done
+    history: tuple[EpochRow, ...]
+    best_epoch: int  # -1: none yet
+    best_score: float
+    waited: int  # validations since the best one
 
-class DamagedError(CheckpointError):
-    """A checkpoint file whose bytes are not those that were written."""
+    def to_dict(self) -> dict[str, Any]:
+        """Return tensors and plain types, as they are stored."""
+        return {
+            "format": _RESUME_FORMAT,
+            "pair": list(self.head.classes),
+            "top": self.branch,
+            "optimizer": self.optimizer,
+            "scaler": self.scaler,
+            "epoch": self.epoch,
+            "step": self.step,
+            "history": [row.to_dict() for row in self.history],
+            "best_epoch": self.best_epoch,
+            "best_score": self.best_score,
+            "waited": self.waited,
+        }
 
-
-def save_checkpoint(path: Path, content: dict[str, Any], previous: Path | None = None) -> None:
-    """Write a checkpoint of tensors and plain types with its checksum, whole or not at all.
-
-    previous: the name that the file now at `path` keeps.
-    """
-    write_checkpoint(path, pack_checkpoint(content), previous)
-
-
-def pack_checkpoint(content: dict[str, Any]) -> memoryview:
-    """Return the bytes of a checkpoint, independent of what its tensors become later."""
-    buffer = io.BytesIO()  # torch turns a full disk's OSError into others; a plain write does not
-    torch.save({**content, _CHECKSUM: content_checksum(content)}, buffer)
-    return buffer.getbuffer()
-
-
-def write_checkpoint(path: Path, packed: memoryview, previous: Path | None = None) -> None:
-    """Write the bytes of `pack_checkpoint`, whole or not at all."""
-    with atomic_write(path, previous) as file:
-        file.write(packed)
-
-
-def content_checksum(content: dict[str, Any]) -> str:
-    """Hash names, values, types, shapes and every bit of the tensors of a checkpoint (SHA-256)."""
-    digest = hashlib.sha256()
-
-    def add(value: Any) -> None:
-        if isinstance(value, torch.Tensor):
-            digest.update(f"{value.dtype} {tuple(value.shape)} ".encode())
-            flat = value.detach().cpu().contiguous().reshape(-1)
-            digest.update(flat.view(torch.uint8).numpy())
-        elif isinstance(value, dict):
-            digest.update(f"dict {len(value)} ".encode())
-            for key, item in value.items():
-                digest.update(f"{key!r}: ".encode(errors="backslashreplace"))
-                add(item)
-        elif isinstance(value, list | tuple):
-            digest.update(f"list {len(value)} ".encode())
-            for item in value:
-                add(item)
-        else:
-            digest.update(f"{type(value).__name__} {value!r} ".encode(errors="backslashreplace"))
-
-    add({key: value for key, value in content.items() if key != _CHECKSUM})
-    return digest.hexdigest()
-
-
-def load_checkpoint(path: Path) -> dict[str, Any]:
-    """Read a checkpoint without running any code in it.
-
-    Raises DamagedError for bytes that cannot be read or are not those that were written (where
-    the file holds a checksum; earlier ones do not), CheckpointError for anything else.
-    """
-    if not path.is_file():
-        raise CheckpointError(f"{path}: no such file")
-    try:
-        with path.open("rb") as file:
-            content, kept = _unpickle(file)
-    except Exception as error:  # unpickling a stranger's bytes can raise anything
-        first = (str(error).splitlines() or [""])[0].split(". ")[0]  # torch adds advice
-        cut = isinstance(error, EOFError | zipfile.BadZipFile) or "[Errno 22]" in first
-        reason = "cut short or damaged" if cut else first[:160]
-        if len(reason) < 6:
-            reason = f"{type(error).__name__} {reason}".strip()
-        kind = CheckpointError if _is_ours_to_mend(error) else DamagedError
-        raise kind(f"{path}: unreadable checkpoint ({reason})") from error
-    if not isinstance(content, dict):
-        raise CheckpointError(f"{path}: expected a checkpoint, found a {type(content).__name__}")
-    if not kept:
-        raise DamagedError(f"{path}: damaged checkpoint (its content is not what was written)")
-    return content
-
-
-def _is_ours_to_mend(error: Exception) -> bool:
-    """Tell whether this machine rather than the file is why a checkpoint cannot be read."""
-    short = isinstance(error, MemoryError) or "can't allocate memory" in str(error)
-    return short or isinstance(error, PermissionError)
-
-
-def _unpickle(file: BinaryIO) -> tuple[Any, bool]:
-    """Read a checkpoint's content, and tell whether it agrees with its checksum, if it has one."""
-    with warnings.catch_warnings(), torch.serialization.safe_globals(_NUMPY_SCALARS):
-        warnings.simplefilter("ignore")  # of odd pickle protocols: the error says enough
-        content = torch.load(file, map_location="cpu", weights_only=True)
-    if not isinstance(content, dict) or _CHECKSUM not in content:
-        return content, True
-    checksum = content.pop(_CHECKSUM)
-    return content, checksum == content_checksum(content)
-
-
-def load_pair_content(path: Path) -> dict[str, Any]:
-    """Read a pair's file, of this tool or of the guide's earlier trainer.
-
-    Raises CheckpointError for an unreadable or foreign one.
-    """
-    content = load_checkpoint(path)
-    if is_legacy(content):
-        try:
-            return convert_legacy(content)
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            reason = f"{type(error).__name__}: {error}"
-            raise CheckpointError(f"{path}: incomplete earlier checkpoint ({reason})") from error
-    needed = ("model", "pair", "preprocessing", "trunk", "top", "classifier", "parameters")
-    missing = [key for key in needed if key not in content]
-    if content.get("format") != "ovo-pair-1" or missing:
-        keys = " ".join(str(key) for key in list(content)[:6])
-        raise CheckpointError(f"{path}: not a pair classifier of this tool (holds: {keys or '-'})")
-    return content
+    @classmethod
+    def from_dict(cls, content: dict[str, Any]) -> "ResumeState":
+        """Read what `to_dict` wrote; raises one of MISFIT for anything else."""
+        return cls(
+            head=head_from_classes([int(c) for c in content["pair"]]),
+            branch=dict(content["top"]),
+            optimizer=dict(content["optimizer"]),
+            scaler=dict(content["scaler"]),
+            epoch=int(content["epoch"]),
+            step=int(content["step"]),
+            history=tuple(EpochRow.from_dict(row) for row in content["history"]),
+            best_epoch=int(content["best_epoch"]),
+            best_score=float(content["best_score"]),
+            waited=int(content["waited"]),
+        )

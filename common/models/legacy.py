@@ -16,6 +16,23 @@ _BUFFERS = ("running_mean", "running_var", "num_batches_tracked")
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet's, for every backbone
 
 
+_NOT_RECORDED = (
+    "train_loss",
+    "train_accuracy",
+    "val_balanced_accuracy",
+    "val_auc",
+    "val_sensitivity",
+    "val_specificity",
+    "learning_rate",
+    "images_per_second",
+    "seconds",
+)
+
+
+# what an epoch of this tool records and the earlier trainer did not
+_UNKNOWN: dict[str, Any] = {"pair": "", **dict.fromkeys(_NOT_RECORDED, float("nan"))}
+
+
 def legacy_head(num_features: int, outputs: int) -> nn.Sequential:
     """Make the earlier trainer's binary head; its state's keys are the positions in the list."""
     return nn.Sequential(
@@ -59,7 +76,8 @@ def convert_legacy(content: dict[str, Any]) -> dict[str, Any]:
         raise ValueError("expected the keys backbone.* and classifier.* in model_state_dict")
     history = _history(content)
     best_accuracy = float(content["best_val_accuracy"]) / 100
-    best = min(history, key=lambda row: abs(row["val_accuracy"] - best_accuracy), default={})
+    closest = min(history, key=lambda row: abs(row["val_accuracy"] - best_accuracy), default={})
+    best = _UNKNOWN | {"epoch": 0, "val_loss": float("nan")} | closest
     parameters = sum(v.numel() for k, v in state.items() if not k.endswith(_BUFFERS))
     return {
         "format": LEGACY_FORMAT,
@@ -79,20 +97,18 @@ def convert_legacy(content: dict[str, Any]) -> dict[str, Any]:
         "top": parts["backbone"],
         "classifier": parts["classifier"],
         "parameters": {"frozen": 0, "trainable": parameters},
-        "best_epoch": best.get("epoch", 0),
-        "metrics": {
+        "best_epoch": best["epoch"],
+        "metrics": best
+        | {
             "val_accuracy": best_accuracy,
-            "train_accuracy": best.get("train_accuracy", float("nan")),
-            "val_auc": _last_number(content.get("val_auc")),
-            "val_sensitivity": float("nan"),
-            "val_specificity": float("nan"),
+            "val_auc": _greatest(content.get("val_auc")),
         },
         "history": history,
         "complete": True,
     }
 
 
-def _history(content: dict[str, Any]) -> list[dict[str, float]]:
+def _history(content: dict[str, Any]) -> list[dict[str, Any]]:
     columns = {
         "train_loss": ("train_losses", 1),
         "val_loss": ("val_losses", 1),
@@ -102,12 +118,14 @@ def _history(content: dict[str, Any]) -> list[dict[str, float]]:
     lists = {name: content.get(key) or [] for name, (key, _) in columns.items()}
     epochs = min(len(values) for values in lists.values())
     return [
-        {"epoch": i + 1, **{n: float(lists[n][i]) / scale for n, (_, scale) in columns.items()}}
+        _UNKNOWN
+        | {"epoch": i + 1}
+        | {name: float(lists[name][i]) / scale for name, (_, scale) in columns.items()}
         for i in range(epochs)
     ]
 
 
-def _last_number(value: Any) -> float:
+def _greatest(value: Any) -> float:
     """Read a number, or the greatest of a list of one per epoch; NaN if there is none."""
     if isinstance(value, list | tuple):
         return max(map(float, value), default=float("nan"))

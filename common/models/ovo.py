@@ -1,4 +1,4 @@
-"""The One-vs-One model: a frozen trunk that is shared, and one trainable top per pair.
+"""The One-vs-One model: a frozen trunk that is shared, and one trainable branch per pair.
 
 N images, C images of a trunk chunk, F pooled features, S pixels, P pairs.
 """
@@ -52,32 +52,32 @@ def chunk_size(device: torch.device) -> int:
 def build_branch(backbone: Backbone, head: Head, seed: int) -> Branch:
     """Copy the backbone's stages and draw the head's classifier from (seed, classes)."""
     classifier = nn.Linear(backbone.num_features, head.outputs)
-    top = Branch(copy.deepcopy(backbone.stages), classifier)
+    branch = Branch(copy.deepcopy(backbone.stages), classifier)
     generator = torch_generator("classifier", seed, *head.classes)
-    nn.init.trunc_normal_(top.classifier.weight, std=0.02, generator=generator)
-    nn.init.zeros_(top.classifier.bias)
-    return top.eval()
+    nn.init.trunc_normal_(classifier.weight, std=0.02, generator=generator)
+    nn.init.zeros_(classifier.bias)
+    return branch.eval()
 
 
-def use_batch_statistics(top: Branch) -> bool:
+def use_batch_statistics(branch: Branch) -> bool:
     """Let the BatchNorm layers see their batch, for training from scratch; say if there are any.
 
     Everything else stays in evaluation mode: the only dropout is the mask that `forward` takes.
     """
-    layers = batch_norms(top)
+    layers = batch_norms(branch)
     for layer in layers:
         layer.train()
     return bool(layers)
 
 
-def batch_norms(top: nn.Module) -> list[nn.Module]:
+def batch_norms(branch: nn.Module) -> list[nn.Module]:
     """List the layers whose output depends on the batch in training."""
-    return [m for m in top.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+    return [m for m in branch.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
 
 
-def enable_grad_checkpointing(top: Branch) -> None:
+def enable_grad_checkpointing(branch: Branch) -> None:
     """Recompute activations in the backward pass, block by block where a stage has blocks."""
-    for stage in top.stages.children():
+    for stage in branch.stages.children():
         blocks = list(_blocks(stage)) or [stage]
         for block in blocks:
             if any(True for _ in block.parameters()):
@@ -87,8 +87,8 @@ def enable_grad_checkpointing(top: Branch) -> None:
 def _blocks(module: nn.Module) -> Iterator[nn.Module]:
     for child in module.children():
         repeated = isinstance(child, nn.Sequential) and len(child) > 1
-        if repeated and all(any(True for _ in block.children()) for block in child):
-            yield from child
+        if repeated and all(any(True for _ in block.children()) for block in child.children()):
+            yield from child.children()
         else:
             yield from _blocks(child)
 

@@ -5,6 +5,7 @@ P networks, B samples of each.
 
 import copy
 import warnings
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -27,7 +28,7 @@ class ParallelBranches:
             if isinstance(module, nn.Conv2d | nn.BatchNorm2d):
                 module.register_forward_pre_hook(_like_the_weight)
 
-    def __call__(self, nets: list[nn.Module], *inputs: Tensor) -> Tensor:
+    def __call__(self, nets: Sequence[nn.Module], *inputs: Tensor) -> Tensor:
         """Run each network on its own slice of the inputs (P, B, ...); returns (P, ...).
 
         The result and the gradients, which reach each network's own parameters, are those of a loop
@@ -50,4 +51,6 @@ class ParallelBranches:
 
 
 def _like_the_weight(module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-    return tuple(tensor.to(module.weight.dtype) for tensor in inputs)
+    weight = module.weight
+    assert isinstance(weight, Tensor)
+    return tuple(tensor.to(weight.dtype) for tensor in inputs)

@@ -21,7 +21,7 @@ from common.data.device_pixels import DevicePixels
 from common.data.folders import Split
 from common.data.pixel_cache import PixelCache, open_cache
 from common.data.preprocessing import Preprocessing
-from common.models.checkpoint import load_pair_content, restore_pair
+from common.models.checkpoint import PairCheckpoint, load_pair, restore_pair
 from common.models.ovo import Branch, chunk_size, trunk_features, trunk_key
 from common.pairs import class_pairs, heads_of_model, with_head
 from common.prediction.predictions import PairPredictions, load_predictions
@@ -102,14 +102,14 @@ class LoadedModel:
     head: str
     class_names: list[str]
     preprocessing: Preprocessing
-    groups: list[tuple[nn.Module, list[tuple[slice, Branch]]]]  # trunk, (columns, top)
+    groups: list[tuple[nn.Module, list[tuple[slice, Branch]]]]  # trunk, (columns, branch)
     pair_accuracies: np.ndarray  # (P,) validation accuracy of each pair's best epoch
     cost: dict[str, Any]
 
     @property
     def num_outputs(self) -> int:
         """Count the columns of the logits: P pairs, or K classes of a softmax head."""
-        return max(columns.stop for _, tops in self.groups for columns, _ in tops)
+        return max(columns.stop for _, branches in self.groups for columns, _ in branches)
 
 
 def load_model(run: Run) -> LoadedModel:
@@ -118,34 +118,36 @@ def load_model(run: Run) -> LoadedModel:
     Raises InputError when one is unreadable or was trained on different pixels.
     """
     trunks: dict[Any, tuple[nn.Module, list[tuple[slice, Branch]]]] = {}
-    contents, preprocessing = [], None
+    checkpoints: list[PairCheckpoint] = []
+    preprocessing = None
     heads = heads_of_model(run.num_classes, run.head)
     for column, (path, head) in enumerate(zip(run.files, heads)):
-        classifier = restore_pair(load_pair_content(path), str(path))
-        if classifier.head != head or classifier.content["model"] != run.model:
+        checkpoint = load_pair(path)
+        classifier = restore_pair(checkpoint, str(path))
+        if (checkpoint.model, checkpoint.head) != (run.model, head):
             raise InputError(
-                f"{path}: holds {classifier.head.title} of {classifier.content['model']}; "
+                f"{path}: holds {checkpoint.head.title} of {checkpoint.model}; "
                 "its name says another"
             )
-        if preprocessing not in (None, classifier.preprocessing):
+        if preprocessing not in (None, checkpoint.preprocessing):
             raise InputError(
                 f"{path}: was trained on other pixels than {run.files[0].name} "
-                f"({classifier.preprocessing} and {preprocessing}); train the pairs of one "
+                f"({checkpoint.preprocessing} and {preprocessing}); train the pairs of one "
                 "directory alike"
             )
-        preprocessing = classifier.preprocessing
+        preprocessing = checkpoint.preprocessing
         group = trunks.setdefault(trunk_key(classifier.trunk), (classifier.trunk, []))
-        group[1].append((slice(column, column + head.outputs), classifier.top))
-        contents.append(classifier.content)
-    unfinished = sum(not content.get("complete", True) for content in contents)
+        group[1].append((slice(column, column + head.outputs), classifier.branch))
+        checkpoints.append(checkpoint)
+    unfinished = sum(not checkpoint.complete for checkpoint in checkpoints)
     if unfinished:
         log(
-            f"note: {unfinished} of {len(contents)} classifiers of {run.model} are unfinished; "
+            f"note: {unfinished} of {len(checkpoints)} classifiers of {run.model} are unfinished; "
             "train_ovo.py --resume goes on with them"
         )
     groups = list(trunks.values())
-    names = run.class_names or contents[0].get("class_names") or range(run.num_classes)
-    accuracies = [_val_accuracy(*item) for item in zip(contents, run.files)]
+    names = run.class_names or checkpoints[0].class_names
+    accuracies = [checkpoint.val_accuracy for checkpoint in checkpoints]
     return LoadedModel(
         model=run.model,
         head=run.head,
@@ -155,13 +157,6 @@ def load_model(run: Run) -> LoadedModel:
         pair_accuracies=np.array(accuracies if run.head == "ovo" else _no_pairs(run.num_classes)),
         cost=measure_cost(groups, preprocessing.img_size),
     )
-
-
-def _val_accuracy(content: dict[str, Any], path: Path) -> float:
-    try:
-        return float(content["metrics"]["val_accuracy"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise InputError(f"{path}: holds no validation accuracy ({error!r})") from error
 
 
 def _no_pairs(num_classes: int) -> list[float]:
@@ -176,13 +171,13 @@ def measure_cost(
     parameters = flops = 0
     # the counter does not know every fused form of attention
     with torch.inference_mode(), sdpa_kernel(SDPBackend.MATH):
-        for trunk, tops in groups:
+        for trunk, branches in groups:
             with FlopCounterMode(display=False) as of_trunk:
                 features = trunk(image)
-            with FlopCounterMode(display=False) as of_top:
-                tops[0][1](features)
-            flops += of_trunk.get_total_flops() + len(tops) * of_top.get_total_flops()
-            modules = [trunk, *(top for _, top in tops)]
+            with FlopCounterMode(display=False) as of_branch:
+                branches[0][1](features)
+            flops += of_trunk.get_total_flops() + len(branches) * of_branch.get_total_flops()
+            modules = [trunk, *(branch for _, branch in branches)]
             parameters += sum(p.numel() for module in modules for p in module.parameters())
     return {"parameters": parameters, "gflops": flops / 1e9}
 
@@ -208,21 +203,21 @@ def predict_logits(
         raise InputError(f"{member.model} was trained on other pixels than this cache holds")
     if device.type == "cpu":
         tune_malloc()
-    for trunk, tops in member.groups:
+    for trunk, branches in member.groups:
         trunk.to(device)
-        for _, top in tops:
-            top.to(device)
+        for _, branch in branches:
+            branch.to(device)
     logits = np.empty((len(cache), member.num_outputs), dtype=np.float32)
-    feed = DevicePixels(cache, device)
+    pixels_on_device = DevicePixels(cache, device)
     chunk = chunk_size(device)
     for start in progress_bar(range(0, len(cache), chunk), f"predict {member.model}"):
         indices = np.arange(start, min(start + chunk, len(cache)))
-        pixels = feed(indices)
+        pixels = pixels_on_device(indices)
         found: list[tuple[slice, Tensor]] = []
-        for trunk, tops in member.groups:
+        for trunk, branches in member.groups:
             features = trunk_features(trunk, pixels, member.preprocessing, device, precision)
             with autocast(device, precision):
-                found += [(columns, top(features).float()) for columns, top in tops]
+                found += [(columns, branch(features).float()) for columns, branch in branches]
         for columns, values in found:  # only now is the device waited for
             logits[indices, columns] = values.reshape(len(indices), -1).cpu().numpy()
     return logits

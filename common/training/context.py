@@ -1,56 +1,120 @@
-"""What the pairs of a run share."""
+"""What the heads of a run share: its inputs, and the context that training builds from them."""
 
-from dataclasses import dataclass, field
-from typing import Any
+import hashlib
+from dataclasses import dataclass
 
 import torch
 
 from common.config import TrainConfig
 from common.data.device_pixels import DevicePixels, build_device_pixels, room_for_pixels
+from common.data.folders import Split
 from common.data.pixel_cache import PixelCache
 from common.data.preprocessing import Preprocessing
-from common.models.backbones import Backbone
+from common.data.synthetic import synthetic_note
+from common.models.backbones import Backbone, native_state
 from common.models.parallel_branches import ParallelBranches
 from common.result_dir import ResultDir
 from common.system.device import tune_malloc
 
 
+@dataclass(frozen=True)
+class RunInputs:
+    """What the training of one backbone starts from, before any image is decoded."""
+
+    config: TrainConfig
+    backbone: Backbone
+    preprocessing: Preprocessing
+    train: Split
+    val: Split
+    device: torch.device
+    precision: str  # resolved: "fp32", "bf16" or "fp16"
+
+
+@dataclass(frozen=True)
+class Fingerprints:
+    """What a run must find unchanged when it goes on; the fields are keys of config.json."""
+
+    data: dict[str, str]  # of the images, by split
+    initial_weights: str
+    precision: str
+    synthetic: bool
+
+
+def take_fingerprints(inputs: RunInputs) -> Fingerprints:
+    """Hash the lists of images and the weights that training starts from."""
+    return Fingerprints(
+        data={"train": inputs.train.fingerprint(), "val": inputs.val.fingerprint()},
+        initial_weights=hash_weights(inputs.backbone),
+        precision=inputs.precision,
+        synthetic=bool(synthetic_note(inputs.train.ids)),
+    )
+
+
+def hash_weights(backbone: Backbone) -> str:
+    """Hash the weights of a whole network."""
+    digest = hashlib.sha256()
+    for part in (backbone.trunk, backbone.stages):
+        for key, value in sorted(native_state(part).items()):
+            digest.update(key.encode() + value.contiguous().numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
 @dataclass
 class Memory:
-    """What the device turned out to allow, shared by all pairs."""
+    """What the device turned out to allow; changes when it runs out of memory."""
 
-    micro_batch: int
-    checkpointing: bool
-    stack: ParallelBranches | None = (
-        None  # runs several pairs in one launch; None: one after the other
-    )
+    micro_batch: int | None = None  # samples at a time; None: a whole effective batch
+    checkpointing: bool = False  # recompute activations in the backward pass
+    parallel_branches: ParallelBranches | None = None  # for one launch of all; None: one by one
 
 
 @dataclass
 class TrainContext:
-    """What the pairs of a run share."""
+    """What the heads of a run share while they are trained."""
 
     config: TrainConfig
     backbone: Backbone
     preprocessing: Preprocessing
     device: torch.device
     precision: str
-    train: PixelCache
-    val: PixelCache
+    train: Split
+    val: Split
+    train_pixels: DevicePixels
+    val_pixels: DevicePixels
     directory: ResultDir
-    details: dict[str, Any]  # what each pair's file says of the run
-    overridden: bool = False  # the settings are not those of the epochs before
-    memory: Memory = field(init=False)
-    train_feed: DevicePixels = field(init=False)
-    val_feed: DevicePixels = field(init=False)
+    fingerprints: Fingerprints
+    overridden: bool  # the settings are not those of the epochs before
+    memory: Memory
 
-    def __post_init__(self) -> None:
-        config = self.config
-        self.memory = Memory(config.effective_batch + 1, config.grad_checkpointing == "on")
-        if self.device.type == "cpu":
-            tune_malloc()
-        self.backbone.trunk.to(self.device)
-        room = room_for_pixels(self.device)
-        self.train_feed = build_device_pixels(self.train, self.device, room)
-        left = room - self.train_feed.bytes_on_device
-        self.val_feed = build_device_pixels(self.val, self.device, left)
+
+def build_context(
+    inputs: RunInputs,
+    train_cache: PixelCache,
+    val_cache: PixelCache,
+    directory: ResultDir,
+    fingerprints: Fingerprints,
+    overridden: bool = False,
+) -> TrainContext:
+    """Move the trunk, and the pixels as far as they fit, to the device of the training."""
+    device = inputs.device
+    if device.type == "cpu":
+        tune_malloc()
+    inputs.backbone.trunk.to(device)
+    room = room_for_pixels(device)
+    train_pixels = build_device_pixels(train_cache, device, room)
+    left = room - train_pixels.bytes_on_device
+    return TrainContext(
+        config=inputs.config,
+        backbone=inputs.backbone,
+        preprocessing=inputs.preprocessing,
+        device=device,
+        precision=inputs.precision,
+        train=inputs.train,
+        val=inputs.val,
+        train_pixels=train_pixels,
+        val_pixels=build_device_pixels(val_cache, device, left),
+        directory=directory,
+        fingerprints=fingerprints,
+        overridden=overridden,
+        memory=Memory(checkpointing=inputs.config.grad_checkpointing == "on"),
+    )

@@ -5,127 +5,131 @@ B samples of the effective batch.
 
 import resource
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 
-from common.config import TrainConfig
 from common.data.device_pixels import room_for_pixels
-from common.data.folders import Split
-from common.data.preprocessing import Preprocessing
 from common.data.sampler import batch_sizes
-from common.models.backbones import Backbone
 from common.models.ovo import build_branch, chunk_size, trunk_features
 from common.pairs import Head
 from common.system.device import autocast, wait_for
 from common.system.log import duration
+from common.training.context import RunInputs
 from common.training.trainer import make_optimizer
 
 
-def plan_lines(
-    config: TrainConfig,
-    backbone: Backbone,
-    preprocessing: Preprocessing,
-    train: Split,
-    val: Split,
-    heads: list[Head],
-    device: torch.device,
-    precision: str,
-) -> list[str]:
+@dataclass(frozen=True)
+class StepCost:
+    """What training costs, measured on a few real steps."""
+
+    trunk_seconds: float  # per image
+    branch_seconds: float  # per sample of a head, forward, backward and update
+    activation_bytes: float  # kept for the backward pass of an effective batch
+
+
+@dataclass(frozen=True)
+class RunSize:
+    """What a training keeps in memory."""
+
+    frozen: int  # parameters of the trunk, shared
+    trained: int  # parameters of a head's branch
+    heads: int
+    activation_bytes: float  # of one head's step
+    pixel_bytes: int  # of all images, decoded
+
+
+def plan_lines(inputs: RunInputs, heads: list[Head]) -> list[str]:
     """Describe the run line by line, with a time and a memory estimate from a few real steps."""
-    counts = np.array(train.counts(config.num_classes))
-    val_counts = np.array(val.counts(config.num_classes))
-    frozen = sum(p.numel() for p in backbone.trunk.parameters())
-    trained = sum(p.numel() for p in backbone.stages.parameters()) + backbone.num_features + 1
-    cache_bytes = (len(train) + len(val)) * preprocessing.img_size**2 * 3
-    cost = measure_step(config, backbone, preprocessing, heads, device, precision)
+    config, backbone, device = inputs.config, inputs.backbone, inputs.device
+    counts = np.array(inputs.train.counts(config.num_classes))
+    val_counts = inputs.val.counts(config.num_classes)
+    sizes = {head: int(counts[list(head.classes)].sum()) for head in heads}
+    cost = measure_step(inputs, heads[0])
+    size = RunSize(
+        frozen=sum(p.numel() for p in backbone.trunk.parameters()),
+        trained=sum(p.numel() for p in backbone.stages.parameters()) + backbone.num_features + 1,
+        heads=len(heads),
+        activation_bytes=cost.activation_bytes,
+        pixel_bytes=(len(inputs.train) + len(inputs.val)) * inputs.preprocessing.img_size**2 * 3,
+    )
+    memory = needed_memory(size, device) / 1e9
     images = int(counts[sorted({c for head in heads for c in head.classes})].sum())
-    samples = sum(int(counts[list(head.classes)].sum()) for head in heads)
-    epoch = images * cost["trunk_seconds"] + samples * cost["top_seconds"]
-    activations = cost["activation_bytes"]
-    memory = needed_memory(frozen, trained, len(heads), activations, cache_bytes, device)
-    lines = [
-        f"plan: {config.model} at {preprocessing.img_size} px into {config.output_dir}",
-        f"  device {device}, {precision}; effective batch {config.effective_batch}",
-        f"  parameters per classifier: {trained:,} trained, {frozen:,} frozen and shared",
-        f"  train images per grade {counts.tolist()}, val {val_counts.tolist()}",
-    ]
-    for head in heads:
-        size = int(counts[list(head.classes)].sum())
-        steps = len(batch_sizes(size, config.effective_batch))
-        lines.append(
-            f"  {head.title}: {size} images, {steps} steps/epoch, "
-            f"{steps * config.epochs} steps at most"
-        )
+    epoch = images * cost.trunk_seconds + sum(sizes.values()) * cost.branch_seconds
+    steps = {head: len(batch_sizes(count, config.effective_batch)) for head, count in sizes.items()}
     return [
-        *lines,
-        f"  cache: {cache_bytes / 1e9:.2f} GB in {config.cache_dir}",
-        f"  memory: about {memory / 1e9:.1f} GB ({activations / 1e9:.1f} GB of it activations)",
+        f"plan: {config.model} at {inputs.preprocessing.img_size} px into {config.output_dir}",
+        f"  device {device}, {inputs.precision}; effective batch {config.effective_batch}",
+        f"  parameters per classifier: {size.trained:,} trained, {size.frozen:,} frozen and shared",
+        f"  train images per grade {counts.tolist()}, val {list(val_counts)}",
+        *[
+            f"  {head.title}: {sizes[head]} images, {steps[head]} steps/epoch, "
+            f"{steps[head] * config.epochs} steps at most"
+            for head in heads
+        ],
+        f"  cache: {size.pixel_bytes / 1e9:.2f} GB in {config.cache_dir}",
+        f"  memory: about {memory:.1f} GB ({cost.activation_bytes / 1e9:.1f} GB of it activations)",
         f"  time: about {duration(epoch)} an epoch, {duration(epoch * config.epochs)} for "
         f"{config.epochs} epochs without early stopping (measured on a few steps)",
         "dry run: nothing was trained or written",
     ]
 
 
-def needed_memory(
-    frozen: int, trained: int, pairs: int, activations: float, pixels: int, device: torch.device
-) -> float:
+def needed_memory(size: RunSize, device: torch.device) -> float:
     """Estimate the peak in bytes of device memory, on a CPU of the whole process.
 
-    frozen, trained: parameters; each trained one has a gradient and two moments, all float32. A GPU
-    also holds the pixels where they fit, and copies of the parameters for shared launches.
+    Each trained parameter has a gradient and two moments, all float32. A GPU also holds the pixels
+    where they fit, and copies of the parameters for shared launches.
     """
-    memory = frozen * 4 + pairs * trained * 16 + activations
+    memory = size.frozen * 4 + size.heads * size.trained * 16 + size.activation_bytes
     if device.type == "cuda":
-        resident = pixels if pixels <= room_for_pixels(device) else 0
-        return memory + pairs * (trained * 10 + activations) - activations + resident
+        resident = size.pixel_bytes if size.pixel_bytes <= room_for_pixels(device) else 0
+        shared = size.heads * (size.trained * 10 + size.activation_bytes) - size.activation_bytes
+        return memory + shared + resident
     libraries = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    return memory + libraries + trained * 12  # a checkpoint is laid out before it is written
+    return memory + libraries + size.trained * 12  # a checkpoint is laid out before it is written
 
 
-def measure_step(
-    config: TrainConfig,
-    backbone: Backbone,
-    preprocessing: Preprocessing,
-    heads: list[Head],
-    device: torch.device,
-    precision: str,
-) -> dict[str, float]:
-    """Time the trunk and a top's step per image, and count what a step keeps for the backward.
-
-    Returns trunk_seconds and top_seconds per image and activation_bytes of an effective batch.
-    """
-    backbone.trunk.to(device)
-    top = build_branch(backbone, heads[0], config.seed).to(device)
-    optimizer = make_optimizer(top, config)
-    chunk = chunk_size(device)
-    pixels = np.zeros((chunk, preprocessing.img_size, preprocessing.img_size, 3), dtype=np.uint8)
-    sizes: dict[int, int] = {}
-
-    def pack(tensor: torch.Tensor) -> torch.Tensor:
-        sizes[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
-        return tensor
-
-    known = {p.untyped_storage().data_ptr() for p in top.parameters()}
+def measure_step(inputs: RunInputs, head: Head) -> StepCost:
+    """Time the trunk and a head's step, and count what a step keeps for the backward pass."""
+    config, device, precision = inputs.config, inputs.device, inputs.precision
+    side, chunk = inputs.preprocessing.img_size, chunk_size(device)
+    trunk = inputs.backbone.trunk.to(device)
+    branch = build_branch(inputs.backbone, head, config.seed).to(device)
+    optimizer = make_optimizer(branch, config)
+    pixels = np.zeros((chunk, side, side, 3), dtype=np.uint8)
     batch = min(chunk, config.effective_batch)
+    weights = {p.untyped_storage().data_ptr() for p in branch.parameters()}
     for _ in range(2):  # the first round warms up
         started = time.perf_counter()
-        features = trunk_features(backbone.trunk, pixels, preprocessing, device, precision)[:batch]
+        features = trunk_features(trunk, pixels, inputs.preprocessing, device, precision)[:batch]
         wait_for(device)
         middle = time.perf_counter()
-        sizes.clear()
-        with (
-            torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor),
-            autocast(device, precision),
-        ):
-            loss = top(features).float().square().mean()
+        with _saved_tensors() as sizes, autocast(device, precision):
+            loss = branch(features).float().square().mean()
         loss.backward()
         optimizer.step()
         wait_for(device)
         ended = time.perf_counter()
-    kept = sum(size for pointer, size in sizes.items() if pointer not in known)
-    return {
-        "trunk_seconds": (middle - started) / chunk,
-        "top_seconds": (ended - middle) / batch,
-        "activation_bytes": kept * config.effective_batch / batch,
-    }
+    kept = sum(size for pointer, size in sizes.items() if pointer not in weights)
+    return StepCost(
+        trunk_seconds=(middle - started) / chunk,
+        branch_seconds=(ended - middle) / batch,
+        activation_bytes=kept * config.effective_batch / batch,
+    )
+
+
+@contextmanager
+def _saved_tensors() -> Iterator[dict[int, int]]:
+    """Collect what autograd saves for the backward pass: bytes by the address of the storage."""
+    sizes: dict[int, int] = {}
+
+    def note(tensor: torch.Tensor) -> torch.Tensor:
+        sizes[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+        yield sizes

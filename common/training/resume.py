@@ -1,15 +1,23 @@
-"""Continue a run: one configuration from start to end."""
+"""Continue a run: one configuration from start to end, each head from its latest checkpoint."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from common.config import FIXED_FIELDS, TrainConfig, config_differences
-from common.pairs import heads_of_model
+from common.models.checkpoint import MISFIT, PairCheckpoint, ResumeState, load_pair
+from common.models.checkpoint_file import DamagedError, load_checkpoint
+from common.pairs import Head, heads_of_model
 from common.result_dir import ResultDir, read_config, read_history
 from common.system.environment import git_commit, versions
 from common.system.errors import InputError
 from common.system.files import write_json
 from common.system.log import log
+from common.training.context import Fingerprints, TrainContext
+from common.training.trainer import HeadTrainer, load_finished, load_state
 
 # what a run may not change even with --override: its networks or its pixels would not fit
 _FIXED = (*FIXED_FIELDS, "initial_weights", "synthetic")
@@ -19,20 +27,27 @@ def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
+# -- the run ----------------------------------------------------------------------------------
+
+
 def start_or_continue(
-    directory: ResultDir, config: TrainConfig, state: dict[str, Any], resume: bool, override: bool
+    directory: ResultDir,
+    config: TrainConfig,
+    fingerprints: Fingerprints,
+    resume: bool,
+    override: bool,
 ) -> list[dict[str, Any]]:
     """Write config.json for a new run, or make sure that this one continues the one there.
 
-    state: fingerprints of data and starting weights. Raises InputError on any difference, unless
-    `override` accepts it; returns what it accepted, for `record_override`.
+    Raises InputError on any difference, unless `override` accepts it; returns what it accepted,
+    for `record_override`.
     """
     if not directory.config.is_file():
         if directory.models.is_dir() and any(directory.models.glob("*.pth")):
             raise InputError(f"{directory.models} holds models but {directory.config} is missing")
         content = {
             "config": config.to_dict(),
-            **state,
+            **asdict(fingerprints),
             "seed": config.seed,
             "versions": versions(),
             "git_commit": git_commit(),
@@ -45,13 +60,7 @@ def start_or_continue(
             f"{directory.root} already holds a run; pass --resume to go on with it, "
             "or choose another --output_dir"
         )
-    old = read_config(directory)
-    changed = config_differences(old["config"], config)
-    changed += [
-        {"name": name, "from": old.get(name), "to": value}
-        for name, value in state.items()
-        if old.get(name) != value
-    ]
+    changed = _differences(read_config(directory), config, fingerprints)
     fixed = [change for change in changed if change["name"] in _FIXED]
     if fixed or (changed and not override):
         differences = "; ".join(f"{c['name']}: {c['from']} -> {c['to']}" for c in fixed or changed)
@@ -63,22 +72,134 @@ def start_or_continue(
     return changed
 
 
+def _differences(
+    old: dict[str, Any], config: TrainConfig, fingerprints: Fingerprints
+) -> list[dict[str, Any]]:
+    """List what is not as config.json has it, as name, from and to."""
+    return config_differences(old["config"], config) + [
+        {"name": name, "from": old.get(name), "to": value}
+        for name, value in asdict(fingerprints).items()
+        if old.get(name) != value
+    ]
+
+
 def record_override(
-    directory: ResultDir, config: TrainConfig, state: dict[str, Any], changes: list[dict[str, Any]]
+    directory: ResultDir,
+    config: TrainConfig,
+    fingerprints: Fingerprints,
+    changes: list[dict[str, Any]],
 ) -> None:
     """Write into config.json what was changed, from what, to what, when, and after which epochs.
 
-    To be called once history.csv tells what each classifier goes on from.
+    To be called once history.csv tells what each head goes on from.
     """
     content = read_config(directory)
     rows = read_history(directory.history)
     names = [head.name for head in heads_of_model(config.num_classes, config.head)]
-    epochs = {name: sum(row["pair"] == name for row in rows) for name in names}
+    epochs = {name: sum(row.head == name for row in rows) for name in names}
     entry = {"when": _now(), "changes": changes, "after_epoch": epochs, "git_commit": git_commit()}
     earlier = content.get("overrides")
-    content |= {"config": config.to_dict(), **state, "seed": config.seed}
+    content |= {"config": config.to_dict(), **asdict(fingerprints), "seed": config.seed}
     content["overrides"] = [*(earlier if isinstance(earlier, list) else []), entry]
     write_json(directory.config, content)
     for change in changes:
         log(f"override: {change['name']}: {change['from']} -> {change['to']}, from here on")
     log("override: recorded in config.json; classifiers that are finished stay as they are")
+
+
+# -- one head ---------------------------------------------------------------------------------
+
+
+def resume_head(context: TrainContext, trainer: HeadTrainer) -> None:
+    """Bring a trainer to where its head's training ended, and say so.
+
+    Where the last checkpoint is damaged, it goes on from the one before it, or from the start.
+    Raises InputError for a file that is whole but cannot be continued from.
+    """
+    directory, model, head = context.directory, context.config.model, trainer.head
+    notes: list[str] = []  # what is wrong with files that are there
+    path = directory.best(model, head)
+    best = load_best(path, model, head, notes)
+    if best is not None and best.complete:
+        with _named(path):
+            load_finished(trainer, best)
+    else:
+        state = load_latest(context, head, best, notes)
+        if state is not None:
+            with _named(directory.last(model, head)):
+                load_state(trainer, state)
+    if notes:
+        how = (
+            f"goes on after epoch {trainer.epoch}" if trainer.epoch else "is trained from the start"
+        )
+        log(f"{head.title}: {'; '.join(notes)}; it {how}")
+    if trainer.finished:
+        log(f"{head.title}: is finished, {trainer.epoch} epochs")
+    elif trainer.epoch:
+        log(f"{head.title}: goes on after epoch {trainer.epoch}")
+
+
+def load_best(path: Path, model: str, head: Head, notes: list[str]) -> PairCheckpoint | None:
+    """Read a head's own file; None, with a note unless it is absent, if it cannot be used."""
+    if not path.is_file():
+        return None
+    try:
+        checkpoint = load_pair(path)
+    except DamagedError as error:
+        notes.append(str(error))
+        return None
+    if (checkpoint.model, checkpoint.head) != (model, head):
+        classes = list(checkpoint.head.classes)
+        notes.append(f"{path} is the classifier of {checkpoint.model} {classes}")
+        return None
+    return checkpoint
+
+
+def load_latest(
+    context: TrainContext, head: Head, best: PairCheckpoint | None, notes: list[str]
+) -> ResumeState | None:
+    """Read the newest state that is whole and whose best weights `best` holds; None without one.
+
+    Removes damaged ones, which must not become the previous one, and notes what it passes over.
+    """
+    directory, model = context.directory, context.config.model
+    for path in (directory.last(model, head), directory.previous(model, head)):
+        if not path.is_file():
+            continue
+        try:
+            content = load_checkpoint(path)
+        except DamagedError as error:
+            notes.append(str(error))
+            path.unlink()
+            continue
+        with _named(path):
+            state = ResumeState.from_dict(content)
+        if _has_best_weights(best, state, context.overridden):
+            return state
+        if not notes:
+            notes.append(f"{directory.best(model, head)} is missing or of another epoch")
+    return None
+
+
+def _has_best_weights(best: PairCheckpoint | None, state: ResumeState, overridden: bool) -> bool:
+    """Tell whether a head's file holds the weights that the state calls the best so far.
+
+    A later epoch's will do: that epoch comes again, with the same outcome if the settings are the
+    same.
+    """
+    if state.best_epoch <= 0:
+        return True
+    found = best.best_epoch if best is not None else -1
+    return found == state.best_epoch if overridden else found >= state.best_epoch
+
+
+@contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """Turn the error of a checkpoint that does not fit into one that names its file."""
+    try:
+        yield
+    except MISFIT as error:
+        raise InputError(
+            f"{path}: cannot be continued from ({' '.join(repr(error).split())[:120]}); remove "
+            "it to train this classifier from the start"
+        ) from error

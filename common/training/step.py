@@ -1,6 +1,6 @@
-"""The optimiser's step: several pairs together, in pieces as large as memory allows.
+"""The optimiser's step: forward, backward and update of several heads, in pieces that fit.
 
-B samples of a pair's effective batch, F pooled features.
+B samples of a head's effective batch, F pooled features, K classes.
 """
 
 import math
@@ -9,22 +9,32 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from common.models.ovo import trunk_features
+from common.config import TrainConfig
+from common.models.ovo import (
+    batch_norms,
+    dropout_mask,
+    enable_grad_checkpointing,
+    trunk_features,
+)
 from common.models.parallel_branches import ParallelBranches
-from common.system.device import autocast, wait_for
+from common.system.device import autocast, to_device, wait_for
 from common.system.errors import InputError
 from common.system.log import log
 from common.training.context import TrainContext
-from common.training.trainer import PairTrainer, TrainingError, predicted
+from common.training.loss import focal_loss
+from common.training.schedule import lr_factor, plateau_factor
+from common.training.trainer import HeadTrainer, TrainingError, check_finite, score_of
+
+_CHECK_EVERY = 32  # optimiser steps between two looks at the loss, each of which waits for the GPU
 
 
 @dataclass
 class Batch:
-    """A pair's effective batch: features (B, ...), targets (B,) and dropout mask (B, F)."""
+    """A head's effective batch: features (B, ...), targets (B,) and dropout mask (B, F)."""
 
-    trainer: PairTrainer
+    trainer: HeadTrainer
     features: Tensor
     targets: Tensor
     mask: Tensor
@@ -35,168 +45,260 @@ class Batch:
         return Batch(self.trainer, self.features[rows], self.targets[rows], self.mask[rows])
 
 
-def train_step(setup: TrainContext, batches: list[Batch]) -> None:
-    """Update different pairs on one effective batch each, all of B samples.
+@dataclass(frozen=True)
+class BatchSums:
+    """What a forward and backward pass gave, summed over its samples; scalars on the device."""
+
+    loss: Tensor
+    correct: Tensor
+
+    def __add__(self, other: "BatchSums") -> "BatchSums":
+        return BatchSums(self.loss + other.loss, self.correct + other.correct)
+
+
+def make_batch(
+    context: TrainContext, trainer: HeadTrainer, features: Tensor, targets: Tensor
+) -> Batch:
+    """Add the dropout mask of the head's coming step to features (B, ...) and targets (B,)."""
+    shape = (len(targets), context.backbone.num_features)
+    place = trainer.step % trainer.steps_per_epoch
+    stream = (context.config.seed, trainer.epoch, place, *trainer.head.classes)
+    mask = dropout_mask(shape, context.config.ovo_dropout, *stream)
+    return Batch(trainer, features, targets, to_device(mask, context.device))
+
+
+def train_step(context: TrainContext, batches: list[Batch]) -> None:
+    """Update different heads on one effective batch each, all of B samples.
 
     When the device runs out of memory, less is asked of it and the step is run again.
     """
+    trainers = [batch.trainer for batch in batches]
     while True:
-        for batch in batches:
-            batch.trainer.prepare_step()
-        kept = [batch.trainer.statistics() for batch in batches]
+        for trainer in trainers:
+            _prepare(context, trainer)
+        kept = [_statistics(trainer) for trainer in trainers]
         try:
-            sums = accumulate(setup, batches)
+            sums = accumulate(context, batches)
             break
         except torch.OutOfMemoryError as error:
-            for batch, statistics in zip(batches, kept):
-                batch.trainer.optimizer.zero_grad(set_to_none=True)
-                batch.trainer.restore_statistics(statistics)
-            reduce_memory(setup, batches, error)
-        if setup.device.type == "cuda":
+            for trainer, statistics in zip(trainers, kept):
+                trainer.optimizer.zero_grad(set_to_none=True)
+                _restore_statistics(trainer, statistics)
+            reduce_memory(context, trainers[0], error)
+        if context.device.type == "cuda":
             torch.cuda.empty_cache()
-    for batch, (loss, correct) in zip(batches, sums):
-        batch.trainer.update(loss, correct, len(batch.targets))
+    for batch, found in zip(batches, sums):
+        update(context.config, batch.trainer, found, len(batch.targets))
 
 
-def accumulate(setup: TrainContext, batches: list[Batch]) -> list[tuple[Tensor, Tensor]]:
-    """Add up the gradients of effective batches, one micro-batch at a time.
+def _prepare(context: TrainContext, trainer: HeadTrainer) -> None:
+    """Clear the gradients, and recompute activations from here on if memory asks for it."""
+    trainer.optimizer.zero_grad(set_to_none=True)
+    if context.memory.checkpointing and not trainer.checkpointing:
+        enable_grad_checkpointing(trainer.branch)
+        trainer.checkpointing = True
 
-    Returns, for each pair, the sum of its samples' losses and the number of right answers.
-    """
-    size = len(batches[0].targets)
-    statistics = batches[0].trainer.batch_statistics  # they are those of the whole batch
-    micro = size if statistics else min(setup.memory.micro_batch, size)
-    launches = [batches] if setup.memory.stack else [[batch] for batch in batches]
-    sums = []
+
+def accumulate(context: TrainContext, batches: list[Batch]) -> list[BatchSums]:
+    """Add up the gradients of effective batches, one micro-batch at a time; one sum per head."""
+    memory, size = context.memory, len(batches[0].targets)
+    micro = min(memory.micro_batch or size, size)
+    if batches[0].trainer.batch_statistics:  # they are those of the whole batch
+        micro = size
+    launches = [batches] if memory.parallel_branches else [[batch] for batch in batches]
+    sums: list[BatchSums] = []
     for launch in launches:
-        parts = []
-        for start in range(0, size, micro):
-            micro_batches = [batch.part(start, start + micro) for batch in launch]
-            parts.append(_forward_backward(setup, micro_batches, size))
-        sums += [
-            (sum(p[i][0] for p in parts), sum(p[i][1] for p in parts)) for i in range(len(launch))
-        ]
+        found = _forward_backward(context, [batch.part(0, micro) for batch in launch], size)
+        for start in range(micro, size, micro):
+            parts = [batch.part(start, start + micro) for batch in launch]
+            more = _forward_backward(context, parts, size)
+            found = [one + other for one, other in zip(found, more)]
+        sums += found
     return sums
 
 
-def _forward_backward(
-    setup: TrainContext, launch: list[Batch], size: int
-) -> list[tuple[Tensor, Tensor]]:
-    """Add the gradients of one micro-batch of each pair, as parts of a mean over `size` samples."""
-    total, sums = torch.zeros((), device=setup.device), []
-    for batch, logits in zip(launch, _logits(setup, launch)):
-        loss = batch.trainer.losses(logits, batch.targets).sum()
+def _forward_backward(context: TrainContext, launch: list[Batch], size: int) -> list[BatchSums]:
+    """Add the gradients of one micro-batch of each head, as parts of a mean over `size` samples."""
+    total, sums = torch.zeros((), device=context.device), []
+    for batch, logits in zip(launch, forward(context, launch)):
+        losses = sample_losses(context.config, batch.trainer.class_weights, logits, batch.targets)
+        loss = losses.sum()
         total = total + batch.trainer.scaler.scale(loss / size)
-        correct = (predicted(logits.detach()) == batch.targets).sum()
-        sums.append((loss.detach(), correct.float()))
+        correct = (decide(logits.detach()) == batch.targets).sum()
+        sums.append(BatchSums(loss.detach(), correct.float()))
     # recomputation in the backward pass must not count a batch's statistics twice
-    kept = [b.trainer.statistics() if b.trainer.checkpointing else [] for b in launch]
+    trainers = [batch.trainer for batch in launch if batch.trainer.checkpointing]
+    kept = [_statistics(trainer) for trainer in trainers]
     total.backward()
-    for batch, statistics in zip(launch, kept):
-        batch.trainer.restore_statistics(statistics)
+    for trainer, statistics in zip(trainers, kept):
+        _restore_statistics(trainer, statistics)
     return sums
 
 
-def _logits(setup: TrainContext, launch: list[Batch]) -> list[Tensor]:
-    with autocast(setup.device, setup.precision):
-        if len(launch) == 1:
-            return [launch[0].trainer.top(launch[0].features, launch[0].mask)]
+def forward(context: TrainContext, launch: list[Batch]) -> list[Tensor]:
+    """Return the logits of each head's samples, (B,) or (B, K), from one launch if there may be."""
+    with autocast(context.device, context.precision):
+        parallel = context.memory.parallel_branches
+        if parallel is None or len(launch) == 1:
+            return [batch.trainer.branch(batch.features, batch.mask) for batch in launch]
+        branches = [batch.trainer.branch for batch in launch]
         features = torch.stack([batch.features for batch in launch])
         masks = torch.stack([batch.mask for batch in launch])
-        return list(setup.memory.stack([batch.trainer.top for batch in launch], features, masks))
+        return list(parallel(branches, features, masks))
 
 
-def reduce_memory(setup: TrainContext, batches: list[Batch], error: Exception) -> None:
-    """Halve the micro-batch; at one sample train pair by pair, then recompute activations.
+def sample_losses(
+    config: TrainConfig, class_weights: Tensor, logits: Tensor, targets: Tensor
+) -> Tensor:
+    """Return the loss of each sample (B,), from logits (B,) of a pair or (B, K)."""
+    gamma, alpha = config.focal_loss_gamma, config.focal_loss_alpha
+    if not config.enable_focal_loss:
+        gamma, alpha = 0.0, 1.0
+    weights = class_weights.to(logits.device)
+    return focal_loss(logits, targets, weights, gamma, alpha, config.label_smoothing)
 
-    Raises TrainingError when nothing is left to try.
+
+def decide(logits: Tensor) -> Tensor:
+    """Return the predicted targets (B,) of logits (B,) of a pair or (B, K)."""
+    return (logits > 0).long() if logits.ndim == 1 else logits.argmax(1)
+
+
+def update(config: TrainConfig, trainer: HeadTrainer, found: BatchSums, size: int) -> None:
+    """Take the optimiser's step on the gathered gradients of `size` samples, and note the sums."""
+    trainer.scaler.unscale_(trainer.optimizer)
+    if config.max_grad_norm:
+        nn.utils.clip_grad_norm_(trainer.branch.parameters(), config.max_grad_norm)
+    for group in trainer.optimizer.param_groups:
+        group["lr"] = learning_rate(config, trainer)
+    trainer.scaler.step(trainer.optimizer)
+    trainer.scaler.update()
+    trainer.step += 1
+    trainer.sums.losses.append(found.loss)
+    trainer.sums.correct.append(found.correct)
+    trainer.sums.samples += size
+    if len(trainer.sums.losses) % _CHECK_EVERY == 0:
+        check_finite(trainer)
+
+
+def learning_rate(config: TrainConfig, trainer: HeadTrainer) -> float:
+    """Return the learning rate of the coming step."""
+    factor = lr_factor(
+        trainer.step,
+        config.epochs * trainer.steps_per_epoch,
+        config.warmup_epochs * trainer.steps_per_epoch,
+        config.scheduler,
+        config.min_lr / config.learning_rate,
+    )
+    if config.scheduler == "plateau":
+        validations = [row.validation for row in trainer.history if row.validation]
+        scores = [score_of(validation, config) for validation in validations]
+        factor *= plateau_factor(scores, max(1, config.patience // 3), config.min_delta)
+        return max(config.min_lr, config.learning_rate * factor)
+    return config.learning_rate * factor
+
+
+def _statistics(trainer: HeadTrainer) -> list[Tensor]:
+    """Copy the BatchNorm layers' running statistics, if training moves them."""
+    layers = batch_norms(trainer.branch) if trainer.batch_statistics else []
+    return [buffer.clone() for layer in layers for buffer in layer.buffers()]
+
+
+def _restore_statistics(trainer: HeadTrainer, kept: list[Tensor]) -> None:
+    if kept:
+        buffers = [b for layer in batch_norms(trainer.branch) for b in layer.buffers()]
+        for buffer, value in zip(buffers, kept, strict=True):
+            buffer.copy_(value)
+
+
+def reduce_memory(context: TrainContext, trainer: HeadTrainer, error: Exception) -> None:
+    """Halve the micro-batch; at one sample train head by head, then recompute activations.
+
+    trainer: one of those whose step did not fit. Raises TrainingError when nothing is left to try.
     """
-    memory, config = setup.memory, setup.config
-    micro = min(memory.micro_batch, config.effective_batch)
-    statistics = batches[0].trainer.batch_statistics
-    if micro > 1 and not statistics:
+    memory, config = context.memory, context.config
+    micro = min(memory.micro_batch or config.effective_batch, config.effective_batch)
+    if micro > 1 and not trainer.batch_statistics:
         memory.micro_batch = micro // 2
         log(
             f"out of memory: micro-batch {micro} -> {memory.micro_batch}; the effective "
             f"batch stays {config.effective_batch}"
         )
-    elif memory.stack:
-        memory.stack, memory.micro_batch = None, config.effective_batch + 1
+    elif memory.parallel_branches:
+        memory.parallel_branches = memory.micro_batch = None
         log("out of memory: the pairs are trained one after the other from here")
     elif config.grad_checkpointing == "auto" and not memory.checkpointing:
         memory.checkpointing = True
         log("out of memory: gradient checkpointing is on from here")
     else:
         raise TrainingError(
-            f"out of memory at {batches[0].trainer.head.title} with micro-batch {micro}; try "
+            f"out of memory at {trainer.head.title} with micro-batch {micro}; try "
             "--grad_checkpointing on, a smaller --img_size, --batch_size or a smaller model"
         ) from error
 
 
-def choose_parallelism(setup: TrainContext, trainers: list[PairTrainer]) -> None:
-    """Let pairs share launches where that is asked for, or measures faster on a GPU.
+def choose_parallelism(context: TrainContext, trainers: list[HeadTrainer]) -> None:
+    """Let heads share launches where that is asked for, or measures faster on a GPU.
 
-    On a CPU a loop over the pairs is the faster way. Raises InputError where "on" cannot be.
+    On a CPU a loop over the heads is the faster way. Raises InputError where "on" cannot be.
     """
-    wanted, memory = setup.config.pair_parallelism, setup.memory
-    reason = ""
-    if trainers and trainers[0].batch_statistics:
-        reason = "batch statistics are trained"
-    elif memory.checkpointing:
-        reason = "of gradient checkpointing"
-    if wanted == "on" and reason and len(trainers) > 1:
-        raise InputError(f"--pair_parallelism on cannot be because {reason}; take auto or off")
-    if wanted == "off" or reason or len(trainers) < 2:
+    wanted, memory = context.config.pair_parallelism, context.memory
+    if len(trainers) < 2:
         if wanted == "on":
             log("--pair_parallelism on: a single classifier has none to share launches with")
         return
-    if wanted == "auto" and setup.device.type == "cpu":
+    reason = ""
+    if trainers[0].batch_statistics:
+        reason = "batch statistics are trained"
+    elif memory.checkpointing:
+        reason = "of gradient checkpointing"
+    if wanted == "on" and reason:
+        raise InputError(f"--pair_parallelism on cannot be because {reason}; take auto or off")
+    if wanted == "off" or reason or (wanted == "auto" and context.device.type == "cpu"):
         return
-    stack = ParallelBranches(trainers[0].top)
+    parallel = ParallelBranches(trainers[0].branch)
     try:
-        loop, together = (_time_launches(setup, trainers, kind) for kind in (None, stack))
+        loop = _time_launches(context, trainers, None)
+        together = _time_launches(context, trainers, parallel)
     except RuntimeError as error:  # of vmap, or out of memory
-        if wanted == "on" and isinstance(error, torch.OutOfMemoryError):
-            memory.stack = stack  # a step asks for less until it fits
-            return
-        if wanted == "on":
-            raise InputError(f"--pair_parallelism on: {_first_line(error)}; take off") from error
-        log(f"pairs are trained one after the other ({_first_line(error)})")
+        reason = (str(error).splitlines() or [type(error).__name__])[0][:160]
+        if wanted == "auto":
+            log(f"pairs are trained one after the other ({reason})")
+        elif isinstance(error, torch.OutOfMemoryError):
+            memory.parallel_branches = parallel  # a step asks for less until it fits
+        else:
+            raise InputError(f"--pair_parallelism on: {reason}; take off") from error
         return
-    memory.stack = stack if wanted == "on" or together < loop else None
-    way = "share launches" if memory.stack else "are trained one after the other"
+    share = wanted == "on" or together < loop
+    memory.parallel_branches = parallel if share else None
     log(
-        f"{len(trainers)} pairs {way}: {1000 * together:.0f} ms together, "
-        f"{1000 * loop:.0f} ms in a loop"
+        f"{len(trainers)} pairs {'share launches' if share else 'are trained one after the other'}"
+        f": {1000 * together:.0f} ms together, {1000 * loop:.0f} ms in a loop"
     )
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0][:160]
 
 
 def _time_launches(
-    setup: TrainContext, trainers: list[PairTrainer], stack: ParallelBranches | None
+    context: TrainContext, trainers: list[HeadTrainer], parallel: ParallelBranches | None
 ) -> float:
-    """Return the seconds of a forward and backward pass of all pairs; moves no weight."""
-    config, size = setup.config, setup.preprocessing.img_size
+    """Return the seconds of a forward and backward pass of all heads; moves no weight."""
+    config, size = context.config, context.preprocessing.img_size
     pixels = np.zeros((1, size, size, 3), dtype=np.uint8)
     features = trunk_features(
-        setup.backbone.trunk, pixels, setup.preprocessing, setup.device, setup.precision
+        context.backbone.trunk, pixels, context.preprocessing, context.device, context.precision
     )
     features = features.repeat(config.effective_batch, *[1] * (features.ndim - 1))
-    targets = torch.zeros(config.effective_batch, dtype=torch.long, device=setup.device)
-    batches = [Batch(t, features, targets, t.dropout_mask(len(targets))) for t in trainers]
-    setup.memory.stack, best = stack, math.inf
+    targets = torch.zeros(config.effective_batch, dtype=torch.long, device=context.device)
+    batches = [make_batch(context, trainer, features, targets) for trainer in trainers]
+    best = math.inf
+    context.memory.parallel_branches = parallel
     try:
         for _ in range(3):
-            wait_for(setup.device)
+            wait_for(context.device)
             started = time.perf_counter()
-            accumulate(setup, batches)
-            wait_for(setup.device)
+            accumulate(context, batches)
+            wait_for(context.device)
             best = min(best, time.perf_counter() - started)
     finally:
-        setup.memory.stack = None
+        context.memory.parallel_branches = None
         for trainer in trainers:
             trainer.optimizer.zero_grad(set_to_none=True)
     return best

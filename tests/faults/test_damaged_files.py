@@ -6,7 +6,8 @@ import pytest
 import torch
 from helpers import FOUR_EPOCHS, HEAD, MODEL, flip_bit, history_of, same_weights
 
-from common.models import checkpoint
+from common.models import checkpoint_file
+from common.models.checkpoint import load_pair
 from common.pairs import pair_head
 from common.result_dir import ResultDir
 
@@ -45,8 +46,8 @@ def test_a_damaged_classifier_is_named_and_trained_again(
     output = shutil.copytree(undisturbed, tmp_path / "done") if finished else stopped
     best = ResultDir(output).best(MODEL, HEAD)
     flip_bit(best)
-    with pytest.raises(checkpoint.DamagedError, match="damaged checkpoint"):
-        checkpoint.load_pair_content(best)
+    with pytest.raises(checkpoint_file.DamagedError, match="damaged checkpoint"):
+        load_pair(best)
     assert quick_train(output, resume=None, **FOUR_EPOCHS) == 0
     assert f"pair 0-1: {best}: damaged" in capsys.readouterr().out
     assert same_weights(output, undisturbed) and history_of(output) == history_of(undisturbed)
@@ -57,7 +58,7 @@ def test_files_without_a_checksum_still_load(undisturbed, tmp_path):
     content = torch.load(path, weights_only=True)
     assert len(content.pop("checksum")) == 64
     torch.save(content, tmp_path / "old.pth")
-    assert checkpoint.load_pair_content(tmp_path / "old.pth").keys() == content.keys()
+    assert load_pair(tmp_path / "old.pth").to_dict().keys() == content.keys()
 
 
 def test_another_pair_s_classifier_is_named_and_trained_again(
@@ -76,8 +77,8 @@ def test_a_state_newer_than_its_classifier_is_not_trusted(
     quick_train, undisturbed, stopped, capsys
 ):
     best = ResultDir(stopped).best(MODEL, HEAD)
-    content = checkpoint.load_pair_content(best)
-    checkpoint.save_checkpoint(best, {**content, "best_epoch": 0})
+    content = checkpoint_file.load_checkpoint(best)
+    checkpoint_file.save_checkpoint(best, {**content, "best_epoch": 0})
     assert quick_train(stopped, resume=None, **FOUR_EPOCHS) == 0
     assert "of another epoch; it is trained from the start" in capsys.readouterr().out
     assert same_weights(stopped, undisturbed)

@@ -11,7 +11,7 @@ from helpers import FOUR_EPOCHS, QUICK, ROOT, fill_disk, flags, history_of, run_
 
 import evaluate_ensemble
 from common.data import folders
-from common.models import checkpoint
+from common.models import checkpoint_file
 
 
 @pytest.fixture
@@ -39,7 +39,7 @@ def test_a_full_disk_keeps_the_old_files_and_is_one_line(
     assert "No space left on device at " in error and name[1:] in error and error.count("\n") == 1
     assert not list(output.rglob("*.part"))
     for path in output.rglob("*.pth"):
-        checkpoint.load_checkpoint(path)
+        checkpoint_file.load_checkpoint(path)
     assert quick_train(output, resume=None, **FOUR_EPOCHS) == 0
     assert same_weights(output, undisturbed) and history_of(output) == history_of(undisturbed)
 

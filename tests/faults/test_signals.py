@@ -19,7 +19,7 @@ from helpers import (
 
 from common.data import pixel_cache
 from common.data.preprocessing import load_pixels
-from common.models import checkpoint
+from common.models import checkpoint_file
 from common.result_dir import ResultDir
 from dev import kill_training
 
@@ -42,7 +42,7 @@ def test_a_signal_ends_after_the_step_and_loses_no_epoch(
     said = capfd.readouterr().err
     assert len(steps) == 11, "the step is finished, no other begun"
     assert "stopping after this step" in said and "--resume" in said
-    state = checkpoint.load_checkpoint(ResultDir(output).last(MODEL, HEAD))
+    state = checkpoint_file.load_checkpoint(ResultDir(output).last(MODEL, HEAD))
     assert state["epoch"] == 2 and len(history_of(output)) == 2, "whatever the frequency"
     assert not (output / ".lock").exists()
     assert quick_train(output, resume=None, checkpoint_frequency=frequency, **FOUR_EPOCHS) == 0

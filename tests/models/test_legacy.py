@@ -14,7 +14,8 @@ from torchvision.transforms import InterpolationMode, v2
 import model_analyzer
 from common.data.folders import scan_split
 from common.data.preprocessing import load_pixels
-from common.models.checkpoint import CheckpointError, load_pair_content, restore_pair
+from common.models.checkpoint import load_pair, restore_pair
+from common.models.checkpoint_file import CheckpointError
 from common.models.ovo import trunk_features
 from common.prediction.predict import load_model, predict_directory
 from common.result_dir import ResultDir, find_run
@@ -122,16 +123,17 @@ def test_gives_the_earlier_network_s_logits(name, demo, tmp_path):
     net = shaken(EarlierNet(name))
     path = tmp_path / f"best_{name}_1_3.pth"
     torch.save(content(net, name, (1, 3)), path)
-    classifier = restore_pair(load_pair_content(path), str(path))
-    assert classifier.head.classes == (1, 3) and classifier.preprocessing.clahe_clip_limit == 2.5
+    classifier = restore_pair(load_pair(path), str(path))
+    preprocessing = classifier.checkpoint.preprocessing
+    assert classifier.checkpoint.head.classes == (1, 3) and preprocessing.clahe_clip_limit == 2.5
     image = next((demo / "test" / "3").iterdir())
-    pixels = load_pixels(image, classifier.preprocessing)[None].copy()  # torch wants its own
+    pixels = load_pixels(image, preprocessing)[None].copy()  # torch wants its own
     with torch.no_grad():
         expected = net(earlier_pixels(image, 224)).item()
         features = trunk_features(
-            classifier.trunk, pixels, classifier.preprocessing, torch.device("cpu"), "fp32"
+            classifier.trunk, pixels, preprocessing, torch.device("cpu"), "fp32"
         )
-        assert classifier.top(features).item() == pytest.approx(expected, abs=1e-5)
+        assert classifier.branch(features).item() == pytest.approx(expected, abs=1e-5)
     assert abs(expected) > 1e-3
 
 
@@ -177,11 +179,11 @@ def test_it_is_analysed_like_any_other(earlier, tmp_path, capsys):
 
 
 def test_its_record_is_read_in_shares(earlier):
-    found = load_pair_content(earlier / "models" / "best_resnet50_0_1.pth")
-    assert found["metrics"]["val_accuracy"] == 0.925 and found["best_epoch"] == 2
-    assert found["metrics"]["val_auc"] == 0.97
-    assert [row["train_accuracy"] for row in found["history"]] == [0.8, 0.91]
-    assert np.isnan(found["metrics"]["val_sensitivity"])
+    found = load_pair(earlier / "models" / "best_resnet50_0_1.pth")
+    assert found.val_accuracy == 0.925 and found.best_epoch == 2
+    assert found.best.validation.auc == 0.97
+    assert [row.train_accuracy for row in found.history] == [0.8, 0.91]
+    assert np.isnan(found.best.validation.sensitivity)
 
 
 @pytest.mark.parametrize(
@@ -198,7 +200,7 @@ def test_an_incomplete_one_is_named(change, tmp_path):
     values = content(nn.Module(), "resnet50") | {"model_state_dict": small} | change
     torch.save(values, tmp_path / "best_resnet50_0_1.pth")
     with pytest.raises(CheckpointError, match="incomplete earlier checkpoint"):
-        load_pair_content(tmp_path / "best_resnet50_0_1.pth")
+        load_pair(tmp_path / "best_resnet50_0_1.pth")
 
 
 def test_foreign_weights_are_an_input_error(tmp_path):
@@ -206,11 +208,11 @@ def test_foreign_weights_are_an_input_error(tmp_path):
     small = {"backbone.a": torch.zeros(1), "classifier.1.weight": torch.zeros(1)}
     torch.save(content(nn.Module(), "resnet50") | {"model_state_dict": small}, path)
     with pytest.raises(InputError, match="not a usable pair checkpoint"):
-        restore_pair(load_pair_content(path), str(path))
+        restore_pair(load_pair(path), str(path))
 
 
 def test_numpy_objects_other_than_scalars_are_refused(tmp_path):
     path = tmp_path / "best_resnet50_0_1.pth"
     torch.save({"model_state_dict": {}, "class_pair": np.array([{"a": 1}], dtype=object)}, path)
     with pytest.raises(CheckpointError, match="unreadable"):
-        load_pair_content(path)
+        load_pair(path)

@@ -3,7 +3,6 @@ import pytest
 import torch
 
 from common.models.backbones import build, preprocessing_for, resolve
-from common.models.checkpoint import pair_content, restore_pair
 from common.models.ovo import (
     batch_norms,
     build_branch,
@@ -15,7 +14,6 @@ from common.models.ovo import (
     use_batch_statistics,
 )
 from common.pairs import pair_head
-from common.system.errors import InputError
 
 FAMILIES = ["demo_coatnet", "demo_convnext", "demo_swinv2"]
 CPU = torch.device("cpu")
@@ -61,9 +59,9 @@ def test_grad_checkpointing_changes_memory_not_gradients(name, freeze):
     features = run(backbone.trunk, pictures(3), name)
     gradients, kept = [], []
     for checkpointed in (False, True):
-        top = build_branch(backbone, pair_head((0, 1)), 0)
+        branch = build_branch(backbone, pair_head((0, 1)), 0)
         if checkpointed:
-            enable_grad_checkpointing(top)
+            enable_grad_checkpointing(branch)
         sizes = {}
 
         def pack(tensor, sizes=sizes):
@@ -71,9 +69,9 @@ def test_grad_checkpointing_changes_memory_not_gradients(name, freeze):
             return tensor
 
         with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-            loss = top(features).square().sum()
+            loss = branch(features).square().sum()
         loss.backward()
-        gradients.append([p.grad for p in top.parameters()])
+        gradients.append([p.grad for p in branch.parameters()])
         kept.append(sum(sizes.values()))
     assert all(torch.equal(a, b) for a, b in zip(*gradients))
     assert kept[1] < 0.7 * kept[0]
@@ -91,22 +89,22 @@ def test_grad_checkpointing_works_for_every_backbone(name):
         features = backbone.trunk(torch.rand(2, 3, size, size))
     gradients = []
     for checkpointed in (False, True):
-        top = build_branch(backbone, pair_head((0, 1)), 0)
+        branch = build_branch(backbone, pair_head((0, 1)), 0)
         if checkpointed:
-            enable_grad_checkpointing(top)
-        top(features).square().sum().backward()
-        gradients.append([p.grad for p in top.parameters()])
+            enable_grad_checkpointing(branch)
+        branch(features).square().sum().backward()
+        gradients.append([p.grad for p in branch.parameters()])
     assert all(torch.allclose(a, b, atol=1e-6) for a, b in zip(*gradients))
 
 
 def test_a_pair_s_start_depends_on_seed_and_pair():
     backbone = make("demo_convnext")
-    tops = {
+    branches = {
         (pair, seed): build_branch(backbone, pair_head(pair), seed)
         for pair, seed in [((0, 1), 0), ((0, 2), 0), ((0, 1), 1)]
     }
     again = build_branch(backbone, pair_head((0, 1)), 0)
-    weights = [top.classifier.weight for top in tops.values()]
+    weights = [branch.classifier.weight for branch in branches.values()]
     assert torch.equal(weights[0], again.classifier.weight)
     assert not torch.equal(weights[0], weights[1]) and not torch.equal(weights[0], weights[2])
 
@@ -121,48 +119,15 @@ def test_dropout_keeps_the_mean_and_repeats_itself():
 
 
 def test_only_batch_norms_leave_evaluation_mode():
-    top = build_branch(make("demo_coatnet", freeze=False), pair_head((0, 1)), 0)
-    assert not any(module.training for module in top.modules())
-    assert use_batch_statistics(top)
-    learning = {m for m in top.modules() if m.training and list(m.parameters(recurse=False))}
-    assert learning == set(batch_norms(top))
+    branch = build_branch(make("demo_coatnet", freeze=False), pair_head((0, 1)), 0)
+    assert not any(module.training for module in branch.modules())
+    assert use_batch_statistics(branch)
+    learning = {m for m in branch.modules() if m.training and list(m.parameters(recurse=False))}
+    assert learning == set(batch_norms(branch))
     assert not use_batch_statistics(build_branch(make("demo_convnext"), pair_head((0, 1)), 0))
-
-
-@pytest.mark.parametrize("freeze", [True, False])
-def test_a_pair_s_content_is_self_contained(freeze, tmp_path):
-    backbone = make("demo_swinv2", freeze)
-    top = build_branch(backbone, pair_head((1, 3)), 5)
-    torch.save(
-        pair_content(backbone, top, pair_head((1, 3)), preprocessing("demo_swinv2"), {}),
-        tmp_path / "x",
-    )
-    restored = restore_pair(torch.load(tmp_path / "x", weights_only=True), "x")
-    images = pictures(3)
-    with torch.no_grad():
-        expected = top(run(backbone.trunk, images, "demo_swinv2"))
-        found = restored.top(run(restored.trunk, images, "demo_swinv2"))
-    assert torch.equal(expected, found)
-    assert restored.head == pair_head((1, 3)) and restored.preprocessing == preprocessing(
-        "demo_swinv2"
-    )
 
 
 def test_equal_trunks_have_equal_keys():
     one, two = make("demo_convnext"), make("demo_convnext")
     other = build(resolve("demo_convnext"), 64, False, "", True, 1)
     assert trunk_key(one.trunk) == trunk_key(two.trunk) != trunk_key(other.trunk)
-
-
-def test_a_file_that_does_not_fit_is_named():
-    backbone = make("demo_convnext")
-    head = pair_head((0, 1))
-    content = pair_content(backbone, build_branch(backbone, head, 0), head, preprocessing(), {})
-    for change in (
-        {"model": "demo_swinv2"},
-        {"preprocessing": {"x": 1}},
-        {"pair": [0]},
-        {"top": {}},
-    ):
-        with pytest.raises(InputError, match=r"best\.pth: not a usable"):
-            restore_pair({**content, **change}, "best.pth")

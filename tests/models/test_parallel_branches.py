@@ -11,7 +11,7 @@ from common.pairs import pair_head
 @pytest.mark.parametrize("freeze", [True, False])
 def test_a_launch_gives_the_values_and_gradients_of_a_loop(name, freeze):
     backbone = build(resolve(name), 64, False, "", freeze, 0)
-    tops = [build_branch(backbone, pair_head(pair), 0) for pair in ((0, 1), (1, 3), (3, 4))]
+    branches = [build_branch(backbone, pair_head(pair), 0) for pair in ((0, 1), (1, 3), (3, 4))]
     with torch.no_grad():
         features = (
             backbone.trunk(torch.rand(6, 3, 64, 64))
@@ -19,38 +19,44 @@ def test_a_launch_gives_the_values_and_gradients_of_a_loop(name, freeze):
             .contiguous()
         )
     masks = torch.rand(3, 2, backbone.num_features)
-    loop = torch.stack([top(f, m) for top, f, m in zip(tops, features, masks)])
+    loop = torch.stack([branch(f, m) for branch, f, m in zip(branches, features, masks)])
     loop.square().sum().backward()
-    expected = [p.grad.clone() for top in tops for p in top.parameters()]
-    for top in tops:
-        top.zero_grad()
-    together = ParallelBranches(tops[0])(tops, features, masks)
+    expected = [p.grad.clone() for branch in branches for p in branch.parameters()]
+    for branch in branches:
+        branch.zero_grad()
+    together = ParallelBranches(branches[0])(branches, features, masks)
     together.square().sum().backward()
     assert together.shape == (3, 2) and torch.allclose(loop, together, atol=1e-5)
-    for found, wanted in zip((p.grad for top in tops for p in top.parameters()), expected):
+    for found, wanted in zip(
+        (p.grad for branch in branches for p in branch.parameters()), expected
+    ):
         assert torch.allclose(found, wanted, atol=1e-4 * (1 + wanted.abs().max().item()))
 
 
 def test_the_networks_stay_as_they_are():
-    top = build_branch(build(resolve("demo_swinv2"), 64, False, "", True, 0), pair_head((0, 1)), 0)
-    fused = [m.fused_attn for m in top.modules() if hasattr(m, "fused_attn")]
-    ParallelBranches(top)
-    assert [m.fused_attn for m in top.modules() if hasattr(m, "fused_attn")] == fused
-    assert all(p.device.type == "cpu" for p in top.parameters())
+    branch = build_branch(
+        build(resolve("demo_swinv2"), 64, False, "", True, 0), pair_head((0, 1)), 0
+    )
+    fused = [m.fused_attn for m in branch.modules() if hasattr(m, "fused_attn")]
+    ParallelBranches(branch)
+    assert [m.fused_attn for m in branch.modules() if hasattr(m, "fused_attn")] == fused
+    assert all(p.device.type == "cpu" for p in branch.parameters())
 
 
 @pytest.mark.parametrize("name", ["demo_coatnet", "demo_convnext", "demo_swinv2", "test_resnet"])
 def test_mixed_precision_reaches_every_layer(name):
     backbone = build(resolve(name), 64, False, "", True, 0)
-    tops = [build_branch(backbone, pair_head(pair), 0) for pair in ((0, 1), (1, 3))]
+    branches = [build_branch(backbone, pair_head(pair), 0) for pair in ((0, 1), (1, 3))]
     with torch.no_grad():
         features = backbone.trunk(torch.rand(4, 3, 64, 64))
     features = features.reshape(2, 2, *features.shape[1:]).contiguous()
     masks = torch.ones(2, 2, backbone.num_features)
-    exact = torch.stack([top(f, m) for top, f, m in zip(tops, features, masks)])
+    exact = torch.stack([branch(f, m) for branch, f, m in zip(branches, features, masks)])
     with torch.autocast("cpu", torch.bfloat16):
-        together = ParallelBranches(tops[0])(tops, features, masks)
+        together = ParallelBranches(branches[0])(branches, features, masks)
     assert not torch.allclose(together.float(), exact, atol=1e-6), "the arithmetic is bf16's"
     assert torch.allclose(together.float(), exact, rtol=0.05, atol=0.05 * exact.abs().max().item())
     together.float().sum().backward()
-    assert all(p.grad is not None and p.grad.dtype == torch.float32 for p in tops[1].parameters())
+    assert all(
+        p.grad is not None and p.grad.dtype == torch.float32 for p in branches[1].parameters()
+    )

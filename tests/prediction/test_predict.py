@@ -7,8 +7,8 @@ import torch
 
 from common.data.folders import scan_split
 from common.data.pixel_cache import open_cache
-from common.models import checkpoint
-from common.models.checkpoint import restore_pair
+from common.models import checkpoint_file
+from common.models.checkpoint import load_pair, restore_pair
 from common.models.ovo import trunk_features
 from common.pairs import class_pairs, pair_head
 from common.prediction import predict
@@ -38,13 +38,17 @@ def test_predictions_are_those_of_each_file_alone(trained, demo, shared_cache):
     cache = open_cache(split, member.preprocessing, shared_cache, 2)
     logits = predict_logits(member, cache, CPU, "fp32")
     for column, path in enumerate(find_run(directory).files):
-        alone = restore_pair(checkpoint.load_pair_content(path), str(path))
+        alone = restore_pair(load_pair(path), str(path))
         with torch.no_grad():
             for image in (0, 7, 19):
                 features = trunk_features(
-                    alone.trunk, cache.read(np.array([image])), alone.preprocessing, CPU, "fp32"
+                    alone.trunk,
+                    cache.read(np.array([image])),
+                    alone.checkpoint.preprocessing,
+                    CPU,
+                    "fp32",
                 )
-                found = alone.top(features).item()
+                found = alone.branch(features).item()
                 assert found == pytest.approx(float(logits[image, column]), abs=1e-5)
 
 
@@ -53,7 +57,9 @@ def test_unfinished_classifiers_are_noted(trained, tmp_path, capsys):
     load_model(find_run(copy))
     assert "unfinished" not in capsys.readouterr().out
     path = copy.best("demo_convnext", pair_head((0, 1)))
-    checkpoint.save_checkpoint(path, {**checkpoint.load_pair_content(path), "complete": False})
+    checkpoint_file.save_checkpoint(
+        path, {**checkpoint_file.load_checkpoint(path), "complete": False}
+    )
     load_model(find_run(copy))
     assert "1 of 10 classifiers of demo_convnext are unfinished" in capsys.readouterr().out
 
@@ -86,9 +92,9 @@ def test_pixels_of_another_configuration_are_refused(trained, demo, tmp_path):
 
 def test_pairs_trained_on_different_pixels_do_not_mix(copy, tmp_path):
     path = copy.best("demo_convnext", pair_head((2, 3)))
-    content = checkpoint.load_pair_content(path)
+    content = checkpoint_file.load_checkpoint(path)
     content["preprocessing"]["enable_clahe"] = False
-    checkpoint.save_checkpoint(path, content)
+    checkpoint_file.save_checkpoint(path, content)
     with pytest.raises(InputError, match="other pixels"):
         load_model(find_run(copy))
 
@@ -120,9 +126,9 @@ def test_a_renamed_pair_is_noticed(copy):
     copy.best("demo_convnext", pair_head((0, 1))).rename(
         copy.best("demo_convnext", pair_head((0, 2)))
     )
-    checkpoint.save_checkpoint(
+    checkpoint_file.save_checkpoint(
         copy.best("demo_convnext", pair_head((0, 1))),
-        checkpoint.load_pair_content(copy.best("demo_convnext", pair_head((3, 4)))),
+        checkpoint_file.load_checkpoint(copy.best("demo_convnext", pair_head((3, 4)))),
     )
     with pytest.raises(InputError, match="its name says another"):
         load_model(find_run(copy))
@@ -159,9 +165,9 @@ def test_stored_predictions_are_reused_only_while_nothing_changed(
     next((images / "test" / "0").iterdir()).unlink()
     assert len(again(precision="bf16").ids) == 19 and len(calls) == 3, "an image is gone"
     path = copy.best("demo_convnext", pair_head((0, 1)))
-    content = checkpoint.load_pair_content(path)
+    content = checkpoint_file.load_checkpoint(path)
     content["classifier"]["bias"] += 1
-    checkpoint.save_checkpoint(path, content)
+    checkpoint_file.save_checkpoint(path, content)
     again(precision="bf16")
     assert len(calls) == 4, "another checkpoint"
     copy.predictions("test").write_bytes(b"damaged")

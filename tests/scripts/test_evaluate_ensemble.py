@@ -173,12 +173,12 @@ def test_grades_in_another_order_are_not_answered_from_the_store(evaluate, copy)
 
 
 def test_a_classifier_of_nan_is_named(evaluate, copy, capsys):
-    from common.models import checkpoint
+    from common.models import checkpoint_file
 
     path = copy / "models" / "best_demo_convnext_1_3.pth"
-    content = checkpoint.load_pair_content(path)
+    content = checkpoint_file.load_checkpoint(path)
     content["classifier"]["bias"][:] = float("nan")
-    checkpoint.save_checkpoint(path, content)
+    checkpoint_file.save_checkpoint(path, content)
     assert evaluate(results_dirs=copy) == 2
     assert "1_3.pth: gives values that are not finite" in capsys.readouterr().err
     assert not (copy / "results" / "metrics_test.json").exists()

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import model_analyzer
-from common.models import checkpoint
+from common.models import checkpoint_file
 
 
 @pytest.fixture
@@ -83,7 +83,9 @@ def test_bad_files_get_a_line_and_the_rest_goes_on(copy, capsys):
 )
 def test_an_odd_history_is_no_traceback(copy, capsys, history):
     path = copy / "models" / "best_demo_convnext_0_3.pth"
-    checkpoint.save_checkpoint(path, {**checkpoint.load_pair_content(path), "history": history})
+    checkpoint_file.save_checkpoint(
+        path, {**checkpoint_file.load_checkpoint(path), "history": history}
+    )
     assert model_analyzer.main(["--model", str(copy / "models")]) == 0
     assert "_0_3.pth: incomplete" in capsys.readouterr().err
 

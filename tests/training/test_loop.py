@@ -8,18 +8,20 @@ import torch
 from common import result_dir
 from common.config import MONITORS
 from common.data.synthetic import write_dataset
-from common.models import checkpoint
+from common.models import checkpoint_file
 from common.models.backbones import build, native_state, resolve
 from common.models.ovo import Branch
 from common.models.parallel_branches import ParallelBranches
 from common.pairs import head_from_classes, pair_head, softmax_head
 from common.result_dir import ResultDir
-from common.training import loop, trainer
+from common.training import loop, step, trainer
 
 
 def state(output, pair=(0, 1), model="demo_convnext"):
     """All tensors of a pair's file."""
-    content = checkpoint.load_pair_content(ResultDir(output).best(model, head_from_classes(pair)))
+    content = checkpoint_file.load_checkpoint(
+        ResultDir(output).best(model, head_from_classes(pair))
+    )
     return {
         (part, k): v for part in ("trunk", "top", "classifier") for k, v in content[part].items()
     }
@@ -36,8 +38,8 @@ def close(one, two, tolerance):
 
 
 def history(output):
-    keys = ("pair", "epoch", "train_loss", "val_loss", "learning_rate")
-    return [[row[k] for k in keys] for row in result_dir.read_history(ResultDir(output).history)]
+    rows = result_dir.read_history(ResultDir(output).history)
+    return [(r.head, r.epoch, r.train_loss, r.validation, r.learning_rate) for r in rows]
 
 
 # -- invariants --------------------------------------------------------------------------------
@@ -78,13 +80,13 @@ def test_killed_anywhere_and_resumed_gives_the_same_bits(
         "checkpoint_frequency": frequency,
     }
     assert quick_train(tmp_path / "whole", **options) == 0
-    step, steps = loop.train_step, []
+    train_step, steps = loop.train_step, []
 
     def dies(*inputs):
         steps.append(1)
         if len(steps) in (3, 16, 22, 31):
             raise Killed
-        step(*inputs)
+        train_step(*inputs)
 
     monkeypatch.setattr(loop, "train_step", dies)
     kills = 0
@@ -136,10 +138,10 @@ def test_memory_that_is_never_enough_ends_in_one_line(quick_train, tmp_path, mon
 def test_memory_that_runs_out_outside_of_a_step_is_one_line(
     quick_train, tmp_path, monkeypatch, capsys
 ):
-    def no_room(self, loss, correct, size):
+    def no_room(*inputs):
         raise torch.OutOfMemoryError("CUDA out of memory (simulated)")
 
-    monkeypatch.setattr(trainer.PairTrainer, "update", no_room)  # where the moments are allocated
+    monkeypatch.setattr(step, "update", no_room)  # where the moments are allocated
     assert quick_train(tmp_path / "r", pairs="0-1") == 1
     assert re.search(r"error: out of memory .*simulated.* try a smaller", capsys.readouterr().err)
 
@@ -161,9 +163,9 @@ def test_grad_checkpointing_does_not_change_what_is_learned(quick_train, tmp_pat
 def test_pairs_that_share_launches_learn_the_same_to_rounding(
     quick_train, tmp_path, model, monkeypatch, capsys
 ):
-    groups, step = [], loop.train_step
+    groups, train_step = [], loop.train_step
     monkeypatch.setattr(
-        loop, "train_step", lambda setup, b: (groups.append(len(b)), step(setup, b))
+        loop, "train_step", lambda context, b: (groups.append(len(b)), train_step(context, b))
     )
     options = {"base_models": model, "pairs": ["0-1", "0-2", "2-3"]}
     for mode in ("on", "off", "auto"):
@@ -271,7 +273,7 @@ def test_changing_the_flag_changes_what_is_learned(quick_train, plain, tmp_path,
 def test_schedule_warm_up_and_end_as_configured(quick_train, tmp_path):
     options = {"pairs": "2-3", "epochs": 4, "warmup_epochs": 2, "min_lr": 1e-5}
     assert quick_train(tmp_path / "r", **options) == 0
-    rates = [float(row[4]) for row in history(tmp_path / "r")]
+    rates = [row[4] for row in history(tmp_path / "r")]
     assert rates[1] == pytest.approx(1e-3) and rates[0] < rates[1] > rates[2]
     assert rates[-1] == pytest.approx(1e-5)
 
@@ -294,7 +296,7 @@ def test_validation_and_checkpoints_come_as_often_as_asked(quick_train, tmp_path
     options = {"pairs": "0-1", "epochs": 6, "validation_frequency": 4, "checkpoint_frequency": 3}
     assert quick_train(tmp_path / "r", **options) == 0
     rows = result_dir.read_history(ResultDir(tmp_path / "r").history)
-    assert [bool(row["val_loss"]) for row in rows] == [False, False, False, True, False, True]
+    assert [row.validation is not None for row in rows] == [False, False, False, True, False, True]
     assert sum(name.startswith("last") for name in saved) == 1
 
 
@@ -302,14 +304,12 @@ def test_validation_and_checkpoints_come_as_often_as_asked(quick_train, tmp_path
 def test_the_best_epoch_is_that_of_the_monitored_value(quick_train, tmp_path, monitor):
     assert quick_train(tmp_path / "r", pairs="1-3", epochs=5, monitor=monitor, min_delta=0) == 0
     rows = result_dir.read_history(ResultDir(tmp_path / "r").history)
-    values = [float(row[monitor]) * (-1 if monitor == "val_loss" else 1) for row in rows]
-    content = checkpoint.load_pair_content(
+    values = [row.validation.monitored(monitor) for row in rows]
+    best = int(np.argmin(values) if monitor == "val_loss" else np.argmax(values))
+    content = checkpoint_file.load_checkpoint(
         ResultDir(tmp_path / "r").best("demo_convnext", pair_head((1, 3)))
     )
-    assert content["best_epoch"] == 1 + int(np.argmax(values))
-    assert content["metrics"][monitor] == pytest.approx(
-        float(rows[int(np.argmax(values))][monitor])
-    )
+    assert content["best_epoch"] == 1 + best and content["metrics"][monitor] == values[best]
 
 
 # -- trouble -----------------------------------------------------------------------------------
@@ -318,14 +318,14 @@ def test_the_best_epoch_is_that_of_the_monitored_value(quick_train, tmp_path, mo
 def test_a_loss_that_is_no_number_stops_with_place_and_advice(
     quick_train, tmp_path, monkeypatch, capsys
 ):
-    loss, calls = trainer.focal_loss, []
+    loss, calls = step.focal_loss, []
 
     def breaks(*inputs):
         calls.append(1)
         value = loss(*inputs)
         return value * float("nan") if len(calls) == 4 else value
 
-    monkeypatch.setattr(trainer, "focal_loss", breaks)
+    monkeypatch.setattr(step, "focal_loss", breaks)
     assert quick_train(tmp_path / "r", pairs="0-1") == 1
     said = capsys.readouterr().err
     assert "pair 0-1, epoch 1, step 4 of" in said and "--learning_rate" in said
@@ -353,7 +353,7 @@ def test_the_log_has_one_plain_line_per_pair_and_epoch(quick_train, tmp_path, ca
 def test_best_so_far_is_shown_as_what_picks_it(quick_train, tmp_path, capsys, monitor):
     assert quick_train(tmp_path / "r", pairs="0-1", epochs=1, monitor=monitor) == 0
     row = result_dir.read_history(ResultDir(tmp_path / "r").history)[0]
-    value = float(row[monitor])
+    value = row.validation.monitored(monitor)
     shown = {
         "val_loss": f"val loss {value:.4f}",
         "val_auc": f"AUC {value:.3f}",
@@ -369,7 +369,7 @@ def test_a_resumed_run_says_where_it_goes_on(quick_train, tmp_path, trained, cap
     assert quick_train(output, resume=None) == 0
     assert "pair 0-1: is finished, 2 epochs" in capsys.readouterr().out
     with monkeypatch.context() as patch:
-        patch.setattr(loop, "epoch_line", lambda t: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr(loop, "epoch_line", lambda *_inputs: (_ for _ in ()).throw(KeyboardInterrupt))
         assert quick_train(tmp_path / "s", pairs="0-1", epochs=3) == 130
     assert quick_train(tmp_path / "s", pairs="0-1", epochs=3, resume=None) == 0
     assert "pair 0-1: goes on after epoch 1" in capsys.readouterr().out
@@ -396,7 +396,7 @@ def test_a_small_network_learns_to_tell_grades_apart(quick_train, tmp_path, mode
     }
     assert quick_train(tmp_path / "r", **options) == 0
     for pair in [(0, 3), (2, 3), (3, 4)]:
-        content = checkpoint.load_pair_content(
+        content = checkpoint_file.load_checkpoint(
             ResultDir(tmp_path / "r").best(model, pair_head(pair))
         )
         assert content["metrics"]["val_accuracy"] >= 0.9
@@ -408,16 +408,16 @@ def test_a_small_network_learns_to_tell_grades_apart(quick_train, tmp_path, mode
 def test_a_softmax_head_trains_resumes_and_is_evaluated(quick_train, tmp_path, monkeypatch):
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     assert quick_train(whole, head="softmax", epochs=3) == 0
-    finish, calls = loop.PairTrainer.finish_epoch, []
+    finish, calls = loop.finish_epoch, []
 
-    def dies(self, *arguments):
+    def dies(*arguments):
         calls.append(1)
         if len(calls) == 2:
             raise KeyboardInterrupt
-        finish(self, *arguments)
+        finish(*arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(loop.PairTrainer, "finish_epoch", dies)
+        patch.setattr(loop, "finish_epoch", dies)
         assert quick_train(killed, head="softmax", epochs=3) == 130
     assert quick_train(killed, head="softmax", epochs=3, resume=None) == 0
     pair = (0, 1, 2, 3, 4)
@@ -442,7 +442,7 @@ def test_a_softmax_head_learns(quick_train, tmp_path):
         "dataset_path": tmp_path / "images",
     }
     assert quick_train(tmp_path / "r", **values) == 0
-    content = checkpoint.load_pair_content(
+    content = checkpoint_file.load_checkpoint(
         ResultDir(tmp_path / "r").best("demo_coatnet", softmax_head(5))
     )
     assert content["metrics"]["val_accuracy"] >= 0.6, "chance is 0.2"
@@ -466,15 +466,15 @@ def test_weights_that_blow_up_in_the_last_step_are_not_kept(quick_train, tmp_pat
 def test_a_lost_best_file_is_trained_again(quick_train, tmp_path, monkeypatch, capsys):
     whole, output = tmp_path / "whole", tmp_path / "r"
     assert quick_train(whole, pairs="0-1", epochs=3) == 0
-    finish = loop.PairTrainer.finish_epoch
+    finish = loop.finish_epoch
 
-    def dies(self, *arguments):
-        if self.epoch == 2:
+    def dies(context, trainer, *arguments):
+        if trainer.epoch == 2:
             raise KeyboardInterrupt
-        finish(self, *arguments)
+        finish(context, trainer, *arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(loop.PairTrainer, "finish_epoch", dies)
+        patch.setattr(loop, "finish_epoch", dies)
         assert quick_train(output, pairs="0-1", epochs=3) == 130
     ResultDir(output).best("demo_convnext", pair_head((0, 1))).unlink()
     assert quick_train(output, pairs="0-1", epochs=3, resume=None) == 0
@@ -484,13 +484,13 @@ def test_a_lost_best_file_is_trained_again(quick_train, tmp_path, monkeypatch, c
 
 def test_a_damaged_resume_file_is_named(quick_train, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(
-        loop, "epoch_line", lambda trainer: (_ for _ in ()).throw(KeyboardInterrupt)
+        loop, "epoch_line", lambda *inputs: (_ for _ in ()).throw(KeyboardInterrupt)
     )
     output = tmp_path / "r"
     assert quick_train(output, pairs="0-1", epochs=3) == 130
     monkeypatch.undo()
     last = ResultDir(output).last("demo_convnext", pair_head((0, 1)))
-    checkpoint.save_checkpoint(last, {})
+    checkpoint_file.save_checkpoint(last, {})
     capsys.readouterr()
     assert quick_train(output, pairs="0-1", epochs=3, resume=None) == 2
     error = capsys.readouterr().err

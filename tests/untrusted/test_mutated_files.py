@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from helpers import HEAD, MODEL
 
-from common.models import checkpoint
+from common.models import checkpoint_file
 from common.result_dir import ResultDir
 from dev import fuzz
 
@@ -18,16 +18,16 @@ def test_mutated_inputs_end_in_a_result_or_one_line(target, tmp_path):
 def test_every_bit_that_matters_is_under_the_checksum(trained, tmp_path):
     path = tmp_path / "best_demo_convnext_0_1.pth"
     data = ResultDir(trained).best(MODEL, HEAD).read_bytes()
-    good = checkpoint.load_pair_content(ResultDir(trained).best(MODEL, HEAD))
+    good = checkpoint_file.load_checkpoint(ResultDir(trained).best(MODEL, HEAD))
     noticed, rng = 0, np.random.default_rng(0)
     for place in rng.integers(0, len(data), 60):
         content = bytearray(data)
         content[place] ^= 1 << int(rng.integers(8))
         path.write_bytes(content)
         try:
-            found = checkpoint.load_checkpoint(path)
-        except checkpoint.CheckpointError:
+            found = checkpoint_file.load_checkpoint(path)
+        except checkpoint_file.CheckpointError:
             noticed += 1
         else:  # a bit of the container that no content depends on
-            assert checkpoint.content_checksum(found) == checkpoint.content_checksum(good)
+            assert checkpoint_file.content_checksum(found) == checkpoint_file.content_checksum(good)
     assert noticed > 30

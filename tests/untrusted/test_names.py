@@ -8,7 +8,7 @@ from helpers import HEAD, MODEL, flags
 import evaluate_ensemble
 import model_analyzer
 from common.data.folders import scan_split
-from common.models import checkpoint
+from common.models import checkpoint_file
 from common.models.backbones import resolve
 from common.result_dir import ResultDir
 from common.system.errors import InputError
@@ -25,8 +25,8 @@ def test_model_names_cannot_lead_out_of_the_directory(quick_train, tmp_path, cap
 def test_a_model_name_in_a_checkpoint_cannot_lead_out(trained, demo, tmp_path, capsys):
     copy = shutil.copytree(trained, tmp_path / "a" / "r")
     path = ResultDir(copy).best(MODEL, HEAD)
-    content = checkpoint.load_pair_content(path)
-    checkpoint.save_checkpoint(path, {**content, "model": "../../x"})
+    content = checkpoint_file.load_checkpoint(path)
+    checkpoint_file.save_checkpoint(path, {**content, "model": "../../x"})
     words = flags(results_dirs=copy, dataset_path=demo, device="cpu", cache_dir=tmp_path / "c")
     assert evaluate_ensemble.main(words) == 2
     assert "unknown model '../../x'" in capsys.readouterr().err
