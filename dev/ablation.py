@@ -94,8 +94,8 @@ def pair_by_pair(bench: Bench) -> Iterator[None]:
 @contextlib.contextmanager
 def in_one_launch(bench: Bench) -> Iterator[None]:
     """Train all pairs in one launch."""
-    stack = bench.context.memory.parallel_branches or ParallelBranches(bench.trainers[0].branch)
-    with mock.patch.object(bench.context.memory, "parallel_branches", stack):
+    parallel = bench.context.memory.parallel_branches or ParallelBranches(bench.trainers[0].branch)
+    with mock.patch.object(bench.context.memory, "parallel_branches", parallel):
         yield
 
 
