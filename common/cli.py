@@ -394,7 +394,9 @@ def _note(message: str) -> None:
 def _add_field(parser: argparse.ArgumentParser, item: Any) -> None:
     default, choices = default_of(item.name), item.metadata["choices"]
     text = item.metadata["help"].replace("%", "%%")
-    options: dict[str, Any] = {"default": default, "help": f"{text} (default {default})"}
+    if default != "":
+        text += f" (default {default})"
+    options: dict[str, Any] = {"default": default, "help": text}
     if item.type is bool:
         options.update(type=boolean, nargs="?", const=True, metavar="true|false")
     else:

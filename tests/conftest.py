@@ -1,6 +1,7 @@
 """Small synthetic datasets and quick trainings that many tests share."""
 
 import fcntl
+import io
 import os
 import shutil
 import signal
@@ -13,12 +14,36 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
 from helpers import QUICK, flags
+from matplotlib.figure import Figure
+from PIL import Image
 
 import train_ovo
 from common.data.synthetic import write_dataset
 
 # tests send Ctrl-C, which a shell tells what it starts in the background to ignore
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+_DRAW = Figure.savefig
+
+
+@pytest.fixture(scope="session", autouse=True)
+def blank_figures():
+    """Save each figure as one white pixel: evaluating a tiny model takes less than drawing it."""
+    picture = io.BytesIO()
+    Image.new("RGB", (1, 1), "white").save(picture, "PNG")
+
+    def save(figure, file, **_):
+        file.write(picture.getvalue())
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Figure, "savefig", save)
+        yield
+
+
+@pytest.fixture
+def drawn_figures(monkeypatch):
+    """Draw figures after all, in a test that looks at them."""
+    monkeypatch.setattr(Figure, "savefig", _DRAW)
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,11 @@
 """What several test modules need: flags of a quick training, its outcome, and injected faults."""
 
+import contextlib
 import dataclasses
 import errno
+import functools
+import importlib
+import io
 import os
 import subprocess
 import sys
@@ -9,6 +13,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 import torch
 
 from common import result_dir
@@ -55,6 +60,19 @@ def run_script(name: str, *words, **options) -> subprocess.CompletedProcess:
     """Run a script of the repository in a process of its own; starting one takes seconds."""
     command = [sys.executable, str(ROOT / name), *map(str, words)]
     return subprocess.run(command, **{"capture_output": True, "text": True, **options})
+
+
+@functools.cache
+def help_of(*words: str) -> str:
+    """Return the help of ("train_ovo.py",), ("prepare_dataset.py", "split") or ("-m", "dev.fuzz").
+
+    The script runs in this process: to start one takes seconds.
+    """
+    name, rest = (words[1], words[2:]) if words[0] == "-m" else (words[0][:-3], words[1:])
+    with contextlib.redirect_stdout(io.StringIO()) as shown, pytest.raises(SystemExit) as ended:
+        importlib.import_module(name).main([*rest, "--help"])
+    assert not ended.value.code
+    return shown.getvalue()
 
 
 # -- the outcome of a training -----------------------------------------------------------------

@@ -1,29 +1,14 @@
 """What the README and the pages in docs/ show exists: commands, flags, files, links, modules."""
 
-import contextlib
-import functools
-import importlib
-import io
 import re
 from pathlib import Path
 
 import pytest
+from helpers import ROOT, help_of
 
-ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
 PAGES = [README, ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 TRAIN, EVALUATE = ("train_ovo.py",), ("evaluate_ensemble.py",)
-
-
-@functools.cache
-def help_of(*words: str) -> str:
-    """Return the help of ("train_ovo.py",), ("prepare_dataset.py", "split") or ("-m", "dev.x")."""
-    name, rest = (words[1], words[2:]) if words[0] == "-m" else (words[0][:-3], words[1:])
-    shown = io.StringIO()
-    with contextlib.redirect_stdout(shown), pytest.raises(SystemExit) as ended:
-        importlib.import_module(name).main([*rest, "--help"])
-    assert not ended.value.code
-    return shown.getvalue()
 
 
 def blocks(page: Path) -> list[str]:

@@ -1,5 +1,8 @@
+"""Figures show their data."""
+
 import cv2
 import numpy as np
+import pytest
 
 from common.evaluation.intervals import UNKNOWN, Interval
 from common.prediction.voting import ClassPredictions
@@ -15,6 +18,8 @@ from common.reporting.figures import (
     plot_training,
 )
 from common.result_dir import ResultDir
+
+pytestmark = pytest.mark.usefixtures("drawn_figures")
 
 
 def opened(path):

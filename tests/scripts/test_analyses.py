@@ -59,6 +59,7 @@ def predicted(place, folder):
         return file["targets"], file["predictions"]
 
 
+@pytest.mark.usefixtures("drawn_figures")
 def test_both_places_are_searched_and_figures_are_true(place, monkeypatch, capsys):
     status, output = run("compare", place, monkeypatch)
     assert status == 0
@@ -147,6 +148,7 @@ def test_nobody_leads_where_all_fail_and_equals_are_named():
     assert row["metric"] == "recall" and row["leader"] == "" and row["overlapping"] == []
 
 
+@pytest.mark.usefixtures("drawn_figures")
 def test_diversity_counts_who_errs_where(place, monkeypatch, capsys):
     status, output = run("diversity", place, monkeypatch)
     assert status == 0
@@ -173,6 +175,7 @@ def test_diversity_needs_two(place, monkeypatch, capsys):
     assert "two or more models" in capsys.readouterr().err
 
 
+@pytest.mark.usefixtures("drawn_figures")
 def test_per_class_strengths_are_true(place, monkeypatch, capsys):
     status, output = run("per_class", place, monkeypatch)
     assert status == 0

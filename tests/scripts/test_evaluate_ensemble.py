@@ -45,6 +45,7 @@ def metrics(folder, split="test"):
 
 
 @pytest.mark.parametrize("split", ["val", "test"])
+@pytest.mark.usefixtures("drawn_figures")
 def test_writes_numbers_predictions_and_figures(evaluate, copy, split, capsys):
     assert evaluate(results_dirs=copy, split=split) == 0
     content = metrics(copy, split)

@@ -29,6 +29,12 @@ def test_reads_folders_files_and_result_directories_alike(copy, capsys):
     assert [[r["pair"] for r in rows] for rows in results] == [[r["pair"] for r in results[0]]] * 3
     with (copy / "results" / "model_analysis.csv").open() as file:
         assert len(list(csv.DictReader(file))) == 10
+
+
+@pytest.mark.usefixtures("drawn_figures")
+def test_curves_are_drawn(copy):
+    file = copy / "models" / "best_demo_convnext_0_1.pth"
+    assert model_analyzer.main(["--model", str(file)]) == 0
     assert cv2.imread(str(copy / "results" / "training_curves.png")).std() > 5
 
 
