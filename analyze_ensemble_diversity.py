@@ -9,18 +9,27 @@ Reads what evaluate_ensemble.py has stored; writes tables, heat maps and a dendr
 
 import argparse
 import sys
+from dataclasses import dataclass
+from itertools import combinations
 from typing import Any
 
 import numpy as np
 
-from common.cli import Parser, add_analysis_flags, find_members, guarded
+from common.cli import Parser, add_analysis_flags, guarded
 from common.data.copies import patient_groups
 from common.data.synthetic import synthetic_note
-from common.evaluation.agreement import ensemble_diversity, pairwise_diversity
-from common.evaluation.comparison import PairedMetric, paired_metrics
+from common.evaluation.agreement import (
+    EnsembleDiversity,
+    PairwiseDiversity,
+    ensemble_diversity,
+    pairwise_diversity,
+)
+from common.evaluation.comparison import Difference, PairedMetric, paired_metrics
+from common.evaluation.gates import FAMILIES
 from common.evaluation.intervals import BootstrapConfig
 from common.models.backbones import resolve
 from common.prediction.ensemble import ModelResult, apply_vote
+from common.prediction.evaluated_models import find_evaluated_models
 from common.prediction.voting import combine_models
 from common.reporting import tables
 from common.reporting.figures import plot_dendrogram, plot_heatmaps
@@ -29,7 +38,29 @@ from common.system.errors import InputError
 from common.system.files import write_json
 from common.system.log import log
 
-FAMILIES_WANTED = 4  # the guide's criterion
+
+@dataclass(frozen=True)
+class Gains:
+    """What the plain mean gains over its models, and over itself without one of them."""
+
+    ensemble_accuracy: float
+    mean_accuracy: float  # of the models
+    best_member: str
+    best_accuracy: float
+    gain_over_mean: Difference
+    gain_over_best: Difference
+    leave_one_out: dict[str, Difference]  # by the model that is left out
+
+
+@dataclass(frozen=True)
+class Criteria:
+    """The guide's criteria of diversity, and what was found."""
+
+    families: list[str]
+    families_wanted: int
+    families_status: str
+    parameters_millions: tuple[float, float]  # smallest and largest model
+    parameters_ratio: float
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -39,155 +70,158 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def measure_gains(members: list[ModelResult], sampling: BootstrapConfig) -> dict[str, Any]:
-    """Compare the plain mean with its members, and with itself less one member.
+def measure_gains(models: list[ModelResult], bootstrap: BootstrapConfig) -> Gains:
+    """Compare the plain mean with its models, and with itself without one model.
 
     Differences in accuracy with 95 % paired-bootstrap intervals.
     """
-    targets = members[0].found.targets
-    classes = [member.classes for member in members]
+    classes = [model.classes for model in models]
     scores = [each.probabilities for each in classes]
-    mixes = [scores, *(scores[:i] + scores[i + 1 :] for i in range(len(scores)))]
-    classes += [combine_models(parts) for parts in mixes]
-    measured = paired_metrics(targets, classes, ["accuracy"], sampling)["accuracy"]
-    accuracy, sampled, count = measured.values, measured.draws, len(members)
-    best = int(accuracy[:count].argmax())
-    # one more column: the members' mean accuracy
-    accuracy = np.append(accuracy, accuracy[:count].mean())
-    sampled = np.column_stack([sampled, sampled[:, :count].mean(1)])
-    paired = PairedMetric(accuracy, sampled)
-    return {
-        "ensemble_accuracy": float(accuracy[count]),
-        "mean_accuracy": float(accuracy[-1]),
-        "best_member": members[best].label,
-        "best_accuracy": float(accuracy[best]),
-        "gain_over_mean": paired.difference(count, len(accuracy) - 1),
-        "gain_over_best": paired.difference(count, best),
-        "leave_one_out": {
-            member.label: paired.difference(count, count + 1 + i)
-            for i, member in enumerate(members)
+    classes.append(combine_models(scores))
+    classes += [combine_models(scores[:i] + scores[i + 1 :]) for i in range(len(scores))]
+    found = paired_metrics(models[0].targets, classes, ["accuracy"], bootstrap)["accuracy"]
+    count = len(models)
+    mean, mean_draws = found.values[:count].mean(), found.draws[:, :count].mean(1)
+    # columns: the models, their ensemble, the ensemble without each, the models' mean accuracy
+    paired = PairedMetric(np.append(found.values, mean), np.column_stack([found.draws, mean_draws]))
+    ensemble, without, average = count, count + 1, 2 * count + 1
+    best = int(found.values[:count].argmax())
+    return Gains(
+        ensemble_accuracy=float(found.values[ensemble]),
+        mean_accuracy=float(mean),
+        best_member=models[best].label,
+        best_accuracy=float(found.values[best]),
+        gain_over_mean=paired.difference(ensemble, average),
+        gain_over_best=paired.difference(ensemble, best),
+        leave_one_out={
+            model.label: paired.difference(ensemble, without + place)
+            for place, model in enumerate(models)
         },
-    }
-
-
-def measure_criteria(members: list[ModelResult]) -> dict[str, Any]:
-    """Hold the ensemble against the guide's diversity criteria."""
-    families = sorted({resolve(member.found.model).family for member in members})
-    sizes = [member.found.cost["parameters"] / 1e6 for member in members]
-    return {
-        "families": families,
-        "families_wanted": FAMILIES_WANTED,
-        "families_status": "PASS" if len(families) >= FAMILIES_WANTED else "FAIL",
-        "parameters_millions": [min(sizes), max(sizes)],
-        "parameters_ratio": max(sizes) / min(sizes),
-    }
-
-
-def report(content: dict[str, Any], pairwise: list[dict[str, Any]]) -> None:
-    """Print everything as tables."""
-    print(
-        tables.format_table(
-            ["models", *(key.replace("_", " ") for key in list(pairwise[0])[2:])],
-            [
-                [f"{row['model']} - {row['other']}", *map(tables.decimal, list(row.values())[2:])]
-                for row in pairwise
-            ],
-        )
     )
-    whole, gains, criteria = content["ensemble"], content["gains"], content["criteria"]
-    print(
-        "\n"
-        + tables.format_table(
-            ["the ensemble as a whole", ""],
-            [[name.replace("_", " "), tables.decimal(value)] for name, value in whole.items()],
-        )
+
+
+def measure_criteria(models: list[ModelResult]) -> Criteria:
+    """Compare the set of models with the guide's criteria of diversity."""
+    families = sorted({resolve(model.pairs.model).family for model in models})
+    sizes = [model.pairs.cost.parameters / 1e6 for model in models]
+    return Criteria(
+        families=families,
+        families_wanted=int(FAMILIES.bound),
+        families_status=FAMILIES.verdict(len(families)),
+        parameters_millions=(min(sizes), max(sizes)),
+        parameters_ratio=max(sizes) / min(sizes),
     )
-    rows = [
-        [
-            "mean of the members",
-            tables.decimal(gains["mean_accuracy"]),
-            tables.with_interval(gains["gain_over_mean"]),
-        ],
-        [
-            f"best member ({gains['best_member']}, on these images)",
-            tables.decimal(gains["best_accuracy"]),
-            tables.with_interval(gains["gain_over_best"]),
-        ],
+
+
+def pairwise_rows(names: list[str], pairwise: PairwiseDiversity) -> list[dict[str, Any]]:
+    """List how each two models err."""
+    return [
+        {"model": names[i], "other": names[j], **pairwise.of(i, j)}
+        for i, j in combinations(range(len(names)), 2)
+    ]
+
+
+def pairwise_table(rows: list[dict[str, Any]]) -> str:
+    """Show how each two models err."""
+    measures = list(rows[0])[2:]
+    cells = [
+        [f"{row['model']} - {row['other']}", *(tables.decimal(row[name]) for name in measures)]
+        for row in rows
+    ]
+    return tables.format_table(["models", *(name.replace("_", " ") for name in measures)], cells)
+
+
+def ensemble_table(diversity: EnsembleDiversity) -> str:
+    """Show how the models err together."""
+    cells = [
+        [name.replace("_", " "), tables.decimal(value)] for name, value in vars(diversity).items()
+    ]
+    return tables.format_table(["the ensemble as a whole", ""], cells)
+
+
+def gains_table(gains: Gains) -> str:
+    """Show what the ensemble gains over its models and by each of them."""
+    best = f"best member ({gains.best_member}, on these images)"
+    compared = [
+        ("mean of the members", gains.mean_accuracy, gains.gain_over_mean),
+        (best, gains.best_accuracy, gains.gain_over_best),
         *(
-            [
-                f"without {name}",
-                tables.decimal(gains["ensemble_accuracy"] - entry.value),
-                tables.with_interval(entry),
-            ]
-            for name, entry in gains["leave_one_out"].items()
+            (f"without {name}", gains.ensemble_accuracy - gain.value, gain)
+            for name, gain in gains.leave_one_out.items()
         ),
     ]
-    title = f"plain mean, accuracy {tables.decimal(gains['ensemble_accuracy'])}, against"
-    print("\n" + tables.format_table([title, "accuracy", "gain of the ensemble"], rows))
-    low, high = criteria["parameters_millions"]
-    print(
-        f"\narchitecture families: {len(criteria['families'])} ({', '.join(criteria['families'])})"
-        f", asked {FAMILIES_WANTED}: {criteria['families_status']}\n"
-        f"parameters: {low:.1f} to {high:.1f} million, a ratio of "
-        f"{criteria['parameters_ratio']:.1f}\n"
+    cells = [
+        [name, tables.decimal(accuracy), tables.with_interval(gain)]
+        for name, accuracy, gain in compared
+    ]
+    title = f"plain mean, accuracy {tables.decimal(gains.ensemble_accuracy)}, against"
+    return tables.format_table([title, "accuracy", "gain of the ensemble"], cells)
+
+
+def criteria_text(criteria: Criteria) -> str:
+    """Say whether the guide's criteria of diversity are met."""
+    low, high = criteria.parameters_millions
+    return (
+        f"architecture families: {len(criteria.families)} ({', '.join(criteria.families)}), "
+        f"asked {criteria.families_wanted}: {criteria.families_status}\n"
+        f"parameters: {low:.1f} to {high:.1f} million, a ratio of {criteria.parameters_ratio:.1f}\n"
     )
+
+
+def draw(names: list[str], pairwise: PairwiseDiversity, note: str, output: ResultDir) -> None:
+    """Draw a heat map of each measure, and which models err alike."""
+    diagonal = np.eye(len(names), dtype=bool)
+    shown = {
+        name.replace("_", " "): np.where(diagonal, np.nan, matrix)
+        for name, matrix in vars(pairwise).items()
+    }
+    plot_heatmaps(shown, names, names, f"pairs of models{note}", output.figure("diversity"))
+    title, path = f"which models err alike{note}", output.figure("dendrogram")
+    plot_dendrogram(pairwise.disagreement, names, title, path)
 
 
 @guarded
 def main(argv: list[str] | None = None) -> int:
     """Analyse all models that are found."""
     args = parse_args(argv)
-    found = find_members(args)
+    found = find_evaluated_models(args.models, args.results_dirs, args.split)
     if len(found) < 2:
-        raise InputError(f"expected two or more models, found {found[0][0]} alone")
-    members = [apply_vote(label, stored, None, args.vote, False) for label, _, stored in found]
-    first = members[0].found
-    note = synthetic_note(first.ids)
-    sampling = BootstrapConfig(
-        args.resamples, args.seed, patient_groups(first.ids, args.patient_regex)
-    )
-    correct = np.stack([member.classes.predicted == first.targets for member in members], axis=1)
-    matrices = pairwise_diversity(correct)
-    names = [member.label for member in members]
-    pairwise = [
-        {
-            "model": names[i],
-            "other": names[j],
-            **{key: float(matrix[i, j]) for key, matrix in matrices.items()},
-        }
-        for i in range(len(names))
-        for j in range(i + 1, len(names))
-    ]
-    content = {
-        "split": args.split,
-        "synthetic": note,
-        "vote": args.vote,
-        "images": len(first.ids),
-        "models": names,
-        "pairs": pairwise,
-        "ensemble": ensemble_diversity(correct),
-        "gains": measure_gains(members, sampling),
-        "criteria": measure_criteria(members),
-    }
+        raise InputError(f"expected two or more models, found {found[0].label} alone")
+    models = [apply_vote(each.label, each.pairs, args.vote) for each in found]
+    names, first = [model.label for model in models], models[0].pairs
+    groups = patient_groups(first.ids.tolist(), args.patient_regex)
+    bootstrap = BootstrapConfig(args.resamples, args.seed, groups)
+
+    correct = np.stack([model.classes.predicted == first.targets for model in models], axis=1)
+    pairwise, whole = pairwise_diversity(correct), ensemble_diversity(correct)
+    rows = pairwise_rows(names, pairwise)
+    gains, criteria = measure_gains(models, bootstrap), measure_criteria(models)
+
+    note, images = synthetic_note(first.ids), len(first.ids)
     print(
-        f"{len(names)} models on {args.split}{note}: {len(first.ids)} images, {args.vote} vote, "
-        f"95 % intervals by bootstrap over {sampling.units(len(first.ids))}\n"
+        f"{len(names)} models on {args.split}{note}: {images} images, {args.vote} vote, "
+        f"95 % intervals by bootstrap over {bootstrap.units(images)}\n"
     )
-    report(content, pairwise)
+    texts = [pairwise_table(rows), ensemble_table(whole), gains_table(gains)]
+    print("\n\n".join([*texts, criteria_text(criteria)]))
+
     output = ResultDir(args.output_dir)
-    write_json(output.results / "diversity.json", content)
-    write_table(output.table("diversity"), pairwise)
-    shown = {
-        key.replace("_", " "): np.where(np.eye(len(names), dtype=bool), np.nan, matrix)
-        for key, matrix in matrices.items()
-    }
-    plot_heatmaps(shown, names, names, f"pairs of models{note}", output.figure("diversity"))
-    plot_dendrogram(
-        matrices["disagreement"],
-        names,
-        f"which models err alike{note}",
-        output.figure("dendrogram"),
+    write_json(
+        output.results / "diversity.json",
+        {
+            "split": args.split,
+            "synthetic": note,
+            "vote": args.vote,
+            "images": images,
+            "models": names,
+            "pairs": rows,
+            "ensemble": whole,
+            "gains": gains,
+            "criteria": criteria,
+        },
     )
+    write_table(output.table("diversity"), rows)
+    draw(names, pairwise, note, output)
     log(f"wrote diversity.json, diversity.csv and figures to {output.results}")
     return 0
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Tell which model leads at which grade, and which binary classifiers are weakest.
+"""Say which model leads at which grade, and which binary classifiers are weakest.
 
     python analyze_per_class_strengths.py --results_dirs ./v2.5-model-dr/*_5class_results
 
@@ -8,12 +8,14 @@ evaluated, too. Writes tables and a heat map.
 """
 
 import argparse
+import math
 import sys
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from common.cli import Parser, add_analysis_flags, find_members, guarded
+from common.cli import Parser, add_analysis_flags, guarded
 from common.data.copies import patient_groups
 from common.data.synthetic import synthetic_note
 from common.evaluation.evaluate import evaluate
@@ -21,7 +23,8 @@ from common.evaluation.intervals import UNKNOWN, BootstrapConfig, Interval, Metr
 from common.evaluation.metrics import binary_metrics, confusion_matrix, f1_scores
 from common.pairs import class_pairs, pair_name, pair_targets
 from common.prediction.ensemble import ModelResult, apply_vote
-from common.prediction.predictions import PairPredictions, load_predictions, same_images
+from common.prediction.evaluated_models import EvaluatedModel, find_evaluated_models
+from common.prediction.predictions import same_images
 from common.reporting import tables
 from common.reporting.figures import plot_heatmaps
 from common.result_dir import ResultDir, write_table
@@ -29,6 +32,42 @@ from common.system.files import write_json
 from common.system.log import log
 
 METRICS = ("recall", "precision", "f1", "auc")
+WEAKEST = 3  # pairs of a model that are printed
+
+
+@dataclass(frozen=True)
+class Leader:
+    """The best model at one grade in one metric."""
+
+    grade: str
+    metric: str
+    model: str  # "" where nothing is defined or none is above zero
+    interval: Interval
+    overlapping: list[str]  # those not clearly behind: equal, or with an interval that is unknown
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what per_class.json holds of it."""
+        return {
+            "grade": self.grade,
+            "metric": self.metric,
+            "leader": self.model,
+            **vars(self.interval),
+            "overlapping": self.overlapping,
+        }
+
+
+@dataclass(frozen=True)
+class PairStrength:
+    """How well a binary classifier tells its two grades apart."""
+
+    model: str
+    pair: str
+    balanced_accuracy: float
+    auc: float
+    recall_low: float  # of the lower grade
+    recall_high: float
+    low_called_high: int  # images of the lower grade that the whole model calls the higher
+    high_called_low: int
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -38,133 +77,117 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def find_leaders(results: dict[str, Metrics], names: list[str]) -> list[dict[str, Any]]:
-    """Name the best model for each grade and metric, with its interval.
+def find_leaders(results: dict[str, Metrics], class_names: list[str]) -> list[Leader]:
+    """Name the best model for each grade and metric."""
+    return [
+        find_leader(
+            {model: found[f"{metric}_{k}"] for model, found in results.items()}, grade, metric
+        )
+        for k, grade in enumerate(class_names)
+        for metric in METRICS
+    ]
 
-    "" where nothing is defined or none is above zero. "overlapping" lists those that are not
-    clearly behind: equal ones, and all where an interval is not known.
-    """
+
+def find_leader(intervals: dict[str, Interval], grade: str, metric: str) -> Leader:
+    """Name the best of several models at one grade in one metric."""
+    known = {model: found for model, found in intervals.items() if not math.isnan(found.value)}
+    best = max(known, key=lambda model: known[model].value, default="")
+    if not best or not known[best].value > 0:
+        return Leader(grade, metric, "", UNKNOWN, [])
+    overlapping = [
+        model
+        for model, found in known.items()
+        if model != best and not found.high < known[best].low
+    ]
+    return Leader(grade, metric, best, known[best], overlapping)
+
+
+def rank_pairs(model: ModelResult) -> list[PairStrength]:
+    """Measure each binary classifier of a model on its two grades, weakest first."""
+    pairs, targets = model.pairs, model.targets
+    if pairs.head != "ovo":
+        return []
+    matrix = confusion_matrix(targets, model.classes.predicted, pairs.num_classes).astype(int)
     rows = []
-    for k, grade in enumerate(names):
-        for metric in METRICS:
-            entries = {model: found[f"{metric}_{k}"] for model, found in results.items()}
-            known = {m: e for m, e in entries.items() if not np.isnan(e.value)}
-            leader = max(known, key=lambda model: known[model].value, default="")
-            leader = leader if leader and known[leader].value > 0 else ""
-            rows.append(
-                {
-                    "grade": grade,
-                    "metric": metric,
-                    "leader": leader,
-                    **vars(known.get(leader, UNKNOWN)),
-                    "overlapping": [
-                        m
-                        for m, e in known.items()
-                        if leader and m != leader and not e.high < known[leader].low
-                    ],
-                }
-            )
-    return rows
-
-
-def weakest_pairs(member: ModelResult) -> list[dict[str, Any]]:
-    """Measure each binary classifier on its two grades, weakest first, with what it confuses.
-
-    confused: images of the one grade that the whole model calls the other.
-    """
-    found, rows = member.found, []
-    matrix = confusion_matrix(found.targets, member.classes.predicted, found.num_classes).astype(
-        int
-    )
-    for column, (a, b) in enumerate(class_pairs(found.num_classes)):
-        own = np.isin(found.targets, (a, b))
+    for column, (a, b) in enumerate(class_pairs(pairs.num_classes)):
+        own = np.isin(targets, (a, b))
         measured = binary_metrics(
-            found.pair_probabilities[own, column], pair_targets(found.targets[own], (a, b))
+            pairs.pair_probabilities[own, column], pair_targets(targets[own], (a, b))
         )
         rows.append(
-            {
-                "model": member.label,
-                "pair": pair_name((a, b)),
-                **{key: measured[key] for key in ("balanced_accuracy", "auc")},
-                "recall_low": measured["specificity"],
-                "recall_high": measured["sensitivity"],
-                "low_called_high": matrix[a, b],
-                "high_called_low": matrix[b, a],
-            }
-        )
-    return sorted(
-        rows, key=lambda row: (np.isnan(row["balanced_accuracy"]), row["balanced_accuracy"])
-    )
-
-
-def stored_val(directory: ResultDir, found: PairPredictions) -> PairPredictions | None:
-    """Read a model's predictions on val, if they are of the same checkpoints."""
-    val = load_predictions(directory.predictions("val"))
-    same = val is not None and val.origin["checkpoints"] == found.origin["checkpoints"]
-    return val if same else None
-
-
-def suggest_weights(members: list[ModelResult]) -> dict[str, list[float]]:
-    """Share each grade's weight among the models by their F1 on it (rows sum to 1 per grade)."""
-    scores = np.stack(
-        [
-            np.nan_to_num(
-                f1_scores(
-                    confusion_matrix(m.found.targets, m.classes.predicted, m.found.num_classes)
-                )
+            PairStrength(
+                model=model.label,
+                pair=pair_name((a, b)),
+                balanced_accuracy=measured["balanced_accuracy"],
+                auc=measured["auc"],
+                recall_low=measured["specificity"],
+                recall_high=measured["sensitivity"],
+                low_called_high=int(matrix[a, b]),
+                high_called_low=int(matrix[b, a]),
             )
-            for m in members
-        ]
-    )
+        )
+    return sorted(rows, key=lambda row: (math.isnan(row.balanced_accuracy), row.balanced_accuracy))
+
+
+def suggest_weights(found: list[EvaluatedModel], vote: str) -> dict[str, list[float]]:
+    """Share each grade's weight among the models by their F1 on val; sums to 1 per grade.
+
+    None unless every model, as it is now, was evaluated on the same val images.
+    """
+    vals = [model.stored_val() for model in found]
+    known = [val for val in vals if val is not None]
+    if len(known) < len(found) or not all(same_images(known[0], val) for val in known):
+        return {}
+    rows = []
+    for model, val in zip(found, known):
+        predicted = apply_vote(model.label, val, vote).classes.predicted
+        matrix = confusion_matrix(val.targets, predicted, val.num_classes)
+        rows.append(np.nan_to_num(f1_scores(matrix)))
+    scores = np.stack(rows)  # (models, grades)
     total = scores.sum(0)
-    shares = np.where(total > 0, scores / np.where(total > 0, total, 1), 1 / len(members))
-    return {member.label: row.tolist() for member, row in zip(members, shares)}
+    shares = np.where(total > 0, scores / np.where(total > 0, total, 1), 1 / len(found))
+    return {model.label: row.tolist() for model, row in zip(found, shares)}
 
 
-def report(
-    rows: dict[str, Any],
-    leaders: list[dict[str, Any]],
-    pairs: list[dict[str, Any]],
-    weights: dict[str, list[float]],
-    names: list[str],
-) -> None:
-    """Print everything as tables."""
-    for metric in METRICS:
-        cells = [
-            [model, *(tables.with_interval(found[f"{metric}_{k}"]) for k in range(len(names)))]
-            for model, found in rows.items()
-        ]
-        print(tables.format_table([metric, *(f"grade {name}" for name in names)], cells) + "\n")
+def metric_table(metric: str, results: dict[str, Metrics], grades: list[str]) -> str:
+    """Show one metric of every model at every grade."""
+    cells = [
+        [model, *(tables.with_interval(found[f"{metric}_{k}"]) for k in range(len(grades)))]
+        for model, found in results.items()
+    ]
+    return tables.format_table([metric, *grades], cells)
+
+
+def leaders_table(leaders: list[Leader]) -> str:
+    """Show who leads where, and who is not clearly behind."""
     cells = [
         [
-            row["grade"],
-            row["metric"],
-            row["leader"] or "n/a",
-            tables.with_interval(Interval(row["value"], row["low"], row["high"])),
-            ", ".join(row["overlapping"]),
+            row.grade,
+            row.metric,
+            row.model or "n/a",
+            tables.with_interval(row.interval),
+            ", ".join(row.overlapping),
         ]
         for row in leaders
     ]
-    header = [
-        "grade",
-        "metric",
-        "leader",
-        "value",
-        "not clearly behind (intervals overlap or unknown)",
-    ]
-    print(tables.format_table(header, cells) + "\n")
+    behind = "not clearly behind (intervals overlap or unknown)"
+    return tables.format_table(["grade", "metric", "leader", "value", behind], cells)
+
+
+def pairs_table(rows: list[PairStrength]) -> str:
+    """Show how well binary classifiers tell their grades apart, and what the model confuses."""
     cells = [
         [
-            row["model"],
-            row["pair"],
-            tables.percent(row["balanced_accuracy"]),
-            tables.decimal(row["auc"]),
-            tables.percent(row["recall_low"]),
-            tables.percent(row["recall_high"]),
-            row["low_called_high"],
-            row["high_called_low"],
+            row.model,
+            row.pair,
+            tables.percent(row.balanced_accuracy),
+            tables.decimal(row.auc),
+            tables.percent(row.recall_low),
+            tables.percent(row.recall_high),
+            row.low_called_high,
+            row.high_called_low,
         ]
-        for row in pairs
+        for row in rows
     ]
     header = [
         "three weakest pairs of",
@@ -176,84 +199,79 @@ def report(
         "model calls lower higher",
         "higher lower",
     ]
-    print(tables.format_table(header, cells) + "\n")
-    if weights:
-        cells = [[model, *map(tables.decimal, shares)] for model, shares in weights.items()]
-        header = ["suggested weight (F1 on val)", *(f"grade {name}" for name in names)]
-        print(tables.format_table(header, cells) + "\n")
-    else:
-        print(
+    return tables.format_table(header, cells)
+
+
+def weights_text(weights: dict[str, list[float]], grades: list[str]) -> str:
+    """Show the suggested weights, or say why there are none."""
+    if not weights:
+        return (
             "no weights are suggested: not every model, as it is now, was evaluated on the same "
-            "val images (evaluate_ensemble.py --split val)\n"
+            "val images (evaluate_ensemble.py --split val)"
         )
+    cells = [[model, *map(tables.decimal, shares)] for model, shares in weights.items()]
+    return tables.format_table(["suggested weight (F1 on val)", *grades], cells)
+
+
+def draw(results: dict[str, Metrics], grades: list[str], note: str, output: ResultDir) -> None:
+    """Draw each metric of every model at every grade."""
+    shown = {
+        metric: np.array(
+            [
+                [found[f"{metric}_{k}"].value for k in range(len(grades))]
+                for found in results.values()
+            ]
+        )
+        for metric in METRICS
+    }
+    path = output.figure("per_class")
+    plot_heatmaps(shown, list(results), grades, f"models by grade{note}", path)
 
 
 @guarded
 def main(argv: list[str] | None = None) -> int:
     """Analyse all models that are found."""
     args = parse_args(argv)
-    found = find_members(args)
-    members = [apply_vote(label, stored, None, args.vote, False) for label, _, stored in found]
-    first = members[0].found
-    note = synthetic_note(first.ids)
-    names = first.class_names
-    groups = patient_groups(first.ids, args.patient_regex)
-    sampling = BootstrapConfig(args.resamples, args.seed, groups)
-    rows = {m.label: evaluate(first.targets, m.classes, sampling).metrics for m in members}
-    leaders = find_leaders(rows, names)
-    pairs = [
-        row for member in members if member.found.head == "ovo" for row in weakest_pairs(member)
-    ]
-    vals = [stored_val(directory, stored) for _, directory, stored in found]
-    weights = {}
-    if all(val is not None and same_images(vals[0], val) for val in vals):
-        weights = suggest_weights(
-            [
-                apply_vote(label, val, None, args.vote, False)
-                for (label, _, _), val in zip(found, vals)
-            ]
-        )
-    worst = [
-        row
-        for member in members
-        for row in [row for row in pairs if row["model"] == member.label][:3]
-    ]
+    found = find_evaluated_models(args.models, args.results_dirs, args.split)
+    models = [apply_vote(each.label, each.pairs, args.vote) for each in found]
+    first = found[0].pairs
+    groups = patient_groups(first.ids.tolist(), args.patient_regex)
+    bootstrap = BootstrapConfig(args.resamples, args.seed, groups)
+    results = {m.label: evaluate(m.targets, m.classes, bootstrap).metrics for m in models}
+    leaders = find_leaders(results, first.class_names)
+    pairs = [rank_pairs(model) for model in models]
+    weights = suggest_weights(found, args.vote)
+
+    note, images = synthetic_note(first.ids), len(first.ids)
+    grades = [f"grade {name}" for name in first.class_names]
     print(
-        f"{len(members)} models on {args.split}{note}: {len(first.ids)} images, "
-        f"{args.vote} vote, 95 % intervals by bootstrap over "
-        f"{sampling.units(len(first.ids))}\n"
+        f"{len(models)} models on {args.split}{note}: {images} images, {args.vote} vote, "
+        f"95 % intervals by bootstrap over {bootstrap.units(images)}\n"
     )
-    report(rows, leaders, worst, weights, names)
+    texts = [metric_table(metric, results, grades) for metric in METRICS]
+    weakest = [row for own in pairs for row in own[:WEAKEST]]
+    texts += [leaders_table(leaders), pairs_table(weakest), weights_text(weights, grades)]
+    print("\n\n".join(texts) + "\n")
+
     output = ResultDir(args.output_dir)
+    rows = [vars(row) for own in pairs for row in own]
     write_json(
         output.results / "per_class.json",
         {
             "split": args.split,
             "synthetic": note,
             "vote": args.vote,
-            "images": len(first.ids),
-            "models": rows,
-            "leaders": leaders,
-            "pairs": pairs,
+            "images": images,
+            "models": results,
+            "leaders": [leader.to_json() for leader in leaders],
+            "pairs": rows,
             "suggested_weights": weights,
         },
     )
-    write_table(output.table("per_class"), tables.flat_rows(rows))
-    if pairs:
-        write_table(output.table("pairs"), pairs)
-    shown = {
-        metric: np.array(
-            [[found[f"{metric}_{k}"].value for k in range(len(names))] for found in rows.values()]
-        )
-        for metric in METRICS
-    }
-    plot_heatmaps(
-        shown,
-        list(rows),
-        [f"grade {name}" for name in names],
-        f"models by grade{note}",
-        output.figure("per_class"),
-    )
+    write_table(output.table("per_class"), tables.flat_rows(results))
+    if rows:
+        write_table(output.table("pairs"), rows)
+    draw(results, grades, note, output)
     log(f"wrote per_class.json, per_class.csv and a heat map to {output.results}")
     return 0
 

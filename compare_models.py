@@ -10,27 +10,39 @@ Reads what evaluate_ensemble.py has stored; writes tables, figures and validatio
 import argparse
 import dataclasses
 import sys
+from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
 
 import numpy as np
 from sklearn.metrics import roc_curve
 
-from common.cli import Parser, add_analysis_flags, find_members, guarded
+from common.cli import Parser, add_analysis_flags, guarded
 from common.data.copies import patient_groups
 from common.data.synthetic import synthetic_note
-from common.evaluation import gates
-from common.evaluation.comparison import COMPARED, holm, paired_metrics
+from common.evaluation.comparison import COMPARED, Difference, holm, paired_metrics
 from common.evaluation.evaluate import Evaluation, evaluate
-from common.evaluation.gates import gate_input
-from common.evaluation.intervals import BootstrapConfig, Interval
+from common.evaluation.gates import (
+    FAIL,
+    NOT_MEASURED,
+    PASS,
+    Gate,
+    Holdout,
+    all_pass,
+    check_gates,
+    gate_input,
+    rating,
+    read_holdout,
+    validation_content,
+)
+from common.evaluation.intervals import BootstrapConfig
 from common.evaluation.metrics import REFERABLE_GRADE
 from common.prediction.ensemble import ModelResult, apply_vote
-from common.prediction.predictions import PairPredictions
+from common.prediction.evaluated_models import EvaluatedModel, find_evaluated_models
 from common.prediction.voting import combine_models
 from common.reporting import tables
 from common.reporting.figures import plot_bars, plot_cost, plot_roc
-from common.result_dir import ResultDir, read_holdout, write_table
+from common.result_dir import ResultDir, write_table
 from common.system.files import write_json
 from common.system.log import log
 
@@ -46,6 +58,46 @@ BARS = (
 SIGNIFICANT = 0.05
 
 
+@dataclass(frozen=True)
+class Model:
+    """A model under the chosen vote, and how good it is."""
+
+    result: ModelResult
+    evaluation: Evaluation
+
+    @property
+    def label(self) -> str:
+        """Its name."""
+        return self.result.label
+
+
+@dataclass(frozen=True)
+class PairOfModels:
+    """How two models differ in one metric."""
+
+    metric: str
+    model: str
+    other: str
+    difference: Difference
+    p_holm: float  # corrected for all pairs of models
+
+    def to_row(self) -> dict[str, Any]:
+        """Return the row of pairs.csv and comparison.json."""
+        return {
+            "metric": self.metric,
+            "model": self.model,
+            "other": self.other,
+            **vars(self.difference),
+            "p_holm": self.p_holm,
+            "critical": self.differs,
+        }
+
+    @property
+    def differs(self) -> bool:
+        """Tell whether the difference is significant."""
+        return self.p_holm < SIGNIFICANT
+
+
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
     parser = Parser(description=__doc__)
@@ -54,152 +106,137 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def compare_pairs(members: list[ModelResult], sampling: BootstrapConfig) -> list[dict[str, Any]]:
+def compare_pairs(models: list[Model], bootstrap: BootstrapConfig) -> list[PairOfModels]:
     """Test every pair of models on the main metrics, Holm-corrected over all pairs of a metric.
 
     Takes 100 resamples per pair at least: fewer cannot give a p small enough for the correction.
     """
-    targets = members[0].found.targets
-    count = len(members) * (len(members) - 1) // 2
-    enough = dataclasses.replace(sampling, resamples=max(sampling.resamples, 100 * count))
-    paired = paired_metrics(targets, [member.classes for member in members], COMPARED, enough)
+    pairs = list(combinations(range(len(models)), 2))
+    enough = max(bootstrap.resamples, 100 * len(pairs))
+    paired = paired_metrics(
+        models[0].result.targets,
+        [model.result.classes for model in models],
+        COMPARED,
+        dataclasses.replace(bootstrap, resamples=enough),
+    )
     rows = []
     for metric in COMPARED:
-        pairs = list(combinations(range(len(members)), 2))
-        found = [paired[metric].difference(*pair) for pair in pairs]
-        corrected = holm(np.array([entry.p for entry in found]))
-        rows += [
-            {
-                "metric": metric,
-                "model": members[a].label,
-                "other": members[b].label,
-                **vars(entry),
-                "p_holm": float(p),
-                "critical": bool(p < SIGNIFICANT),
-            }
-            for (a, b), entry, p in zip(pairs, found, corrected)
-        ]
+        found = [paired[metric].difference(first, second) for first, second in pairs]
+        corrected = holm(np.array([difference.p for difference in found]))
+        for (first, second), difference, p in zip(pairs, found, corrected):
+            names = models[first].label, models[second].label
+            rows.append(PairOfModels(metric, *names, difference, float(p)))
     return rows
 
 
-def pairs_table(rows: list[dict[str, Any]]) -> str:
+def pairs_table(rows: list[PairOfModels]) -> str:
     """Lay the comparisons out for the terminal, the most certain first."""
     cells = [
         [
-            row["metric"],
-            f"{row['model']} - {row['other']}",
-            tables.with_interval(Interval(row["value"], row["low"], row["high"])),
-            tables.probability(row["p"]),
-            tables.probability(row["p_holm"]),
-            "differs" if row["critical"] else "",
+            row.metric,
+            f"{row.model} - {row.other}",
+            tables.with_interval(row.difference),
+            tables.probability(row.difference.p),
+            tables.probability(row.p_holm),
+            "differs" if row.differs else "",
         ]
-        for row in sorted(rows, key=lambda row: (row["metric"], row["p_holm"], row["p"]))
+        for row in sorted(rows, key=lambda row: (row.metric, row.p_holm, row.difference.p))
     ]
     header = ["metric", "models", "difference", "p", "p (Holm)", f"p < {SIGNIFICANT}"]
     return tables.format_table(header, cells)
 
 
-def draw(members: list[ModelResult], results: list[Evaluation], output: ResultDir) -> None:
-    """Draw bars with intervals, ROC curves for referable DR, and accuracy against cost."""
-    names = [member.label for member in members]
-    note = synthetic_note(members[0].found.ids)
-    bars = {
-        name: [result.metrics[metric] for metric in BARS] for name, result in zip(names, results)
-    }
-    plot_bars(
-        bars,
-        [b.replace("_", " ") for b in BARS],
-        f"models, 95 % intervals{note}",
-        output.figure("metrics"),
-    )
-    targets = members[0].found.targets >= REFERABLE_GRADE
-    if 0 < targets.sum() < len(targets):
-        curves = {
-            f"{member.label}, AUC {result.metrics['referable_auc'].value:.3f}": roc_curve(
-                targets, member.classes.probabilities[:, REFERABLE_GRADE:].sum(1)
-            )[:2]
-            for member, result in zip(members, results)
-        }
-        plot_roc(curves, f"referable DR (grade >= 2){note}", output.figure("roc_referable"))
-    gflops = {member.label: member.found.cost["gflops"] for member in members}
-    accuracies = {name: result.metrics["accuracy"] for name, result in zip(names, results)}
-    plot_cost(gflops, accuracies, f"accuracy against cost{note}", output.figure("accuracy_vs_cost"))
-
-
-def holdout_of(found: list[tuple[str, ResultDir, PairPredictions]], split: str) -> tuple[str, str]:
+def combine_holdouts(found: list[EvaluatedModel], split: str) -> Holdout:
     """Tell whether every model's evaluation found the images independent, or which did not."""
     if split != "test":
-        return gates.FAIL, f"{split} is not held out"
-    verdicts = []
-    for label, directory, stored in found:
-        said = read_holdout(directory, split, stored.origin)
-        verdicts.append(said or (gates.NOT_MEASURED, f"evaluate {label} again to compare images"))
-    return next((v for v in verdicts if v[0] != gates.PASS), verdicts[0])
+        return Holdout(FAIL, f"{split} is not held out")
+    holdouts = []
+    for model in found:
+        stored = read_holdout(model.directory, split, model.pairs.origin)
+        again = Holdout(NOT_MEASURED, f"evaluate {model.label} again to compare images")
+        holdouts.append(stored or again)
+    return next((holdout for holdout in holdouts if holdout.status != PASS), holdouts[0])
 
 
-def check(
-    members: list[ModelResult],
-    results: list[Evaluation],
-    sampling: BootstrapConfig,
-    holdout: tuple[str, str],
-) -> list[gates.Gate]:
-    """Hold the models and their plain mean against the guide's gates."""
-    first = members[0].found
+def check(models: list[Model], bootstrap: BootstrapConfig, holdout: Holdout) -> list[Gate]:
+    """Compare the models and their plain mean with the guide's thresholds."""
+    pairs = models[0].result.pairs
     ensemble = None
-    if len(members) > 1:
-        mean = combine_models([member.classes.probabilities for member in members])
-        ensemble = evaluate(first.targets, mean, sampling).metrics
-    found = [gate_input(m, result.metrics) for m, result in zip(members, results)]
-    return gates.check_gates(found, ensemble, first.num_classes, holdout)
+    if len(models) > 1:
+        mean = combine_models([model.result.classes.probabilities for model in models])
+        ensemble = evaluate(pairs.targets, mean, bootstrap).metrics
+    found = [gate_input(model.result, model.evaluation.metrics) for model in models]
+    return check_gates(found, ensemble, pairs.num_classes, holdout)
+
+
+def draw(models: list[Model], note: str, output: ResultDir) -> None:
+    """Draw bars with intervals, ROC curves for referable DR, and accuracy against cost."""
+    metrics = {model.label: model.evaluation.metrics for model in models}
+    bars = {label: [found[name] for name in BARS] for label, found in metrics.items()}
+    groups = [name.replace("_", " ") for name in BARS]
+    plot_bars(bars, groups, f"models, 95 % intervals{note}", output.figure("metrics"))
+    referable = models[0].result.targets >= REFERABLE_GRADE
+    if 0 < referable.sum() < len(referable):
+        curves = {}
+        for model in models:
+            score = model.result.classes.probabilities[:, REFERABLE_GRADE:].sum(1)
+            auc = metrics[model.label]["referable_auc"].value
+            curves[f"{model.label}, AUC {auc:.3f}"] = roc_curve(referable, score)[:2]
+        plot_roc(curves, f"referable DR (grade >= 2){note}", output.figure("roc_referable"))
+    gflops = {model.label: model.result.pairs.cost.gflops for model in models}
+    accuracies = {label: found["accuracy"] for label, found in metrics.items()}
+    path = output.figure("accuracy_vs_cost")
+    plot_cost(gflops, accuracies, f"accuracy against cost{note}", path)
 
 
 @guarded
 def main(argv: list[str] | None = None) -> int:
     """Compare all models that are found."""
     args = parse_args(argv)
-    found = find_members(args)
-    members = [apply_vote(label, stored, None, args.vote, False) for label, _, stored in found]
-    first = members[0].found
-    note = synthetic_note(first.ids)
-    groups = patient_groups(first.ids, args.patient_regex)
-    sampling = BootstrapConfig(args.resamples, args.seed, groups)
-    results = [evaluate(first.targets, member.classes, sampling) for member in members]
-    output = ResultDir(args.output_dir)
-    rows = {member.label: result.metrics for member, result in zip(members, results)}
-    costs = {member.label: member.found.cost for member in members}
+    found = find_evaluated_models(args.models, args.results_dirs, args.split)
+    first = found[0].pairs
+    groups = patient_groups(first.ids.tolist(), args.patient_regex)
+    bootstrap = BootstrapConfig(args.resamples, args.seed, groups)
+    models = []
+    for each in found:
+        result = apply_vote(each.label, each.pairs, args.vote)
+        models.append(Model(result, evaluate(first.targets, result.classes, bootstrap)))
+    note, output = synthetic_note(first.ids), ResultDir(args.output_dir)
+    metrics = {model.label: model.evaluation.metrics for model in models}
+    costs = {model.label: model.result.pairs.cost for model in models}
+    evaluation = models[0].evaluation
     print(
-        f"{len(members)} models on {args.split}{note}: {len(first.ids)} images, "
-        f"{args.vote} vote, 95 % intervals by bootstrap over "
-        f"{sampling.units(len(first.ids))}\n"
+        f"{len(models)} models on {args.split}{note}: {evaluation.images} images, {args.vote} vote,"
+        f" 95 % intervals by bootstrap over {evaluation.units}\n"
     )
-    print(tables.metrics_table(rows, "model"))
-    print(f"\n{tables.cost_table(rows, costs)}")
-    comparisons = compare_pairs(members, sampling)
-    if comparisons:
-        print(f"\n{pairs_table(comparisons)}")
-        write_table(output.table("pairs"), comparisons)
-    checked = check(members, results, sampling, holdout_of(found, args.split))
-    print(f"\n{tables.gates_table(checked)}\n\ngrade: {gates.rating(checked)}")
-    flat = tables.flat_rows(rows)
-    write_table(output.table("models"), [{**row, **costs[row["name"]]} for row in flat])
+    print(f"{tables.metrics_table(metrics, 'model')}\n\n{tables.cost_table(metrics, costs)}")
+
+    pairs = compare_pairs(models, bootstrap)
+    if pairs:
+        print(f"\n{pairs_table(pairs)}")
+        write_table(output.table("pairs"), [pair.to_row() for pair in pairs])
+    gates = check(models, bootstrap, combine_holdouts(found, args.split))
+    print(f"\n{tables.gates_table(gates)}\n\nrating: {rating(gates)}")
+
+    rows = tables.flat_rows(metrics)
+    write_table(output.table("models"), [{**row, **vars(costs[row["name"]])} for row in rows])
+    tested = {"split": args.split, "synthetic": note}
     write_json(
         output.results / "comparison.json",
         {
-            "split": args.split,
-            "synthetic": note,
+            **tested,
             "vote": args.vote,
-            "images": len(first.ids),
-            "models": rows,
+            "images": evaluation.images,
+            "models": metrics,
             "costs": costs,
-            "pairs": comparisons,
-            "bootstrap": results[0].to_json()["bootstrap"],
+            "pairs": [pair.to_row() for pair in pairs],
+            "bootstrap": evaluation.to_json()["bootstrap"],
         },
     )
-    tested = {"split": args.split, "synthetic": note}
-    write_json(output.validation, tested | gates.validation_content(checked))
-    draw(members, results, output)
+    write_json(output.validation, tested | validation_content(gates))
+    draw(models, note, output)
     log(f"wrote comparison.json, models.csv, validation.json and figures to {output.results}")
-    return 1 if args.require and any(gate.status != gates.PASS for gate in checked) else 0
+    return 1 if args.require and not all_pass(gates) else 0
 
 
 if __name__ == "__main__":

@@ -9,31 +9,31 @@ gates and the report into --output_dir. Everything that is fitted is fitted on v
 """
 
 import argparse
-import functools
 import sys
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from common.audit.leakage import check_holdout
-from common.cli import (
-    Parser,
-    add_ensemble_flags,
-    add_evaluation_flags,
-    evaluation_directories,
-    guarded,
-)
+from common.cli import Parser, add_ensemble_flags, add_evaluation_flags, find_runs, guarded
 from common.data.copies import patient_groups
 from common.data.folders import Split, scan_split
 from common.data.synthetic import synthetic_note
-from common.evaluation import gates
 from common.evaluation.agreement import measure_consistency
 from common.evaluation.comparison import compare_to_best
-from common.evaluation.evaluate import evaluate
-from common.evaluation.gates import gate_input
-from common.evaluation.intervals import BootstrapConfig
-from common.evaluation.prevalence import parse_prevalence, restate_models
+from common.evaluation.evaluate import Findings, VersusBest, evaluate
+from common.evaluation.gates import (
+    Holdout,
+    all_pass,
+    check_gates,
+    gate_input,
+    rating,
+    validation_content,
+)
+from common.evaluation.intervals import BootstrapConfig, Metrics
+from common.evaluation.prevalence import Restated, parse_prevalence, restate_models
 from common.prediction.ensemble import (
     ModelResult,
     apply_vote,
@@ -42,33 +42,66 @@ from common.prediction.ensemble import (
     check_weights,
     combine_by_every_vote,
     ensemble_weights,
-    labels,
+    label_runs,
     output_dir_for,
     require_val,
 )
-from common.prediction.predict import predict_directory
-from common.prediction.predictions import (
-    PairPredictions,
-    load_predictions,
-    require_same_images,
-    save_predictions,
-)
-from common.prediction.verification import verify
+from common.prediction.evaluated_models import load_val
+from common.prediction.predict import PredictionConfig, predict_run
+from common.prediction.predictions import PairPredictions, require_same_images, save_predictions
+from common.prediction.verification import Recomputable, verify
 from common.prediction.voting import ClassPredictions
 from common.reporting import tables
 from common.reporting.figures import plot_predictions
 from common.reporting.report import Report, write_report
-from common.result_dir import (
-    ResultDir,
-    Run,
-    find_run,
-    write_metrics,
-    write_predictions,
-    write_table,
-)
+from common.result_dir import ResultDir, Run, write_metrics, write_predictions, write_table
 from common.system.device import resolve_precision, select_device
 from common.system.files import write_json
 from common.system.log import log
+
+
+@dataclass
+class Model:
+    """A trained model on its way through the evaluation."""
+
+    run: Run
+    label: str
+    output: ResultDir  # where its results go
+    split: Split  # the images, graded as it was trained
+    pairs: PairPredictions = field(init=False)  # what its classifiers say
+    result: ModelResult = field(init=False)  # the classes that follow
+    outcome: "Outcome" = field(init=False)  # how good they are
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How good a model or an ensemble is, as files and tables say it."""
+
+    models: list[str]
+    output: ResultDir
+    classes: ClassPredictions
+    findings: Findings
+    tables: list[str]
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What all models and their ensemble are evaluated with."""
+
+    split: str
+    dataset_path: str
+    synthetic: str  # a note where the images were drawn by this software
+    bootstrap: BootstrapConfig
+    grade_mix: np.ndarray | None  # (K,) of a population at which results are restated
+    holdout: Holdout
+
+    def describe(self) -> dict[str, str]:
+        """Say in a file what was evaluated."""
+        return {
+            "split": self.split,
+            "dataset_path": self.dataset_path,
+            "synthetic": self.synthetic,
+        }
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -79,238 +112,241 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def list_split(run: Run, name: str, args: argparse.Namespace) -> Split:
+def list_models(args: argparse.Namespace) -> list[Model]:
+    """Find the trained models and list the images that each is evaluated on."""
+    runs = find_runs(args.results_dirs, args.base_models, args.output_dir, args.num_classes)
+    check_weights(args.weights, len(runs))
+    models = []
+    for run, label in zip(runs, label_runs(runs)):
+        output = output_dir_for(run, Path(args.dataset_path), args.output_dir)
+        models.append(Model(run, label, output, list_images(run, args.split, args)))
+    return models
+
+
+def list_images(run: Run, split: str, args: argparse.Namespace) -> Split:
     """List a split's images, graded as the model was trained."""
     names = tuple(args.class_names) or run.class_names
-    return scan_split(Path(args.dataset_path), name, run.num_classes, names)
+    return scan_split(Path(args.dataset_path), split, run.num_classes, names)
 
 
-def predict(
-    directory: ResultDir, place: ResultDir, split: Split, args: argparse.Namespace, again: str = ""
-) -> PairPredictions:
-    """Predict a split with one directory's classifiers, or take what `place` has stored of it.
+def predict(model: Model, split: Split, args: argparse.Namespace) -> PairPredictions:
+    """Predict a split, or take what is stored of it."""
+    config = choose_arithmetic(args, args.precision)
+    return predict_run(model.run, split, config, model.output.predictions(split.name))
 
-    again: a precision to predict with anew, whatever is stored.
-    """
+
+def choose_arithmetic(args: argparse.Namespace, precision: str) -> PredictionConfig:
+    """Choose device and precision."""
     device = select_device(args.device)
-    precision = resolve_precision(again or args.precision, args.use_amp, device)
-    return predict_directory(
-        directory,
-        split,
-        Path(args.cache_dir),
-        args.num_workers,
-        device,
-        precision,
-        None if again else place,
-    )
+    chosen = resolve_precision(precision, args.use_amp, device)
+    return PredictionConfig(Path(args.cache_dir), args.num_workers, device, chosen)
 
 
-def predict_val(
-    directory: ResultDir,
-    place: ResultDir,
-    run: Run,
-    found: PairPredictions,
-    args: argparse.Namespace,
-) -> PairPredictions | None:
+def predict_val(model: Model, args: argparse.Namespace) -> PairPredictions | None:
     """Predict the dataset's val, or take what is stored of the same checkpoints, if anything."""
     if args.split == "val":
-        return found
-    if (Path(args.dataset_path) / "val").is_dir():
-        val = predict(directory, place, list_split(run, "val", args), args)
-        judged = apply_vote("", val, None, args.vote, False)
-        save_predictions(place.predictions("val"), val, judged.classes, judged.vote)
-        return val
-    stored = load_predictions(directory.predictions("val"))
-    same = stored is not None and stored.origin["checkpoints"] == found.origin["checkpoints"]
-    return stored if same else None
+        return model.pairs
+    if not (Path(args.dataset_path) / "val").is_dir():
+        return load_val(model.run.directory, model.pairs)
+    val = predict(model, list_images(model.run, "val", args), args)
+    voted = apply_vote(model.label, val, args.vote)
+    save_predictions(model.output.predictions("val"), val, voted.classes, voted.vote)
+    return val
 
 
-def evaluate_member(
-    directory: ResultDir,
-    member: ModelResult,
-    holdout: tuple[str, str],
-    sampling: BootstrapConfig,
-    mix: np.ndarray | None,
-    args: argparse.Namespace,
-) -> tuple[dict[str, Any], list[str]]:
-    """Evaluate one model and write its results; returns its numbers and tables."""
-    found = member.found
-    content = {
-        "model": found.model,
-        "head": found.head,
-        "split": args.split,
-        "dataset_path": str(args.dataset_path),
-        "vote": member.vote,
-        "temperature": member.temperature,
-        "synthetic": synthetic_note(found.ids),
-    }
-    rows = {}
-    if found.head == "ovo":
-        voted = combine_by_every_vote(member)
-        votes = {n: evaluate(found.targets, classes, sampling) for n, classes in voted.items()}
-        rows = {name: evaluation.metrics for name, evaluation in votes.items()}
-        content |= votes[member.vote].to_json()
-        content["votes"] = dict(rows)
-        content["consistency"] = measure_consistency(
-            found.targets,
-            found.pair_probabilities,
-            voted[member.vote].predicted,
-            found.num_classes,
-        )
-    if found.head != "ovo" or args.calibrate:
-        content |= evaluate(found.targets, member.classes, sampling).to_json()
-        name = f"{member.vote}, calibrated" if found.head == "ovo" else found.head
-        rows[name] = content["metrics"]
-    if mix is not None:
-        content |= vars(
-            restate_models(found.targets, {member.label: member.classes}, mix, sampling)
-        )
-    content |= {"class_names": found.class_names, "cost": found.cost, "origin": found.origin}
-    content["holdout"] = holdout
-    save_predictions(
-        directory.predictions(args.split), found, member.classes, member.vote, member.temperature
+def verify_models(models: list[Model], ensemble: ResultDir, args: argparse.Namespace) -> bool:
+    """Compute what is stored of all models again; returns whether it is the same."""
+
+    def predict_again(model: Model, precision: str) -> PairPredictions:
+        return predict_run(model.run, model.split, choose_arithmetic(args, precision))
+
+    stored = []
+    for model in models:
+        path = model.output.predictions(args.split)
+        stored.append(Recomputable(model.label, path, partial(predict_again, model)))
+    return verify(stored, ensemble.predictions(args.split))
+
+
+def evaluate_model(model: Model, setting: Setting, calibrate: bool) -> Outcome:
+    """Evaluate one model under every vote and write its results."""
+    result, pairs, output, split = model.result, model.pairs, model.output, setting.split
+    votes: dict[str, Metrics] = {}
+    consistency = evaluation = None
+    if pairs.head == "ovo":
+        for vote, classes in combine_by_every_vote(result).items():
+            measured = evaluate(pairs.targets, classes, setting.bootstrap)
+            votes[vote] = measured.metrics
+            evaluation = measured if vote == result.vote else evaluation
+        consistency = measure_consistency(pairs, result.voted)
+    compared = dict(votes)
+    if evaluation is None or calibrate:
+        evaluation = evaluate(pairs.targets, result.classes, setting.bootstrap)
+        name = f"{result.vote}, calibrated" if pairs.head == "ovo" else pairs.head
+        compared[name] = evaluation.metrics
+    findings = Findings(
+        evaluation,
+        compared,
+        result.temperature,
+        restate(pairs.targets, {model.label: result.classes}, setting),
+        consistency,
     )
-    write_metrics(directory.metrics(args.split), content)
-    write_table(directory.table(f"votes_{args.split}"), tables.flat_rows(rows))
-    title = f"{member.label} on {args.split}{content['synthetic']}"
-    plot_predictions(directory, args.split, found.targets, member.classes, found.class_names, title)
-    return content, tables.evaluation_tables(title, content, rows, "vote")
-
-
-def evaluate_together(
-    directory: ResultDir,
-    members: list[ModelResult],
-    results: list[dict[str, Any]],
-    sampling: BootstrapConfig,
-    mix: np.ndarray | None,
-    args: argparse.Namespace,
-) -> tuple[dict[str, Any], list[str], ClassPredictions]:
-    """Evaluate plain mean and weighted ensemble beside the members, and write them."""
-    first = members[0].found
-    weights = ensemble_weights(args.weights, members)
-    plain, _ = average_models(members, np.full(len(members), 1 / len(members)), args.calibrate)
-    final, temperature = average_models(members, weights, args.calibrate)
-    ensembles = {"mean": plain}
-    if np.ptp(weights) > 1e-12:
-        ensembles[f"weighted ({' '.join(args.weights)})"] = final
-    graders = {member.label: member.classes for member in members} | ensembles
-    best, how = best_single(members)
     content = {
-        "model": "ensemble",
-        "members": [member.label for member in members],
-        "weights": weights.tolist(),
-        "weighting": " ".join(args.weights),
-        "split": args.split,
-        "dataset_path": str(args.dataset_path),
-        "vote": args.vote,
-        "temperature": temperature,
-        "synthetic": synthetic_note(first.ids),
-        "best_single": f"{members[best].label} ({how})",
-        "differences": compare_to_best(first.targets, graders, members[best].label, sampling),
-        **evaluate(first.targets, final, sampling).to_json(),
-        **(vars(restate_models(first.targets, graders, mix, sampling)) if mix is not None else {}),
-        "class_names": first.class_names,
+        "model": pairs.model,
+        "head": pairs.head,
+        **setting.describe(),
+        "vote": result.vote,
+        **({"votes": votes} if votes else {}),
+        **findings.to_json(),
+        "class_names": pairs.class_names,
+        "cost": pairs.cost,
+        "origin": pairs.origin,
+        "holdout": [setting.holdout.status, setting.holdout.reason],
     }
-    rows = {member.label: result["metrics"] for member, result in zip(members, results)}
-    for name, grader in ensembles.items():
-        rows[name] = evaluate(first.targets, grader, sampling).metrics
-    content["graders"] = rows
+    title = f"{model.label} on {split}{setting.synthetic}"
+    path = output.predictions(split)
+    save_predictions(path, pairs, result.classes, result.vote, result.temperature)
+    write_metrics(output.metrics(split), content)
+    write_table(output.table(f"votes_{split}"), tables.flat_rows(compared))
+    plot_predictions(output, split, pairs.targets, result.classes, pairs.class_names, title)
+    texts = tables.evaluation_tables(title, findings, pairs.class_names, "vote")
+    return Outcome([pairs.model], output, result.classes, findings, texts)
+
+
+def restate(
+    targets: np.ndarray, classes: dict[str, ClassPredictions], setting: Setting
+) -> Restated | None:
+    """Restate results at the population's grade mix, if one was given."""
+    if setting.grade_mix is None:
+        return None
+    return restate_models(targets, classes, setting.grade_mix, setting.bootstrap)
+
+
+def evaluate_mean(
+    models: list[Model], setting: Setting, output: ResultDir, args: argparse.Namespace
+) -> Outcome:
+    """Evaluate the plain and the weighted mean of the models and write the results."""
+    results, split, pairs = [model.result for model in models], setting.split, models[0].pairs
+    labels = [model.label for model in models]
+    weights = ensemble_weights(args.weights, results)
+    mean = average_models(results, np.full(len(models), 1 / len(models)), args.calibrate)
+    means = {"mean": mean.classes}
+    if np.ptp(weights) > 1e-12:
+        mean = average_models(results, weights, args.calibrate)
+        means[f"weighted ({' '.join(args.weights)})"] = mean.classes
+    classes = {result.label: result.classes for result in results} | means
+    evaluations = {n: evaluate(pairs.targets, c, setting.bootstrap) for n, c in means.items()}
+    compared = {model.label: model.outcome.findings.evaluation.metrics for model in models}
+    compared |= {name: evaluation.metrics for name, evaluation in evaluations.items()}
+    best = best_single(results)
+    findings = Findings(
+        list(evaluations.values())[-1],  # of the weighted mean, if the weights differ
+        compared,
+        mean.temperature,
+        restate(pairs.targets, classes, setting),
+        versus=VersusBest(
+            str(best), compare_to_best(pairs.targets, classes, best.label, setting.bootstrap)
+        ),
+    )
     details = {
-        key: content[key]
-        for key in ("model", "members", "weights", "class_names", "vote", "temperature")
+        "model": "ensemble",
+        "members": labels,
+        "weights": weights.tolist(),
+        "class_names": pairs.class_names,
+        "vote": args.vote,
+        "temperature": mean.temperature,
     }
     arrays = {
-        "ids": first.ids,
-        "targets": first.targets,
-        "class_probabilities": final.probabilities,
-        "predictions": final.predicted,
+        "ids": pairs.ids,
+        "targets": pairs.targets,
+        "class_probabilities": mean.classes.probabilities,
+        "predictions": mean.classes.predicted,
     }
-    write_predictions(directory.predictions(args.split), arrays, details)
-    different = {name: each.to_json() for name, each in content["differences"].items()}
-    write_metrics(directory.metrics(args.split), {**content, "differences": different})
-    write_table(directory.table(f"graders_{args.split}"), tables.flat_rows(rows))
-    title = f"ensemble of {len(members)} models on {args.split}{content['synthetic']}"
-    plot_predictions(directory, args.split, first.targets, final, first.class_names, title)
-    named = ", ".join(f"{m.label} {w:.3f}" for m, w in zip(members, weights))
-    texts = tables.evaluation_tables(title, content, rows, "model")
-    return content, [*texts, f"weights ({' '.join(args.weights)}): {named}"], final
+    weighting = " ".join(args.weights)
+    content = {
+        **details,
+        **setting.describe(),
+        "weighting": weighting,
+        **findings.to_json(),
+        "graders": compared,
+    }
+    title = f"ensemble of {len(models)} models on {split}{setting.synthetic}"
+    write_predictions(output.predictions(split), arrays, details)
+    write_metrics(output.metrics(split), content)
+    write_table(output.table(f"graders_{split}"), tables.flat_rows(compared))
+    plot_predictions(output, split, pairs.targets, mean.classes, pairs.class_names, title)
+    shares = ", ".join(f"{label} {weight:.3f}" for label, weight in zip(labels, weights))
+    texts = tables.evaluation_tables(title, findings, pairs.class_names, "model")
+    texts.append(f"weights ({weighting}): {shares}")
+    return Outcome(labels, output, mean.classes, findings, texts)
 
 
 @guarded
 def main(argv: list[str] | None = None) -> int:
-    """Evaluate every directory, then their ensemble, then hold both against the gates."""
+    """Evaluate every model, then their ensemble, then compare both with the gates."""
     args = parse_args(argv)
-    directories = evaluation_directories(args)
-    runs = [find_run(directory) for directory in directories]
-    check_weights(args.weights, len(runs))
-    num_classes = runs[0].num_classes
-    mix = parse_prevalence(args.prevalence, num_classes) if args.prevalence else None
-    splits = [list_split(run, args.split, args) for run in runs]
-    places = [
-        output_dir_for(*item, args.dataset_path, args.output_dir) for item in zip(directories, runs)
-    ]
-    ensemble = ResultDir(args.output_dir or Path("super_ensemble_results"))
+    models = list_models(args)
+    ensemble_dir = ResultDir(args.output_dir or Path("super_ensemble_results"))
+    num_classes = models[0].run.num_classes
+    grade_mix = parse_prevalence(args.prevalence, num_classes) if args.prevalence else None
     if args.verify:
-        again = [
-            functools.partial(predict, *item, args) for item in zip(directories, places, splits)
-        ]
-        return 1 - verify(
-            [place.predictions(args.split) for place in places],
-            again,
-            labels(runs, directories),
-            ensemble.predictions(args.split),
-        )
-    groups = patient_groups(splits[0].ids, args.patient_regex)
-    sampling = BootstrapConfig(args.resamples, args.seed, groups)
-    found = [predict(*item, args) for item in zip(directories, places, splits)]
-    require_same_images(found)
-    vals = [predict_val(*item, args) for item in zip(directories, places, runs, found)]
-    members = [
-        apply_vote(*item, args.vote, args.calibrate)
-        for item in zip(labels(runs, directories), found, vals)
-    ]
-    if args.calibrate:
-        require_val(members, "--calibrate")
-    holdout = check_holdout(splits[0], Path(args.dataset_path), runs)
-    evaluated = [
-        evaluate_member(*item, holdout, sampling, mix, args) for item in zip(places, members)
-    ]
-    results = [content for content, _ in evaluated]
-    details, texts = [], [table for _, own in evaluated for table in own]
-    output, final, together = places[0], members[0].classes, None
-    if len(members) > 1:
-        output, details = ensemble, texts
-        together, texts, final = evaluate_together(output, members, results, sampling, mix, args)
-    print("\n" + "\n\n".join([*details, *texts]) + "\n", flush=True)
-    checked = gates.check_gates(
-        [gate_input(m, content["metrics"]) for m, content in zip(members, results)],
-        together and together["metrics"],
-        num_classes,
-        holdout,
+        return 0 if verify_models(models, ensemble_dir, args) else 1
+    images = models[0].split
+    bootstrap = BootstrapConfig(
+        args.resamples, args.seed, patient_groups(images.ids, args.patient_regex)
     )
-    gate_table = tables.gates_table(checked)
-    tested = {key: (together or results[0])[key] for key in ("split", "dataset_path", "synthetic")}
-    write_json(output.validation, tested | gates.validation_content(checked))
-    content = together or results[0]
+
+    for model in models:
+        model.pairs = predict(model, model.split, args)
+    require_same_images([model.pairs for model in models])
+    for model in models:
+        val = predict_val(model, args)
+        model.result = apply_vote(model.label, model.pairs, args.vote, val, args.calibrate)
+    if args.calibrate:
+        require_val([model.result for model in models], "--calibrate")
+
+    setting = Setting(
+        args.split,
+        str(args.dataset_path),
+        synthetic_note(models[0].pairs.ids),
+        bootstrap,
+        grade_mix,
+        check_holdout(images, Path(args.dataset_path), [model.run for model in models]),
+    )
+    for model in models:
+        model.outcome = evaluate_model(model, setting, args.calibrate)
+    final, details = models[0].outcome, []
+    if len(models) > 1:
+        details = [table for model in models for table in model.outcome.tables]
+        final = evaluate_mean(models, setting, ensemble_dir, args)
+    print("\n" + "\n\n".join([*details, *final.tables]) + "\n", flush=True)
+
+    gates = check_gates(
+        [gate_input(m.result, m.outcome.findings.evaluation.metrics) for m in models],
+        final.findings.evaluation.metrics if len(models) > 1 else None,
+        num_classes,
+        setting.holdout,
+    )
+    output = final.output
+    write_json(output.validation, setting.describe() | validation_content(gates))
     report = Report(
-        models=content.get("members", [content["model"]]),
-        dataset_path=str(args.dataset_path),
-        split=splits[0],
-        class_names=content["class_names"],
-        vote=content["vote"],
-        bootstrap_units=content["bootstrap"]["units"],
-        predictions=final,
-        gates=checked,
-        tables=texts,
+        models=final.models,
+        dataset_path=setting.dataset_path,
+        split=images,
+        class_names=models[0].pairs.class_names,
+        vote=args.vote if len(models) > 1 else models[0].result.vote,
+        bootstrap_units=final.findings.evaluation.units,
+        predictions=final.classes,
+        gates=gates,
+        tables=final.tables,
         member_tables=details,
     )
     write_report(output, report)
     print(
-        f"{gate_table}\n\ngrade: {gates.rating(checked)} (by the rule in validation.json; "
+        f"{tables.gates_table(gates)}\n\nrating: {rating(gates)} (by the rule in validation.json; "
         "thresholds on these images, no claim of regulatory clearance)"
     )
     log(f"wrote {output.metrics(args.split)}, {output.validation.name} and {output.report}")
-    return 1 if args.require and any(gate.status != gates.PASS for gate in checked) else 0
+    return 1 if args.require and not all_pass(gates) else 0
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from common.cli import Parser, guarded
+from common.evaluation.gates import PAIR
 from common.models.checkpoint import EpochRow, load_pair
 from common.models.checkpoint_file import CheckpointError
 from common.reporting.figures import plot_training
@@ -22,8 +23,6 @@ from common.result_dir import ResultDir, write_table
 from common.system.errors import InputError
 from common.system.files import write_json
 from common.system.log import log
-
-BAR = 0.90  # the guide's: every binary classifier above 90 % validation accuracy
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -110,7 +109,7 @@ def analyse(path: Path, several: bool = False) -> tuple[Analysis, tuple[EpochRow
         trainable=checkpoint.trainable_parameters,
         synthetic=checkpoint.synthetic,
         size_mb=path.stat().st_size / 1e6,
-        status="PASS" if best.accuracy > BAR else "FAIL",
+        status="PASS" if best.accuracy > PAIR.bound else "FAIL",
         label=checkpoint.model + (f" in {place}" if several else ""),
     )
     return row, checkpoint.history
@@ -130,7 +129,7 @@ def table(rows: list[Analysis]) -> str:
         "frozen M",
         "trained M",
         "MB",
-        "> 90 %",
+        PAIR.asked,
     ]
     return format_table(header, [cells(row) for row in rows])
 
@@ -158,7 +157,7 @@ def save(rows: list[Analysis], histories: dict[str, tuple[EpochRow, ...]], folde
     """Write the table as JSON and CSV and the training curves as PNG."""
     note = " (SYNTHETIC images)" if any(row.synthetic for row in rows) else ""
     content = [asdict(row) for row in rows]
-    write_json(folder / "model_analysis.json", {"bar": BAR, "classifiers": content})
+    write_json(folder / "model_analysis.json", {"bar": PAIR.bound, "classifiers": content})
     write_table(folder / "model_analysis.csv", content)
     curves = {name: [row.to_dict() for row in history] for name, history in histories.items()}
     plot_training(curves, f"training curves{note}", folder / "training_curves.png")
@@ -186,7 +185,7 @@ def main(argv: list[str] | None = None) -> int:
     print(table(rows))
     passed = sum(row.status == "PASS" for row in rows)
     print(
-        f"\n{passed} of {len(rows)} classifiers are above {100 * BAR:.0f} % on validation. "
+        f"\n{passed} of {len(rows)} classifiers are above {100 * PAIR.bound:.0f} % on validation. "
         "Gap: training minus validation accuracy at the best epoch, in points; training "
         "accuracy is measured on augmented images with dropout."
     )

@@ -39,7 +39,7 @@ from common.data.synthetic import write_dataset
 from common.models.backbones import build, native_state, preprocessing_for, resolve
 from common.models.ovo import chunk_size, trunk_features
 from common.pairs import class_pairs, pair_head
-from common.prediction.predict import LoadedModel, predict_logits
+from common.prediction.predict import Columns, LoadedModel, TrunkGroup, predict_logits
 from common.result_dir import ResultDir
 from common.system.device import resolve_precision, select_device, tune_malloc, wait_for
 from common.system.environment import versions, worker_count
@@ -245,15 +245,14 @@ class Bench:
 
     def evaluate_product(self) -> None:
         """Run the trunk once and ten branches, on the pixels of the filled cache."""
-        branches = [(slice(i, i + 1), t.branch.eval()) for i, t in enumerate(self.trainers)]
+        branches = [Columns(slice(i, i + 1), t.branch.eval()) for i, t in enumerate(self.trainers)]
         member = LoadedModel(
             self.spec.name,
             "ovo",
             list("01234"),
             self.preprocessing,
-            [(self.backbone.trunk, branches)],
+            [TrunkGroup(self.backbone.trunk, branches)],
             np.ones(len(branches)),
-            {},
         )
         predict_logits(member, self.cache, self.device, self.precision)
 

@@ -18,18 +18,15 @@ from common.config import TrainConfig
 from common.data.copies import PATIENT_REGEX
 from common.data.folders import SPLITS
 from common.models.backbones import resolve
-from common.pairs import Head, heads_of_model, pair_head, parse_pairs, with_head
+from common.pairs import Head, heads_of_model, pair_head, parse_pairs
 from common.prediction.calibration import WEIGHTS
-from common.prediction.predictions import PairPredictions, load_predictions, same_images
+from common.prediction.evaluated_models import RESULT_PATTERNS
 from common.prediction.voting import VOTES
-from common.result_dir import ResultDir, find_run
+from common.result_dir import ResultDir, Run, find_run
 from common.system import signals
 from common.system.errors import InputError
 from common.system.log import utc_now
 from common.training.trainer import TrainingError
-
-RESULT_PATTERNS = ("*_5class_results", "v2.5-model-dr/*_5class_results")
-
 
 _GO_ON = "what was complete is kept: run the same command again, a training with --resume"
 
@@ -282,26 +279,33 @@ def default_directory(model: str, num_classes: int, head: str = "ovo") -> Path:
     return Path(f"{resolve(model).alias}{kind}_{num_classes}class_results")
 
 
-def evaluation_directories(args: argparse.Namespace) -> list[ResultDir]:
-    """Find the directories to evaluate; InputError unless there is one for each model."""
-    if bool(args.results_dirs) == bool(args.base_models):
+def find_runs(
+    results_dirs: list[Path], base_models: list[str], output_dir: Path | None, num_classes: int
+) -> list[Run]:
+    """Find the trained models to evaluate, by their directories or by their names.
+
+    base_models: models in their default directories below `output_dir`; one model may be in
+    `output_dir` itself. Raises InputError unless there is one directory for each.
+    """
+    if bool(results_dirs) == bool(base_models):
         raise InputError("expected either --results_dirs or --base_models")
-    folders = args.results_dirs
-    if args.base_models:
-        defaults = [default_directory(model, args.num_classes) for model in args.base_models]
-        folders = [(args.output_dir or Path()) / folder for folder in defaults]
-        if len(folders) == 1 and args.output_dir:
-            folders = [args.output_dir]
+    folders = results_dirs
+    if len(base_models) == 1 and output_dir:
+        folders = [output_dir]
+    elif base_models:
+        defaults = [default_directory(model, num_classes) for model in base_models]
+        folders = [(output_dir or Path()) / folder for folder in defaults]
     for folder in folders:
         if not folder.is_dir():
             raise InputError(f"{folder}: expected a result directory of train_ovo.py, found none")
-    for model, folder in zip(args.base_models, folders):
-        name = find_run(ResultDir(folder)).model
-        if resolve(name).name != resolve(model).name:
-            raise InputError(f"{folder} holds {name}, not {model}; check --output_dir")
     if len({folder.resolve() for folder in folders}) < len(folders):
         raise InputError("--results_dirs: the same directory is given twice")
-    return [ResultDir(folder) for folder in folders]
+    runs = [find_run(ResultDir(folder)) for folder in folders]
+    for model, run in zip(base_models, runs):
+        if resolve(run.model).name != resolve(model).name:
+            folder = run.directory.root
+            raise InputError(f"{folder} holds {run.model}, not {model}; check --output_dir")
+    return runs
 
 
 def add_analysis_flags(parser: argparse.ArgumentParser, output_dir: str) -> None:
@@ -333,62 +337,6 @@ def add_analysis_flags(parser: argparse.ArgumentParser, output_dir: str) -> None
     )
     parser.add_argument("--resamples", type=int, default=1000, help="of the bootstrap")
     parser.add_argument("--seed", type=int, default=0, help="of the bootstrap (default 0)")
-
-
-def find_members(args: argparse.Namespace) -> list[tuple[str, ResultDir, PairPredictions]]:
-    """Read the stored predictions of the models that were asked for, as (label, place, content).
-
-    What is missing or was evaluated on other images is named on stderr; the rest is returned, at
-    least one. Raises InputError when nothing is left.
-    """
-    wanted = [_wanted(name) for name in args.models]
-    folders = args.results_dirs
-    if not folders:  # a link and what it leads to are one directory
-        usual = sorted(path for pattern in RESULT_PATTERNS for path in Path().glob(pattern))
-        folders = list({path.resolve(): path for path in reversed(usual)}.values())[::-1]
-    if len({folder.resolve() for folder in folders}) < len(folders):
-        raise InputError("--results_dirs: the same directory is given twice")
-    found: list[tuple[str, ResultDir, PairPredictions]] = []
-    for folder in folders:
-        directory = ResultDir(folder)
-        stored = load_predictions(directory.predictions(args.split))
-        if stored is None:
-            _note(
-                f"{folder}: no predictions on {args.split}; run evaluate_ensemble.py "
-                f"--results_dirs {folder} --split {args.split} --dataset_path ..."
-            )
-            continue
-        alias = resolve(stored.model).alias
-        label = with_head(alias, stored.head)
-        if not wanted or {alias, label} & set(wanted):
-            found.append((label, directory, stored))
-    for name in wanted:
-        if not any(name in (label, resolve(stored.model).alias) for label, _, stored in found):
-            _note(f"{name}: no evaluated result directory found")
-    names = [label for label, _, _ in found]
-    found = [
-        (label if names.count(label) == 1 else str(directory.root), directory, stored)
-        for label, directory, stored in found
-    ]
-    for label, _, stored in found[1:]:
-        if not same_images(found[0][2], stored):
-            _note(f"{label}: was evaluated on other images or classes than {found[0][0]}; left out")
-    found = [item for item in found if same_images(found[0][2], item[2])]
-    if not found:
-        raise InputError(
-            "found no evaluated result directory; pass --results_dirs, or run evaluate_ensemble.py"
-        )
-    return found
-
-
-def _wanted(name: str) -> str:
-    """Read a name of --models: an alias, which takes both heads, or ALIAS_softmax for that head."""
-    plain = name.removesuffix("_softmax")
-    return with_head(resolve(plain).alias, "ovo" if plain == name else "softmax")
-
-
-def _note(message: str) -> None:
-    print(f"missing: {message}", file=sys.stderr, flush=True)
 
 
 def _add_field(parser: argparse.ArgumentParser, item: Any) -> None:

@@ -120,6 +120,7 @@ class ResultDir:
 class Run:
     """What a result directory says of its model, and the files of its classifiers, in order."""
 
+    directory: ResultDir
     model: str
     head: str
     num_classes: int
@@ -176,6 +177,7 @@ def _run(directory: ResultDir, model: str, files: dict[str, Path], content: dict
     if not all(isinstance(name, str) for name in names):
         raise ValueError(f"class_names {names}")
     return Run(
+        directory,
         model,
         head,
         num_classes,
@@ -232,7 +234,9 @@ def read_config(directory: ResultDir) -> dict[str, Any]:
 def write_predictions(path: Path, arrays: dict[str, np.ndarray], details: dict[str, Any]) -> None:
     """Write predictions as arrays without pickles, and `details` as JSON among them."""
     with atomic_write(path) as file:
-        np.savez_compressed(file, details=np.array(json.dumps(details)), **arrays)
+        np.savez_compressed(
+            file, allow_pickle=False, details=np.array(json.dumps(details)), **arrays
+        )
 
 
 def read_predictions(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
@@ -264,19 +268,6 @@ def write_table(path: Path, rows: list[dict[str, Any]]) -> None:
     for row in rows:
         writer.writerow({k: "" if isinstance(v, float) and v != v else v for k, v in row.items()})
     write_text(path, text.getvalue())
-
-
-def read_holdout(
-    directory: ResultDir, split: str, origin: dict[str, str]
-) -> tuple[str, str] | None:
-    """Read whether the evaluation of `origin` found its images independent, and why."""
-    if not directory.metrics(split).is_file():
-        return None
-    content = read_json(directory.metrics(split))
-    found = content.get("holdout") if isinstance(content, dict) else None
-    if not isinstance(found, list) or len(found) != 2 or content.get("origin") != origin:
-        return None
-    return str(found[0]), str(found[1])
 
 
 def write_metrics(path: Path, content: dict[str, Any]) -> None:

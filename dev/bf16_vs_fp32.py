@@ -19,7 +19,7 @@ from common.data.folders import SPLITS, scan_split
 from common.data.pixel_cache import open_cache
 from common.evaluation.metrics import binary_metrics, classification_metrics
 from common.pairs import class_pairs, pair_targets
-from common.prediction.ensemble import labels
+from common.prediction.ensemble import label_runs
 from common.prediction.predict import load_model, pair_probabilities, predict_logits
 from common.prediction.voting import combine_pairs
 from common.result_dir import ResultDir, Run, find_run
@@ -90,13 +90,12 @@ def main(argv: list[str] | None = None) -> int:
     """Compare every directory and write the results."""
     args = parse_args(argv)
     results.load(args.output_dir)
-    directories = [ResultDir(path) for path in args.results_dirs]
-    runs = [find_run(directory) for directory in directories]
+    runs = [find_run(ResultDir(path)) for path in args.results_dirs]
     content = {
         "command": f"python -m dev.bf16_vs_fp32 --device {select_device(args.device).type} "
         f"--split {args.split} --results_dirs ... --dataset_path ...",
         "data": args.data_name or f"{args.split} of {args.dataset_path.name}",
-        "models": {name: compare(run, args) for name, run in zip(labels(runs, directories), runs)},
+        "models": {name: compare(run, args) for name, run in zip(label_runs(runs), runs)},
     }
     print(results.store(args.output_dir, "precision", content))
     return 0

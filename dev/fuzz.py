@@ -250,8 +250,9 @@ def predictions_target(_: Path) -> tuple[list[bytes], Callable[[bytes, Path], No
         found = predictions.load_predictions(path)
         if found is None:
             raise InputError("not usable")
-        verification.compare(path, found, found)
-        verification.compare_ensemble(path, [path])
+        file = verification.PredictionsFile.read(path)
+        verification.compare(file, found, found)
+        verification.compare_ensemble(file, [file])
 
     return seeds, read
 

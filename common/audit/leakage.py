@@ -12,7 +12,7 @@ import numpy as np
 from common.config import TrainConfig
 from common.data.copies import PATIENT_REGEX, copy_groups, identical_files, patients
 from common.data.folders import Split, scan_split
-from common.evaluation.gates import FAIL, NOT_MEASURED, PASS
+from common.evaluation.gates import FAIL, NOT_MEASURED, PASS, Holdout
 from common.result_dir import Run
 from common.system.errors import InputError
 
@@ -82,7 +82,7 @@ def _byte_warnings(splits: Sequence[Split], workers: int) -> list[str]:
     return lines
 
 
-def check_holdout(split: Split, dataset_path: Path, runs: list[Run]) -> tuple[str, str]:
+def check_holdout(split: Split, dataset_path: Path, runs: list[Run]) -> Holdout:
     """Tell whether a split is independent of what training and choosing have seen, and why.
 
     Compares its files with train and val of the dataset and of where each model was trained; the
@@ -90,7 +90,7 @@ def check_holdout(split: Split, dataset_path: Path, runs: list[Run]) -> tuple[st
     for byte-identical files only; copies that were encoded again are not found.
     """
     if split.name != "test":
-        return FAIL, f"{split.name} is not held out: choices are made on it"
+        return Holdout(FAIL, f"{split.name} is not held out: choices are made on it")
     seen: dict[tuple[Path, str], Split] = {}
     unknown = []
     for run in runs:
@@ -102,14 +102,16 @@ def check_holdout(split: Split, dataset_path: Path, runs: list[Run]) -> tuple[st
     twins = _twins(split, list(seen.values()))
     if twins:
         name = min(twins)
-        return FAIL, (
+        return Holdout(
+            FAIL,
             f"{len(twins)} of {len(split)} images are byte for byte in training or validation, "
-            f"such as {name} = {twins[name]}"
+            f"such as {name} = {twins[name]}",
         )
     if unknown:
-        return NOT_MEASURED, f"the images that {', '.join(unknown)} learned from are not at hand"
+        reason = f"the images that {', '.join(unknown)} learned from are not at hand"
+        return Holdout(NOT_MEASURED, reason)
     count = sum(map(len, seen.values()))
-    return PASS, f"none of {len(split)} files is among {count} of train and val"
+    return Holdout(PASS, f"none of {len(split)} files is among {count} of train and val")
 
 
 def _seen_by(run: Run, dataset_path: Path) -> dict[tuple[Path, str], Split]:

@@ -3,6 +3,7 @@
 N images, K classes, P pairs, L models.
 """
 
+from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
 
@@ -10,18 +11,69 @@ import numpy as np
 
 from common.evaluation.metrics import ratio
 from common.pairs import class_pairs, pair_name
-from common.prediction.voting import couple, has_tie, pairwise_wins
+from common.prediction.predictions import PairPredictions
+from common.prediction.voting import ClassPredictions, couple, has_tie, pairwise_wins
 
 REFERRED_SHARES = (0.05, 0.10, 0.20)
 
 
-def pairwise_diversity(correct: np.ndarray) -> dict[str, np.ndarray]:
-    """Measure each pair of models, (L, L) matrices by name.
+@dataclass(frozen=True)
+class PairwiseDiversity:
+    """How each two models of an ensemble err, (L, L) each; diagonals: a model with itself."""
 
-    disagreement: share of images that one alone gets right. q: Yule's Q. correlation: of the two
-    columns. double_fault: share that both get wrong. error_kappa: Cohen's kappa of the columns.
-    The diagonals compare a model with itself.
-    """
+    disagreement: np.ndarray  # share of images that one alone gets right
+    q: np.ndarray  # Yule's Q
+    correlation: np.ndarray  # of who is right
+    double_fault: np.ndarray  # share of images that both get wrong
+    error_kappa: np.ndarray  # Cohen's kappa of who is right
+
+    def of(self, model: int, other: int) -> dict[str, float]:
+        """Return the measures of two models by name."""
+        return {name: float(matrix[model, other]) for name, matrix in vars(self).items()}
+
+
+@dataclass(frozen=True)
+class EnsembleDiversity:
+    """How the models of an ensemble err together."""
+
+    entropy: float  # 0 (all alike) to 1 (half of the models wrong)
+    kohavi_wolpert: float  # variance
+    generalised: float  # 1 - p(2) / p(1), p(i): i random models all fail on a random image
+    oracle_accuracy: float  # share of images that at least one model gets right
+
+
+@dataclass(frozen=True)
+class Referral:
+    """What is gained when a share of the images is referred to a physician."""
+
+    referred: float  # share
+    images: int  # those that are kept
+    accuracy: float  # on them
+    accuracy_of_referred: float | None = None  # None: nothing is referred
+
+
+@dataclass(frozen=True)
+class Consistency:
+    """Where a model's pairs contradict each other, and what referring those images gains."""
+
+    tied_images: int
+    accuracy_of_tied: float
+    images_with_cycles: int
+    accuracy_of_cyclic: float
+    referral: list[Referral]
+    votes_for_higher_class: dict[str, list[float]]  # by pair, for each grade
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what metrics_<split>.json holds of it."""
+        rows = [
+            {name: value for name, value in vars(row).items() if value is not None}
+            for row in self.referral
+        ]
+        return {**vars(self), "referral": rows}
+
+
+def pairwise_diversity(correct: np.ndarray) -> PairwiseDiversity:
+    """Measure each two models; correct (N, L) bool says which model gets which image right."""
     right = correct.astype(np.float64)
     both = right.T @ right  # (L, L)
     neither = (1 - right).T @ (1 - right)
@@ -30,33 +82,28 @@ def pairwise_diversity(correct: np.ndarray) -> dict[str, np.ndarray]:
     cross = both * neither - first * second
     margins = (both + first, neither + first, both + second, neither + second)
     chance = margins[0] * margins[1] + margins[2] * margins[3]
-    return {
-        "disagreement": ratio(first + second, total),
-        "q": ratio(cross, both * neither + first * second),
-        "correlation": ratio(cross, np.sqrt(np.prod(margins, axis=0))),
-        "double_fault": ratio(neither, total),
-        "error_kappa": ratio(2 * cross, chance),
-    }
+    return PairwiseDiversity(
+        disagreement=ratio(first + second, total),
+        q=ratio(cross, both * neither + first * second),
+        correlation=ratio(cross, np.sqrt(np.prod(margins, axis=0))),
+        double_fault=ratio(neither, total),
+        error_kappa=ratio(2 * cross, chance),
+    )
 
 
-def ensemble_diversity(correct: np.ndarray) -> dict[str, float]:
-    """Measure the ensemble as a whole.
-
-    entropy: 0 (all alike) to 1 (half of the models wrong). kohavi_wolpert: variance. generalised:
-    1 - p(2)/p(1), where p(i) is the chance that i random models fail on a random image; 1 when
-    one's failure is never another's. oracle_accuracy: share that at least one model gets right.
-    """
+def ensemble_diversity(correct: np.ndarray) -> EnsembleDiversity:
+    """Measure the ensemble as a whole (Kuncheva & Whitaker 2003); correct (N, L) bool."""
     count = correct.shape[1]
     right = correct.sum(1).astype(np.float64)  # (N,)
     wrong = count - right
     half = count - np.ceil(count / 2)
     one, two = wrong.mean() / count, (wrong * (wrong - 1)).mean() / (count * max(count - 1, 1))
-    return {
-        "entropy": float(ratio(np.minimum(right, wrong).mean(), half)),
-        "kohavi_wolpert": float((right * wrong).mean() / count**2),
-        "generalised": float(1 - ratio(two, one)),
-        "oracle_accuracy": float((right > 0).mean()),
-    }
+    return EnsembleDiversity(
+        entropy=float(ratio(np.minimum(right, wrong).mean(), half)),
+        kohavi_wolpert=float((right * wrong).mean() / count**2),
+        generalised=float(1 - ratio(two, one)),
+        oracle_accuracy=float((right > 0).mean()),
+    )
 
 
 def count_cycles(pair_probabilities: np.ndarray, num_classes: int) -> np.ndarray:
@@ -77,34 +124,29 @@ def coupling_residual(pair_probabilities: np.ndarray, num_classes: int) -> np.nd
     return (gaps**2).sum((1, 2))
 
 
-def referral_curve(
-    correct: np.ndarray, cycles: np.ndarray, residual: np.ndarray
-) -> list[dict[str, float]]:
+def referral_curve(correct: np.ndarray, cycles: np.ndarray, residual: np.ndarray) -> list[Referral]:
     """Compare the accuracy of all images with that of those kept when the rest is referred.
 
     The most inconsistent images go first: those with most cycles, then those with the largest
     residual. All arguments (N,).
     """
     order = np.lexsort((-residual, -cycles))  # most inconsistent first
-    rows = [{"referred": 0.0, "images": len(correct), "accuracy": float(correct.mean())}]
+    rows = [Referral(0.0, len(correct), float(correct.mean()))]
     for share in REFERRED_SHARES:
-        kept = correct[order[round(share * len(correct)) :]]
-        away = correct[order[: round(share * len(correct))]]
-        rows.append(
-            {
-                "referred": share,
-                "images": len(kept),
-                "accuracy": float(kept.mean()) if len(kept) else float("nan"),
-                "accuracy_of_referred": float(away.mean()) if len(away) else float("nan"),
-            }
-        )
+        count = round(share * len(correct))
+        referred, kept = correct[order[:count]], correct[order[count:]]
+        rows.append(Referral(share, len(kept), _mean(kept), _mean(referred)))
     return rows
+
+
+def _mean(correct: np.ndarray) -> float:
+    return float(correct.mean()) if len(correct) else float("nan")
 
 
 def votes_by_grade(
     pair_probabilities: np.ndarray, targets: np.ndarray, num_classes: int
 ) -> dict[str, list[float]]:
-    """Tell for each pair the share of each grade's images that it gives to its higher class.
+    """Measure for each pair the share of each grade's images that it gives to its higher class.
 
     Only two of the K shares are of grades that the pair was trained for; NaN without images.
     """
@@ -118,19 +160,18 @@ def votes_by_grade(
     }
 
 
-def measure_consistency(
-    targets: np.ndarray, pair_probabilities: np.ndarray, predictions: np.ndarray, num_classes: int
-) -> dict[str, Any]:
+def measure_consistency(pairs: PairPredictions, classes: ClassPredictions) -> Consistency:
     """Gather ties, cycles, the referral curve and the votes on every grade."""
-    cycles = count_cycles(pair_probabilities, num_classes)
-    residual = coupling_residual(pair_probabilities, num_classes)
-    correct = targets == predictions
-    tied = has_tie(pair_probabilities, num_classes)
-    return {
-        "tied_images": int(tied.sum()),
-        "accuracy_of_tied": float(correct[tied].mean()) if tied.any() else float("nan"),
-        "images_with_cycles": int((cycles > 0).sum()),
-        "accuracy_of_cyclic": float(correct[cycles > 0].mean()) if cycles.any() else float("nan"),
-        "referral": referral_curve(correct, cycles, residual),
-        "votes_for_higher_class": votes_by_grade(pair_probabilities, targets, num_classes),
-    }
+    probabilities, num_classes = pairs.pair_probabilities, pairs.num_classes
+    cycles = count_cycles(probabilities, num_classes)
+    residual = coupling_residual(probabilities, num_classes)
+    correct = pairs.targets == classes.predicted
+    tied = has_tie(probabilities, num_classes)
+    return Consistency(
+        tied_images=int(tied.sum()),
+        accuracy_of_tied=_mean(correct[tied]),
+        images_with_cycles=int((cycles > 0).sum()),
+        accuracy_of_cyclic=_mean(correct[cycles > 0]),
+        referral=referral_curve(correct, cycles, residual),
+        votes_for_higher_class=votes_by_grade(probabilities, pairs.targets, num_classes),
+    )

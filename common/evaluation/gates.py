@@ -1,213 +1,248 @@
-"""The guide's thresholds as a list of gates, and the grade that follows from them."""
+"""The guide's thresholds, whether models and ensemble pass them, and the rating that follows.
+
+Each threshold stands in one row of a table; the rule, the scripts and the reports read it there.
+"""
 
 import math
-from dataclasses import asdict, dataclass
+import operator
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from common.evaluation.intervals import UNKNOWN, Interval, Metrics
 from common.models.backbones import resolve
 from common.prediction.ensemble import ModelResult
+from common.prediction.predictions import Origin
+from common.result_dir import ResultDir
+from common.system.errors import InputError
+from common.system.files import read_json
 
 PASS, FAIL, NOT_MEASURED = "PASS", "FAIL", "NOT MEASURED"
 
 
+_COMPARISONS = {">": operator.gt, ">=": operator.ge}
+
+
+@dataclass(frozen=True)
+class Threshold:
+    """What the guide asks of one metric."""
+
+    key: str
+    kind: str  # single, binary, ensemble or diversity
+    name: str  # in reports, with the model for {}
+    metric: str
+    comparison: str  # of the measured value with the bound
+    bound: float
+    asked: str  # the comparison in words
+
+    def verdict(self, value: float) -> str:
+        """Compare a value with the bound."""
+        if math.isnan(value):
+            return NOT_MEASURED
+        return PASS if _COMPARISONS[self.comparison](value, self.bound) else FAIL
+
+
+def _above(key: str, kind: str, name: str, metric: str, bound: float) -> Threshold:
+    return Threshold(key, kind, name, metric, ">", bound, f"> {100 * bound:g} %")
+
+
+SINGLE = _above("single", "single", "{} alone, accuracy", "accuracy", 0.98)
+SINGLE_SWINV2 = replace(SINGLE, bound=0.97, asked="> 97 %")
+PAIR = _above("pairs", "binary", "{}, every pair's val accuracy", "worst_pair", 0.90)
+NO_PAIRS = replace(PAIR, name="every pair's val accuracy")
+ENSEMBLE = (
+    _above("accuracy", "ensemble", "ensemble accuracy", "accuracy", 0.985),
+    _above("recall", "ensemble", "ensemble, every class's recall", "worst_recall", 0.95),
+    _above("recall_1", "ensemble", "ensemble, class-1 recall", "recall_1", 0.95),
+    Threshold("auc", "ensemble", "ensemble, macro AUC", "macro_auc", ">", 0.998, "> 0.998"),
+)
+FAMILIES = Threshold("families", "diversity", "architecture families", "families", ">=", 4, ">= 4")
+RECALL_1_GOAL = 0.98  # of class 1, for the best rating
+
+
 RULE = (
     "A+: every gate passes, those on accuracy, recall and AUC with the interval's lower bound, "
-    "too, and class-1 recall is above 98 %. A: every gate passes. B: the gates on the ensemble "
-    "(accuracy, recall of every class, class-1 recall, AUC) and the independent hold-out pass. C: "
-    "the independent hold-out and at least half of the gates pass. none: anything else. A gate "
-    "that was not measured has not passed."
+    f"too, and class-1 recall is above {100 * RECALL_1_GOAL:g} %. A: every gate passes. B: the "
+    "gates on the ensemble (accuracy, recall of every class, class-1 recall, AUC) and the "
+    "independent hold-out pass. C: the independent hold-out and at least half of the gates pass. "
+    "none: anything else. A gate that was not measured has not passed."
 )
 
 
-_SINGLE = {"swinv2_tiny_window8_256": 0.97}
+@dataclass(frozen=True)
+class Holdout:
+    """Whether the images are independent of those that training and choosing have seen."""
 
-
-_SINGLE_OTHERS = 0.98
-
-
-_BINARY, _ENSEMBLE, _RECALL, _RECALL_GOAL, _AUC, _FAMILIES = 0.90, 0.985, 0.95, 0.98, 0.998, 4
-
-
-_CORE = ("ensemble", "holdout")
+    status: str  # PASS, FAIL or NOT MEASURED
+    reason: str
 
 
 @dataclass(frozen=True)
 class GateInput:
-    """What is known of one model: metrics with intervals, its pairs' validation accuracies."""
+    """What the gates ask of one model."""
 
     label: str
     model: str
     family: str
     metrics: Metrics
-    pair_accuracies: list[float]
+    pair_accuracies: list[float]  # on val; none of a softmax head
 
 
 @dataclass(frozen=True)
 class Gate:
-    """One threshold: what was asked, found, and whether point and lower bound are above it."""
+    """A threshold together with what was measured, and whether that passes."""
 
+    key: str
     kind: str
     name: str
-    expected: str
-    value: float
-    low: float
-    high: float
-    status: str
-    lower_bound: str
+    asked: str
+    measured: Interval
+    status: str  # of the value
+    lower_bound: str  # status of the interval's lower end
     remark: str = ""
 
-
-def threshold(
-    kind: str,
-    name: str,
-    entry: Interval,
-    threshold: float,
-    expected: str = "",
-    remark: str = "",
-) -> Gate:
-    """Ask for a value strictly above a threshold."""
-    return Gate(
-        kind,
-        name,
-        expected or f"> {100 * threshold:g} %",
-        entry.value,
-        entry.low,
-        entry.high,
-        _verdict(entry.value, threshold),
-        _verdict(entry.low, threshold),
-        remark,
-    )
+    def to_json(self) -> dict[str, Any]:
+        """Return what validation.json holds of it."""
+        return {
+            "kind": self.kind,
+            "name": self.name,
+            "expected": self.asked,
+            **vars(self.measured),
+            "status": self.status,
+            "lower_bound": self.lower_bound,
+            "remark": self.remark,
+        }
 
 
-def _verdict(value: float, threshold: float) -> str:
-    if value is None or math.isnan(value):
-        return NOT_MEASURED
-    return PASS if value > threshold else FAIL
+@dataclass(frozen=True)
+class _Subject:
+    """What a group of thresholds is about: a model, the ensemble, or the set of models."""
+
+    thresholds: tuple[Threshold, ...]
+    metrics: Metrics
+    label: str = ""
+    remarks: Mapping[str, str] = field(default_factory=dict)  # by the threshold's key
 
 
 def check_gates(
-    members: list[GateInput],
-    ensemble: Metrics | None,
-    num_classes: int,
-    holdout: tuple[str, str],
+    models: list[GateInput], ensemble: Metrics | None, num_classes: int, holdout: Holdout
 ) -> list[Gate]:
-    """Hold models and ensemble against the guide's thresholds.
-
-    ensemble: its metrics with intervals, None if there is none. holdout: PASS, FAIL or NOT
-    MEASURED, and why.
-    """
+    """Compare models and ensemble, None if there is none, with the guide's thresholds."""
+    subjects = [_model_subject(model) for model in models]
+    if not any(model.pair_accuracies for model in models):
+        none = {PAIR.key: "there are no binary classifiers"}
+        subjects.append(_Subject((NO_PAIRS,), {}, remarks=none))
+    subjects += [_ensemble_subject(ensemble or {}, num_classes), _diversity_subject(models)]
     gates = []
-    for member in members:
-        least = _SINGLE.get(member.model, _SINGLE_OTHERS)
-        gates.append(
-            threshold(
-                "single", f"{member.label} alone, accuracy", member.metrics["accuracy"], least
-            )
-        )
-        if member.pair_accuracies:
-            worst = Interval(min(member.pair_accuracies), math.nan, math.nan)
-            good = sum(value > _BINARY for value in member.pair_accuracies)
-            remark = f"{good} of {len(member.pair_accuracies)} pairs; the worst is shown"
+    for subject in subjects:
+        for asked in subject.thresholds:
+            measured = subject.metrics.get(asked.metric, UNKNOWN)
             gates.append(
-                threshold(
-                    "binary",
-                    f"{member.label}, every pair's val accuracy",
-                    worst,
-                    _BINARY,
-                    remark=remark,
+                Gate(
+                    key=asked.key,
+                    kind=asked.kind,
+                    name=asked.name.format(subject.label),
+                    asked=asked.asked,
+                    measured=measured,
+                    status=asked.verdict(measured.value),
+                    lower_bound=asked.verdict(measured.low),
+                    remark=subject.remarks.get(asked.key, ""),
                 )
             )
-    if not any(member.pair_accuracies for member in members):
-        gates.append(
-            threshold(
-                "binary",
-                "every pair's val accuracy",
-                UNKNOWN,
-                _BINARY,
-                remark="there are no binary classifiers",
-            )
-        )
-    found = ensemble or {}
-    get = lambda name: found.get(name, UNKNOWN)  # noqa: E731
-    gates.append(threshold("ensemble", "ensemble accuracy", get("accuracy"), _ENSEMBLE))
-    recalls = [get(f"recall_{k}") for k in range(num_classes)]
-    worst = min(recalls, key=lambda entry: (not math.isnan(entry.value), entry.value))
-    gates.append(
-        threshold(
-            "ensemble",
-            "ensemble, every class's recall",
-            worst,
-            _RECALL,
-            remark="the worst is shown",
-        )
+    return [*gates, _holdout_gate(holdout)]
+
+
+def _model_subject(model: GateInput) -> _Subject:
+    single = SINGLE_SWINV2 if model.model == resolve("swinv2").name else SINGLE
+    if not model.pair_accuracies:
+        return _Subject((single,), model.metrics, model.label)
+    metrics = {**model.metrics, PAIR.metric: _exact(min(model.pair_accuracies))}
+    good = sum(PAIR.verdict(value) == PASS for value in model.pair_accuracies)
+    remark = f"{good} of {len(model.pair_accuracies)} pairs; the worst is shown"
+    return _Subject((single, PAIR), metrics, model.label, {PAIR.key: remark})
+
+
+def _ensemble_subject(metrics: Metrics, num_classes: int) -> _Subject:
+    recalls = [metrics.get(f"recall_{k}", UNKNOWN) for k in range(num_classes)]
+    worst = min(recalls, key=lambda recall: (not math.isnan(recall.value), recall.value))
+    remarks = {"recall": "the worst is shown", "recall_1": f"goal {100 * RECALL_1_GOAL:g} %"}
+    return _Subject(ENSEMBLE, {**metrics, "worst_recall": worst}, remarks=remarks)
+
+
+def _diversity_subject(models: list[GateInput]) -> _Subject:
+    families = sorted({model.family for model in models})
+    remarks = {FAMILIES.key: ", ".join(families)}
+    return _Subject((FAMILIES,), {FAMILIES.metric: _exact(len(families))}, remarks=remarks)
+
+
+def _holdout_gate(holdout: Holdout) -> Gate:
+    return Gate(
+        key="holdout",
+        kind="holdout",
+        name="independent hold-out",
+        asked="given",
+        measured=UNKNOWN,
+        status=holdout.status,
+        lower_bound=NOT_MEASURED,
+        remark=holdout.reason,
     )
-    gates.append(
-        threshold(
-            "ensemble",
-            "ensemble, class-1 recall",
-            get("recall_1"),
-            _RECALL,
-            remark=f"goal {100 * _RECALL_GOAL:g} %",
-        )
-    )
-    gates.append(
-        threshold("ensemble", "ensemble, macro AUC", get("macro_auc"), _AUC, f"> {_AUC:g}")
-    )
-    families = sorted({member.family for member in members})
-    count = Interval(float(len(families)), math.nan, math.nan)
-    gates.append(
-        threshold(
-            "diversity",
-            "architecture families",
-            count,
-            _FAMILIES - 0.5,
-            f">= {_FAMILIES}",
-            ", ".join(families),
-        )
-    )
-    gates.append(
-        Gate(
-            "holdout",
-            "independent hold-out",
-            "given",
-            math.nan,
-            math.nan,
-            math.nan,
-            holdout[0],
-            NOT_MEASURED,
-            holdout[1],
-        )
-    )
-    return gates
+
+
+def _exact(value: float) -> Interval:
+    """Make a value of which no interval is known."""
+    return Interval(float(value), math.nan, math.nan)
 
 
 def rating(gates: list[Gate]) -> str:
     """Derive A+, A, B, C or none from the gates by RULE."""
-    passed = [gate.status == PASS for gate in gates]
-    core = all(gate.status == PASS for gate in gates if gate.kind in _CORE)
-    holdout = all(gate.status == PASS for gate in gates if gate.kind == "holdout")
-    if all(passed):
+    passed = [gate for gate in gates if gate.status == PASS]
+    if len(passed) == len(gates):
         bounds = all(g.lower_bound == PASS for g in gates if g.kind in ("single", "ensemble"))
-        goal = next(gate.value for gate in gates if "class-1" in gate.name) > _RECALL_GOAL
-        return "A+" if bounds and goal else "A"
-    if core:
+        recall_1 = next(gate.measured.value for gate in gates if gate.key == "recall_1")
+        return "A+" if bounds and recall_1 > RECALL_1_GOAL else "A"
+    failed_kinds = {gate.kind for gate in gates if gate.status != PASS}
+    if not failed_kinds & {"ensemble", "holdout"}:
         return "B"
-    return "C" if holdout and sum(passed) * 2 >= len(passed) else "none"
+    return "C" if "holdout" not in failed_kinds and 2 * len(passed) >= len(gates) else "none"
+
+
+def all_pass(gates: list[Gate]) -> bool:
+    """Tell whether every gate has passed."""
+    return all(gate.status == PASS for gate in gates)
 
 
 def validation_content(gates: list[Gate]) -> dict[str, Any]:
     """Return the content of validation.json."""
+    found = rating(gates)
     return {
-        "grade": rating(gates),
+        "grade": found,  # the earlier name of the rating, for whoever reads it
+        "rating": found,
         "rule": RULE,
         "claim": "thresholds on a held-out set; no claim of regulatory clearance",
-        "gates": [asdict(gate) for gate in gates],
+        "gates": [gate.to_json() for gate in gates],
     }
 
 
-def gate_input(member: ModelResult, metrics: Metrics) -> GateInput:
+def gate_input(model: ModelResult, metrics: Metrics) -> GateInput:
     """Gather what the gates ask of one model."""
-    accuracies = member.found.pair_accuracies.tolist() if member.found.head == "ovo" else []
-    family = resolve(member.found.model).family
-    return GateInput(member.label, member.found.model, family, metrics, accuracies)
+    pairs = model.pairs
+    accuracies = pairs.pair_accuracies.tolist() if pairs.head == "ovo" else []
+    return GateInput(model.label, pairs.model, resolve(pairs.model).family, metrics, accuracies)
+
+
+def read_holdout(directory: ResultDir, split: str, origin: Origin) -> Holdout | None:
+    """Read what the evaluation of the predictions of `origin` found about the hold-out, if any."""
+    path = directory.metrics(split)
+    if not path.is_file():
+        return None
+    content = read_json(path)
+    if not isinstance(content, dict):
+        return None
+    found = content.get("holdout")
+    try:
+        same = Origin.from_json(content["origin"]) == origin
+    except (InputError, KeyError, TypeError, ValueError):
+        return None
+    if not same or not isinstance(found, list) or len(found) != 2:
+        return None
+    return Holdout(str(found[0]), str(found[1]))

@@ -1,8 +1,9 @@
-"""Turn the stored predictions of several models into graders that can be compared.
+"""Turn the predictions of several models' pairs into those of classes, and average the models.
 
-N images, K classes, M models.
+N images, K classes, M models, P pairs.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,54 +34,86 @@ from common.system.errors import InputError
 TEMPERED = "coupling, tempered"  # each pair's temperature fitted on val
 
 
-@dataclass
+@dataclass(frozen=True)
+class ValResult:
+    """One model's predictions on val, where weights and temperatures are fitted."""
+
+    pairs: PairPredictions
+    classes: ClassPredictions
+
+
+@dataclass(frozen=True)
 class ModelResult:
-    """One model's class probabilities on the split, and on val if there are any."""
+    """One model's predictions on a split, and on val if there are any."""
 
     label: str
-    found: PairPredictions
-    val: PairPredictions | None
+    pairs: PairPredictions
     vote: str
-    temperature: float  # of the class probabilities; 1 unless calibrated
-    pair_temperatures: np.ndarray | None  # (P,) fitted on val
+    voted: ClassPredictions  # as the vote gives them
+    temperature: float  # fitted on val; 1 unless calibrated
+    classes: ClassPredictions  # the same at that temperature
+    pair_temperatures: np.ndarray | None = None  # (P,) fitted on val
+    val: ValResult | None = None
+
+    @property
+    def targets(self) -> np.ndarray:
+        """The true classes, (N,)."""
+        return self.pairs.targets
+
+
+@dataclass(frozen=True)
+class Mean:
+    """The weighted mean of several models."""
+
     classes: ClassPredictions
-    val_classes: ClassPredictions | None
+    temperature: float  # fitted on val; 1 unless calibrated
 
 
 def apply_vote(
-    label: str, found: PairPredictions, val: PairPredictions | None, vote: str, calibrate: bool
+    label: str,
+    pairs: PairPredictions,
+    vote: str,
+    val: PairPredictions | None = None,
+    calibrate: bool = False,
 ) -> ModelResult:
     """Turn pair probabilities into class probabilities, with a temperature fitted on val if asked.
 
     The probabilities of a softmax head need no vote; the coupling gives them back.
     """
-    vote = vote if found.head == "ovo" else "coupling"
-    temperature, temperatures = 1.0, None
-    classes, val_classes = _grade(found, vote), None
-    if val is not None:
-        val_classes = _grade(val, vote)
-        if found.head == "ovo":
-            temperatures = fit_pair_temperatures(
-                val.pair_probabilities, val.targets, val.num_classes
-            )
-        if calibrate:
-            temperature = fit_temperature(val_classes.probabilities, val.targets)
-            classes = _tempered(classes, temperature)
-            val_classes = _tempered(val_classes, temperature)
-    return ModelResult(label, found, val, vote, temperature, temperatures, classes, val_classes)
+    vote = vote if pairs.head == "ovo" else "coupling"
+    voted = _combine(pairs, vote)
+    if val is None:
+        return ModelResult(label, pairs, vote, voted, 1.0, voted)
+    val_classes, classes, temperature, pair_temperatures = _combine(val, vote), voted, 1.0, None
+    if pairs.head == "ovo":
+        pair_temperatures = fit_pair_temperatures(
+            val.pair_probabilities, val.targets, val.num_classes
+        )
+    if calibrate:
+        temperature = fit_temperature(val_classes.probabilities, val.targets)
+        classes = _tempered(voted, temperature)
+        val_classes = _tempered(val_classes, temperature)
+    found = ValResult(val, val_classes)
+    return ModelResult(label, pairs, vote, voted, temperature, classes, pair_temperatures, found)
 
 
-def combine_by_every_vote(member: ModelResult) -> dict[str, ClassPredictions]:
+def combine_by_every_vote(model: ModelResult) -> dict[str, ClassPredictions]:
     """Turn a model's pair probabilities into class probabilities by each vote.
 
     Where there is val, once more by coupling after each pair's temperature, fitted on val.
     """
-    found = member.found
-    classes = {name: _grade(found, name) for name in (*VOTES, SKLEARN_VOTE)}
-    if member.pair_temperatures is not None:
-        pairs = apply_pair_temperatures(found.pair_probabilities, member.pair_temperatures)
-        classes[TEMPERED] = combine_pairs(pairs, found.num_classes)
+    classes = {
+        vote: model.voted if vote == model.vote else _combine(model.pairs, vote)
+        for vote in (*VOTES, SKLEARN_VOTE)
+    }
+    if model.pair_temperatures is not None:
+        tempered = apply_pair_temperatures(model.pairs.pair_probabilities, model.pair_temperatures)
+        classes[TEMPERED] = combine_pairs(tempered, model.pairs.num_classes)
     return classes
+
+
+def _combine(pairs: PairPredictions, vote: str) -> ClassPredictions:
+    return combine_pairs(pairs.pair_probabilities, pairs.num_classes, vote, pairs.pair_accuracies)
 
 
 def _tempered(classes: ClassPredictions, temperature: float) -> ClassPredictions:
@@ -89,74 +122,81 @@ def _tempered(classes: ClassPredictions, temperature: float) -> ClassPredictions
     )
 
 
-def _grade(found: PairPredictions, vote: str) -> ClassPredictions:
-    return combine_pairs(found.pair_probabilities, found.num_classes, vote, found.pair_accuracies)
-
-
-def labels(runs: list[Run], directories: list[ResultDir]) -> list[str]:
-    """Name models briefly and differently: by alias, or by directory where two are alike."""
+def label_runs(runs: Sequence[Run]) -> list[str]:
+    """Name trained models briefly and differently."""
     names = [with_head(resolve(run.model).alias, run.head) for run in runs]
+    return unique_labels(names, [run.directory for run in runs])
+
+
+def unique_labels(names: list[str], directories: list[ResultDir]) -> list[str]:
+    """Keep names that only one model has; name the others by their directory."""
     return [
         name if names.count(name) == 1 else str(directory.root)
-        for name, directory in zip(names, directories)
+        for name, directory in zip(names, directories, strict=True)
     ]
 
 
-def output_dir_for(
-    directory: ResultDir, run: Run, dataset_path: str, output_dir: Path | None
-) -> ResultDir:
+def output_dir_for(run: Run, dataset_path: Path, output_dir: Path | None) -> ResultDir:
     """Return where a model's results on a dataset go: into its own directory, if it is its own.
 
     Results on another dataset must not take the place of those; they go into `output_dir`. It is
     the model's own at the place where it was trained, or where the training images are the same; of
     the earlier trainer's models, which do not say, where there are training or validation images.
     """
-    root, known = Path(dataset_path), run.dataset_path or run.train_fingerprint
-    if known:
-        own = root.resolve() == Path(run.dataset_path).resolve()
-        if not own and (root / "train").is_dir():
-            images = scan_split(root, "train", run.num_classes, run.class_names)
+    if run.dataset_path or run.train_fingerprint:
+        own = dataset_path.resolve() == Path(run.dataset_path).resolve()
+        if not own and (dataset_path / "train").is_dir():
+            images = scan_split(dataset_path, "train", run.num_classes, run.class_names)
             own = images.fingerprint() == run.train_fingerprint
     else:
-        own = any((root / name).is_dir() for name in SPLITS[:2])
+        own = any((dataset_path / name).is_dir() for name in SPLITS[:2])
     if own:
-        return directory
-    name = "-".join(directory.root.resolve().parts[-2:]).strip("/")
+        return run.directory
+    name = "-".join(run.directory.root.resolve().parts[-2:]).strip("/")
     return ResultDir((output_dir or Path("external_results")) / name)
 
 
-def best_single(members: list[ModelResult]) -> tuple[int, str]:
-    """Choose the best single model by its accuracy on val, else on the split; and say which."""
-    on_val = all(member.val_classes is not None for member in members)
-    if on_val:
-        scores = [m.val_classes.accuracy(m.val.targets) for m in members]
-    else:
-        scores = [m.classes.accuracy(m.found.targets) for m in members]
-    return int(np.argmax(scores)), "chosen on val" if on_val else "chosen on these same images"
+@dataclass(frozen=True)
+class BestModel:
+    """The best single model, and what it was chosen on."""
+
+    label: str
+    chosen: str
+
+    def __str__(self) -> str:
+        return f"{self.label} ({self.chosen})"
 
 
-def ensemble_weights(choice: list[str], members: list[ModelResult]) -> np.ndarray:
+def best_single(models: Sequence[ModelResult]) -> BestModel:
+    """Choose the best single model by its accuracy on val, else on the split."""
+    vals = [model.val for model in models if model.val is not None]
+    if len(vals) == len(models):
+        scores = [val.classes.accuracy(val.pairs.targets) for val in vals]
+        return BestModel(models[int(np.argmax(scores))].label, "chosen on val")
+    scores = [model.classes.accuracy(model.targets) for model in models]
+    return BestModel(models[int(np.argmax(scores))].label, "chosen on these same images")
+
+
+def ensemble_weights(choice: Sequence[str], models: Sequence[ModelResult]) -> np.ndarray:
     """Return the weights (M,), sum 1: given numbers, or fitted on val.
 
     "val_accuracy" weighs by each model's accuracy, "optimized" by `calibration.fit_weights`.
     Raises InputError for a wrong number of weights or where val is needed and missing.
     """
-    given = check_weights(choice, len(members))
+    given = check_weights(choice, len(models))
     if given is not None:
         return given
     if choice[0] == "uniform":
-        return np.full(len(members), 1 / len(members))
-    require_val(members, f"--weights {choice[0]}")
+        return np.full(len(models), 1 / len(models))
+    vals = require_val(models, f"--weights {choice[0]}")
     if choice[0] == "optimized":
-        return fit_weights(
-            np.stack([member.val_classes.probabilities for member in members]),
-            members[0].val.targets,
-        )
-    accuracies = np.array([m.val_classes.accuracy(m.val.targets) for m in members])
+        probabilities = np.stack([val.classes.probabilities for val in vals])
+        return fit_weights(probabilities, vals[0].pairs.targets)
+    accuracies = np.array([val.classes.accuracy(val.pairs.targets) for val in vals])
     return accuracies / accuracies.sum()
 
 
-def check_weights(choice: list[str], count: int) -> np.ndarray | None:
+def check_weights(choice: Sequence[str], count: int) -> np.ndarray | None:
     """Read weights given as numbers (M,), None for a method; InputError for anything else."""
     if choice[0] in WEIGHTS and len(choice) == 1:
         return None
@@ -173,30 +213,30 @@ def check_weights(choice: list[str], count: int) -> np.ndarray | None:
     return weights / weights.sum()
 
 
-def require_val(members: list[ModelResult], what: str) -> None:
-    """Raise InputError unless every model has predictions on the same val images."""
-    missing = [member.label for member in members if member.val is None]
+def require_val(models: Sequence[ModelResult], what: str) -> list[ValResult]:
+    """Return the models' predictions on val; InputError unless all have them on the same images."""
+    missing = [model.label for model in models if model.val is None]
     if missing:
         raise InputError(
             f"{what} is fitted on val, and {', '.join(missing)} has no predictions on it; run "
             "evaluate_ensemble.py --split val on the dataset that it was trained on first"
         )
-    first = members[0]
-    if not all(same_images(first.val, member.val) for member in members):
+    vals = [model.val for model in models if model.val is not None]
+    if not all(same_images(vals[0].pairs, val.pairs) for val in vals):
         raise InputError(
             f"{what}: the models' val predictions are of other images; run evaluate_ensemble.py "
             "--split val on one dataset for all"
         )
+    return vals
 
 
-def average_models(
-    members: list[ModelResult], weights: np.ndarray, calibrate: bool
-) -> tuple[ClassPredictions, float]:
+def average_models(models: Sequence[ModelResult], weights: np.ndarray, calibrate: bool) -> Mean:
     """Average the models' class probabilities; with `calibrate` at a temperature fitted on val."""
-    mean = combine_models([m.classes.probabilities for m in members], list(weights))
-    temperature = 1.0
-    if calibrate:
-        on_val = combine_models([m.val_classes.probabilities for m in members], list(weights))
-        temperature = fit_temperature(on_val.probabilities, members[0].val.targets)
-        mean = _tempered(mean, temperature)
-    return mean, temperature
+    mean = combine_models([model.classes.probabilities for model in models], list(weights))
+    if not calibrate:
+        return Mean(mean, 1.0)
+    vals = require_val(models, "--calibrate")
+    on_val = combine_models([val.classes.probabilities for val in vals], list(weights))
+    temperature = fit_temperature(on_val.probabilities, vals[0].pairs.targets)
+    tempered = apply_temperature(mean.probabilities, temperature)
+    return Mean(ClassPredictions(tempered, tempered.argmax(1)), temperature)

@@ -8,7 +8,6 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import scipy.special
@@ -23,63 +22,71 @@ from common.data.pixel_cache import PixelCache, open_cache
 from common.data.preprocessing import Preprocessing
 from common.models.checkpoint import PairCheckpoint, load_pair, restore_pair
 from common.models.ovo import Branch, chunk_size, trunk_features, trunk_key
-from common.pairs import class_pairs, heads_of_model, with_head
-from common.prediction.predictions import PairPredictions, load_predictions
-from common.result_dir import ResultDir, Run, find_run
+from common.pairs import Head, class_pairs, heads_of_model, with_head
+from common.prediction.predictions import Cost, Origin, PairPredictions, load_predictions
+from common.result_dir import Run
 from common.system.device import autocast, tune_malloc
 from common.system.errors import InputError
 from common.system.log import log, progress_bar
 
 
-def predict_directory(
-    directory: ResultDir,
-    split: Split,
-    cache_dir: Path,
-    num_workers: int,
-    device: torch.device,
-    precision: str,
-    place: ResultDir | None,
-) -> PairPredictions:
-    """Predict a split with a result directory's classifiers.
+@dataclass(frozen=True)
+class PredictionConfig:
+    """How to predict: on which device, in which arithmetic, and where pixels are cached."""
 
-    What `place` has stored is taken where checkpoints, images and precision are still the same.
+    cache_dir: Path
+    num_workers: int
+    device: torch.device
+    precision: str
+
+
+def predict_run(
+    run: Run, split: Split, config: PredictionConfig, stored_in: Path | None = None
+) -> PairPredictions:
+    """Predict a split with the classifiers of a result directory.
+
+    What the file `stored_in` holds is taken where checkpoints, images and precision are still the
+    same.
     """
-    run = find_run(directory)
-    origin = {
-        "checkpoints": fingerprint_files(run.files),
-        "data": split.fingerprint(with_times=True),
-        "images": split.fingerprint(),
-        "precision": precision,
-    }
-    stored = load_predictions(place.predictions(split.name), origin) if place else None
-    if stored is not None:
+    origin = Origin(
+        checkpoints=fingerprint_files(run.files),
+        data=split.fingerprint(with_times=True),
+        images=split.fingerprint(),
+        precision=config.precision,
+    )
+    stored = load_predictions(stored_in) if stored_in is not None else None
+    if stored is not None and stored.origin == origin:
         log(f"{stored.model}: predictions on {split.name} are reused, nothing has changed")
         return stored
-    member = load_model(run)
-    cache = open_cache(split, member.preprocessing, cache_dir, num_workers)
-    name = with_head(member.model, member.head)
-    log(f"{name}: predicting {len(split)} images of {split.name}, {precision} on {device}")
+    model = load_model(run)
+    cache = open_cache(split, model.preprocessing, config.cache_dir, config.num_workers)
+    log(
+        f"{with_head(model.model, model.head)}: predicting {len(split)} images of {split.name}, "
+        f"{config.precision} on {config.device}"
+    )
+    gflops = count_flops(model) / 1e9  # while the model is still on the CPU
     started = time.perf_counter()
-    logits = predict_logits(member, cache, device, precision)
+    logits = predict_logits(model, cache, config.device, config.precision)
     speed = len(split) / (time.perf_counter() - started)
-    if not np.isfinite(logits).all():
-        column = int(np.argmax(~np.isfinite(logits).all(0)))
-        name = run.files[column if run.head == "ovo" else 0].name
-        raise InputError(
-            f"{directory.models / name}: gives values that are not finite; train "
-            "this classifier again"
-        )
+    _check_finite(logits, run)
     return PairPredictions(
-        model=member.model,
-        head=member.head,
-        class_names=member.class_names,
+        model=model.model,
+        head=model.head,
+        class_names=model.class_names,
         ids=np.array(split.ids),
         targets=split.labels,
-        pair_probabilities=pair_probabilities(logits, member.head),
-        pair_accuracies=member.pair_accuracies,
-        cost={**member.cost, "images_per_second": speed, "device": str(device)},
+        pair_probabilities=pair_probabilities(logits, model.head),
+        pair_accuracies=model.pair_accuracies,
+        cost=Cost(count_parameters(model), gflops, speed, str(config.device)),
         origin=origin,
     )
+
+
+def _check_finite(logits: np.ndarray, run: Run) -> None:
+    finite = np.isfinite(logits).all(0)
+    if not finite.all():
+        path = run.files[int(np.argmin(finite)) if run.head == "ovo" else 0]
+        raise InputError(f"{path}: gives values that are not finite; train this classifier again")
 
 
 def pair_probabilities(logits: np.ndarray, head: str) -> np.ndarray:
@@ -94,7 +101,28 @@ def pair_probabilities(logits: np.ndarray, head: str) -> np.ndarray:
     return scipy.special.expit(logits)
 
 
-@dataclass
+@dataclass(frozen=True)
+class Columns:
+    """A branch, and which columns of the logits it gives."""
+
+    columns: slice
+    branch: Branch
+
+
+@dataclass(frozen=True)
+class TrunkGroup:
+    """A trunk and the branches that work on its features."""
+
+    trunk: nn.Module
+    branches: list[Columns]
+
+    @property
+    def modules(self) -> list[nn.Module]:
+        """The trunk and the branches."""
+        return [self.trunk, *(own.branch for own in self.branches)]
+
+
+@dataclass(frozen=True)
 class LoadedModel:
     """The classifiers of one backbone; equal trunks are kept once."""
 
@@ -102,14 +130,13 @@ class LoadedModel:
     head: str
     class_names: list[str]
     preprocessing: Preprocessing
-    groups: list[tuple[nn.Module, list[tuple[slice, Branch]]]]  # trunk, (columns, branch)
+    groups: list[TrunkGroup]
     pair_accuracies: np.ndarray  # (P,) validation accuracy of each pair's best epoch
-    cost: dict[str, Any]
 
     @property
     def num_outputs(self) -> int:
         """Count the columns of the logits: P pairs, or K classes of a softmax head."""
-        return max(columns.stop for _, branches in self.groups for columns, _ in branches)
+        return max(own.columns.stop for group in self.groups for own in group.branches)
 
 
 def load_model(run: Run) -> LoadedModel:
@@ -117,69 +144,73 @@ def load_model(run: Run) -> LoadedModel:
 
     Raises InputError when one is unreadable or was trained on different pixels.
     """
-    trunks: dict[Any, tuple[nn.Module, list[tuple[slice, Branch]]]] = {}
+    groups: dict[object, TrunkGroup] = {}
     checkpoints: list[PairCheckpoint] = []
-    preprocessing = None
     heads = heads_of_model(run.num_classes, run.head)
-    for column, (path, head) in enumerate(zip(run.files, heads)):
+    for column, (path, head) in enumerate(zip(run.files, heads, strict=True)):
         checkpoint = load_pair(path)
         classifier = restore_pair(checkpoint, str(path))
-        if (checkpoint.model, checkpoint.head) != (run.model, head):
-            raise InputError(
-                f"{path}: holds {checkpoint.head.title} of {checkpoint.model}; "
-                "its name says another"
-            )
-        if preprocessing not in (None, checkpoint.preprocessing):
-            raise InputError(
-                f"{path}: was trained on other pixels than {run.files[0].name} "
-                f"({checkpoint.preprocessing} and {preprocessing}); train the pairs of one "
-                "directory alike"
-            )
-        preprocessing = checkpoint.preprocessing
-        group = trunks.setdefault(trunk_key(classifier.trunk), (classifier.trunk, []))
-        group[1].append((slice(column, column + head.outputs), classifier.branch))
         checkpoints.append(checkpoint)
+        _check_belongs(checkpoint, checkpoints[0], run, head, path)
+        group = groups.setdefault(trunk_key(classifier.trunk), TrunkGroup(classifier.trunk, []))
+        columns = slice(column, column + head.outputs)
+        group.branches.append(Columns(columns, classifier.branch))
     unfinished = sum(not checkpoint.complete for checkpoint in checkpoints)
     if unfinished:
         log(
             f"note: {unfinished} of {len(checkpoints)} classifiers of {run.model} are unfinished; "
             "train_ovo.py --resume goes on with them"
         )
-    groups = list(trunks.values())
     names = run.class_names or checkpoints[0].class_names
     accuracies = [checkpoint.val_accuracy for checkpoint in checkpoints]
+    if run.head != "ovo":  # it has no pairs; equal weights leave the weighted vote as it is
+        accuracies = [1.0] * len(class_pairs(run.num_classes))
     return LoadedModel(
         model=run.model,
         head=run.head,
-        class_names=[str(name) for name in names][: run.num_classes],
-        preprocessing=preprocessing,
-        groups=groups,
-        pair_accuracies=np.array(accuracies if run.head == "ovo" else _no_pairs(run.num_classes)),
-        cost=measure_cost(groups, preprocessing.img_size),
+        class_names=list(names)[: run.num_classes],
+        preprocessing=checkpoints[0].preprocessing,
+        groups=list(groups.values()),
+        pair_accuracies=np.array(accuracies),
     )
 
 
-def _no_pairs(num_classes: int) -> list[float]:
-    return [1.0] * len(class_pairs(num_classes))
+def _check_belongs(
+    checkpoint: PairCheckpoint, first: PairCheckpoint, run: Run, head: Head, path: Path
+) -> None:
+    """Raise InputError unless a file is what its name says, trained on the first one's pixels."""
+    if (checkpoint.model, checkpoint.head) != (run.model, head):
+        raise InputError(
+            f"{path}: holds {checkpoint.head.title} of {checkpoint.model}; its name says another"
+        )
+    if checkpoint.preprocessing != first.preprocessing:
+        raise InputError(
+            f"{path}: was trained on other pixels than {run.files[0].name} "
+            f"({checkpoint.preprocessing} and {first.preprocessing}); train the pairs of one "
+            "directory alike"
+        )
 
 
-def measure_cost(
-    groups: list[tuple[nn.Module, list[tuple[slice, Branch]]]], img_size: int
-) -> dict[str, Any]:
-    """Count parameters and GFLOPs (10^9 multiplications and additions) of one image's grading."""
-    image = torch.zeros(1, 3, img_size, img_size)
-    parameters = flops = 0
+def count_parameters(model: LoadedModel) -> int:
+    """Count the parameters of all classifiers, those of a shared trunk once."""
+    modules = [module for group in model.groups for module in group.modules]
+    return sum(p.numel() for module in modules for p in module.parameters())
+
+
+def count_flops(model: LoadedModel) -> int:
+    """Count the multiplications and additions of grading one image; the model is on the CPU."""
+    size = model.preprocessing.img_size
+    image, flops = torch.zeros(1, 3, size, size), 0
     # the counter does not know every fused form of attention
     with torch.inference_mode(), sdpa_kernel(SDPBackend.MATH):
-        for trunk, branches in groups:
+        for group in model.groups:
             with FlopCounterMode(display=False) as of_trunk:
-                features = trunk(image)
+                features = group.trunk(image)
             with FlopCounterMode(display=False) as of_branch:
-                branches[0][1](features)
-            flops += of_trunk.get_total_flops() + len(branches) * of_branch.get_total_flops()
-            modules = [trunk, *(branch for _, branch in branches)]
-            parameters += sum(p.numel() for module in modules for p in module.parameters())
-    return {"parameters": parameters, "gflops": flops / 1e9}
+                group.branches[0].branch(features)
+            flops += of_trunk.get_total_flops()
+            flops += len(group.branches) * of_branch.get_total_flops()
+    return flops
 
 
 def fingerprint_files(files: Iterable[Path]) -> str:
@@ -193,31 +224,30 @@ def fingerprint_files(files: Iterable[Path]) -> str:
 
 @torch.inference_mode()
 def predict_logits(
-    member: LoadedModel, cache: PixelCache, device: torch.device, precision: str
+    model: LoadedModel, cache: PixelCache, device: torch.device, precision: str
 ) -> np.ndarray:
     """Return the logits (N, P) float32 of every pair for every image, each trunk run once.
 
     (N, K) of a softmax head.
     """
-    if cache.preprocessing.cache_key() != member.preprocessing.cache_key():
-        raise InputError(f"{member.model} was trained on other pixels than this cache holds")
+    if cache.preprocessing.cache_key() != model.preprocessing.cache_key():
+        raise InputError(f"{model.model} was trained on other pixels than this cache holds")
     if device.type == "cpu":
         tune_malloc()
-    for trunk, branches in member.groups:
-        trunk.to(device)
-        for _, branch in branches:
-            branch.to(device)
-    logits = np.empty((len(cache), member.num_outputs), dtype=np.float32)
+    for group in model.groups:
+        for module in group.modules:
+            module.to(device)
+    logits = np.empty((len(cache), model.num_outputs), dtype=np.float32)
     pixels_on_device = DevicePixels(cache, device)
     chunk = chunk_size(device)
-    for start in progress_bar(range(0, len(cache), chunk), f"predict {member.model}"):
+    for start in progress_bar(range(0, len(cache), chunk), f"predict {model.model}"):
         indices = np.arange(start, min(start + chunk, len(cache)))
         pixels = pixels_on_device(indices)
         found: list[tuple[slice, Tensor]] = []
-        for trunk, branches in member.groups:
-            features = trunk_features(trunk, pixels, member.preprocessing, device, precision)
+        for group in model.groups:
+            features = trunk_features(group.trunk, pixels, model.preprocessing, device, precision)
             with autocast(device, precision):
-                found += [(columns, branch(features).float()) for columns, branch in branches]
+                found += [(own.columns, own.branch(features).float()) for own in group.branches]
         for columns, values in found:  # only now is the device waited for
             logits[indices, columns] = values.reshape(len(indices), -1).cpu().numpy()
     return logits

@@ -3,7 +3,8 @@
 N images, P pairs, K classes.
 """
 
-from dataclasses import dataclass
+import math
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,43 @@ from common.system.log import log
 
 
 @dataclass(frozen=True)
+class Cost:
+    """What grading one image costs with all classifiers of a model."""
+
+    parameters: int
+    gflops: float  # 10^9 multiplications and additions
+    images_per_second: float  # as measured
+    device: str  # on which that was
+
+    @classmethod
+    def from_json(cls, content: dict[str, Any]) -> "Cost":
+        """Read what is stored; raises KeyError, TypeError or ValueError for anything else."""
+        parameters, device = int(content["parameters"]), content["device"]
+        gflops, speed = float(content["gflops"]), float(content["images_per_second"])
+        if not math.isfinite(gflops) or not math.isfinite(speed) or not isinstance(device, str):
+            raise ValueError(f"cost {content}")
+        return cls(parameters, gflops, speed, device)
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What predictions were made of and how; "" where an earlier file does not say."""
+
+    checkpoints: str  # fingerprint of the classifiers' files
+    data: str  # fingerprint of the image files, their times included
+    images: str  # fingerprint of the image files' names and sizes
+    precision: str
+
+    @classmethod
+    def from_json(cls, content: dict[str, Any]) -> "Origin":
+        """Read what is stored; raises KeyError or TypeError for anything else."""
+        later = [str(content.get(key, "")) for key in ("data", "images", "precision")]
+        return cls(str(content["checkpoints"]), *later)
+
+
+@dataclass(frozen=True)
 class PairPredictions:
-    """What the ten classifiers of one backbone say about a split."""
+    """What the classifiers of one backbone say about a split."""
 
     model: str
     head: str
@@ -28,8 +64,8 @@ class PairPredictions:
     targets: np.ndarray  # (N,) int
     pair_probabilities: np.ndarray  # (N, P) float64, of the pair's higher class
     pair_accuracies: np.ndarray  # (P,) validation accuracy of each pair's best epoch; ones: softmax
-    cost: dict[str, Any]  # parameters, gflops per image, images_per_second as measured, device
-    origin: dict[str, str]  # fingerprints of the checkpoints and the images, precision
+    cost: Cost
+    origin: Origin
 
     @property
     def num_classes(self) -> int:
@@ -39,12 +75,12 @@ class PairPredictions:
 
 def same_images(first: PairPredictions, other: PairPredictions) -> bool:
     """Tell whether two models were evaluated on the same images with the same grades."""
+    known = {p.origin.images for p in (first, other) if p.origin.images}
     return (
         first.num_classes == other.num_classes
         and np.array_equal(first.ids, other.ids)
         and np.array_equal(first.targets, other.targets)
-        # names and sizes of the files, where both are known
-        and len({p.origin["images"] for p in (first, other) if "images" in p.origin}) < 2
+        and len(known) < 2  # names and sizes of the files, where both are known
     )
 
 
@@ -72,8 +108,8 @@ def save_predictions(
         "model": predictions.model,
         "class_names": predictions.class_names,
         "head": predictions.head,
-        "cost": predictions.cost,
-        "origin": predictions.origin,
+        "cost": asdict(predictions.cost),
+        "origin": asdict(predictions.origin),
         "vote": vote,
         "temperature": temperature,
         "computed_with": versions(),
@@ -81,14 +117,20 @@ def save_predictions(
     write_predictions(path, arrays, details)
 
 
-def load_predictions(path: Path, origin: dict[str, str] | None = None) -> PairPredictions | None:
-    """Read stored predictions; None if there are none, or not those of `origin`."""
+def load_predictions(path: Path) -> PairPredictions | None:
+    """Read stored predictions; None if there are none that can be used."""
     if not path.is_file():
         return None
     try:
-        arrays, details = read_predictions(path)
-        if origin not in (None, details["origin"]):
-            return None
+        return parse_predictions(*read_predictions(path))
+    except InputError as error:
+        log(f"{path}: stored predictions are not usable ({error})")
+        return None
+
+
+def parse_predictions(arrays: dict[str, np.ndarray], details: dict[str, Any]) -> PairPredictions:
+    """Make predictions of what a file holds; raises InputError for anything else."""
+    try:
         found = PairPredictions(
             model=details["model"],
             head=details["head"],
@@ -97,14 +139,13 @@ def load_predictions(path: Path, origin: dict[str, str] | None = None) -> PairPr
             targets=arrays["targets"],
             pair_probabilities=arrays["pair_probabilities"],
             pair_accuracies=arrays["pair_val_accuracies"],
-            cost=details["cost"],
-            origin=details["origin"],
+            cost=Cost.from_json(details["cost"]),
+            origin=Origin.from_json(details["origin"]),
         )
         _check(found)
-        return found
-    except (InputError, KeyError, TypeError, AttributeError, ValueError) as error:
-        log(f"{path}: stored predictions are not usable ({error})")
-        return None
+    except (KeyError, TypeError, AttributeError, ValueError, OverflowError) as error:
+        raise InputError(str(error)) from error
+    return found
 
 
 def _check(found: PairPredictions) -> None:
@@ -117,11 +158,8 @@ def _check(found: PairPredictions) -> None:
         raise ValueError("targets outside the classes")
     if not ((found.pair_probabilities >= 0) & (found.pair_probabilities <= 1)).all():
         raise ValueError("pair probabilities outside 0..1")
-    costs = [float(found.cost[key]) for key in ("parameters", "gflops", "images_per_second")]
-    if not np.isfinite(costs).all() or not isinstance(found.cost["device"], str):
-        raise ValueError(f"cost {found.cost}")
-    if found.head not in HEADS or "checkpoints" not in found.origin:
-        raise ValueError("no head or no origin")
+    if found.head not in HEADS:
+        raise ValueError(f"head {found.head}")
 
 
 def require_same_images(found: list[PairPredictions]) -> None:

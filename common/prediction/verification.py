@@ -4,7 +4,7 @@ N images, P pairs.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from common.prediction.calibration import apply_temperature
-from common.prediction.predictions import PairPredictions, load_predictions
+from common.prediction.predictions import PairPredictions, parse_predictions
 from common.prediction.voting import VOTES, ClassPredictions, combine_models, combine_pairs
 from common.result_dir import read_predictions
 from common.system.environment import versions
@@ -28,10 +28,46 @@ TOLERANCES = {"fp32": 1e-4, "bf16": 5e-2, "fp16": 1e-2}
 
 
 @dataclass(frozen=True)
+class PredictionsFile:
+    """The content of a predictions file, read once, as it is."""
+
+    path: Path
+    arrays: dict[str, np.ndarray]
+    details: dict[str, Any]
+
+    @classmethod
+    def read(cls, path: Path) -> "PredictionsFile":
+        """Read a file; raises InputError for one that holds no predictions."""
+        return cls(path, *read_predictions(path))
+
+    @property
+    def temperature(self) -> float | None:
+        """The temperature of the class probabilities; None for what is no temperature."""
+        found = self.details.get("temperature", 1.0)
+        good = isinstance(found, int | float) and math.isfinite(found) and found > 0
+        return float(found) if good else None
+
+    def tempered(self, probabilities: np.ndarray) -> np.ndarray:
+        """Apply the stored temperature, if it is one."""
+        if self.temperature in (None, 1.0):
+            return probabilities
+        return apply_temperature(probabilities, self.temperature)
+
+
+@dataclass(frozen=True)
+class Recomputable:
+    """A model whose stored predictions can be computed again."""
+
+    label: str
+    path: Path  # of the stored predictions
+    predict: Callable[[str], PairPredictions]  # anew, with a precision
+
+
+@dataclass(frozen=True)
 class Verified:
     """How stored predictions compare with new ones."""
 
-    root: str
+    path: Path
     images: int
     largest: float  # difference of a probability
     tolerance: float
@@ -47,60 +83,100 @@ class Verified:
         verdict = "PASS" if self.holds else "FAIL"
         what = f"; changed since: {', '.join(self.changed)}" if self.changed else ""
         return (
-            f"verify {self.root}: {self.images} images, largest absolute difference of a "
+            f"verify {self.path}: {self.images} images, largest absolute difference of a "
             f"probability {self.largest:.3g}, tolerance {self.tolerance:g}{what}: {verdict}"
         )
 
 
-def compare(path: Path, stored: PairPredictions, again: PairPredictions) -> Verified:
+def verify(models: Sequence[Recomputable], ensemble: Path) -> bool:
+    """Verify stored predictions, and say how it went, line by line.
+
+    ensemble: the file of the models' ensemble, verified if it is there and made of these models.
+    Returns whether all hold.
+    """
+    files, results = [], []
+    for model in models:
+        file, stored = _read_stored(model.path)
+        precision = stored.origin.precision
+        again = model.predict(precision if precision in TOLERANCES else "auto")
+        files.append(file)
+        results.append(compare(file, stored, again))
+        log(results[-1].line())
+    if len(models) > 1 and ensemble.is_file():
+        mean = PredictionsFile.read(ensemble)
+        if mean.details.get("members") == [model.label for model in models]:
+            results.append(compare_ensemble(mean, files))
+            log(results[-1].line())
+        else:
+            log(f"{ensemble} is of other models than these and was not verified")
+    return all(result.holds for result in results)
+
+
+def _read_stored(path: Path) -> tuple[PredictionsFile, PairPredictions]:
+    try:
+        file = PredictionsFile.read(path)
+        return file, parse_predictions(file.arrays, file.details)
+    except InputError as error:
+        raise InputError(
+            f"--verify: expected stored predictions in {path}, found none that can be used "
+            f"({error}); run evaluate_ensemble.py without --verify first, with the same --split"
+        ) from error
+
+
+def compare(file: PredictionsFile, stored: PairPredictions, again: PairPredictions) -> Verified:
     """Compare stored predictions with those computed again: of pairs, of classes, the grades."""
-    arrays, details = read_predictions(path)
-    derived = _derive(stored, details)
+    derived = _derive(file, stored)
     differences = (
         _difference(stored.pair_probabilities, again.pair_probabilities),
-        _difference(arrays.get("class_probabilities"), derived.probabilities),
+        _difference(file.arrays.get("class_probabilities"), derived.probabilities),
     )
+    precision = stored.origin.precision
     same_ids = np.array_equal(stored.ids, again.ids)
-    names = {
-        "checkpoints": stored.origin["checkpoints"] == again.origin["checkpoints"],
+    same = {
+        "checkpoints": stored.origin.checkpoints == again.origin.checkpoints,
         "model": (stored.model, stored.head) == (again.model, again.head),
         "class names": list(stored.class_names) == list(again.class_names),
-        "precision": _precision(stored) in TOLERANCES,
+        "precision": precision in TOLERANCES,
         "images": same_ids,
         "grades": not same_ids or np.array_equal(stored.targets, again.targets),
         "validation accuracies": np.array_equal(stored.pair_accuracies, again.pair_accuracies),
-        "vote": again.head != "ovo" or details.get("vote") in VOTES,
-        "temperature": _temperature(details) is not None,
-        "predictions": np.array_equal(arrays.get("predictions"), derived.predicted),
+        "vote": again.head != "ovo" or file.details.get("vote") in VOTES,
+        "temperature": file.temperature is not None,
+        "predictions": _equal(file.arrays.get("predictions"), derived.predicted),
     }
-    tolerance = TOLERANCES.get(_precision(stored), TOLERANCES["fp32"])
-    if details.get("computed_with") == versions() and again.cost["device"] == "cpu":
+    tolerance = TOLERANCES.get(precision, TOLERANCES["fp32"])
+    if file.details.get("computed_with") == versions() and again.cost.device == "cpu":
         tolerance = SAME
-    changed = tuple(name for name, same in names.items() if not same)
-    return Verified(str(path), len(stored.ids), max(differences), tolerance, changed)
+    return Verified(file.path, len(stored.ids), max(differences), tolerance, _changed(same))
 
 
-def compare_ensemble(path: Path, members: list[Path]) -> Verified:
+def compare_ensemble(file: PredictionsFile, members: Sequence[PredictionsFile]) -> Verified:
     """Compare an ensemble's stored predictions with the mean of what its members have stored."""
-    arrays, details = read_predictions(path)
-    stored = [read_predictions(member)[0] for member in members]
+    arrays, stored = file.arrays, [member.arrays for member in members]
     try:
-        mean = combine_models([m["class_probabilities"] for m in stored], details["weights"])
-        mixed = _tempered(mean.probabilities, details)
-        names = {
+        mean = combine_models([m["class_probabilities"] for m in stored], file.details["weights"])
+        probabilities = file.tempered(mean.probabilities)
+        same = {
             "images": all(np.array_equal(arrays["ids"], m["ids"]) for m in stored),
             "grades": all(np.array_equal(arrays["targets"], m["targets"]) for m in stored),
-            "temperature": _temperature(details) is not None,
-            "predictions": np.array_equal(arrays["predictions"], mixed.argmax(1)),
+            "temperature": file.temperature is not None,
+            "predictions": np.array_equal(arrays["predictions"], probabilities.argmax(1)),
         }
-        largest = _difference(arrays["class_probabilities"], mixed)
+        largest = _difference(arrays["class_probabilities"], probabilities)
     except (KeyError, TypeError, ValueError, IndexError) as error:
         raise InputError(
-            f"{path}: expected an ensemble's predictions ({error!r}); run "
+            f"{file.path}: expected an ensemble's predictions ({error!r}); run "
             "evaluate_ensemble.py without --verify again"
         ) from error
-    changed = tuple(name for name, same in names.items() if not same)
-    return Verified(str(path), len(arrays["ids"]), largest, SAME, changed)
+    return Verified(file.path, len(arrays["ids"]), largest, SAME, _changed(same))
+
+
+def _changed(same: dict[str, bool]) -> tuple[str, ...]:
+    return tuple(name for name, is_same in same.items() if not is_same)
+
+
+def _equal(stored: np.ndarray | None, again: np.ndarray) -> bool:
+    return stored is not None and np.array_equal(stored, again)
 
 
 def _difference(stored: np.ndarray | None, again: np.ndarray) -> float:
@@ -111,59 +187,13 @@ def _difference(stored: np.ndarray | None, again: np.ndarray) -> float:
     return largest if math.isfinite(largest) else math.inf
 
 
-def _precision(stored: PairPredictions) -> str:
-    return str(stored.origin.get("precision"))
-
-
-def _temperature(details: dict[str, Any]) -> float | None:
-    """Return the stored temperature; None for what is no temperature."""
-    found = details.get("temperature", 1.0)
-    good = isinstance(found, int | float) and math.isfinite(found) and found > 0
-    return float(found) if good else None
-
-
-def _tempered(classes: np.ndarray, details: dict[str, Any]) -> np.ndarray:
-    temperature = _temperature(details)
-    return classes if temperature in (None, 1.0) else apply_temperature(classes, temperature)
-
-
-def _derive(stored: PairPredictions, details: dict[str, Any]) -> ClassPredictions:
-    """Derive class probabilities (N, K) and grades (N,) from stored pair probabilities again."""
-    vote = details.get("vote") if details.get("vote") in VOTES else "coupling"
+def _derive(file: PredictionsFile, stored: PairPredictions) -> ClassPredictions:
+    """Derive class probabilities and the chosen classes from the stored pairs again."""
+    vote = file.details.get("vote")
     classes = combine_pairs(
-        stored.pair_probabilities, stored.num_classes, vote, stored.pair_accuracies
+        stored.pair_probabilities,
+        stored.num_classes,
+        vote if vote in VOTES else "coupling",
+        stored.pair_accuracies,
     )
-    return ClassPredictions(_tempered(classes.probabilities, details), classes.predicted)
-
-
-def verify(
-    paths: list[Path],
-    again: list[Callable[[str], PairPredictions]],
-    names: list[str],
-    ensemble: Path,
-) -> bool:
-    """Verify stored predictions, and say how it went, line by line.
-
-    again: for each file what computes its predictions anew, with a precision; ensemble: the file of
-    their ensemble, looked at if it is there and made of models of these names. Returns whether all
-    hold.
-    """
-    results = []
-    for path, predict in zip(paths, again):
-        stored = load_predictions(path)
-        if stored is None:
-            raise InputError(
-                f"--verify: expected stored predictions in {path}, found none that can be used; "
-                "run evaluate_ensemble.py without --verify first, with the same --split"
-            )
-        precision = _precision(stored)
-        new = predict(precision if precision in TOLERANCES else "auto")
-        results.append(compare(path, stored, new))
-        log(results[-1].line())
-    if len(paths) > 1 and ensemble.is_file():
-        if read_predictions(ensemble)[1].get("members") == names:
-            results.append(compare_ensemble(ensemble, paths))
-            log(results[-1].line())
-        else:
-            log(f"{ensemble} is of other models than these and was not verified")
-    return all(result.holds for result in results)
+    return ClassPredictions(file.tempered(classes.probabilities), classes.predicted)

@@ -3,9 +3,12 @@
 import math
 from typing import Any
 
-from common.evaluation.comparison import Comparison
+from common.evaluation.agreement import Consistency, Referral
+from common.evaluation.evaluate import Findings, VersusBest
 from common.evaluation.gates import Gate
 from common.evaluation.intervals import Interval, Metrics
+from common.evaluation.prevalence import Restated
+from common.prediction.predictions import Cost
 
 _DIFFERENCES = {
     "accuracy": "accuracy",
@@ -41,12 +44,12 @@ def format_table(header: list[str], rows: list[list[Any]]) -> str:
     return "\n".join([lines[0], "  ".join("-" * width for width in widths), *lines[1:]])
 
 
-def percent(value: float) -> str:
+def percent(value: float | None) -> str:
     """Write a share as a percentage with one decimal, "n/a" if undefined."""
     return "n/a" if value is None or math.isnan(value) else f"{100 * value:.1f} %"
 
 
-def decimal(value: float) -> str:
+def decimal(value: float | None) -> str:
     """Write a number with three decimals, "n/a" if undefined."""
     return "n/a" if value is None or math.isnan(value) else f"{value:.3f}"
 
@@ -66,7 +69,7 @@ def with_interval(entry: Interval, digits: int = 3) -> str:
 
 
 def metrics_table(results: dict[str, Metrics], title: str) -> str:
-    """Show the main metrics of several graders, one to a row, with 95 % intervals."""
+    """Show the main metrics of several models or votes, one to a row, with 95 % intervals."""
     rows = [
         [name, *(with_interval(metrics[key]) for key in _HEADLINES)]
         for name, metrics in results.items()
@@ -75,127 +78,118 @@ def metrics_table(results: dict[str, Metrics], title: str) -> str:
 
 
 def evaluation_tables(
-    title: str, content: dict[str, Any], rows: dict[str, Metrics], kind: str
+    title: str, findings: Findings, class_names: list[str], kind: str
 ) -> list[str]:
-    """Lay an evaluation out as text tables.
-
-    content: of metrics_<split>.json; rows: what to compare, by name, and of which kind it is.
-    """
-    names = content["class_names"]
+    """Lay out what was found of a model or an ensemble; kind: what is compared, such as "vote"."""
+    found = findings.evaluation
     tables = [
-        f"{title}: {content['images']} images, 95 % intervals by bootstrap over "
-        f"{content['bootstrap']['units']}",
-        metrics_table(rows, kind),
+        f"{title}: {found.images} images, 95 % intervals by bootstrap over {found.units}",
+        metrics_table(findings.compared, kind),
         f"{title}, by grade",
-        per_class_table(content["metrics"], names, content["images_per_grade"]),
-        confusion_table(content["confusion_matrix"], names),
+        per_class_table(found.metrics, class_names, found.images_per_grade),
+        confusion_table(found.confusion_matrix, class_names),
     ]
-    if content.get("temperature", 1.0) != 1.0:
-        edge = content["temperature"] > 19 or content["temperature"] < 0.053
-        tables.append(
-            f"temperature, fitted on val: {content['temperature']:.2f}"
-            f"{' (at the limit of the search)' if edge else ''}"
-        )
-    if content.get("prevalence"):
-        tables.append(prevalence_table(content["prevalence"], content["grade_mix"]))
-    if "consistency" in content:
-        tables.append(consistency_text(content["consistency"], names))
-    if content.get("differences"):
-        tables.append(differences_table(content["differences"], content["best_single"]))
+    if findings.temperature != 1.0:
+        tables.append(_temperature_line(findings.temperature))
+    if findings.restated is not None:
+        tables.append(prevalence_table(findings.restated))
+    if findings.consistency is not None:
+        tables.append(consistency_text(findings.consistency, class_names))
+    if findings.versus is not None:
+        tables.append(differences_table(findings.versus))
     by_reason: dict[str, list[str]] = {}
-    for name, reason in content["undefined"].items():
+    for name, reason in found.undefined.items():
         by_reason.setdefault(reason, []).append(name)
     return tables + [f"n/a because {r}: {', '.join(names)}" for r, names in by_reason.items()]
 
 
-def cost_table(results: dict[str, Metrics], costs: dict[str, dict[str, Any]]) -> str:
+def _temperature_line(temperature: float) -> str:
+    at_limit = temperature > 19 or temperature < 0.053
+    note = " (at the limit of the search)" if at_limit else ""
+    return f"temperature, fitted on val: {temperature:.2f}{note}"
+
+
+def cost_table(metrics: dict[str, Metrics], costs: dict[str, Cost]) -> str:
     """Show class-1 recall and what a model costs: parameters, GFLOPs, images/s as measured."""
     rows = [
         [
             name,
-            with_interval(metrics["recall_1"]),
-            with_interval(metrics["referable_auc"]),
-            f"{costs[name]['parameters'] / 1e6:.1f}",
-            f"{costs[name]['gflops']:.1f}",
-            f"{costs[name]['images_per_second']:.1f} ({costs[name]['device']})",
+            with_interval(metrics[name]["recall_1"]),
+            with_interval(metrics[name]["referable_auc"]),
+            f"{cost.parameters / 1e6:.1f}",
+            f"{cost.gflops:.1f}",
+            f"{cost.images_per_second:.1f} ({cost.device})",
         ]
-        for name, metrics in results.items()
+        for name, cost in costs.items()
     ]
     header = ["model", "class-1 recall", "ref. AUC", "parameters M", "GFLOPs / image", "images/s"]
     return format_table(header, rows)
 
 
 def flat_rows(results: dict[str, Metrics]) -> list[dict[str, Any]]:
-    """Spread metrics with intervals over columns, a row per grader, for a CSV file."""
-    return [
-        {
-            "name": name,
-            **{
-                f"{metric}{end}": value
-                for metric, entry in metrics.items()
-                for end, value in (("", entry.value), ("_low", entry.low), ("_high", entry.high))
-            },
-        }
-        for name, metrics in results.items()
-    ]
+    """Spread metrics with intervals over columns, a row per model or vote, for a CSV file."""
+    rows = []
+    for name, metrics in results.items():
+        row: dict[str, Any] = {"name": name}
+        for metric, found in metrics.items():
+            row |= {metric: found.value, f"{metric}_low": found.low, f"{metric}_high": found.high}
+        rows.append(row)
+    return rows
 
 
-def differences_table(differences: dict[str, Comparison], best: str) -> str:
-    """Show how graders differ from the best single model, with paired 95 % intervals."""
-    rows = [
-        [
-            name,
-            *(with_interval(found.differences[key]) for key in _DIFFERENCES),
-            f"{found.mcnemar.only_first} : {found.mcnemar.only_second}",
-            probability(found.mcnemar.p),
-        ]
-        for name, found in differences.items()
-    ]
-    header = [f"minus {best}", *_DIFFERENCES.values(), "right alone", "McNemar p"]
+def differences_table(versus: VersusBest) -> str:
+    """Show how models differ from the best single one, with paired 95 % intervals."""
+    rows = []
+    for name, found in versus.differences.items():
+        differences = [with_interval(found.differences[key]) for key in _DIFFERENCES]
+        right_alone = f"{found.mcnemar.only_first} : {found.mcnemar.only_second}"
+        rows.append([name, *differences, right_alone, probability(found.mcnemar.p)])
+    header = [f"minus {versus.best}", *_DIFFERENCES.values(), "right alone", "McNemar p"]
     return format_table(header, rows)
 
 
-def prevalence_table(restated: dict[str, Metrics], grade_mix: list[float]) -> str:
-    """Show graders at a population's grade mix, one to a row."""
+def prevalence_table(restated: Restated) -> str:
+    """Show models at a population's grade mix, one to a row."""
+    shares = ("accuracy", "kappa", "ppv", "npv")
     rows = [
         [
             name,
-            *(with_interval(found[key]) for key in ("accuracy", "kappa", "ppv", "npv")),
+            *(with_interval(found[key]) for key in shares),
             with_interval(found["referrals_per_1000"], digits=0),
         ]
-        for name, found in restated.items()
+        for name, found in restated.prevalence.items()
     ]
-    mix = " / ".join(f"{100 * share:.3g}" for share in grade_mix)
+    mix = " / ".join(f"{100 * share:.3g}" for share in restated.grade_mix)
     header = [f"at grades of {mix} %", "accuracy", "kappa", "PPV", "NPV", "referrals / 1,000"]
     return format_table(header, rows)
 
 
-def referral_table(consistency: dict[str, Any]) -> str:
+def referral_table(rows: list[Referral]) -> str:
     """Show the accuracy of what is kept when the most inconsistent images are referred."""
-    rows = [
+    cells = [
         [
-            f"{100 * row['referred']:.0f} %",
-            row["images"],
-            percent(row["accuracy"]),
-            percent(row.get("accuracy_of_referred", math.nan)),
+            f"{100 * row.referred:.0f} %",
+            row.images,
+            percent(row.accuracy),
+            percent(row.accuracy_of_referred),
         ]
-        for row in consistency["referral"]
+        for row in rows
     ]
-    return format_table(["referred", "images kept", "accuracy kept", "accuracy referred"], rows)
+    return format_table(["referred", "images kept", "accuracy kept", "accuracy referred"], cells)
 
 
-def consistency_text(consistency: dict[str, Any], class_names: list[str]) -> str:
+def consistency_text(consistency: Consistency, class_names: list[str]) -> str:
     """Say what the vote hides: ties, cycles, referral, and votes on grades never seen."""
     return "\n".join(
         [
-            f"{consistency['tied_images']} images have tied votes (accuracy on them "
-            f"{percent(consistency['accuracy_of_tied'])}), {consistency['images_with_cycles']} "
-            f"have cycles, a > b > c > a ({percent(consistency['accuracy_of_cyclic'])}).",
+            f"{consistency.tied_images} images have tied votes (accuracy on them "
+            f"{percent(consistency.accuracy_of_tied)}), {consistency.images_with_cycles} "
+            f"have cycles, a > b > c > a ({percent(consistency.accuracy_of_cyclic)}).",
             "Referring the most inconsistent images:",
-            referral_table(consistency),
+            referral_table(consistency.referral),
             "",
             "Share of each grade that a pair gives to its higher class ([its own grades]):",
-            pair_votes_table(consistency["votes_for_higher_class"], class_names),
+            pair_votes_table(consistency.votes_for_higher_class, class_names),
         ]
     )
 
@@ -219,14 +213,8 @@ def gates_table(gates: list[Gate]) -> str:
     """Show the gates: asked, measured with interval, verdict of the point and of the bound."""
     rows = []
     for gate in gates:
-        measured = "n/a"
-        if not math.isnan(gate.value):
-            whole = gate.kind == "diversity"
-            entry = Interval(gate.value, gate.low, gate.high)
-            measured = f"{gate.value:.0f}" if whole else with_interval(entry)
-        rows.append(
-            [gate.name, gate.expected, measured, gate.status, gate.lower_bound, gate.remark]
-        )
+        measured = with_interval(gate.measured, digits=0 if gate.kind == "diversity" else 3)
+        rows.append([gate.name, gate.asked, measured, gate.status, gate.lower_bound, gate.remark])
     header = ["gate", "asked", "measured", "status", "lower bound", "remark"]
     return format_table(header, rows)
 

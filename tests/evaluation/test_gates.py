@@ -8,6 +8,7 @@ from common.evaluation.gates import (
     NOT_MEASURED,
     PASS,
     GateInput,
+    Holdout,
     check_gates,
     rating,
     validation_content,
@@ -29,7 +30,7 @@ def members(count=4, accuracy=0.999, pairs=0.95):
     ]
 
 
-HOLDOUT = (PASS, "none")
+HOLDOUT = Holdout(PASS, "none")
 NO_BOUND = Interval(0.999, math.nan, math.nan)
 
 
@@ -51,8 +52,8 @@ def test_all_gates_pass():
         ({"members": members(3)}, "B", "diversity"),
         ({"ensemble": metrics(recall_3=0.95)}, "C", "ensemble"),
         ({"ensemble": metrics(macro_auc=0.998)}, "C", "ensemble"),
-        ({"holdout": (FAIL, "copies")}, "none", "holdout"),
-        ({"holdout": (NOT_MEASURED, "?")}, "none", "holdout"),
+        ({"holdout": Holdout(FAIL, "copies")}, "none", "holdout"),
+        ({"holdout": Holdout(NOT_MEASURED, "?")}, "none", "holdout"),
         ({"ensemble": None}, "C", "ensemble"),
     ],
 )
@@ -68,7 +69,7 @@ def test_swinv2_alone_needs_97_others_98():
     values[0] = dataclasses.replace(values[0], model="swinv2_tiny_window8_256")
     single = [g for g in check_gates(values, None, 5, HOLDOUT) if g.kind == "single"]
     assert [gate.status for gate in single] == [PASS, FAIL]
-    assert [gate.expected for gate in single] == ["> 97 %", "> 98 %"]
+    assert [gate.asked for gate in single] == ["> 97 %", "> 98 %"]
 
 
 def test_a_class_without_images_is_not_measured():
@@ -80,7 +81,11 @@ def test_a_class_without_images_is_not_measured():
 
 def test_the_file_says_rule_and_claims_nothing():
     content = validation_content(check_gates(members(), metrics(), 5, HOLDOUT))
-    assert content["grade"] in content["rule"] and "no claim" in content["claim"]
+    assert content["grade"] == content["rating"] and content["rating"] in content["rule"]
+    assert set(content["gates"][0]) == set(
+        ["kind", "name", "expected", "value", "low", "high", "status", "lower_bound", "remark"]
+    )
+    assert "no claim" in content["claim"]
 
 
 def test_softmax_heads_alone_leave_the_binary_gate_open():

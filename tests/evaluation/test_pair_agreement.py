@@ -9,6 +9,8 @@ from common.evaluation.agreement import (
     votes_by_grade,
 )
 from common.pairs import class_pairs
+from common.prediction.predictions import Cost, Origin, PairPredictions
+from common.prediction.voting import ClassPredictions
 
 PAIRS = class_pairs(5)
 
@@ -40,10 +42,10 @@ def test_referral_sends_the_most_cyclic_first():
     correct = np.array([True] * 18 + [False, False])
     cycles = np.array([0] * 18 + [2, 1])
     rows = referral_curve(correct, cycles, np.zeros(20))
-    assert [row["accuracy"] for row in rows] == pytest.approx([0.9, 18 / 19, 1.0, 1.0])
-    assert rows[1]["accuracy_of_referred"] == 0 and rows[3]["images"] == 16
+    assert [row.accuracy for row in rows] == pytest.approx([0.9, 18 / 19, 1.0, 1.0])
+    assert rows[1].accuracy_of_referred == 0 and rows[3].images == 16
     by_residual = referral_curve(correct, np.zeros(20, int), np.arange(20.0))
-    assert by_residual[2]["accuracy"] == 1.0
+    assert by_residual[2].accuracy == 1.0
 
 
 def test_votes_on_every_grade():
@@ -56,7 +58,18 @@ def test_votes_on_every_grade():
 
 def test_everything_together():
     targets = np.arange(50) % 5
-    pairs = np.random.default_rng(0).random((50, 10))
-    found = measure_consistency(targets, pairs, targets, 5)
-    assert found["accuracy_of_tied"] == 1.0 and found["images_with_cycles"] > 10
-    assert len(found["referral"]) == 4 and len(found["votes_for_higher_class"]) == 10
+    pairs = PairPredictions(
+        model="demo_convnext",
+        head="ovo",
+        class_names=list("01234"),
+        ids=np.arange(50).astype(str),
+        targets=targets,
+        pair_probabilities=np.random.default_rng(0).random((50, 10)),
+        pair_accuracies=np.ones(10),
+        cost=Cost(1, 1.0, 1.0, "cpu"),
+        origin=Origin("", "", "", "fp32"),
+    )
+    found = measure_consistency(pairs, ClassPredictions(np.eye(5)[targets], targets))
+    assert found.accuracy_of_tied == 1.0 and found.images_with_cycles > 10
+    assert len(found.referral) == 4 and len(found.votes_for_higher_class) == 10
+    assert "accuracy_of_referred" not in found.to_json()["referral"][0]

@@ -17,7 +17,7 @@ from common.data.preprocessing import load_pixels
 from common.models.checkpoint import load_pair, restore_pair
 from common.models.checkpoint_file import CheckpointError
 from common.models.ovo import trunk_features
-from common.prediction.predict import load_model, predict_directory
+from common.prediction.predict import PredictionConfig, load_model, predict_run
 from common.result_dir import ResultDir, find_run
 from common.system.errors import InputError
 
@@ -156,15 +156,8 @@ def test_a_directory_of_it_is_used_as_it_is(earlier, demo, shared_cache):
     assert (run.model, run.num_classes, run.head) == ("resnet50", 5, "ovo")
     member = load_model(run)
     assert np.allclose(member.pair_accuracies, 0.925)
-    found = predict_directory(
-        ResultDir(earlier),
-        scan_split(demo, "test"),
-        shared_cache,
-        1,
-        torch.device("cpu"),
-        "fp32",
-        None,
-    )
+    config = PredictionConfig(shared_cache, 1, torch.device("cpu"), "fp32")
+    found = predict_run(run, scan_split(demo, "test"), config)
     assert found.pair_probabilities.shape == (20, 10)
     assert np.ptp(found.pair_probabilities, axis=1).max() < 1e-6, "ten times the same network"
 

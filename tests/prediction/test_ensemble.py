@@ -1,4 +1,6 @@
+import dataclasses
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -7,15 +9,18 @@ from common.audit.leakage import check_holdout
 from common.data.folders import scan_split
 from common.evaluation.gates import FAIL, NOT_MEASURED, PASS
 from common.prediction.ensemble import (
+    TEMPERED,
     apply_vote,
     average_models,
     best_single,
     check_weights,
+    combine_by_every_vote,
     ensemble_weights,
-    labels,
+    label_runs,
 )
 from common.prediction.predict import pair_probabilities
-from common.prediction.predictions import PairPredictions, require_same_images
+from common.prediction.predictions import Cost, Origin, PairPredictions, require_same_images
+from common.prediction.voting import SKLEARN_VOTE, VOTES, combine_pairs
 from common.result_dir import ResultDir, Run
 from common.system.errors import InputError
 
@@ -27,7 +32,6 @@ def predictions(skill: float, seed: int, model: str = "demo_convnext", head: str
     """Predictions of a model whose softmax logits prefer the truth by `skill`."""
     noise = np.random.default_rng(seed).normal(0, 1, (200, 5))
     pairs = pair_probabilities(noise + skill * np.eye(5)[TARGETS], "softmax")
-    cost = {"parameters": 1, "gflops": 1.0, "images_per_second": 1.0, "device": "cpu"}
     return PairPredictions(
         model,
         head,
@@ -36,16 +40,14 @@ def predictions(skill: float, seed: int, model: str = "demo_convnext", head: str
         TARGETS,
         pairs,
         np.ones(10),
-        cost,
-        {},
+        Cost(1, 1.0, 1.0, "cpu"),
+        Origin("", "", "", "fp32"),
     )
 
 
 def member(skill: float, seed: int, val: bool = True, calibrate: bool = False):
-    found = predictions(skill, seed)
-    return apply_vote(
-        f"m{seed}", found, predictions(skill, seed + 100) if val else None, "coupling", calibrate
-    )
+    found, on_val = predictions(skill, seed), predictions(skill, seed + 100)
+    return apply_vote(f"m{seed}", found, "coupling", on_val if val else None, calibrate)
 
 
 def test_the_coupling_gives_a_softmax_head_s_probabilities_back():
@@ -60,10 +62,21 @@ def test_the_coupling_gives_a_softmax_head_s_probabilities_back():
             "pair_probabilities": pair_probabilities(logits, "softmax"),
         }
     )
-    judged = apply_vote("s", soft, None, "hard", False)
+    judged = apply_vote("s", soft, "hard")
     assert judged.vote == "coupling" and np.allclose(
         judged.classes.probabilities, expected, atol=1e-5
     )
+
+
+def test_every_vote_is_taken_of_the_same_pairs():
+    found = combine_by_every_vote(apply_vote("m", predictions(2.0, 0), "soft"))
+    assert set(found) == {*VOTES, SKLEARN_VOTE}, "no temperatures without val"
+    pairs = predictions(2.0, 0).pair_probabilities
+    assert np.array_equal(found["hard"].predicted, combine_pairs(pairs, 5, "hard").predicted)
+    with_val = combine_by_every_vote(member(6.0, 0))
+    assert TEMPERED in with_val
+    chosen = {vote: classes.probabilities.max(1).mean() for vote, classes in with_val.items()}
+    assert chosen[TEMPERED] != chosen["coupling"]
 
 
 def test_weights_are_given_or_fitted_on_val_alone():
@@ -73,7 +86,7 @@ def test_weights_are_given_or_fitted_on_val_alone():
     fitted = ensemble_weights(["optimized"], members)
     by_accuracy = ensemble_weights(["val_accuracy"], members)
     assert fitted[0] > by_accuracy[0] > 0.5 and fitted.sum() == pytest.approx(1)
-    flipped = [apply_vote(m.label, predictions(0, 9), m.val, "coupling", False) for m in members]
+    flipped = [apply_vote(m.label, predictions(0, 9), "coupling", m.val.pairs) for m in members]
     assert np.array_equal(ensemble_weights(["optimized"], flipped), fitted), "test has no say"
     with pytest.raises(InputError, match="m2 has no predictions on it"):
         ensemble_weights(["optimized"], [members[0], member(1.0, 2, val=False)])
@@ -89,27 +102,28 @@ def test_wrong_weights_are_refused(words):
 
 def test_the_mean_is_the_mean_and_calibration_lowers_the_loss_on_val():
     members = [member(3.0, 0), member(2.0, 1)]
-    mean, temperature = average_models(members, np.array([0.5, 0.5]), False)
+    found = average_models(members, np.array([0.5, 0.5]), False)
+    mean = found.classes
     first, second = (member.classes.probabilities for member in members)
     assert np.allclose(mean.probabilities, (first + second) / 2)
-    assert temperature == 1 and np.array_equal(mean.predicted, mean.probabilities.argmax(1))
+    assert found.temperature == 1 and np.array_equal(mean.predicted, mean.probabilities.argmax(1))
 
     def loss(classes):
         return -np.log(classes.probabilities[np.arange(200), TARGETS]).mean()
 
     plain, calibrated = member(6.0, 3), member(6.0, 3, calibrate=True)
-    assert calibrated.temperature != 1 and loss(calibrated.val_classes) < loss(plain.val_classes)
+    assert calibrated.temperature != 1 and loss(calibrated.val.classes) < loss(plain.val.classes)
     assert np.array_equal(plain.classes.predicted, calibrated.classes.predicted)
 
 
 def test_the_best_is_chosen_on_val_where_there_is_one():
     members = [
-        apply_vote("a", predictions(0.1, 0), predictions(3.0, 1), "coupling", False),
-        apply_vote("b", predictions(3.0, 2), predictions(0.1, 3), "coupling", False),
+        apply_vote("a", predictions(0.1, 0), "coupling", predictions(3.0, 1)),
+        apply_vote("b", predictions(3.0, 2), "coupling", predictions(0.1, 3)),
     ]
-    assert best_single(members) == (0, "chosen on val")
-    members[0].val_classes = None
-    assert best_single(members) == (1, "chosen on these same images")
+    assert str(best_single(members)) == "a (chosen on val)"
+    members[0] = dataclasses.replace(members[0], val=None)
+    assert str(best_single(members)) == "b (chosen on these same images)"
 
 
 def test_other_images_do_not_mix():
@@ -121,48 +135,46 @@ def test_other_images_do_not_mix():
 
 
 def test_names_are_short_and_different():
-    from pathlib import Path
+    def run(place, model, head="ovo"):
+        return Run(ResultDir(Path(place)), model, head, 5, (), "", "", ())
 
-    def run(model, head="ovo"):
-        return Run(model, head, 5, (), "", "", ())
-
-    places = [ResultDir(Path(name)) for name in ("a", "b", "c", "d")]
     runs = [
-        run("coatnet_0_rw_224"),
-        run("coatnet_0_rw_224", "softmax"),
-        run("resnet50"),
-        run("resnet50"),
+        run("a", "coatnet_0_rw_224"),
+        run("b", "coatnet_0_rw_224", "softmax"),
+        run("c", "resnet50"),
+        run("d", "resnet50"),
     ]
-    assert labels(runs, places) == ["coatnet", "coatnet softmax", "c", "d"]
+    assert label_runs(runs) == ["coatnet", "coatnet softmax", "c", "d"]
 
 
 def trained_on(root, fingerprint, path=None):
-    return Run("resnet50", "ovo", 5, (), str(path or root), fingerprint, ())
+    return Run(ResultDir(Path("r")), "resnet50", "ovo", 5, (), str(path or root), fingerprint, ())
 
 
 def test_the_holdout_is_checked_byte_for_byte(demo, tmp_path):
     root = shutil.copytree(demo, tmp_path / "images")
     print_ = scan_split(root, "train").fingerprint()
     run = trained_on(root, print_)
-    status, why = check_holdout(scan_split(root, "test"), root, [run])
-    assert status == PASS and "none of 20 files is among 67" in why
-    assert check_holdout(scan_split(root, "val"), root, [run])[0] == FAIL
+    found = check_holdout(scan_split(root, "test"), root, [run])
+    assert found.status == PASS and "none of 20 files is among 67" in found.reason
+    assert check_holdout(scan_split(root, "val"), root, [run]).status == FAIL
     copied = next((root / "train" / "2").iterdir())
     shutil.copy(copied, root / "test" / "3" / "again.jpg")
-    status, why = check_holdout(scan_split(root, "test"), root, [run])
-    assert status == FAIL and "1 of 21" in why and copied.name in why and "again.jpg" in why
+    found = check_holdout(scan_split(root, "test"), root, [run])
+    assert found.status == FAIL and "1 of 21" in found.reason
+    assert copied.name in found.reason and "again.jpg" in found.reason
 
 
 def test_the_holdout_is_not_measured_where_the_training_images_are_not_known(demo, tmp_path):
     print_ = scan_split(demo, "train").fingerprint()
     outside = shutil.copytree(demo / "test", tmp_path / "hospital")
     split = scan_split(outside, "test")
-    assert check_holdout(split, outside, [trained_on(demo, print_)])[0] == PASS
+    assert check_holdout(split, outside, [trained_on(demo, print_)]).status == PASS
     gone = trained_on(demo, print_, "/gone")
     earlier = trained_on("", "")
     for runs in ([gone], [trained_on(demo, print_), gone], [earlier], [trained_on(demo, "other")]):
-        status, why = check_holdout(split, outside, runs)
-        assert status == NOT_MEASURED and "resnet50" in why
+        found = check_holdout(split, outside, runs)
+        assert found.status == NOT_MEASURED and "resnet50" in found.reason
 
 
 def test_a_leak_without_the_top_grades_is_found(demo, tmp_path):
@@ -171,4 +183,4 @@ def test_a_leak_without_the_top_grades_is_found(demo, tmp_path):
         (leak / str(grade)).mkdir(parents=True)
     shutil.copytree(demo / "train" / "0", leak / "0", dirs_exist_ok=True)
     run = trained_on(demo, scan_split(demo, "train").fingerprint())
-    assert check_holdout(scan_split(leak, "test"), leak, [run])[0] == FAIL
+    assert check_holdout(scan_split(leak, "test"), leak, [run]).status == FAIL

@@ -12,7 +12,7 @@ from common.models.checkpoint import load_pair, restore_pair
 from common.models.ovo import trunk_features
 from common.pairs import class_pairs, pair_head
 from common.prediction import predict
-from common.prediction.predict import load_model, predict_directory, predict_logits
+from common.prediction.predict import PredictionConfig, load_model, predict_logits, predict_run
 from common.prediction.predictions import save_predictions
 from common.prediction.voting import ClassPredictions
 from common.result_dir import ResultDir, find_run
@@ -28,8 +28,8 @@ def copy(trained, tmp_path):
 
 def test_ten_files_share_one_trunk(trained):
     member = load_model(find_run(ResultDir(trained)))
-    assert len(member.groups) == 1 and len(member.groups[0][1]) == 10
-    assert [columns.start for columns, _ in member.groups[0][1]] == list(range(10))
+    assert len(member.groups) == 1 and len(member.groups[0].branches) == 10
+    assert [own.columns.start for own in member.groups[0].branches] == list(range(10))
 
 
 def test_predictions_are_those_of_each_file_alone(trained, demo, shared_cache):
@@ -136,7 +136,8 @@ def test_a_renamed_pair_is_noticed(copy):
 
 def predictions_of(directory, demo, cache, split="test", precision="fp32"):
     images = scan_split(demo, split)
-    return predict_directory(directory, images, cache, 2, CPU, precision, directory)
+    config = PredictionConfig(cache, 2, CPU, precision)
+    return predict_run(find_run(directory), images, config, directory.predictions(split))
 
 
 def test_stored_predictions_are_reused_only_while_nothing_changed(

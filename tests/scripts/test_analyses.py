@@ -77,7 +77,7 @@ def test_both_places_are_searched_and_figures_are_true(place, monkeypatch, capsy
         assert cv2.imread(str(output / f"{picture}.png")).std() > 5
     gates = json.loads((output / "validation.json").read_text())["gates"]
     assert sum(gate["kind"] == "single" for gate in gates) == 3
-    assert "grade: none" in capsys.readouterr().out
+    assert "rating: none" in capsys.readouterr().out
     assert run("compare", place, monkeypatch, require=None)[0] == 1
 
 
@@ -98,7 +98,11 @@ def test_models_are_aliases_and_what_is_missing_is_named(place, monkeypatch, cap
 def test_a_softmax_head_can_be_chosen_alone(place, monkeypatch):
     for models, found in (
         ("demo_convnext_softmax", {"demo_convnext softmax"}),
-        ("demo_convnext", {"demo_convnext", "demo_convnext softmax"}),
+        ("demo_convnext", {"demo_convnext"}),
+        (
+            ["demo_convnext", "demo_convnext_softmax"],
+            {"demo_convnext", "demo_convnext softmax"},
+        ),
     ):
         _, output = run("compare", place, monkeypatch, models=models)
         assert set(json.loads((output / "comparison.json").read_text())["models"]) == found
@@ -141,11 +145,11 @@ def test_nobody_leads_where_all_fail_and_equals_are_named():
         "two": {f"{m}_0": Interval(0.9, 0.8, 0.95) for m in ("recall", "precision", "f1", "auc")},
     }
     leaders = analyze_per_class_strengths.find_leaders(results, ["0"])
-    assert all(row["leader"] == "one" and row["overlapping"] == ["two"] for row in leaders)
+    assert all(row.model == "one" and row.overlapping == ["two"] for row in leaders)
     for found in results.values():
         found["recall_0"] = Interval(0.0, 0.0, 0.3)
     row = analyze_per_class_strengths.find_leaders(results, ["0"])[0]
-    assert row["metric"] == "recall" and row["leader"] == "" and row["overlapping"] == []
+    assert (row.metric, row.model, row.overlapping) == ("recall", "", [])
 
 
 @pytest.mark.usefixtures("drawn_figures")

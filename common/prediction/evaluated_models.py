@@ -1,0 +1,103 @@
+"""Find models that were evaluated, by the predictions that their result directories hold."""
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from common.models.backbones import resolve
+from common.pairs import with_head
+from common.prediction.ensemble import unique_labels
+from common.prediction.predictions import PairPredictions, load_predictions, same_images
+from common.result_dir import ResultDir
+from common.system.errors import InputError
+
+RESULT_PATTERNS = ("*_5class_results", "v2.5-model-dr/*_5class_results")  # where models usually are
+
+
+@dataclass(frozen=True)
+class EvaluatedModel:
+    """A model's stored predictions and where they are."""
+
+    label: str
+    directory: ResultDir
+    pairs: PairPredictions
+
+    def stored_val(self) -> PairPredictions | None:
+        """Read the predictions on val, if they are of the same checkpoints."""
+        return load_val(self.directory, self.pairs)
+
+
+def load_val(directory: ResultDir, pairs: PairPredictions) -> PairPredictions | None:
+    """Read a model's predictions on val, if they are of the same checkpoints as `pairs`."""
+    val = load_predictions(directory.predictions("val"))
+    same = val is not None and val.origin.checkpoints == pairs.origin.checkpoints
+    return val if same else None
+
+
+def find_evaluated_models(
+    names: Sequence[str], folders: Sequence[Path], split: str
+) -> list[EvaluatedModel]:
+    """Read the stored predictions on a split of the models that are asked for.
+
+    names: aliases, ALIAS_softmax for a model with that head; none: all models. folders: none: the
+    usual places. What is missing or was evaluated on other images is named on stderr; the rest is
+    returned, at least one. Raises InputError when nothing is left.
+    """
+    wanted = [_label_of(name) for name in names]
+    found = []
+    for folder in _different(folders) if folders else _usual_folders():
+        model = _read(ResultDir(folder), split)
+        if model is not None and (not wanted or model.label in wanted):
+            found.append(model)
+    for label in wanted:
+        if not any(model.label == label for model in found):
+            _say_missing(f"{label}: no evaluated result directory found")
+    labels = unique_labels([m.label for m in found], [m.directory for m in found])
+    found = [replace(model, label=label) for model, label in zip(found, labels)]
+    kept = [model for model in found if same_images(found[0].pairs, model.pairs)]
+    for model in found:
+        if model not in kept:
+            _say_missing(
+                f"{model.label}: was evaluated on other images or classes than {found[0].label}; "
+                "left out"
+            )
+    if not kept:
+        raise InputError(
+            "found no evaluated result directory; pass --results_dirs, or run evaluate_ensemble.py"
+        )
+    return kept
+
+
+def _label_of(name: str) -> str:
+    """Read a name of --models: ALIAS, or ALIAS_softmax for the model with that head."""
+    alias = name.removesuffix("_softmax")
+    return with_head(resolve(alias).alias, "ovo" if alias == name else "softmax")
+
+
+def _different(folders: Sequence[Path]) -> Sequence[Path]:
+    if len({folder.resolve() for folder in folders}) < len(folders):
+        raise InputError("--results_dirs: the same directory is given twice")
+    return folders
+
+
+def _usual_folders() -> list[Path]:
+    usual = sorted(path for pattern in RESULT_PATTERNS for path in Path().glob(pattern))
+    # a link and what it leads to are one directory
+    return list({path.resolve(): path for path in reversed(usual)}.values())[::-1]
+
+
+def _read(directory: ResultDir, split: str) -> EvaluatedModel | None:
+    pairs = load_predictions(directory.predictions(split))
+    if pairs is None:
+        folder = directory.root
+        _say_missing(
+            f"{folder}: no predictions on {split}; run evaluate_ensemble.py "
+            f"--results_dirs {folder} --split {split} --dataset_path ..."
+        )
+        return None
+    return EvaluatedModel(with_head(resolve(pairs.model).alias, pairs.head), directory, pairs)
+
+
+def _say_missing(message: str) -> None:
+    print(f"missing: {message}", file=sys.stderr, flush=True)
