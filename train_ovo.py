@@ -124,9 +124,9 @@ def run(config: TrainConfig, request: TrainingRequest) -> None:
     if request.dry_run:
         print("\n".join(plan_lines(inputs, request.heads)))
         return
-    warn_of_leakage(inputs)
     directory = ResultDir(Path(config.output_dir))
     with lock_directory(directory.root, directory.lock):  # before hours of decoding
+        warn_of_leakage(inputs)
         directory.remove_leftovers()
         caches = open_caches(inputs)
         fingerprints = take_fingerprints(inputs)

@@ -8,7 +8,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from helpers import MODEL, ROOT, flags, run_script, wait_for
+from helpers import MODEL, QUICK, ROOT, flags, run_script, wait_for
+
+from common.result_dir import ResultDir
+from common.system.run_lock import lock_directory
 
 BACKBONES = {
     "coatnet": ("coatnet_0_rw_224", 224),
@@ -119,6 +122,16 @@ def test_a_refused_command_leaves_its_error_on_the_terminal_alone(tmp_path, word
     done = run_shell("train_coatnet.sh", tmp_path, *words)
     assert done.returncode == 2 and error in done.stdout
     assert log.read_text() == "an earlier training\n"
+
+
+def test_a_second_training_says_nothing_in_the_log_of_the_first(demo, shared_cache, tmp_path):
+    words = flags(**QUICK, dataset_path=demo, cache_dir=shared_cache, output_dir="r")
+    (tmp_path / "log.txt").write_text("the first training\n")
+    directory = ResultDir(tmp_path / "r")
+    with lock_directory(directory.root, directory.lock):
+        done = run_shell("train_logged.sh", tmp_path, "log.txt", *words)
+    assert done.returncode == 2 and "is being trained by process" in done.stdout
+    assert (tmp_path / "log.txt").read_text() == "the first training\n"
 
 
 def test_what_a_library_says_before_training_begins_is_in_the_log_too(tmp_path):
