@@ -120,13 +120,7 @@ def fill_caches(args: argparse.Namespace) -> None:
         raise InputError(f"expected a folder of {' '.join(args.splits)} in {args.dataset_path}")
     config = _checked_config(args, *PIXEL_FIELDS)
     for model in args.base_models:
-        preprocessing = preprocessing_for(
-            resolve(model),
-            config.img_size,
-            config.enable_clahe,
-            config.clahe_clip_limit,
-            config.clahe_tile_grid_size,
-        )
+        preprocessing = preprocessing_for(resolve(model), config.pixel_options)
         for name in found:
             split = scan_split(args.dataset_path, name, config.num_classes, config.class_names)
             open_cache(split, preprocessing, args.cache_dir, config.num_workers)

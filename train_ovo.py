@@ -42,13 +42,7 @@ def load_inputs(config: TrainConfig) -> RunInputs:
     device = select_device(config.device)
     precision = resolve_precision(config.precision, config.use_amp, device)
     spec = resolve(config.model)
-    preprocessing = preprocessing_for(
-        spec,
-        config.img_size,
-        config.enable_clahe,
-        config.clahe_clip_limit,
-        config.clahe_tile_grid_size,
-    )
+    preprocessing = preprocessing_for(spec, config.pixel_options)
     root, classes, names = Path(config.dataset_path), config.num_classes, config.class_names
     train_split = scan_split(root, "train", classes, names)
     val_split = scan_split(root, "val", classes, names)

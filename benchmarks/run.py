@@ -31,7 +31,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from benchmarks import reference, results
 from benchmarks.results import SEVEN, THREE
 from common.cli import Parser, guarded
-from common.config import TrainConfig
+from common.config import PixelOptions, TrainConfig
 from common.data.device_pixels import MAX_RESIDENT_BYTES
 from common.data.folders import scan_split
 from common.data.pixel_cache import open_cache
@@ -161,7 +161,7 @@ class Bench:
     def __init__(self, name: str, root: Path, device: torch.device, workers: int) -> None:
         self.spec, self.device, self.workers = resolve(name), device, workers
         self.config = TrainConfig(model=self.spec.name, dataset_path=str(root))
-        self.preprocessing = preprocessing_for(self.spec, 0, True, 2.0, 8)
+        self.preprocessing = preprocessing_for(self.spec, PixelOptions())
         self.precision = resolve_precision("auto", True, device)
         self.split = scan_split(root, "train")
         self.cache = open_cache(self.split, self.preprocessing, root / "cache", workers)

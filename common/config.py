@@ -46,6 +46,43 @@ FIXED_FIELDS = (
 SCHEDULERS = ("cosine", "linear", "plateau", "none")
 
 
+# the numbers that share a range
+_ONE_OR_MORE = (
+    "epochs",
+    "batch_size",
+    "gradient_accumulation_steps",
+    "patience",
+    "validation_frequency",
+    "checkpoint_frequency",
+    "num_workers",
+)
+_POSITIVE = ("learning_rate", "clahe_clip_limit", "focal_loss_alpha")
+_NOT_NEGATIVE = (
+    "weight_decay",
+    "min_lr",
+    "min_delta",
+    "max_grad_norm",
+    "warmup_epochs",
+    "focal_loss_gamma",
+    "seed",
+)
+_SHARES = ("label_smoothing", "ovo_dropout", "brightness_range", "contrast_range")
+
+
+@dataclass(frozen=True)
+class PixelOptions:
+    """What a user may choose of a model's pixels; the rest is the pretrained model's own."""
+
+    img_size: int = 0  # of the square's side; 0: the model's own
+    enable_clahe: bool = True
+    clahe_clip_limit: float = 2.0
+    clahe_tile_grid_size: int = 8
+
+
+def _is_folder_name(name: str) -> bool:
+    return bool(name) and name not in (".", "..") and not set(name) & set("/\\\0")
+
+
 def _option(default: Any, help: str, choices: tuple[str, ...] | None = None) -> Any:
     return field(default=default, metadata={"help": help, "choices": choices})
 
@@ -121,64 +158,41 @@ class TrainConfig:
     )
 
     def __post_init__(self) -> None:
-        for name in (
-            "epochs",
-            "batch_size",
-            "gradient_accumulation_steps",
-            "patience",
-            "validation_frequency",
-            "checkpoint_frequency",
-            "num_workers",
-        ):
-            self._expect(name, getattr(self, name) >= 1, "1 or more")
-        for name in ("learning_rate", "clahe_clip_limit", "focal_loss_alpha"):
-            self._expect(name, 0 < getattr(self, name) < float("inf"), "more than 0")
-        for name in (
-            "weight_decay",
-            "min_lr",
-            "min_delta",
-            "max_grad_norm",
-            "warmup_epochs",
-            "focal_loss_gamma",
-            "seed",
-            *self.class_weight_fields(),
-        ):
-            self._expect(name, 0 <= getattr(self, name) < float("inf"), "0 or more")
-        for name in ("label_smoothing", "ovo_dropout", "brightness_range", "contrast_range"):
-            self._expect(name, 0 <= getattr(self, name) < 1, "0 <= value < 1")
+        self._check_numbers()
+        self._check_classes()
+        for item in fields(self):
+            choices, value = item.metadata["choices"], getattr(self, item.name)
+            if choices:
+                self._expect(item.name, value in choices, f"one of {', '.join(choices)}")
+        self._expect("head", self.head == "ovo" or self.num_classes > 2, "ovo for two classes")
+        self._expect("dataset_path", bool(self.dataset_path), "a folder")
         given = [name for name in self.class_weight_fields() if getattr(self, name)]
         if given and not self.enable_class_weights:
             raise ValueError(f"--{given[0]} has no effect with --enable_class_weights false")
+
+    def _check_numbers(self) -> None:
+        infinity = float("inf")
+        for name in _ONE_OR_MORE:
+            self._expect(name, getattr(self, name) >= 1, "1 or more")
+        for name in _POSITIVE:
+            self._expect(name, 0 < getattr(self, name) < infinity, "more than 0")
+        for name in (*_NOT_NEGATIVE, *self.class_weight_fields()):
+            self._expect(name, 0 <= getattr(self, name) < infinity, "0 or more")
+        for name in _SHARES:
+            self._expect(name, 0 <= getattr(self, name) < 1, "0 <= value < 1")
         self._expect("rotation_range", 0 <= self.rotation_range <= 180, "0 to 180 degrees")
         self._expect("min_lr", self.min_lr <= self.learning_rate, "at most learning_rate")
-        self._expect("num_classes", 2 <= self.num_classes <= 100, "2 to 100")
         self._expect("img_size", self.img_size in (0, *range(32, 4097)), "0, or 32 to 4096")
         self._expect("clahe_tile_grid_size", 1 <= self.clahe_tile_grid_size <= 64, "1 to 64")
         self._expect("seed", self.seed < 2**63, "less than 2^63")
-        self._expect("dataset_path", bool(self.dataset_path), "a folder")
-        self._expect(
-            "class_names", len(set(self.class_names)) == len(self.class_names), "different names"
-        )
-        plain = all(
-            n and n not in (".", "..") and not set(n) & set("/\\\0") for n in self.class_names
-        )
-        self._expect("class_names", plain, "names of folders")
-        for name in (
-            "head",
-            "scheduler",
-            "monitor",
-            "precision",
-            "grad_checkpointing",
-            "pair_parallelism",
-        ):
-            choices = next(f for f in fields(self) if f.name == name).metadata["choices"]
-            self._expect(name, getattr(self, name) in choices, f"one of {', '.join(choices)}")
-        self._expect("head", self.head == "ovo" or self.num_classes > 2, "ovo for two classes")
-        self._expect(
-            "class_names",
-            len(self.class_names) in (0, self.num_classes),
-            f"{self.num_classes} names (num_classes)",
-        )
+
+    def _check_classes(self) -> None:
+        names, count = self.class_names, self.num_classes
+        self._expect("num_classes", 2 <= count <= 100, "2 to 100")
+        self._expect("class_names", len(set(names)) == len(names), "different names")
+        self._expect("class_names", all(map(_is_folder_name, names)), "names of folders")
+        fits = len(names) in (0, count)
+        self._expect("class_names", fits, f"{count} names (num_classes)")
 
     def _expect(self, name: str, holds: bool, expected: str) -> None:
         if not holds:
@@ -191,8 +205,18 @@ class TrainConfig:
 
     def class_weight(self, grade: int) -> float:
         """Return the weight given for a grade; 0 where there is none."""
-        given = dict(enumerate(getattr(self, name) for name in self.class_weight_fields()))
-        return given.get(grade, 0.0)
+        fields_of_weights = self.class_weight_fields()
+        return getattr(self, fields_of_weights[grade]) if grade < len(fields_of_weights) else 0.0
+
+    @property
+    def pixel_options(self) -> PixelOptions:
+        """Return what was chosen of the pixels."""
+        return PixelOptions(
+            img_size=self.img_size,
+            enable_clahe=self.enable_clahe,
+            clahe_clip_limit=self.clahe_clip_limit,
+            clahe_tile_grid_size=self.clahe_tile_grid_size,
+        )
 
     @property
     def effective_batch(self) -> int:
@@ -207,7 +231,7 @@ class TrainConfig:
 def config_differences(old: dict[str, Any], new: TrainConfig) -> list[dict[str, Any]]:
     """List the fields, as name, from and to, in which a continued run would not be the same."""
     old = {**TrainConfig().to_dict(), **old}  # an older run lacks newer fields
-    free = FREE_FIELDS
+    free: tuple[str, ...] = FREE_FIELDS
     batch = ("batch_size", "gradient_accumulation_steps")
     if all(isinstance(old[name], int) for name in batch):
         same = old["batch_size"] * old["gradient_accumulation_steps"] == new.effective_batch

@@ -22,6 +22,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from common.cli import Parser, add_evaluation_flags, guarded
+from common.config import PixelOptions
 from common.data.folders import SPLITS, scan_split
 from common.data.pixel_cache import open_cache
 from common.evaluation.metrics import accuracy, confusion_matrix, quadratic_weighted_kappa
@@ -47,7 +48,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 def pooled_features(args: argparse.Namespace) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """Return each split's features (N, F) and labels (N,)."""
     spec = resolve(args.base_model)
-    preprocessing = preprocessing_for(spec, 0, True, 2.0, 8)
+    preprocessing = preprocessing_for(spec, PixelOptions())
     backbone = build(spec, preprocessing.img_size, True, args.weights, False, 0)
     device = select_device(args.device)
     stages = backbone.stages.to(device)

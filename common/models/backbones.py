@@ -16,6 +16,7 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
+from common.config import PixelOptions
 from common.data.preprocessing import Preprocessing
 from common.models import timm_patches
 from common.models.pretrained import Architecture, create_network, load_weights
@@ -182,13 +183,8 @@ def _is_timm_model(name: str) -> bool:
         return False
 
 
-def preprocessing_for(
-    spec: BackboneSpec, img_size: int, enable_clahe: bool, clip_limit: float, tile_grid_size: int
-) -> Preprocessing:
-    """Combine the model's own pretrained input settings with those of CLAHE.
-
-    img_size: 0 keeps the model's own.
-    """
+def preprocessing_for(spec: BackboneSpec, options: PixelOptions) -> Preprocessing:
+    """Combine the model's own pretrained input settings with what the user chose."""
     if spec.source == "timm":
         cfg = timm.get_pretrained_cfg(spec.builder)
         own, mean, std, mode = cfg.input_size[-1], cfg.mean, cfg.std, cfg.interpolation
@@ -197,13 +193,13 @@ def preprocessing_for(
         own, mean, std = preset.crop_size[0], preset.mean, preset.std
         mode = preset.interpolation.value
     return Preprocessing(
-        img_size=img_size or spec.img_size or own,
+        img_size=options.img_size or spec.img_size or own,
         mean=tuple(mean),
         std=tuple(std),
         interpolation=mode,
-        enable_clahe=enable_clahe,
-        clahe_clip_limit=clip_limit,
-        clahe_tile_grid_size=tile_grid_size,
+        enable_clahe=options.enable_clahe,
+        clahe_clip_limit=options.clahe_clip_limit,
+        clahe_tile_grid_size=options.clahe_tile_grid_size,
     )
 
 

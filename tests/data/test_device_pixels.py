@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from common.config import PixelOptions
 from common.data.device_pixels import build_device_pixels, room_for_pixels
 from common.data.folders import scan_split
 from common.data.pixel_cache import open_cache
@@ -14,7 +15,7 @@ CPU = torch.device("cpu")
 
 @pytest.fixture
 def cache(demo, shared_cache):
-    preprocessing = preprocessing_for(resolve("demo_convnext"), 0, True, 2.0, 8)
+    preprocessing = preprocessing_for(resolve("demo_convnext"), PixelOptions())
     return open_cache(scan_split(demo, "test"), preprocessing, shared_cache, 2)
 
 

@@ -3,6 +3,7 @@ import timm
 import torch
 import torchvision
 
+from common.config import PixelOptions
 from common.models.backbones import (
     build,
     load_native_state,
@@ -116,7 +117,7 @@ FROZEN = {
 @pytest.mark.parametrize("name", SEVEN)
 def test_the_seven_backbones_freeze_what_the_table_says(name):
     spec = resolve(name)
-    size = preprocessing_for(spec, 0, True, 2.0, 8).img_size
+    size = preprocessing_for(spec, PixelOptions()).img_size
     assert size == (256 if name == "swinv2" else 224)
     backbone = make(name, size)
     assert list(dict(backbone.trunk.named_children()))[-1] == FROZEN[name]
@@ -134,12 +135,12 @@ def test_other_sizes_work(name, size):
 
 
 def test_pixels_are_normalised_as_the_model_was_trained():
-    preprocessing = {n: preprocessing_for(resolve(n), 0, True, 2.0, 8) for n in SEVEN}
+    preprocessing = {n: preprocessing_for(resolve(n), PixelOptions()) for n in SEVEN}
     assert preprocessing["coatnet"].mean == (0.5, 0.5, 0.5) == preprocessing["coatnet"].std
     assert preprocessing["convnext"].mean == pytest.approx((0.485, 0.456, 0.406))
     assert preprocessing["resnet50"].interpolation == "bilinear"
     assert preprocessing["swinv2"].interpolation == "bicubic"
-    assert preprocessing_for(resolve("coatnet"), 192, True, 2.0, 8).img_size == 192
+    assert preprocessing_for(resolve("coatnet"), PixelOptions(192)).img_size == 192
 
 
 def test_weights_from_a_file_are_those_of_the_file(tmp_path):

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from common.config import PixelOptions
 from common.models.backbones import build, native_state, preprocessing_for, resolve
 from common.models.checkpoint import (
     EpochRow,
@@ -36,7 +37,7 @@ def written(freeze=True, head=pair_head((1, 3))):  # noqa: B008 - a frozen value
     checkpoint = PairCheckpoint(
         model=spec.name,
         head=head,
-        preprocessing=preprocessing_for(spec, 64, True, 2.0, 8),
+        preprocessing=preprocessing_for(spec, PixelOptions(64)),
         trunk=native_state(backbone.trunk),
         stages=stages,
         classifier=classifier,

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 import torch
 
+from common.config import PixelOptions
 from common.models.backbones import build, preprocessing_for, resolve
 from common.models.ovo import (
     batch_norms,
@@ -25,7 +26,7 @@ def make(name, freeze=True, size=64):
 
 
 def preprocessing(name="demo_convnext", size=64):
-    return preprocessing_for(resolve(name), size, True, 2.0, 8)
+    return preprocessing_for(resolve(name), PixelOptions(size))
 
 
 def pictures(count):

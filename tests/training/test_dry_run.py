@@ -5,7 +5,7 @@ from dataclasses import asdict
 import pytest
 import torch
 
-from common.config import TrainConfig
+from common.config import PixelOptions, TrainConfig
 from common.data.folders import scan_split
 from common.models.backbones import build, preprocessing_for, resolve
 from common.pairs import pair_head
@@ -18,7 +18,7 @@ CPU = torch.device("cpu")
 @pytest.mark.parametrize("batch", [2, 8])
 def test_activations_grow_with_the_batch(demo, batch):
     spec, split = resolve("demo_convnext"), scan_split(demo, "train")
-    preprocessing = preprocessing_for(spec, 0, True, 2.0, 8)
+    preprocessing = preprocessing_for(spec, PixelOptions())
     backbone = build(spec, 64, False, "", True, 0)
     costs = []
     for size in (batch, 2 * batch):
