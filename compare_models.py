@@ -41,7 +41,7 @@ from common.prediction.ensemble import ModelResult, apply_vote
 from common.prediction.evaluated_models import EvaluatedModel, find_evaluated_models
 from common.prediction.voting import combine_models
 from common.reporting import tables
-from common.reporting.figures import plot_bars, plot_cost, plot_roc
+from common.reporting.figures import RocCurve, plot_bars, plot_cost, plot_roc
 from common.result_dir import ResultDir, write_table
 from common.system.files import write_json
 from common.system.log import log
@@ -181,7 +181,9 @@ def draw(models: list[Model], note: str, output: ResultDir) -> None:
         for model in models:
             score = model.result.classes.probabilities[:, REFERABLE_GRADE:].sum(1)
             auc = metrics[model.label]["referable_auc"].value
-            curves[f"{model.label}, AUC {auc:.3f}"] = roc_curve(referable, score)[:2]
+            false_positives, true_positives, _ = roc_curve(referable, score)
+            curve = RocCurve(false_positives, true_positives)
+            curves[f"{model.label}, AUC {auc:.3f}"] = curve
         plot_roc(curves, f"referable DR (grade >= 2){note}", output.figure("roc_referable"))
     gflops = {model.label: model.result.pairs.cost.gflops for model in models}
     accuracies = {label: found["accuracy"] for label, found in metrics.items()}

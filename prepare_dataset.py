@@ -6,7 +6,7 @@
     python prepare_dataset.py demo ./demo_dataset
     python prepare_dataset.py cache ./my_graded_photographs --base_models coatnet convnext swinv2
 
-Training fills the cache itself; doing it beforehand tells early which files cannot be read.
+Training fills the cache itself; filling it beforehand shows early which files cannot be read.
 """
 
 import argparse

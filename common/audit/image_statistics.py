@@ -117,7 +117,7 @@ def measure(
 
 
 def _file_statistics(width: int, height: int, header: PictureHeader) -> dict[str, float]:
-    """Measure how a file was saved; tells a grade only if grades were saved differently."""
+    """Measure how a file was saved; that predicts a grade only if grades were saved differently."""
     return {
         "width": float(width),
         "height": float(height),
@@ -133,7 +133,7 @@ def _file_statistics(width: int, height: int, header: PictureHeader) -> dict[str
 def _background_statistics(retina: Retina) -> dict[str, float]:
     """Measure the quietest or the middle of many small patches, where lesions hardly reach.
 
-    Tells a grade only if grades were photographed or enhanced differently.
+    They predict a grade only if grades were photographed or enhanced differently.
     """
     red, green, blue = (_middle_patch(retina.square[..., channel]) for channel in range(3))
     height, width = retina.crop.shape[:2]

@@ -1,4 +1,4 @@
-"""What file names and bytes tell about copies across splits, and the short check before training.
+"""Look for copies across splits by names and bytes: the short check before training, the hold-out.
 
 N images.
 """

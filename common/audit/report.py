@@ -10,7 +10,7 @@ import numpy as np
 from common.audit.dataset import CONFLICT, GROUPS, Audit, Finding, summarise
 from common.audit.file_checks import FAULTS, UNUSABLE
 from common.audit.shortcuts import RULES, Probe
-from common.reporting.contact_sheets import contact_sheet, printable
+from common.reporting.contact_sheets import CaptionedPicture, SheetRow, contact_sheet, printable
 from common.reporting.tables import decimal, format_table, probability
 from common.system.files import write_json, write_text
 
@@ -62,13 +62,13 @@ def shortcut_text(probes: list[Probe]) -> str:
             decimal(probe.balanced_accuracy),
             decimal(probe.chance),
             decimal(probe.kappa),
-            _p(probe.p_value),
+            _p_value(probe.p_value),
             probe.verdict,
         ]
         for probe in probes
     ]
     header = ["statistics of the", "images", "balanced", "chance", "kappa", "p", "verdict"]
-    lines = ["can the grade be told without looking at the eye?", format_table(header, rows)]
+    lines = ["can the grade be recognised without looking at the eye?", format_table(header, rows)]
     for probe in probes:
         lines.append(f"{probe.kind} ({RULES[probe.kind].meaning}): {probe.reason}")
         if probe.top_features and probe.verdict != "chance":
@@ -121,15 +121,17 @@ def audit_content(audit: Audit, settings: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _p(value: float) -> str:
+def _p_value(value: float) -> str:
     return "n/a" if np.isnan(value) else probability(value)
 
 
 def _imbalance(row: list[int]) -> str:
+    """Divide the largest grade's images by the smallest grade's."""
     return f"{max(row) / min(row):.1f}" if min(row) else "n/a"
 
 
 def _findings_table(audit: Audit) -> str:
+    """Show how many findings of each kind there are and what they mean."""
     found = summarise(audit)
     meanings = {**FAULTS, **GROUPS, CONFLICT: "one picture, several grades"}
     rows = [
@@ -143,6 +145,7 @@ def _findings_table(audit: Audit) -> str:
 
 
 def _examples(audit: Audit) -> str:
+    """Name some of the files that lie in two splits."""
     lines = ["in two splits, for example:"]
     for kind in GROUPS:
         for finding in [f for f in audit.leaks if f.kind == kind][:_EXAMPLES]:
@@ -164,6 +167,7 @@ def _spread(audit: Audit, finding: Finding) -> list[int]:
 
 
 def _findings_csv(audit: Audit) -> str:
+    """List every file of every finding, a row to a file."""
     buffer = io.StringIO()
     table = csv.writer(buffer)
     table.writerow(["finding", "kind", "in_two_splits", "file", "split", "grade", "note"])
@@ -185,20 +189,21 @@ def _findings_csv(audit: Audit) -> str:
 
 
 def _write_sheets(audit: Audit, folder: Path) -> list[Path]:
+    """Draw contact sheets of each kind of group, and one of faults; returns what was written."""
     written = []
     for kind in _SHEET_KINDS:
         found = [finding for finding in audit.findings if finding.kind == kind]
-        rows = [(_title(f), _pictures(audit, _spread(audit, f))) for f in found]
+        rows = [SheetRow(_title(f), _pictures(audit, _spread(audit, f))) for f in found]
         written += _sheets_of(rows, kind, folder)
     rows = []
     for fault in (name for name in FAULTS if name not in UNUSABLE):
         members = [f.members[0] for f in audit.findings if f.kind == fault]
         if members:
-            rows.append((f"{fault}: {FAULTS[fault]}", _pictures(audit, members)))
+            rows.append(SheetRow(f"{fault}: {FAULTS[fault]}", _pictures(audit, members)))
     return written + _sheets_of(rows, "faults", folder)
 
 
-def _sheets_of(rows: list, kind: str, folder: Path) -> list[Path]:
+def _sheets_of(rows: list[SheetRow], kind: str, folder: Path) -> list[Path]:
     written = []
     for start in range(0, min(len(rows), _ROWS * _SHEETS), _ROWS):
         written.append(folder / f"{kind}_sheet_{start // _ROWS + 1}.png")
@@ -212,5 +217,6 @@ def _title(finding: Finding) -> str:
     return f"{finding.kind}{place}{note}"
 
 
-def _pictures(audit: Audit, members: list[int]) -> list[tuple[Path, str]]:
-    return [(audit.entries[i].path, audit.entries[i].id) for i in members]
+def _pictures(audit: Audit, members: list[int]) -> list[CaptionedPicture]:
+    entries = [audit.entries[i] for i in members]
+    return [CaptionedPicture(entry.path, entry.id) for entry in entries]

@@ -98,8 +98,9 @@ def probe(
 ) -> Probe:
     """Cross-validate a classifier of grades (N,) on statistics, each (N,), of one kind.
 
-    groups (N,): images of one patient, or copies of one picture. One image, drawn at random, stands
-    for each group, so that no group is in two folds and labels can be permuted image by image.
+    groups (N,): images of one patient, or copies of one picture. Each group
+    is represented by one image, drawn at random, so that no group is in two folds and labels can be
+    permuted image by image.
     """
     chosen = _independent(grades, groups, random_generator("shortcuts", seed))
     labels = grades[chosen]

@@ -72,8 +72,8 @@ class ManifestRow:
 def plan_split(audit: Audit, val: float, test: float, seed: int) -> Plan:
     """Assign the usable images of an audit to train, val and test, whole groups together.
 
-    A picture that stands under two grades is left out with all its copies: neither grade can be
-    trusted, and no split should hold either. Raises InputError for shares that leave nothing.
+    A picture that has two grades is left out with all its copies: neither grade can be trusted, and
+    no split should contain either. Raises InputError for shares that leave nothing.
     """
     if not (0 <= val < 1 and 0 <= test < 1 and val + test < 1 and val + test > 0):
         raise InputError(
@@ -187,7 +187,8 @@ def _assign(
 ) -> np.ndarray:
     """Name the split of each image (N,), from the folds of scikit-learn's group splitter.
 
-    Of many ways to hand the folds out, takes the one that meets the shares best in every grade.
+    Of many random assignments of folds to splits, takes the one that meets the shares best in every
+    grade.
     """
     count = min(_FOLDS, len(np.unique(groups)), int(np.bincount(labels).max()))
     if count < 2:
@@ -202,11 +203,14 @@ def _assign(
     table = np.array(
         [[np.sum((folds == f) & (labels == k)) for k in classes] for f in range(count)]
     )  # (F, K)
-    return np.array(("train", "val", "test"))[_hand_out(table, shares, seed)[folds]]
+    return np.array(("train", "val", "test"))[_assign_folds(table, shares, seed)[folds]]
 
 
-def _hand_out(table: np.ndarray, shares: tuple[float, float], seed: int) -> np.ndarray:
-    """Give each fold (F, K) to train 0, val 1 or test 2, as (F,)."""
+def _assign_folds(table: np.ndarray, shares: tuple[float, float], seed: int) -> np.ndarray:
+    """Assign each fold to train 0, val 1 or test 2, as (F,).
+
+    table (F, K): images of each fold and grade; shares of val and test.
+    """
     count, generator = len(table), random_generator("split", seed)
     wanted = np.array([1 - sum(shares), *shares])
     sizes = [max(1, round(share * count)) if share else 0 for share in shares]

@@ -7,7 +7,7 @@ import hashlib
 import os
 import re
 from collections import Counter
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -104,7 +104,7 @@ def _digest(path: Path) -> bytes:
         return hashlib.file_digest(file, "sha256").digest()
 
 
-def patient_groups(ids: Sequence[str], pattern: str) -> np.ndarray | None:
+def patient_groups(ids: Iterable[str], pattern: str) -> np.ndarray | None:
     """Group image ids (N,) by what a regular expression's first group finds in the file name.
 
     An image without a match is its own group; None if no two images belong together. Raises

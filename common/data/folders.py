@@ -144,7 +144,7 @@ def list_entries(root: Path, num_classes: int, class_names: tuple[str, ...]) -> 
 
 
 def _class_folders(folder: Path, num_classes: int, class_names: tuple[str, ...]) -> list[Path]:
-    """Find the class folders in grade order; raises InputError where they cannot be told."""
+    """Find the class folders in grade order; raises InputError where they are not clear."""
     found = {entry.name: entry for entry in sorted(folder.iterdir()) if entry.is_dir()}
     if len(set(class_names)) < len(class_names):
         raise InputError(f"--class_names: {' '.join(class_names)} names a class twice")

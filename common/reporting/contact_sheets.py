@@ -1,6 +1,7 @@
 """Contact sheets: small pictures in rows, with captions, as PNG files."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont, ImageOps
@@ -11,7 +12,16 @@ from common.system.files import atomic_write
 _SIDE = 150  # pixels of a picture
 
 
-_CAPTION = 42
+_GAP = 8  # pixels between pictures
+
+
+_CAPTION = 42  # pixels below a picture
+
+
+_LINE = 25  # characters of a caption
+
+
+_LINES = 3
 
 
 _ACROSS = 7
@@ -20,37 +30,58 @@ _ACROSS = 7
 _DOWN = 12
 
 
+@dataclass(frozen=True)
+class CaptionedPicture:
+    """A picture's file and what is written below it."""
+
+    path: Path
+    caption: str
+
+
+@dataclass(frozen=True)
+class SheetRow:
+    """Pictures beside each other under one title."""
+
+    title: str
+    pictures: Sequence[CaptionedPicture]
+
+
 def printable(text: str) -> str:
     """Write names that no terminal should be given (control characters, odd bytes) as escapes."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
-def contact_sheet(rows: Sequence[tuple[str, Sequence[tuple[Path, str]]]], path: Path) -> None:
-    """Draw rows of (title, pictures with captions), at most 7 across and 12 rows, into a PNG.
+def contact_sheet(rows: Sequence[SheetRow], path: Path) -> None:
+    """Draw rows of pictures, at most 7 across and 12 rows, into a PNG.
 
     A picture that cannot be read is an empty frame with its caption.
     """
     rows = rows[:_DOWN]
-    across = max(1, *(min(_ACROSS, len(pictures)) for _, pictures in rows))
-    width, height = across * (_SIDE + 8) + 8, _SIDE + _CAPTION + 24
+    across = max(1, *(min(_ACROSS, len(row.pictures)) for row in rows))
+    width, height = across * (_SIDE + _GAP) + _GAP, _SIDE + _CAPTION + 24
     sheet = Image.new("RGB", (max(width, 480), height * len(rows) + 8), "white")
-    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(11)
-    for number, (title, pictures) in enumerate(rows):
-        top = number * height + 6
-        left_out = len(pictures) - _ACROSS
-        more = f" ({left_out} more)" if left_out > 0 else ""
-        draw.text((8, top), _ascii(title + more), "black", font)
-        for place, (file, caption) in enumerate(pictures[:_ACROSS]):
-            left = 8 + place * (_SIDE + 8)
-            sheet.paste(_small(file), (left, top + 18))
-            caption = _ascii(caption)
-            lines = [caption[start : start + 25] for start in range(0, len(caption), 25)][:3]
-            draw.text((left, top + 20 + _SIDE), "\n".join(lines), "#444444", font)
+    for number, row in enumerate(rows):
+        _draw_row(sheet, number * height + 6, row)
     with atomic_write(path) as file:
         sheet.save(file, "PNG")
 
 
+def _draw_row(sheet: Image.Image, top: int, row: SheetRow) -> None:
+    """Draw a row at `top` pixels from the upper edge of a sheet."""
+    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(11)
+    left_out = len(row.pictures) - _ACROSS
+    more = f" ({left_out} more)" if left_out > 0 else ""
+    draw.text((_GAP, top), _ascii(row.title + more), "black", font)
+    for place, picture in enumerate(row.pictures[:_ACROSS]):
+        left = _GAP + place * (_SIDE + _GAP)
+        sheet.paste(_small(picture.path), (left, top + 18))
+        caption = _ascii(picture.caption)
+        lines = [caption[start : start + _LINE] for start in range(0, len(caption), _LINE)]
+        draw.text((left, top + 20 + _SIDE), "\n".join(lines[:_LINES]), "#444444", font)
+
+
 def _small(path: Path) -> Image.Image:
+    """Read a picture and pad it to a small square."""
     try:
         picture = Image.fromarray(decode_image(path.read_bytes(), path.name))
     except (OSError, ImageError):
@@ -59,4 +90,5 @@ def _small(path: Path) -> Image.Image:
 
 
 def _ascii(text: str) -> str:
+    """Write what the font may lack as escapes."""
     return printable(text).encode("ascii", "backslashreplace").decode()

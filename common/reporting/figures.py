@@ -1,15 +1,17 @@
-"""Figures; the only module that imports matplotlib.
+"""Draw figures; the only module that imports matplotlib.
 
-K classes.
+N images, K classes, L models.
 """
 
 import warnings
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import matplotlib
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 from scipy.cluster.hierarchy import dendrogram, linkage
@@ -26,6 +28,29 @@ matplotlib.use("Agg")
 
 
 matplotlib.rcParams["text.parse_math"] = False  # a name may hold a dollar sign
+
+
+_BINS = 10  # of confidence
+
+
+_ACROSS = 3  # heat maps beside each other
+
+
+_COLUMNS = 5  # classifiers beside each other
+
+
+class RocCurve(NamedTuple):
+    """The points of a ROC curve, each array (points,)."""
+
+    false_positives: np.ndarray  # rates
+    true_positives: np.ndarray
+
+
+class Reliability(NamedTuple):
+    """How confident predictions were, and whether they were right."""
+
+    confidence: np.ndarray  # (N,) 0..1
+    correct: np.ndarray  # (N,) bool
 
 
 def save_figure(figure: Figure, path: Path) -> None:
@@ -52,11 +77,11 @@ def plot_confusion(matrix: np.ndarray, class_names: list[str], title: str, path:
     save_figure(figure, path)
 
 
-def plot_roc(curves: dict[str, tuple[np.ndarray, np.ndarray]], title: str, path: Path) -> None:
-    """Draw ROC curves by label: false and true positive rates."""
+def plot_roc(curves: Mapping[str, RocCurve], title: str, path: Path) -> None:
+    """Draw ROC curves by label."""
     figure, axes = plt.subplots(figsize=(6, 5.5))
-    for label, (false_positives, true_positives) in curves.items():
-        axes.plot(false_positives, true_positives, label=label)
+    for label, curve in curves.items():
+        axes.plot(curve.false_positives, curve.true_positives, label=label)
     axes.plot([0, 1], [0, 1], color="grey", linestyle=":", label="chance")
     axes.set(xlabel="1 - specificity", ylabel="sensitivity", title=title)
     axes.set_aspect("equal")
@@ -64,19 +89,18 @@ def plot_roc(curves: dict[str, tuple[np.ndarray, np.ndarray]], title: str, path:
     save_figure(figure, path)
 
 
-def plot_reliability(
-    curves: dict[str, tuple[np.ndarray, np.ndarray]], title: str, path: Path
-) -> None:
-    """Draw accuracy against confidence of the predicted grade; (N,) confidences, (N,) correct."""
+def plot_reliability(curves: Mapping[str, Reliability], title: str, path: Path) -> None:
+    """Draw accuracy against confidence of the predicted grade, in bins of confidence, by label."""
     figure, axes = plt.subplots(figsize=(6, 5.5))
     axes.plot([0, 1], [0, 1], color="grey", linestyle=":", label="calibrated")
-    for label, (confidence, correct) in curves.items():
-        bins = np.minimum((confidence * 10).astype(int), 9)
-        used = [b for b in range(10) if (bins == b).any()]
-        sizes = [40 + 400 * (bins == b).mean() for b in used]
-        points = [(confidence[bins == b].mean(), correct[bins == b].mean()) for b in used]
-        line = axes.plot(*zip(*points), label=label)[0]
-        axes.scatter(*zip(*points), s=sizes, color=line.get_color(), alpha=0.6)
+    for label, curve in curves.items():
+        bins = np.minimum((curve.confidence * _BINS).astype(int), _BINS - 1)
+        used = [bins == number for number in range(_BINS) if (bins == number).any()]
+        confidences = [curve.confidence[inside].mean() for inside in used]
+        accuracies = [curve.correct[inside].mean() for inside in used]
+        areas = [40 + 400 * inside.mean() for inside in used]
+        line = axes.plot(confidences, accuracies, label=label)[0]
+        axes.scatter(confidences, accuracies, s=areas, color=line.get_color(), alpha=0.6)
     axes.set(
         xlabel="confidence of the predicted grade",
         ylabel="accuracy",
@@ -88,53 +112,56 @@ def plot_reliability(
     save_figure(figure, path)
 
 
-def plot_bars(values: dict[str, list[Interval]], groups: list[str], title: str, path: Path) -> None:
+def plot_bars(
+    series: Mapping[str, Sequence[Interval]], groups: list[str], title: str, path: Path
+) -> None:
     """Draw grouped bars with error bars: series name -> an interval for each group."""
-    figure, axes = plt.subplots(figsize=(2.5 + 1.1 * len(groups) * max(1, len(values) / 4), 4.5))
-    width = 0.8 / len(values)
-    for number, (name, entries) in enumerate(values.items()):
-        places = np.arange(len(groups)) + (number - (len(values) - 1) / 2) * width
-        heights = np.array([entry.value for entry in entries])
-        errors = np.array(
-            [(entry.value - entry.low, entry.high - entry.value) for entry in entries]
-        ).T
-        bars = axes.bar(places, heights, width, label=name)
-        known = np.isfinite(errors).all(0)  # no interval, no error bar
-        if known.any():
-            axes.errorbar(
-                places[known],
-                heights[known],
-                np.clip(errors[:, known], 0, None),
-                fmt="none",
-                ecolor="black",
-                elinewidth=1,
-                capsize=2,
-            )
-        for place in places[np.isnan(heights)]:
-            axes.text(
-                place,
-                0,
-                "n/a",
-                rotation=90,
-                fontsize=7,
-                ha="center",
-                va="bottom",
-                color=bars.patches[0].get_facecolor(),
-            )
+    figure, axes = plt.subplots(figsize=(2.5 + 1.1 * len(groups) * max(1, len(series) / 4), 4.5))
+    width = 0.8 / len(series)
+    for number, (name, intervals) in enumerate(series.items()):
+        places = np.arange(len(groups)) + (number - (len(series) - 1) / 2) * width
+        _draw_bars(axes, places, width, name, intervals)
     axes.set_xticks(range(len(groups)), groups, rotation=20, ha="right")
     axes.set(title=title)
     axes.legend(fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
     save_figure(figure, path)
 
 
+def _draw_bars(
+    axes: Axes, places: np.ndarray, width: float, name: str, intervals: Sequence[Interval]
+) -> None:
+    """Draw the bars of one series; "n/a" where there is no value, no error bar without interval."""
+    heights = np.array([interval.value for interval in intervals])
+    errors = np.array([_errors(interval) for interval in intervals]).T  # (2, groups)
+    bars = axes.bar(places, heights, width, label=name)
+    known = np.isfinite(errors).all(axis=0)
+    if known.any():
+        axes.errorbar(
+            places[known],
+            heights[known],
+            np.clip(errors[:, known], 0, None),
+            fmt="none",
+            ecolor="black",
+            elinewidth=1,
+            capsize=2,
+        )
+    style: dict[str, Any] = {"rotation": 90, "fontsize": 7, "ha": "center", "va": "bottom"}
+    for place in places[np.isnan(heights)]:
+        axes.text(place, 0, "n/a", color=bars.patches[0].get_facecolor(), **style)
+
+
+def _errors(interval: Interval) -> tuple[float, float]:
+    """Return how far an interval reaches below and above its value."""
+    return interval.value - interval.low, interval.high - interval.value
+
+
 def plot_cost(
-    gflops: dict[str, float], accuracies: dict[str, Interval], title: str, path: Path
+    gflops: Mapping[str, float], accuracies: Mapping[str, Interval], title: str, path: Path
 ) -> None:
     """Draw accuracy with its interval against GFLOPs, both by model."""
     figure, axes = plt.subplots(figsize=(6.5, 4.5))
     for name, accuracy in accuracies.items():
-        below, above = accuracy.value - accuracy.low, accuracy.high - accuracy.value
-        errors = np.clip(np.nan_to_num([[below], [above]]), 0, None)
+        errors = np.clip(np.nan_to_num(_errors(accuracy)), 0, None).reshape(2, 1)
         axes.errorbar(gflops[name], accuracy.value, yerr=errors, marker="o", capsize=3, label=name)
     axes.set_xscale("log")
     plain = FuncFormatter(lambda value, _: f"{value:g}")
@@ -148,10 +175,10 @@ def plot_cost(
 
 
 def plot_heatmaps(
-    matrices: dict[str, np.ndarray], rows: list[str], columns: list[str], title: str, path: Path
+    matrices: Mapping[str, np.ndarray], rows: list[str], columns: list[str], title: str, path: Path
 ) -> None:
     """Draw labelled matrices, three to a row, with their values; NaN stays empty."""
-    across = min(3, len(matrices))
+    across = min(_ACROSS, len(matrices))
     down = -(-len(matrices) // across)
     size = (across * (2.2 + 0.75 * len(columns)), down * (1.8 + 0.5 * len(rows)))
     figure, panels = plt.subplots(down, across, figsize=size, squeeze=False, layout="constrained")
@@ -159,24 +186,25 @@ def plot_heatmaps(
         axes.set_visible(False)
     for axes, (name, matrix) in zip(panels.flat, matrices.items()):
         image = axes.imshow(matrix, cmap="viridis", aspect="auto")
-        middle = (np.nanmin(matrix) + np.nanmax(matrix)) / 2 if np.isfinite(matrix).any() else 0
-        for (row, column), value in np.ndenumerate(matrix):
-            if not np.isnan(value):
-                axes.text(
-                    column,
-                    row,
-                    f"{value:.2f}",
-                    ha="center",
-                    va="center",
-                    fontsize=8,
-                    color="white" if value < middle else "black",
-                )
+        _write_values(axes, matrix)
         axes.set_xticks(range(len(columns)), columns, rotation=40, ha="right")
         axes.set_yticks(range(len(rows)), rows)
         axes.set_title(name)
         figure.colorbar(image, ax=axes)
     figure.suptitle(title)
     save_figure(figure, path)
+
+
+def _write_values(axes: Axes, matrix: np.ndarray) -> None:
+    """Write the values of a heat map into its cells, white on dark."""
+    if not np.isfinite(matrix).any():
+        return
+    middle = (np.nanmin(matrix) + np.nanmax(matrix)) / 2
+    style: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": 8}
+    for (row, column), value in np.ndenumerate(matrix):
+        if not np.isnan(value):
+            color = "white" if value < middle else "black"
+            axes.text(column, row, f"{value:.2f}", color=color, **style)
 
 
 def plot_dendrogram(distances: np.ndarray, names: list[str], title: str, path: Path) -> None:
@@ -199,52 +227,63 @@ def plot_predictions(
     title: str,
 ) -> None:
     """Draw confusion matrix, ROC curves and reliability into a result directory; targets (N,)."""
-    scores, predicted = predictions.probabilities, predictions.predicted
+    predicted = predictions.predicted
+    confidence = predictions.probabilities[np.arange(len(targets)), predicted]
+    reliability = {"predicted grade": Reliability(confidence, predicted == targets)}
     matrix = confusion_matrix(targets, predicted, len(class_names))
-    positives = {
-        f"grade {name}": (scores[:, k], targets == k) for k, name in enumerate(class_names)
-    }
-    positives["referable"] = scores[:, REFERABLE_GRADE:].sum(1), targets >= REFERABLE_GRADE
-    curves = {
-        f"{name}, AUC {float(roc_auc(score, true)):.3f}": roc_curve(true, score)[:2]
-        for name, (score, true) in positives.items()
-        if 0 < true.sum() < len(true)
-    }
-    confidence = scores[np.arange(len(targets)), predicted]
-    reliability = {"predicted grade": (confidence, predicted == targets)}
+    curves = _roc_curves(targets, predictions.probabilities, class_names)
     plot_confusion(matrix, class_names, title, directory.figure(f"confusion_{split}"))
     plot_roc(curves, title, directory.figure(f"roc_{split}"))
     plot_reliability(reliability, title, directory.figure(f"reliability_{split}"))
 
 
-def plot_training(records: dict[str, list[dict[str, Any]]], title: str, path: Path) -> None:
-    """Draw loss and accuracy over the epochs, one panel pair per classifier.
+def _roc_curves(
+    targets: np.ndarray, probabilities: np.ndarray, class_names: list[str]
+) -> dict[str, RocCurve]:
+    """Compute the curves of each grade against the rest and of referable images, by label.
 
-    records: pair name -> rows of its history.
+    What all images are, or none, has no curve.
     """
-    columns = min(5, len(records))
-    rows = -(-len(records) // columns)
-    figure, axes = plt.subplots(
+    tasks = {f"grade {n}": (probabilities[:, k], targets == k) for k, n in enumerate(class_names)}
+    referable = probabilities[:, REFERABLE_GRADE:].sum(axis=1)
+    tasks["referable"] = (referable, targets >= REFERABLE_GRADE)
+    curves = {}
+    for name, (scores, positive) in tasks.items():
+        if 0 < positive.sum() < len(positive):
+            false_positives, true_positives, _ = roc_curve(positive, scores)
+            label = f"{name}, AUC {float(roc_auc(scores, positive)):.3f}"
+            curves[label] = RocCurve(false_positives, true_positives)
+    return curves
+
+
+def plot_training(histories: Mapping[str, list[dict[str, Any]]], title: str, path: Path) -> None:
+    """Draw loss and accuracy over the epochs, two panels for each classifier.
+
+    histories: name of the classifier -> rows of its history.
+    """
+    columns = min(_COLUMNS, len(histories))
+    rows = -(-len(histories) // columns)
+    figure, panels = plt.subplots(
         2 * rows, columns, figsize=(3.2 * columns, 4.6 * rows), squeeze=False, layout="constrained"
     )
-    for panel in axes.flat:
+    for panel in panels.flat:
         panel.set_visible(False)
-    for place, (name, history) in enumerate(records.items()):
+    for place, (name, history) in enumerate(histories.items()):
         row, column = divmod(place, columns)
-        for panel, quantity in (
-            (axes[2 * row, column], "loss"),
-            (axes[2 * row + 1, column], "accuracy"),
-        ):
-            panel.set_visible(True)
-            for part in ("train", "val"):
-                points = [
-                    (r["epoch"], r[f"{part}_{quantity}"])
-                    for r in history
-                    if f"{part}_{quantity}" in r
-                ]
-                if points:
-                    panel.plot(*zip(*points), label=part, marker="." if len(points) < 9 else "")
-            panel.set(title=f"{name} {quantity}", xlabel="epoch")
-            panel.legend(fontsize=8)
+        _draw_history(panels[2 * row, column], name, history, "loss")
+        _draw_history(panels[2 * row + 1, column], name, history, "accuracy")
     figure.suptitle(title)
     save_figure(figure, path)
+
+
+def _draw_history(axes: Axes, name: str, history: list[dict[str, Any]], quantity: str) -> None:
+    """Draw one quantity of training and validation over the epochs that have it."""
+    axes.set_visible(True)
+    for part in ("train", "val"):
+        key = f"{part}_{quantity}"
+        rows = [row for row in history if key in row]
+        if rows:
+            epochs, values = [row["epoch"] for row in rows], [row[key] for row in rows]
+            axes.plot(epochs, values, label=part, marker="." if len(rows) < 9 else "")
+    axes.set(title=f"{name} {quantity}", xlabel="epoch")
+    axes.legend(fontsize=8)

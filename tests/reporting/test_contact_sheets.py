@@ -1,16 +1,17 @@
+"""Contact sheets: rows of pictures with captions, whatever their names hold."""
+
 from PIL import Image
 
-from common.reporting.contact_sheets import contact_sheet, printable
+from common.reporting.contact_sheets import CaptionedPicture, SheetRow, contact_sheet, printable
 
 
 def test_a_sheet_shows_rows_and_survives_hostile_names(tmp_path):
     Image.new("RGB", (90, 60), "red").save(tmp_path / "a.png")
-    rows = [
-        (
-            "one\npicture\udcff",
-            [(tmp_path / "a.png", "<b>\x1b[31m\udcff"), (tmp_path / "gone.png", "目")],
-        )
-    ] * 20
+    pictures = [
+        CaptionedPicture(tmp_path / "a.png", "<b>\x1b[31m\udcff"),
+        CaptionedPicture(tmp_path / "gone.png", "目"),
+    ]
+    rows = [SheetRow("one\npicture\udcff", pictures)] * 20
     contact_sheet(rows, tmp_path / "sheet.png")
     sheet = Image.open(tmp_path / "sheet.png")
     assert (255, 0, 0) in {color for _, color in sheet.getcolors(1 << 20)}

@@ -1,4 +1,4 @@
-"""Figures show their data."""
+"""Figures: pictures that show their data, also where a part of it is unknown."""
 
 import cv2
 import numpy as np
@@ -7,6 +7,8 @@ import pytest
 from common.evaluation.intervals import UNKNOWN, Interval
 from common.prediction.voting import ClassPredictions
 from common.reporting.figures import (
+    Reliability,
+    RocCurve,
     plot_bars,
     plot_confusion,
     plot_cost,
@@ -30,7 +32,7 @@ def test_figures_are_pictures_that_show_their_data(tmp_path):
     names = list("01234")
     plot_confusion(np.diag([9, 9, 9, 9, 9]), names, "t", tmp_path / "a.png")
     plot_confusion(np.full((5, 5), 3), names, "t", tmp_path / "b.png")
-    curve = (np.array([0, 0.2, 1]), np.array([0, 0.9, 1]))
+    curve = RocCurve(np.array([0, 0.2, 1]), np.array([0, 0.9, 1]))
     plot_roc({"grade 0": curve}, "t", tmp_path / "c.png")
     plot_roc({}, "t", tmp_path / "d.png")
     rows = [
@@ -48,19 +50,20 @@ def test_figures_of_the_analyses_show_their_data(tmp_path):
     entry, unknown = Interval(0.8, 0.7, 0.9), UNKNOWN
     unbounded = Interval(0.5, float("nan"), float("nan"))
     matrix = np.array([[np.nan, 0.2], [0.9, np.nan]])
+    reliability = {"m": Reliability(np.array([0.3, 0.95]), np.array([0, 1]))}
     drawn = {
         "a": lambda p: plot_bars({"m": [entry, unknown], "n": [entry, entry]}, ["x", "y"], "t", p),
         "b": lambda p: plot_cost({"m": 1.0, "n": 5.0}, {"m": entry, "n": unbounded}, "t", p),
         "c": lambda p: plot_heatmaps({k: matrix for k in "wxyz"}, ["a", "b"], ["a", "b"], "t", p),
         "d": lambda p: plot_dendrogram(np.array([[0, 0.4], [0.4, 0]]), ["a", "b"], "t", p),
-        "e": lambda p: plot_reliability({"m": (np.array([0.3, 0.95]), np.array([0, 1]))}, "t", p),
+        "e": lambda p: plot_reliability(reliability, "t", p),
     }
     for name, draw in drawn.items():
         draw(tmp_path / f"{name}.png")
         assert opened(tmp_path / f"{name}.png").std() > 5
 
 
-def test_three_figures(tmp_path):
+def test_predictions_are_drawn_as_three_figures(tmp_path):
     targets = np.array([0, 1, 2, 2])  # no image of grades 3 and 4
     scores = np.full((4, 5), 0.1) + 0.5 * np.eye(5)[targets]
     plot_predictions(

@@ -60,7 +60,7 @@ def test_audit_prints_writes_and_is_strict_about_leaks(demo, tmp_path, capsys, m
     words = ["audit", str(demo), "--output_dir", str(tmp_path / "a"), "--num_workers", "2"]
     assert prepare_dataset.main([*words, "--strict"]) == 0
     said = capsys.readouterr().out
-    assert "no leakage across splits" in said and "can the grade be told" in said
+    assert "no leakage across splits" in said and "can the grade be recognised" in said
     content = json.loads((tmp_path / "a" / "audit.json").read_text())
     assert content["files"] == 87 and not content["leakage"]
     root = Path(shutil.copytree(demo, tmp_path / "d"))
