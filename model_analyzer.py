@@ -159,8 +159,7 @@ def save(rows: list[Analysis], histories: dict[str, tuple[EpochRow, ...]], folde
     content = [asdict(row) for row in rows]
     write_json(folder / "model_analysis.json", {"bar": PAIR.bound, "classifiers": content})
     write_table(folder / "model_analysis.csv", content)
-    curves = {name: [row.to_dict() for row in history] for name, history in histories.items()}
-    plot_training(curves, f"training curves{note}", folder / "training_curves.png")
+    plot_training(histories, f"training curves{note}", folder / "training_curves.png")
     log(f"wrote {folder / 'model_analysis.json'}, .csv and training_curves.png")
 
 

@@ -20,6 +20,7 @@ from sklearn.metrics import roc_curve
 
 from common.evaluation.intervals import Interval
 from common.evaluation.metrics import REFERABLE_GRADE, confusion_matrix, roc_auc
+from common.models.checkpoint import EpochRow
 from common.prediction.voting import ClassPredictions
 from common.result_dir import ResultDir
 from common.system.files import atomic_write
@@ -256,11 +257,8 @@ def _roc_curves(
     return curves
 
 
-def plot_training(histories: Mapping[str, list[dict[str, Any]]], title: str, path: Path) -> None:
-    """Draw loss and accuracy over the epochs, two panels for each classifier.
-
-    histories: name of the classifier -> rows of its history.
-    """
+def plot_training(histories: Mapping[str, Sequence[EpochRow]], title: str, path: Path) -> None:
+    """Draw loss and accuracy over the epochs, two panels for each classifier, by its name."""
     columns = min(_COLUMNS, len(histories))
     rows = -(-len(histories) // columns)
     figure, panels = plt.subplots(
@@ -270,20 +268,27 @@ def plot_training(histories: Mapping[str, list[dict[str, Any]]], title: str, pat
         panel.set_visible(False)
     for place, (name, history) in enumerate(histories.items()):
         row, column = divmod(place, columns)
-        _draw_history(panels[2 * row, column], name, history, "loss")
-        _draw_history(panels[2 * row + 1, column], name, history, "accuracy")
+        measured = [(epoch.epoch, epoch.validation) for epoch in history if epoch.validation]
+        losses = {
+            "train": {epoch.epoch: epoch.train_loss for epoch in history},
+            "val": {number: validation.loss for number, validation in measured},
+        }
+        accuracies = {
+            "train": {epoch.epoch: epoch.train_accuracy for epoch in history},
+            "val": {number: validation.accuracy for number, validation in measured},
+        }
+        _draw_curves(panels[2 * row, column], f"{name} loss", losses)
+        _draw_curves(panels[2 * row + 1, column], f"{name} accuracy", accuracies)
     figure.suptitle(title)
     save_figure(figure, path)
 
 
-def _draw_history(axes: Axes, name: str, history: list[dict[str, Any]], quantity: str) -> None:
-    """Draw one quantity of training and validation over the epochs that have it."""
+def _draw_curves(axes: Axes, title: str, curves: Mapping[str, Mapping[int, float]]) -> None:
+    """Draw values over the epochs: label -> epoch -> value."""
     axes.set_visible(True)
-    for part in ("train", "val"):
-        key = f"{part}_{quantity}"
-        rows = [row for row in history if key in row]
-        if rows:
-            epochs, values = [row["epoch"] for row in rows], [row[key] for row in rows]
-            axes.plot(epochs, values, label=part, marker="." if len(rows) < 9 else "")
-    axes.set(title=f"{name} {quantity}", xlabel="epoch")
+    for label, values in curves.items():
+        if values:
+            marker = "." if len(values) < 9 else ""
+            axes.plot(list(values), list(values.values()), label=label, marker=marker)
+    axes.set(title=title, xlabel="epoch")
     axes.legend(fontsize=8)

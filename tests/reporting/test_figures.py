@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from common.evaluation.intervals import UNKNOWN, Interval
+from common.models.checkpoint import EpochRow, Validation
 from common.prediction.voting import ClassPredictions
 from common.reporting.figures import (
     Reliability,
@@ -36,7 +37,9 @@ def test_figures_are_pictures_that_show_their_data(tmp_path):
     plot_roc({"grade 0": curve}, "t", tmp_path / "c.png")
     plot_roc({}, "t", tmp_path / "d.png")
     rows = [
-        {"epoch": e, "train_loss": 1 / e, "val_loss": 1 / e, "train_accuracy": 0.5}
+        EpochRow("0-1", e, 1 / e, 0.5, Validation(1 / e, 0.5, 0.5, 0.5), 0.1, 9.0, 1.0)
+        if e % 2
+        else EpochRow("0-1", e, 1 / e, 0.5, None, 0.1, 9.0, 1.0)
         for e in range(1, 5)
     ]
     plot_training({f"pair {i}": rows for i in range(7)}, "t", tmp_path / "e.png")
