@@ -7,6 +7,8 @@
 Reads what evaluate_ensemble.py has stored; writes tables, heat maps and a dendrogram.
 """
 
+from common.cli import Parser, add_analysis_flags, guarded
+
 import argparse
 import sys
 from dataclasses import dataclass
@@ -15,7 +17,6 @@ from typing import Any
 
 import numpy as np
 
-from common.cli import Parser, add_analysis_flags, guarded
 from common.data.copies import patient_groups
 from common.data.synthetic import synthetic_note
 from common.evaluation.agreement import (

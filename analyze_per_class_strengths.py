@@ -7,6 +7,8 @@ Reads what evaluate_ensemble.py has stored; suggests weights per grade from val 
 evaluated, too. Writes tables and a heat map.
 """
 
+from common.cli import Parser, add_analysis_flags, guarded
+
 import argparse
 import math
 import sys
@@ -15,7 +17,6 @@ from typing import Any
 
 import numpy as np
 
-from common.cli import Parser, add_analysis_flags, guarded
 from common.data.copies import patient_groups
 from common.data.synthetic import synthetic_note
 from common.evaluation.evaluate import evaluate

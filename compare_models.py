@@ -7,6 +7,8 @@
 Reads what evaluate_ensemble.py has stored; writes tables, figures and validation.json.
 """
 
+from common.cli import Parser, add_analysis_flags, guarded
+
 import argparse
 import dataclasses
 import sys
@@ -17,7 +19,6 @@ from typing import Any
 import numpy as np
 from sklearn.metrics import roc_curve
 
-from common.cli import Parser, add_analysis_flags, guarded
 from common.data.copies import patient_groups
 from common.data.synthetic import synthetic_note
 from common.evaluation.comparison import COMPARED, Difference, holm, paired_metrics

@@ -7,11 +7,11 @@
 `--mode train` is train_ovo.py with the same flags, `--mode evaluate` is evaluate_ensemble.py.
 """
 
+from common.cli import Parser
+
 import os
 import sys
 from pathlib import Path
-
-from common.cli import Parser
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -8,6 +8,8 @@ Writes metrics, predictions and figures into each directory's results/, those of
 gates and the report into --output_dir. Everything that is fitted is fitted on val.
 """
 
+from common.cli import Parser, add_ensemble_flags, add_evaluation_flags, find_runs, guarded
+
 import argparse
 import sys
 from dataclasses import dataclass, field
@@ -17,7 +19,6 @@ from pathlib import Path
 import numpy as np
 
 from common.audit.leakage import check_holdout
-from common.cli import Parser, add_ensemble_flags, add_evaluation_flags, find_runs, guarded
 from common.data.copies import patient_groups
 from common.data.folders import Split, scan_split
 from common.data.synthetic import synthetic_note

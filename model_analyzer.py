@@ -7,13 +7,14 @@
 Prints one row per classifier and writes model_analysis.json, .csv and training curves.
 """
 
+from common.cli import Parser, guarded
+
 import argparse
 import math
 import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from common.cli import Parser, guarded
 from common.evaluation.gates import PAIR
 from common.models.checkpoint import EpochRow, load_pair
 from common.models.checkpoint_file import CheckpointError

@@ -9,6 +9,8 @@
 Training fills the cache itself; filling it beforehand shows early which files cannot be read.
 """
 
+from common.cli import Parser, boolean, default_of, guarded
+
 import argparse
 import sys
 import tempfile
@@ -18,7 +20,6 @@ from pathlib import Path
 from common.audit.dataset import AuditConfig, audit
 from common.audit.report import audit_text, write_audit
 from common.audit.split import WAYS, Plan, plan_split, remove_leftovers, write_split
-from common.cli import Parser, boolean, default_of, guarded
 from common.config import TrainConfig
 from common.data.copies import PATIENT_REGEX
 from common.data.folders import SPLITS, scan_split

@@ -8,6 +8,8 @@ Reads DATASET_PATH/{train,val}/<grade>/, writes OUTPUT_DIR (see README.md). In `
 for copies of files, to warn of them.
 """
 
+from common.cli import TrainingRequest, guarded, parse_training
+
 import shlex
 import shutil
 import sys
@@ -17,7 +19,6 @@ from pathlib import Path
 from torch.utils.tensorboard import SummaryWriter
 
 from common.audit.leakage import training_warnings
-from common.cli import TrainingRequest, guarded, parse_training
 from common.config import TrainConfig
 from common.data.folders import scan_split
 from common.data.pixel_cache import PixelCache, open_cache

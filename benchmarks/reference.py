@@ -7,41 +7,30 @@ ten full networks on every image. What is learned is the same as in `common.trai
 N images, S pixels.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
-import timm
 import torch
 import torch.nn.functional as F
-import torchvision
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2
 
 from common.config import TrainConfig
 from common.data.preprocessing import Preprocessing, load_pixels
-from common.models.backbones import BackboneSpec
+from common.models.pretrained import Architecture, create_network
 from common.pairs import Pair
 
 EVAL_BATCH = 8
 
 
 class ReferenceClassifier(nn.Module):
-    """A library's network with dropout and one logit; (N, 3, S, S) to (N,)."""
+    """A network of timm or torchvision with dropout and one logit; (N, 3, S, S) to (N,)."""
 
-    def __init__(self, spec: BackboneSpec, img_size: int, dropout: float) -> None:
+    def __init__(self, spec: Architecture, img_size: int, dropout: float) -> None:
         super().__init__()
-        if spec.source == "timm":
-            options = {"num_classes": 0, **spec.options}
-            try:
-                self.backbone = timm.create_model(spec.builder, img_size=img_size, **options)
-            except TypeError:
-                self.backbone = timm.create_model(spec.builder, **options)
-        else:
-            self.backbone = torchvision.models.get_model(spec.builder, weights=None)
-            head = "fc" if hasattr(self.backbone, "fc") else "classifier"
-            setattr(self.backbone, head, nn.Identity())
+        self.backbone = create_network(spec, img_size, pretrained=False)
         with torch.no_grad():
             width = self.backbone.eval()(torch.zeros(1, 3, img_size, img_size)).shape[1]
         self.dropout = nn.Dropout(dropout)
@@ -127,8 +116,8 @@ def make_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.AdamW:
 
 
 def train(
-    model: nn.Module,
-    batches: Iterator[tuple[Tensor, Tensor]],
+    model: ReferenceClassifier,
+    batches: Iterable[tuple[Tensor, Tensor]],
     optimizer: torch.optim.Optimizer,
     weights: Tensor,
     config: TrainConfig,
@@ -157,7 +146,7 @@ def train(
 
 
 @torch.no_grad()
-def evaluate(models: list[nn.Module], batches: DataLoader, device: torch.device) -> np.ndarray:
+def evaluate(models: Sequence[nn.Module], batches: DataLoader, device: torch.device) -> np.ndarray:
     """Run every model on every image; returns logits (N, P)."""
     found = []
     for pixels, _ in batches:

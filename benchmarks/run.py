@@ -7,6 +7,8 @@ Both work on the same drawn photographs; every number is the median of the repea
 their range. Writes benchmarks/RESULTS.md and results.json (one section per device).
 """
 
+from common.cli import Parser, guarded
+
 import argparse
 import multiprocessing
 import platform
@@ -15,22 +17,22 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.data import DataLoader
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks import reference, results
-from benchmarks.results import SEVEN, THREE
-from common.cli import Parser, guarded
+from benchmarks import reference, report, results
+from benchmarks.report import SEVEN, THREE
+from benchmarks.results import EnsembleSpeed, ModelSpeed, Speed, SpeedSection
 from common.config import PixelOptions, TrainConfig
 from common.data.device_pixels import MAX_RESIDENT_BYTES
 from common.data.folders import scan_split
@@ -93,7 +95,7 @@ def positive(text: str) -> int:
 
 
 def interleave(
-    works: dict[str, Callable[[], Any]], repeats: int, device: torch.device
+    works: Mapping[str, Callable[[], None]], repeats: int, device: torch.device
 ) -> dict[str, list[float]]:
     """Time each work once per repeat, in turn, after one round to warm up."""
     seconds: dict[str, list[float]] = {name: [] for name in works}
@@ -124,12 +126,12 @@ def matmul_ceiling(device: torch.device, precision: str) -> float:
 
 
 def compare(
-    slow: Callable[[], Any],
-    fast: Callable[[], Any],
+    slow: Callable[[], None],
+    fast: Callable[[], None],
     amount: int,
     repeats: int,
     device: torch.device,
-) -> dict[str, float]:
+) -> Speed:
     """Compare the speeds of the reference and the product at the same amount of work.
 
     The product keeps freed memory on a CPU; the reference, a process of its own in practice, does
@@ -146,13 +148,13 @@ def compare(
 
     seconds = interleave({"reference": plain, "product": product}, repeats, device)
     ratios = [r / p for r, p in zip(seconds["reference"], seconds["product"])]
-    return {
-        "reference_per_second": amount / statistics.median(seconds["reference"]),
-        "product_per_second": amount / statistics.median(seconds["product"]),
-        "ratio": statistics.median(ratios),
-        "ratio_low": min(ratios),
-        "ratio_high": max(ratios),
-    }
+    return Speed(
+        reference_per_second=amount / statistics.median(seconds["reference"]),
+        product_per_second=amount / statistics.median(seconds["product"]),
+        ratio=statistics.median(ratios),
+        ratio_low=min(ratios),
+        ratio_high=max(ratios),
+    )
 
 
 class Bench:
@@ -183,7 +185,7 @@ class Bench:
             Fingerprints({}, "", self.precision, synthetic=True),
         )
         self.trainers: list[HeadTrainer] = []
-        self.plain: list[nn.Module] = []
+        self.plain: list[reference.ReferenceClassifier] = []
         self._loaders: dict[Any, DataLoader] = {}
 
     def prepare_product(self) -> None:
@@ -195,7 +197,7 @@ class Bench:
         """Make ten full networks of the same weights."""
         self.plain = [self.reference_of(trainer) for trainer in self.trainers]
 
-    def reference_of(self, trainer: HeadTrainer) -> nn.Module:
+    def reference_of(self, trainer: HeadTrainer) -> reference.ReferenceClassifier:
         """Copy a classifier into a library's network."""
         size = self.preprocessing.img_size
         model = reference.ReferenceClassifier(self.spec, size, self.config.ovo_dropout)
@@ -307,73 +309,85 @@ class Bench:
         return share + 3 * of_top.get_total_flops()
 
 
-def measure(
-    name: str, root: Path, device: torch.device, args: argparse.Namespace
-) -> dict[str, Any]:
+def measure(name: str, root: Path, device: torch.device, repeats: int, workers: int) -> ModelSpeed:
     """Measure everything for one backbone."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     log(f"{name}: measuring")
-    bench = Bench(name, root, device, worker_count(args.workers))
+    bench = Bench(name, root, device, workers)
     bench.prepare_product()
     bench.train_product()
     peak = torch.cuda.max_memory_allocated(device) / 1e9 if device.type == "cuda" else 0.0
-    found: dict[str, Any] = {"precision": bench.precision, "img_size": bench.preprocessing.img_size}
-    found["data_share"] = bench.data_share()
+    data_share = bench.data_share()
     bench.prepare_reference()
-    count = len(bench.split)
-    works = {
-        "training": (bench.train_reference, bench.train_product, 4 * count),
-        "evaluation": (bench.evaluate_reference, bench.evaluate_product, count),
-        "decoding": (bench.decode_reference, bench.fill_product, count),
-    }
-    for kind, (slow, fast, amount) in works.items():
-        found[kind] = compare(slow, fast, amount, args.repeats, device)
+
+    def speed(title: str, slow: Callable[[], None], fast: Callable[[], None], amount: int) -> Speed:
+        found = compare(slow, fast, amount, repeats, device)
         bench.end_workers()
-        log(f"{name}: {kind} {found[kind]['ratio']:.2f}x")
-    found["evaluation, cold"] = cold(bench, found["evaluation"], args.repeats)
-    found["training_flops"] = bench.flops_per_sample() * found["training"]["product_per_second"]
-    found["share_of_ceiling"] = found["training_flops"] / matmul_ceiling(device, bench.precision)
+        log(f"{name}: {title} {found.ratio:.2f}x")
+        return found
+
+    count = len(bench.split)
+    training = speed("training", bench.train_reference, bench.train_product, 4 * count)
+    evaluation = speed("evaluation", bench.evaluate_reference, bench.evaluate_product, count)
+    decoding = speed("decoding", bench.decode_reference, bench.fill_product, count)
+    flops = bench.flops_per_sample() * training.product_per_second
     if device.type == "cuda":  # a real dataset keeps more pixels there than this one
-        found["peak_gb"] = peak + MAX_RESIDENT_BYTES / 1e9
+        peak_gb = peak + MAX_RESIDENT_BYTES / 1e9
     else:
-        found["peak_gb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
-    return found
+        peak_gb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
+    return ModelSpeed(
+        precision=bench.precision,
+        img_size=bench.preprocessing.img_size,
+        data_share=data_share,
+        training=training,
+        evaluation=evaluation,
+        cold=cold_evaluation(bench, evaluation.reference_per_second, repeats),
+        decoding=decoding,
+        training_flops=flops,
+        share_of_ceiling=flops / matmul_ceiling(device, bench.precision),
+        peak_gb=peak_gb,
+    )
 
 
-def cold(bench: Bench, warm: dict[str, float], repeats: int) -> dict[str, float]:
-    """Measure the product's evaluation with an empty cache against the reference's above."""
+def cold_evaluation(bench: Bench, reference_speed: float, repeats: int) -> Speed:
+    """Measure the product's evaluation from an empty cache against the reference's, in images/s."""
     seconds = interleave({"product": bench.evaluate_cold}, repeats, bench.device)["product"]
     speeds = [len(bench.split) / s for s in seconds]
-    reference_speed = warm["reference_per_second"]
-    return {
-        "reference_per_second": reference_speed,
-        "product_per_second": statistics.median(speeds),
-        "ratio": statistics.median(speeds) / reference_speed,
-        "ratio_low": min(speeds) / reference_speed,
-        "ratio_high": max(speeds) / reference_speed,
-    }
+    return Speed(
+        reference_per_second=reference_speed,
+        product_per_second=statistics.median(speeds),
+        ratio=statistics.median(speeds) / reference_speed,
+        ratio_low=min(speeds) / reference_speed,
+        ratio_high=max(speeds) / reference_speed,
+    )
 
 
-def measure_ensemble(root: Path, device: torch.device, args: argparse.Namespace) -> dict[str, Any]:
+def measure_ensemble(
+    names: list[str], root: Path, device: torch.device, repeats: int, workers: int
+) -> EnsembleSpeed:
     """Measure the evaluation of several models with ten pairs each, one model after the other.
 
     To fit into memory each model holds one classifier that is run ten times, in both forms.
     """
-    benches = [Bench(name, root, device, worker_count(args.workers)) for name in args.ensemble]
+    benches = [Bench(name, root, device, workers) for name in names]
     for bench in benches:
         one = build_trainer(bench.context, pair_head(PAIRS[0]))
         bench.trainers = [one] * len(PAIRS)
         bench.plain = [bench.reference_of(one)] * len(PAIRS)
-    found = compare(
-        lambda: [bench.evaluate_reference() for bench in benches],
-        lambda: [bench.evaluate_product() for bench in benches],
-        len(benches[0].split),
-        args.repeats,
-        device,
-    )
-    log(f"evaluation of {len(benches)} models {found['ratio']:.2f}x")
-    return {"names": args.ensemble, **found}
+
+    def evaluate_references() -> None:
+        for bench in benches:
+            bench.evaluate_reference()
+
+    def evaluate_products() -> None:
+        for bench in benches:
+            bench.evaluate_product()
+
+    count = len(benches[0].split)
+    found = compare(evaluate_references, evaluate_products, count, repeats, device)
+    log(f"evaluation of {len(benches)} models {found.ratio:.2f}x")
+    return EnsembleSpeed(**asdict(found), names=names)
 
 
 def whole_chunks(root: Path, device: torch.device) -> None:
@@ -406,30 +420,42 @@ def processor(device: torch.device) -> str:
     return f"{names[0] if names else platform.machine()}, {torch.get_num_threads()} threads"
 
 
+def begin_section(args: argparse.Namespace, device: torch.device) -> SpeedSection:
+    """Return what was measured before under the same conditions, to be added to, or nothing yet."""
+    section = SpeedSection(
+        versions=versions(),
+        processor=processor(device),
+        command=f"python -m benchmarks.run --device {device.type} --images {args.images} "
+        f"--size {args.size} --repeats {args.repeats} --workers {args.workers}",
+    )
+    before = results.load(args.output_dir).speed.get(device.type)
+    conditions = (section.versions, section.processor, section.command)
+    if before and (before.versions, before.processor, before.command) == conditions:
+        return before
+    return section
+
+
 @guarded
 def main(argv: list[str] | None = None) -> int:
     """Measure every backbone, then the ensemble, and write what there is after each."""
     args = parse_args(argv)
-    device = select_device(args.device)
+    device, workers = select_device(args.device), worker_count(args.workers)
     args.images = args.images or (64 if device.type == "cuda" else 7)
-    conditions = {
-        "versions": versions(),
-        "processor": processor(device),
-        "command": f"python -m benchmarks.run --device {device.type} --images {args.images} "
-        f"--size {args.size} --repeats {args.repeats} --workers {args.workers}",
-    }
-    content = results.begun(args.output_dir, device.type, conditions)
+    section = begin_section(args, device)
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         write_dataset(root, {"train": args.images}, 0, args.size)
         whole_chunks(root, device)
         for name in args.base_models:
-            content["models"][name] = in_own_process(measure, name, root, device, args)
-            text = results.store(args.output_dir, device.type, content)
+            found = in_own_process(measure, name, root, device, args.repeats, workers)
+            section.models[name] = found
+            report.write(args.output_dir, results.store(args.output_dir, device.type, section))
         if args.ensemble:
-            content["seven"] = in_own_process(measure_ensemble, root, device, args)
-            text = results.store(args.output_dir, device.type, content)
-    print(text)
+            names = args.ensemble
+            found = in_own_process(measure_ensemble, names, root, device, args.repeats, workers)
+            section.seven = found
+            report.write(args.output_dir, results.store(args.output_dir, device.type, section))
+    print((args.output_dir / "RESULTS.md").read_text())
     return 0
 
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Measure what each means of speed is worth: an epoch without it, against the product as it is.
+"""Measure what each measure for speed is worth: an epoch without it, against one with all.
 
     python -m dev.ablation --device cpu
 
@@ -8,8 +8,11 @@ process; above 1 is the factor by which an epoch is slower in that form. Writes
 benchmarks/RESULTS.md.
 """
 
+from common.cli import Parser, guarded
+
 import argparse
 import contextlib
+import functools
 import statistics
 import sys
 import tempfile
@@ -19,10 +22,10 @@ from unittest import mock
 
 import torch
 
-from benchmarks import results
-from benchmarks.results import THREE
+from benchmarks import report, results
+from benchmarks.report import THREE
+from benchmarks.results import AblationSection
 from benchmarks.run import Bench, in_own_process, interleave, positive, processor
-from common.cli import Parser, guarded
 from common.data.synthetic import write_dataset
 from common.models import timm_patches
 from common.models.backbones import resolve
@@ -46,6 +49,12 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     for name in args.base_models:
         resolve(name)
     return args
+
+
+@contextlib.contextmanager
+def as_it_is(bench: Bench) -> Iterator[None]:
+    """Change nothing."""
+    yield
 
 
 @contextlib.contextmanager
@@ -110,7 +119,7 @@ def with_library_attention(bench: Bench) -> Iterator[None]:
 
 
 FORMS: dict[str, Form] = {
-    "as it is": contextlib.nullcontext,
+    "as it is": as_it_is,
     "fp32": in_fp32,
     "micro-batches of 2": in_micro_batches,
     "trunk not in channels_last": with_plain_trunk,
@@ -125,9 +134,7 @@ OF_DEVICE: dict[str, dict[str, Form]] = {
 }
 
 
-def measure(
-    name: str, root: Path, device: torch.device, args: argparse.Namespace
-) -> dict[str, float]:
+def measure(name: str, root: Path, device: torch.device, repeats: int) -> dict[str, float]:
     """Return each form's median seconds for an epoch, over those of the product as it is."""
     bench = Bench(name, root, device, worker_count(4))
     bench.prepare_product()
@@ -139,15 +146,25 @@ def measure(
     forms = FORMS | OF_DEVICE[device.type]
     if not timm_patches.is_patched(bench.backbone.stages):
         forms.pop("the library's attention", None)
-    seconds = interleave(
-        {title: lambda form=form: epoch(form) for title, form in forms.items()},
-        args.repeats,
-        device,
-    )
+    works = {title: functools.partial(epoch, form) for title, form in forms.items()}
+    seconds = interleave(works, repeats, device)
     own = statistics.median(seconds.pop("as it is"))
     found = {title: statistics.median(taken) / own for title, taken in seconds.items()}
     log(f"{name}: " + ", ".join(f"{title} {factor:.2f}" for title, factor in found.items()))
     return found
+
+
+def begin_section(args: argparse.Namespace, device: torch.device) -> AblationSection:
+    """Return what was measured before under the same conditions, to be added to, or nothing yet."""
+    section = AblationSection(
+        processor=processor(device),
+        command=f"python -m dev.ablation --device {device.type} --images {args.images} "
+        f"--repeats {args.repeats}",
+    )
+    before = results.load(args.output_dir).ablation.get(device.type)
+    if before and (before.processor, before.command) == (section.processor, section.command):
+        return before
+    return section
 
 
 @guarded
@@ -155,20 +172,15 @@ def main(argv: list[str] | None = None) -> int:
     """Measure every backbone and write the results."""
     args = parse_args(argv)
     device = select_device(args.device)
-    name = f"means_{device.type}"
-    conditions = {
-        "processor": processor(device),
-        "command": f"python -m dev.ablation --device {device.type} --images {args.images} "
-        f"--repeats {args.repeats}",
-    }
-    content = results.begun(args.output_dir, name, conditions)
+    key = results.ablation_key(device.type)
+    section = begin_section(args, device)
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         write_dataset(root, {"train": args.images}, 0, 768)
         for model in args.base_models:
-            content["models"][model] = in_own_process(measure, model, root, device, args)
-            text = results.store(args.output_dir, name, content)
-    print(text)
+            section.models[model] = in_own_process(measure, model, root, device, args.repeats)
+            report.write(args.output_dir, results.store(args.output_dir, key, section))
+    print((args.output_dir / "RESULTS.md").read_text())
     return 0
 
 

@@ -7,14 +7,16 @@
 Reports how often both choose the same grade, and the largest differences of AUC and probability.
 """
 
+from common.cli import Parser, guarded
+
 import argparse
 import sys
 from pathlib import Path
 
 import numpy as np
 
-from benchmarks import results
-from common.cli import Parser, guarded
+from benchmarks import report, results
+from benchmarks.results import PrecisionDifference, PrecisionSection
 from common.data.folders import SPLITS, scan_split
 from common.data.pixel_cache import open_cache
 from common.evaluation.metrics import binary_metrics, classification_metrics
@@ -62,7 +64,7 @@ def largest(differences: np.ndarray) -> float:
     return float(known.max()) if len(known) else float("nan")
 
 
-def compare(run: Run, args: argparse.Namespace) -> dict[str, float]:
+def compare(run: Run, args: argparse.Namespace) -> PrecisionDifference:
     """Predict with both precisions and measure the differences; NaN where no AUC is defined."""
     split = scan_split(args.dataset_path, args.split, run.num_classes, run.class_names)
     member, device = load_model(run), select_device(args.device)
@@ -76,13 +78,13 @@ def compare(run: Run, args: argparse.Namespace) -> dict[str, float]:
         chosen.append(found.predicted)
     by_class = [class_aucs(split.labels, found) for found in classes]
     by_pair = [pair_aucs(split.labels, found, run.num_classes) for found in pairs]
-    return {
-        "images": len(split),
-        "agreement": float((chosen[0] == chosen[1]).mean()),
-        "auc_class": largest(by_class[0] - by_class[1]),
-        "auc_pair": largest(by_pair[0] - by_pair[1]),
-        "probability": float(np.abs(pairs[0] - pairs[1]).max()),
-    }
+    return PrecisionDifference(
+        images=len(split),
+        agreement=float((chosen[0] == chosen[1]).mean()),
+        auc_class=largest(by_class[0] - by_class[1]),
+        auc_pair=largest(by_pair[0] - by_pair[1]),
+        probability=float(np.abs(pairs[0] - pairs[1]).max()),
+    )
 
 
 @guarded
@@ -91,13 +93,14 @@ def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
     results.load(args.output_dir)
     runs = [find_run(ResultDir(path)) for path in args.results_dirs]
-    content = {
-        "command": f"python -m dev.bf16_vs_fp32 --device {select_device(args.device).type} "
+    section = PrecisionSection(
+        command=f"python -m dev.bf16_vs_fp32 --device {select_device(args.device).type} "
         f"--split {args.split} --results_dirs ... --dataset_path ...",
-        "data": args.data_name or f"{args.split} of {args.dataset_path.name}",
-        "models": {name: compare(run, args) for name, run in zip(label_runs(runs), runs)},
-    }
-    print(results.store(args.output_dir, "precision", content))
+        data=args.data_name or f"{args.split} of {args.dataset_path.name}",
+        models={name: compare(run, args) for name, run in zip(label_runs(runs), runs)},
+    )
+    found = results.store(args.output_dir, results.PRECISION, section)
+    print(report.write(args.output_dir, found))
     return 0
 
 

@@ -9,7 +9,8 @@ hashes the weights, metrics_test.json (times, versions and places aside) and the
 predictions_test.npz. `tests/test_golden.py` compares that with `tests/golden.json`.
 """
 
-import argparse
+from common.cli import Parser, guarded
+
 import hashlib
 import json
 import os
@@ -26,25 +27,11 @@ import torch
 
 ROOT = Path(__file__).resolve().parent.parent
 GOLDEN = ROOT / "tests" / "golden.json"
-_TRAINING = [
-    "--no_pretrained",
-    "--epochs",
-    "2",
-    "--warmup_epochs",
-    "1",
-    "--batch_size",
-    "2",
-    "--gradient_accumulation_steps",
-    "2",
-    "--learning_rate",
-    "1e-3",
-    "--seed",
-    "7",
-    "--device",
-    "cpu",
-    "--precision",
-    "fp32",
-]
+_TRAINING = (
+    "--no_pretrained --epochs 2 --warmup_epochs 1 --batch_size 2 --gradient_accumulation_steps 2 "
+    "--learning_rate 1e-3 --seed 7 --device cpu --precision fp32"
+)
+_EVALUATION = "--device cpu --precision fp32 --resamples 200"
 # name -> flags of its training; one has a frozen trunk, the other trains batch statistics
 _MODELS = {
     "demo_convnext": "--base_models demo_convnext --freeze_weights true",
@@ -76,22 +63,10 @@ def measure(folder: Path) -> dict[str, dict[str, str]]:
     found = {}
     for name, flags in _MODELS.items():
         data, output = folder / ("two" if "lite0" in name else "five"), folder / name
-        shared = ["--dataset_path", data, "--cache_dir", folder / "cache"]
-        _run("train_ovo.py", *flags.split(), *_TRAINING, "--output_dir", output, *shared)
-        _run(
-            "evaluate_ensemble.py",
-            "--results_dirs",
-            output,
-            "--device",
-            "cpu",
-            "--precision",
-            "fp32",
-            "--resamples",
-            200,
-            "--output_dir",
-            folder / "ensemble",
-            *shared,
-        )
+        shared = ["--dataset_path", str(data), "--cache_dir", str(folder / "cache")]
+        _run("train_ovo.py", f"{flags} {_TRAINING}", "--output_dir", output, *shared)
+        places = ["--results_dirs", str(output), "--output_dir", str(folder / "ensemble")]
+        _run("evaluate_ensemble.py", _EVALUATION, *places, *shared)
         found[name] = {
             "weights": hash_weights(output / "models"),
             "metrics": hash_metrics(output / "results" / "metrics_test.json"),
@@ -131,7 +106,7 @@ def hash_arrays(path: Path) -> str:
 
 def _draw(root: Path, grades: range) -> None:
     """Draw a small dataset; of two grades, the mildest two are kept."""
-    _run("prepare_dataset.py", "demo", root, "--train", 8, "--val", 4, "--test", 4, "--size", 96)
+    _run("prepare_dataset.py", "demo --train 8 --val 4 --test 4 --size 96", root)
     for split in ("train", "val", "test"):
         for folder in (root / split).iterdir():
             if int(folder.name) not in grades:
@@ -140,19 +115,18 @@ def _draw(root: Path, grades: range) -> None:
                 folder.rmdir()
 
 
-def _run(script: str, *words: object) -> None:
-    command = [sys.executable, str(ROOT / script), *map(str, words)]
+def _run(script: str, flags: str, *words: str | Path) -> None:
+    command = [sys.executable, str(ROOT / script), *flags.split(), *map(str, words)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     if done.returncode:
         raise RuntimeError(f"{' '.join(command)} ended with {done.returncode}: {done.stderr}")
 
 
+@guarded
 def main(argv: list[str] | None = None) -> int:
     """Print the hashes, and keep them as the golden ones if asked."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(description=__doc__)
     parser.add_argument("--write", action="store_true", help=f"into {GOLDEN.relative_to(ROOT)}")
     args = parser.parse_args(argv)
     with tempfile.TemporaryDirectory() as folder:

@@ -9,6 +9,8 @@ backbone. What fine-tuning adds is the difference to evaluate_ensemble.py. The r
 chosen on val by balanced accuracy; test is only reported on.
 """
 
+from common.cli import Parser, add_evaluation_flags, guarded
+
 import argparse
 import sys
 from pathlib import Path
@@ -21,7 +23,6 @@ from sklearn.multiclass import OneVsOneClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from common.cli import Parser, add_evaluation_flags, guarded
 from common.config import PixelOptions
 from common.data.folders import SPLITS, scan_split
 from common.data.pixel_cache import open_cache

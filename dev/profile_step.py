@@ -8,6 +8,8 @@ and after each part, so that parts take longer than in a real step; some contain
 On a GPU it also counts how often an epoch makes the program wait for the GPU.
 """
 
+from common.cli import Parser, guarded
+
 import argparse
 import sys
 import tempfile
@@ -22,7 +24,6 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 
 from benchmarks.run import Bench, positive
-from common.cli import Parser, guarded
 from common.data import device_pixels
 from common.data.synthetic import write_dataset
 from common.models import ovo

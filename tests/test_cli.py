@@ -1,7 +1,8 @@
+from common.cli import guarded, parse_training
+
 import pytest
 
 from common import cli
-from common.cli import guarded, parse_training
 from common.system.errors import InputError
 from common.training.trainer import TrainingError
 

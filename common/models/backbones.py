@@ -5,6 +5,7 @@ the first ones can be frozen and shared. The keys of a stage's state are those o
 library, so that published weights load by name.
 """
 
+import re
 import string
 from collections import OrderedDict
 from dataclasses import dataclass
@@ -25,7 +26,8 @@ from common.system.errors import InputError
 _DOT = ":"  # in names of modules, which cannot hold a dot, where the library's keys have one
 _POOLING = ("global_pool", "avgpool", "head")
 _NAME_LETTERS = set(string.ascii_letters + string.digits + "_.-")
-_CONTAINERS = ("stages", "layers", "blocks", "features")
+_CONTAINERS = ("stages", "layers", "blocks", "features", "dense_stages")
+_INNER_STAGE = re.compile(rf"({'|'.join(_CONTAINERS)})\.|(layer|level|stage|s)\d+$")  # not the stem
 _DOES_NOT_FIT = (RuntimeError, AssertionError, TypeError, ValueError)  # what networks raise then
 
 Stages = list[tuple[str, nn.Module]]  # in the order in which they are called
@@ -267,12 +269,7 @@ def _count_frozen(stages: Stages, spec: BackboneSpec) -> int:
     names = [name for name, _ in stages]
     if spec.last_frozen:
         return names.index(spec.last_frozen) + 1
-    inner = [
-        index
-        for index, name in enumerate(names)
-        if name.startswith(tuple(f"{container}." for container in _CONTAINERS))
-        or (name.startswith("layer") and name[5:].isdigit())
-    ]
+    inner = [index for index, name in enumerate(names) if _INNER_STAGE.match(name)]
     if not inner:
         raise InputError(
             f"{spec.name} has no stages that can be told apart; pass --freeze_weights false"

@@ -1,0 +1,36 @@
+"""Devices and precisions are chosen for what is there, and refused where they cannot be."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from common.system.device import resolve_precision, select_device
+from common.system.errors import InputError
+
+CPU = torch.device("cpu")
+
+
+def test_the_cpu_can_be_asked_for():
+    assert select_device("cpu") == CPU
+
+
+@pytest.mark.parametrize("name", ["gpu", "cuda:99", "mps:0:1", "meta"])
+def test_a_device_that_is_not_there_is_refused(name):
+    with pytest.raises(InputError, match="--device"):
+        select_device(name)
+
+
+@pytest.mark.parametrize(
+    ("flags", "chosen"), [("avx2 avx512_bf16", "bf16"), ("amx_bf16", "bf16"), ("avx2", "fp32")]
+)
+def test_a_cpu_takes_bf16_where_its_hardware_has_it(monkeypatch, flags, chosen):
+    monkeypatch.setattr(Path, "read_text", lambda _: f"flags : {flags}\n")
+    assert resolve_precision("auto", True, CPU) == chosen
+    assert resolve_precision("auto", False, CPU) == "fp32"
+
+
+def test_a_precision_that_is_asked_for_is_taken_if_it_can_be():
+    assert resolve_precision("bf16", True, CPU) == "bf16"
+    with pytest.raises(InputError, match="needs a GPU"):
+        resolve_precision("fp16", True, CPU)
