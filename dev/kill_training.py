@@ -7,8 +7,11 @@ Trains a small network on synthetic images: once in peace, then killed by SIGKIL
 until there were enough kills. Exit status 0 if every tensor is the same each time.
 """
 
+from common.cli import Parser, guarded
+
 import argparse
 import random
+import signal
 import subprocess
 import sys
 import tempfile
@@ -26,9 +29,7 @@ PAIRS = ("0-1", "2-4")
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(description=__doc__)
     parser.add_argument("--kills", type=int, default=50, help="(default 50)")
     parser.add_argument("--epochs", type=int, default=24, help="(default 24)")
     parser.add_argument("--seed", type=int, default=0, help="of the moments (default 0)")
@@ -38,57 +39,44 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 def command(folder: Path, name: str, epochs: int) -> list[str]:
     """Write the training's command line."""
-    return [
-        sys.executable,
-        "-u",
-        str(ROOT / "train_ovo.py"),
-        "--base_models",
-        "demo_convnext",
-        "--no_pretrained",
-        "--freeze_weights",
-        "false",
-        "--epochs",
-        str(epochs),
-        "--patience",
-        str(epochs),
-        "--device",
-        "cpu",
-        "--pairs",
-        *PAIRS,
-        "--dataset_path",
-        str(folder / "images"),
-        "--cache_dir",
-        str(folder / f"cache_{name}"),
-        "--output_dir",
-        str(folder / name),
-        "--resume",
-    ]
+    flags = (
+        f"--base_models demo_convnext --no_pretrained --freeze_weights false --epochs {epochs} "
+        f"--patience {epochs} --device cpu --resume --pairs"
+    )
+    places = {
+        "--dataset_path": folder / "images",
+        "--cache_dir": folder / f"cache_{name}",
+        "--output_dir": folder / name,
+    }
+    words = [str(word) for place in places.items() for word in place]
+    return [sys.executable, "-u", str(ROOT / "train_ovo.py"), *flags.split(), *PAIRS, *words]
 
 
 def run_and_kill(words: list[str], log: Path, moment: float) -> tuple[bool, int]:
     """Start the training and kill it `moment` seconds after it has found its checkpoints.
 
-    Returns whether it had already ended, and
-    its status.
+    Returns whether it had already ended, and its status.
     """
-    with log.open("ab") as file:
-        process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=file, text=True)
+    with (
+        log.open("ab") as file,
+        subprocess.Popen(words, stdout=subprocess.PIPE, stderr=file) as process,
+    ):
+        assert process.stdout is not None
         for line in process.stdout:
-            file.write(line.encode())
-            if "classifiers: " in line:
+            file.write(line)
+            if b"classifiers: " in line:
                 break
         try:
             process.wait(moment)
         except subprocess.TimeoutExpired:
             process.kill()
-        file.write(process.stdout.read().encode())
-        process.stdout.close()
-        return process.wait() != -9, process.returncode
+        file.write(process.stdout.read())
+        return process.wait() != -signal.SIGKILL, process.returncode
 
 
 def tensors(folder: Path) -> dict[str, torch.Tensor]:
     """Read every tensor of a result directory's classifiers."""
-    found = {}
+    found: dict[str, torch.Tensor] = {}
     for path in sorted((folder / "models").glob("best_*.pth")):
         content = load_checkpoint(path)
         for part in ("trunk", "top", "classifier"):
@@ -110,7 +98,7 @@ def campaign(folder: Path, kills: int, epochs: int, seed: int) -> tuple[int, boo
         done += killed_until_done(folder, name, epochs, kills - done, moments)
         found = tensors(folder / name)
         same = found.keys() == whole.keys() and all(torch.equal(found[k], whole[k]) for k in whole)
-        left = [path for path in (folder / name).rglob("*.part")]
+        left = list((folder / name).rglob("*.part"))
         print(
             f"training {number}: {done} kills in all, same bits: {same}, left over: {len(left)}",
             flush=True,
@@ -144,6 +132,7 @@ def history(folder: Path) -> int:
     return path.read_text().count("\n") - 1 if path.is_file() else 0
 
 
+@guarded
 def main(argv: list[str] | None = None) -> int:
     """Run the campaign and say how it went."""
     args = parse_args(argv)

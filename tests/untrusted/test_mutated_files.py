@@ -11,8 +11,8 @@ from dev import fuzz
 
 @pytest.mark.parametrize("target", ["images", "checkpoints", "config", "predictions", "flags"])
 def test_mutated_inputs_end_in_a_result_or_one_line(target, tmp_path):
-    judged = fuzz.campaign([target], 150, 7)[target]
-    assert judged.count >= 150 and not judged.failures, judged.failures[:1]
+    run = fuzz.campaign([target], 150, 7)[target]
+    assert run.count >= 150 and not run.failures, run.failures[:1]
 
 
 def test_every_bit_that_matters_is_under_the_checksum(trained, tmp_path):

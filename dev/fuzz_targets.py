@@ -1,0 +1,304 @@
+"""What `dev.fuzz` attacks: everything that reads what strangers have made.
+
+A target has valid inputs to start from, and a function that reads one input in a folder.
+"""
+
+import contextlib
+import io
+import json
+import random
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from hypothesis import strategies as st
+from PIL import Image
+
+import analyze_ensemble_diversity
+import compare_models
+import evaluate_ensemble
+import model_analyzer
+import prepare_dataset
+from common import cli, result_dir
+from common.config import TrainConfig
+from common.data.preprocessing import Preprocessing, load_pixels
+from common.data.synthetic import draw_fundus
+from common.models import checkpoint_file
+from common.models.checkpoint import HISTORY_COLUMNS, load_pair, restore_pair
+from common.prediction import predictions, verification
+from common.result_dir import ResultDir
+from common.system.errors import InputError
+from common.training.context import Fingerprints
+from common.training.resume import start_or_continue
+
+Reader = Callable[[bytes, Path], object]  # returns an exit status where a script has one
+_PIXELS = Preprocessing(32, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+_DETAILS = {
+    "model": "resnet50",
+    "class_names": list("01234"),
+    "head": "ovo",
+    "cost": {"parameters": 1, "gflops": 1.0, "images_per_second": 1.0, "device": "cpu"},
+    "origin": {"checkpoints": "x", "data": "y", "precision": "fp32"},
+    "vote": "soft",
+    "temperature": 1.5,
+    "weights": [1.0],
+}
+
+
+@dataclass(frozen=True)
+class Target:
+    """Valid inputs, and what reads one in a folder."""
+
+    seeds: list[bytes]
+    read: Reader
+
+
+def image_target(_: Path) -> Target:
+    """Small pictures of every kind that is read."""
+    seeds = []
+    eye = Image.fromarray(draw_fundus(3, np.random.default_rng(0), 64))
+    for mode, kind, options in (
+        ("RGB", "JPEG", {}),
+        ("L", "JPEG", {}),
+        ("CMYK", "JPEG", {"progressive": True}),
+        ("RGB", "PNG", {}),
+        ("RGBA", "PNG", {}),
+        ("P", "PNG", {}),
+        ("I;16", "PNG", {}),
+        ("1", "PNG", {}),
+        ("RGB", "TIFF", {}),
+        ("RGB", "TIFF", {"compression": "tiff_lzw"}),
+        ("RGB", "TIFF", {"compression": "jpeg"}),
+        ("L", "BMP", {}),
+        ("RGB", "BMP", {}),
+    ):
+        grey = np.asarray(eye.convert("L")).astype(np.uint16) * 257
+        picture = Image.fromarray(grey) if mode == "I;16" else eye.convert(mode)
+        exif = Image.Exif()
+        exif[0x0112] = 6
+        buffer = io.BytesIO()
+        picture.save(buffer, kind, **options, **({"exif": exif} if kind == "JPEG" else {}))
+        seeds.append(buffer.getvalue())
+
+    def read(data: bytes, folder: Path) -> None:
+        (folder / "eye.png").write_bytes(data)
+        pixels = load_pixels(folder / "eye.png", _PIXELS)
+        assert pixels.shape == (32, 32, 3) and pixels.dtype == np.uint8
+
+    return Target(seeds, read)
+
+
+def tiny_pair() -> dict[str, Any]:
+    """The content of a pair's file with a few weights."""
+    numbers = dict.fromkeys(set(HISTORY_COLUMNS) - {"pair", "epoch"}, 0.9)
+    row = {"pair": "0-1", "epoch": 1, **numbers}
+    return {
+        "format": "ovo-pair-1",
+        "model": "demo_convnext",
+        "pair": [0, 1],
+        "preprocessing": {"img_size": 64, "mean": [0.5] * 3, "std": [0.5] * 3},
+        "trunk": {"stem.weight": torch.arange(8.0)},
+        "top": {"norm.bias": torch.ones(3)},
+        "classifier": {"weight": torch.ones(1, 4), "bias": torch.zeros(1)},
+        "parameters": {"frozen": 8, "trainable": 8},
+        "class_names": list("01234"),
+        "best_epoch": 1,
+        "complete": True,
+        "metrics": row,
+        "history": [row],
+    }
+
+
+def checkpoint_target(_: Path) -> Target:
+    """Pair files with and without checksum, of the earlier trainer, and in the old container."""
+    content = tiny_pair()
+    earlier = {
+        "model_state_dict": {"backbone.w": torch.ones(2), "classifier.1.w": torch.ones(2)},
+        "class_pair": (0, 1),
+        "model_name": "resnet50",
+        "best_val_accuracy": 91.0,
+        "config": {"data": {"img_size": 224}},
+    }
+    seeds = [bytes(checkpoint_file.pack_checkpoint(content))]
+    for item, new in ((content, True), (content, False), (earlier, True), (earlier, False)):
+        buffer = io.BytesIO()
+        torch.save(item, buffer, _use_new_zipfile_serialization=new)
+        seeds.append(buffer.getvalue())
+
+    def read(data: bytes, folder: Path) -> None:
+        path = folder / "best_demo_convnext_0_1.pth"
+        path.write_bytes(data)
+        model_analyzer.analyse(path)
+        loaded = load_pair(path)
+        if not loaded.of_earlier_trainer:  # building a large network takes too long here
+            restore_pair(loaded, "x")
+
+    return Target(seeds, read)
+
+
+def config_target(folder: Path) -> Target:
+    """config.json, as evaluation finds a run by it and as training continues it."""
+    config = TrainConfig(model="demo_convnext", class_names=("a", "b", "c", "d", "e"))
+    content = {
+        "config": config.to_dict(),
+        "data": {"train": "0", "val": "1"},
+        "seed": 42,
+        "initial_weights": "x",
+        "precision": "fp32",
+        "synthetic": False,
+    }
+    seeds = [
+        json.dumps(content).encode(),
+        json.dumps(content, indent=2).encode(),
+        b'{"config": {"num_classes": 1e999, "class_names": ["../../x", null]}}',
+        b'{"config": {"num_classes": -5, "head": [], "dataset_path": "/no"}}',
+    ]
+    fingerprints = Fingerprints({"train": "a", "val": "b"}, "c", "fp32", synthetic=False)
+    models = folder / "seeds" / "models"
+    models.mkdir(parents=True)
+    for a in range(5):
+        for b in range(a + 1, 5):
+            (models / f"best_demo_convnext_{a}_{b}.pth").write_bytes(b"")
+
+    def read(data: bytes, folder: Path) -> None:
+        directory = ResultDir(folder)
+        if not directory.models.exists():
+            shutil.copytree(models, directory.models)
+        directory.config.write_bytes(data)
+        with contextlib.suppress(InputError):
+            result_dir.find_run(directory)
+        start_or_continue(directory, config, fingerprints, True, False)
+
+    return Target(seeds, read)
+
+
+def predictions_target(_: Path) -> Target:
+    """Stored predictions, packed and plain."""
+    rng = np.random.default_rng(0)
+    arrays: dict[str, Any] = {
+        "ids": np.array([f"{i}.jpg" for i in range(6)]),
+        "targets": np.arange(6) % 5,
+        "pair_probabilities": rng.random((6, 10)),
+        "pair_val_accuracies": np.ones(10),
+        "class_probabilities": rng.random((6, 5)),
+        "predictions": np.arange(6),
+    }
+    seeds = []
+    for save in (np.savez, np.savez_compressed):
+        buffer = io.BytesIO()
+        save(buffer, details=np.array(json.dumps(_DETAILS)), **arrays)
+        seeds.append(buffer.getvalue())
+
+    def read(data: bytes, folder: Path) -> None:
+        path = folder / "predictions_test.npz"
+        path.write_bytes(data)
+        with contextlib.suppress(InputError):
+            result_dir.read_predictions(path)
+        found = predictions.load_predictions(path)
+        if found is None:
+            raise InputError("not usable")
+        file = verification.PredictionsFile.read(path)
+        verification.compare(file, found, found)
+        verification.compare_ensemble(file, [file])
+
+    return Target(seeds, read)
+
+
+def flags_target(_: Path) -> Target:
+    """Command lines of the scripts, as far as parsing and finding files goes."""
+    lines = [
+        "train --base_models convnext --epochs 3 --learning_rate 1e-3 --pairs 0-1 2-3",
+        "train --base_models coatnet swinv2 --weights coatnet=a.pth swinv2=b.pth --resume",
+        "train --base_models convnext --class_names a b c d e --num_classes 5 --override",
+        "train --base_models convnext_tiny./../../x --no_pretrained --seed 1 --img_size 64",
+        "evaluate --results_dirs a b --dataset_path x --weights 0.5 0.5 --prevalence 0.2,0.8",
+        "evaluate --base_models resnet50 --split val --vote hard --resamples 5 --verify",
+        "analyse --model a.pth ../b --output_dir out",
+        "compare --models resnet50 --results_dirs a --output_dir out --seed 3",
+        "diversity --models coatnet --split val --resamples 10 --patient_regex (",
+        "prepare cache data --base_models convnext --splits val --clahe_clip_limit 2",
+        "prepare demo out --train -1 --size 64",
+    ]
+    scripts: dict[str, Callable[[list[str]], object]] = {
+        "train": lambda words: cli.parse_training(words, "x"),
+        "evaluate": evaluate_ensemble.main,
+        "analyse": model_analyzer.main,
+        "compare": compare_models.main,
+        "diversity": analyze_ensemble_diversity.main,
+        "prepare": prepare_dataset.main,
+    }
+    numbers = ("nan", "inf", "-1", "0", "1e999", "9" * 400, "", "../x", "\x00", "é\udcff", "0x10")
+
+    def read(data: bytes, folder: Path) -> None:
+        rng = random.Random(data)
+        text = data.decode("utf-8", "surrogateescape")
+        script, *words = text.split(" ") if " " in text else ("train", text)
+        if words and rng.random() < 0.5:
+            words[rng.randrange(len(words))] = rng.choice(numbers)
+        with contextlib.chdir(folder):
+            # a demo of a million images is a fair wish, but not here
+            if script == "prepare" and "demo" in words:
+                prepare_dataset.parse_args(words)
+            else:
+                scripts.get(script, scripts["train"])(words)
+
+    return Target([line.encode() for line in lines], read)
+
+
+MAKERS: dict[str, Callable[[Path], Target]] = {
+    "images": image_target,
+    "checkpoints": checkpoint_target,
+    "config": config_target,
+    "predictions": predictions_target,
+    "flags": flags_target,
+}
+
+
+_LEAVES = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20)
+_JSON = st.recursive(
+    _LEAVES,
+    lambda inner: st.lists(inner, max_size=4)
+    | st.dictionaries(st.text(max_size=8), inner, max_size=4),
+    max_leaves=12,
+)
+
+
+def structured(name: str) -> st.SearchStrategy[bytes] | None:
+    """Make valid containers with odd values inside, which mutated bytes seldom reach."""
+    if name == "config":
+        names = st.sampled_from(sorted(TrainConfig().to_dict()))
+        configs = st.dictionaries(names, _JSON, max_size=6)
+        outer = st.fixed_dictionaries({"config": configs | _JSON}, optional={"data": _JSON})
+        return outer.map(lambda value: json.dumps(value).encode())
+    if name == "checkpoints":
+        keys = st.sampled_from(sorted(tiny_pair()))
+        pixels = st.dictionaries(
+            st.sampled_from(["img_size", "mean", "std", "clahe_clip_limit", "enable_clahe"]),
+            st.integers() | st.floats() | st.lists(st.floats(), min_size=3, max_size=3),
+        ).map(lambda value: {"preprocessing": {**tiny_pair()["preprocessing"], **value}})
+        odd = st.dictionaries(keys, _JSON, min_size=1, max_size=3) | pixels
+        return odd.map(_odd_pair)
+    if name == "predictions":
+        keys = st.sampled_from(["model", "class_names", "head", "cost", "origin", "ids"])
+        return st.dictionaries(keys, _JSON, min_size=1, max_size=3).map(_odd_predictions)
+    return None
+
+
+def _odd_pair(changes: dict[str, Any]) -> bytes:
+    return bytes(checkpoint_file.pack_checkpoint({**tiny_pair(), **changes}))
+
+
+def _odd_predictions(changes: dict[str, Any]) -> bytes:
+    arrays: dict[str, Any] = {
+        "ids": np.array(["a"]),
+        "targets": np.array([0]),
+        "pair_probabilities": np.full((1, 10), 0.5),
+        "pair_val_accuracies": np.ones(10),
+    }
+    buffer = io.BytesIO()
+    np.savez(buffer, details=np.array(json.dumps({**_DETAILS, **changes})), **arrays)
+    return buffer.getvalue()
