@@ -23,9 +23,11 @@ from unittest import mock
 import torch
 
 from benchmarks import report, results
+from benchmarks.bench import Bench, build_bench
 from benchmarks.report import THREE
 from benchmarks.results import AblationSection
-from benchmarks.run import Bench, in_own_process, interleave, positive, processor
+from benchmarks.run import positive
+from benchmarks.timing import in_own_process, interleave, processor
 from common.data.synthetic import write_dataset
 from common.models import timm_patches
 from common.models.backbones import resolve
@@ -67,7 +69,7 @@ def in_fp32(bench: Bench) -> Iterator[None]:
 @contextlib.contextmanager
 def in_micro_batches(bench: Bench) -> Iterator[None]:
     """Cut the effective batch into pieces of `batch_size`."""
-    with mock.patch.object(bench.context.memory, "micro_batch", bench.config.batch_size):
+    with mock.patch.object(bench.context.memory, "micro_batch", bench.context.config.batch_size):
         yield
 
 
@@ -136,7 +138,7 @@ OF_DEVICE: dict[str, dict[str, Form]] = {
 
 def measure(name: str, root: Path, device: torch.device, repeats: int) -> dict[str, float]:
     """Return each form's median seconds for an epoch, over those of the product as it is."""
-    bench = Bench(name, root, device, worker_count(4))
+    bench = build_bench(name, root, device, worker_count(4))
     bench.prepare_product()
 
     def epoch(form: Form) -> None:
@@ -144,7 +146,7 @@ def measure(name: str, root: Path, device: torch.device, repeats: int) -> dict[s
             bench.train_product()
 
     forms = FORMS | OF_DEVICE[device.type]
-    if not timm_patches.is_patched(bench.backbone.stages):
+    if not timm_patches.is_patched(bench.context.backbone.stages):
         forms.pop("the library's attention", None)
     works = {title: functools.partial(epoch, form) for title, form in forms.items()}
     seconds = interleave(works, repeats, device)

@@ -23,7 +23,8 @@ from typing import Any
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-from benchmarks.run import Bench, positive
+from benchmarks.bench import build_bench
+from benchmarks.run import positive
 from common.data import device_pixels
 from common.data.synthetic import write_dataset
 from common.models import ovo
@@ -90,7 +91,7 @@ def main(argv: list[str] | None = None) -> int:
     device = select_device(args.device)
     with tempfile.TemporaryDirectory() as folder:
         write_dataset(Path(folder), {"train": args.images}, 0, 768)
-        bench = Bench(args.base_model, Path(folder), device, 2)
+        bench = build_bench(args.base_model, Path(folder), device, 2)
         bench.prepare_product()
         bench.train_product()  # warms up
         activities = [ProfilerActivity.CPU]
@@ -111,7 +112,7 @@ def main(argv: list[str] | None = None) -> int:
     samples = 4 * len(bench.split)
     spent = [*((title, seconds[title]) for _, _, title in PARTS), ("everything", total)]
     rows = [[title, f"{1000 * t / samples:.2f}", f"{100 * t / total:.1f} %"] for title, t in spent]
-    log(f"{bench.spec.name}, {bench.precision} on {device}, {samples} pair-samples")
+    log(f"{bench.spec.name}, {bench.context.precision} on {device}, {samples} pair-samples")
     if device.type == "cuda":
         log(f"{waits} waits for the GPU in {sum(t.steps_per_epoch for t in bench.trainers)} steps")
     print(format_table(["part", "ms per pair-sample", "of the epoch"], rows))
