@@ -15,6 +15,7 @@ from pathlib import Path
 import timm
 import torch
 import torchvision
+from timm.models import PretrainedCfg
 from torch import Tensor, nn
 
 from common.config import PixelOptions
@@ -188,7 +189,7 @@ def _is_timm_model(name: str) -> bool:
 def preprocessing_for(spec: BackboneSpec, options: PixelOptions) -> Preprocessing:
     """Combine the model's own pretrained input settings with what the user chose."""
     if spec.source == "timm":
-        cfg = timm.get_pretrained_cfg(spec.builder)
+        cfg = timm.get_pretrained_cfg(spec.builder) or PretrainedCfg()  # every model has one
         own, mean, std, mode = cfg.input_size[-1], cfg.mean, cfg.std, cfg.interpolation
     else:
         preset = torchvision.models.get_model_weights(spec.builder).DEFAULT.transforms()
