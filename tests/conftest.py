@@ -112,6 +112,16 @@ def trained(make_once, quick_train) -> Path:
     return make_once("trained", make) / "demo_5class_results"
 
 
+@pytest.fixture(scope="session")
+def trained_swin(make_once, quick_train) -> Path:
+    """The same of another tiny backbone, to be read only."""
+
+    def make(folder: Path) -> None:
+        assert quick_train(folder / "swin_5class_results", base_models="demo_swinv2") == 0
+
+    return make_once("trained_swin", make) / "swin_5class_results"
+
+
 @pytest.fixture
 def trained_copy(trained, tmp_path) -> Path:
     """A copy of that result directory, which a test may change."""

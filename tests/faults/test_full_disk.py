@@ -82,6 +82,7 @@ def test_a_full_disk_while_writing_metrics_keeps_the_old_ones(
     assert metrics.read_bytes() == before
 
 
+@pytest.mark.slow
 def test_a_full_disk_under_the_log_script_is_not_success(words, tmp_path):
     script = ROOT / "train_logged.sh"
     done = subprocess.run([script, "/dev/full", *words], capture_output=True, text=True)

@@ -17,6 +17,7 @@ from common.data.preprocessing import load_pixels
 from common.models.checkpoint import load_pair, restore_pair
 from common.models.checkpoint_file import CheckpointError
 from common.models.ovo import trunk_features
+from common.pairs import class_pairs
 from common.prediction.predict import PredictionConfig, load_model, predict_run
 from common.result_dir import ResultDir, find_run
 from common.system.errors import InputError
@@ -140,20 +141,18 @@ def test_gives_the_earlier_network_s_logits(name, demo, tmp_path):
 @pytest.fixture(scope="module")
 def earlier(tmp_path_factory):
     """A result directory that the earlier trainer left behind, at a small input size."""
-    root = tmp_path_factory.mktemp("earlier") / "resnet50_5class_results"
+    root = tmp_path_factory.mktemp("earlier") / "densenet121_5class_results"
     (root / "models").mkdir(parents=True)
-    net = shaken(EarlierNet("resnet50"))
-    for a in range(5):
-        for b in range(a + 1, 5):
-            torch.save(
-                content(net, "resnet50", (a, b), 64), root / "models" / f"best_resnet50_{a}_{b}.pth"
-            )
+    net = shaken(EarlierNet("densenet121"))
+    for a, b in class_pairs(5):
+        path = root / "models" / f"best_densenet121_{a}_{b}.pth"
+        torch.save(content(net, "densenet121", (a, b), 64), path)
     return root
 
 
 def test_a_directory_of_it_is_used_as_it_is(earlier, demo, shared_cache):
     run = find_run(ResultDir(earlier))
-    assert (run.model, run.num_classes, run.head) == ("resnet50", 5, "ovo")
+    assert (run.model, run.num_classes, run.head) == ("densenet121", 5, "ovo")
     member = load_model(run)
     assert np.allclose(member.pair_accuracies, 0.925)
     config = PredictionConfig(shared_cache, 1, torch.device("cpu"), "fp32")
@@ -165,14 +164,14 @@ def test_a_directory_of_it_is_used_as_it_is(earlier, demo, shared_cache):
 def test_it_is_analysed_like_any_other(earlier, tmp_path, capsys):
     assert model_analyzer.main(["--model", str(earlier), "--output_dir", str(tmp_path)]) == 0
     said = capsys.readouterr().out
-    assert "10 of 10 classifiers are above 90 %" in said and "resnet50" in said
+    assert "10 of 10 classifiers are above 90 %" in said and "densenet121" in said
     rows = json.loads((tmp_path / "model_analysis.json").read_text())["classifiers"]
     assert rows[0]["val_accuracy"] == 0.925 and rows[0]["sensitivity"] is None
     assert rows[0]["overfitting_gap"] == pytest.approx(0.91 - 0.925)
 
 
 def test_its_record_is_read_in_shares(earlier):
-    found = load_pair(earlier / "models" / "best_resnet50_0_1.pth")
+    found = load_pair(earlier / "models" / "best_densenet121_0_1.pth")
     assert found.val_accuracy == 0.925 and found.best_epoch == 2
     assert found.best.validation.auc == 0.97
     assert [row.train_accuracy for row in found.history] == [0.8, 0.91]

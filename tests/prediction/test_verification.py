@@ -22,10 +22,12 @@ def options(demo, shared_cache):
 
 
 @pytest.fixture(scope="module")
-def original(trained, options, tmp_path_factory):
-    copy = shutil.copytree(trained, tmp_path_factory.mktemp("verification") / "r")
-    assert evaluate_ensemble.main(flags(results_dirs=copy, **options)) == 0
-    return copy
+def original(make_once, trained, options):
+    def make(folder):
+        copy = shutil.copytree(trained, folder / "r")
+        assert evaluate_ensemble.main(flags(results_dirs=copy, **options)) == 0
+
+    return make_once("verification", make) / "r"
 
 
 @pytest.fixture

@@ -6,14 +6,13 @@ import shutil
 import cv2
 import numpy as np
 import pytest
-from helpers import QUICK, flags
+from helpers import flags
 from sklearn.metrics import accuracy_score, cohen_kappa_score, f1_score, recall_score
 
 import analyze_ensemble_diversity
 import analyze_per_class_strengths
 import compare_models
 import evaluate_ensemble
-import train_ovo
 from common.evaluation.intervals import Interval
 
 SCRIPTS = {
@@ -23,28 +22,28 @@ SCRIPTS = {
 }
 
 
+@pytest.fixture(scope="session")
+def evaluated(make_once, quick_train, demo, shared_cache, trained, trained_swin):
+    """Two evaluated directories, and one of a softmax head under v2.5-model-dr."""
+
+    def make(root):
+        shutil.copytree(trained, root / "demo_convnext_5class_results")
+        shutil.copytree(trained_swin, root / "demo_swinv2_5class_results")
+        softmax = root / "v2.5-model-dr" / "demo_convnext_softmax_5class_results"
+        assert quick_train(softmax, head="softmax") == 0
+        folders = sorted(path.parent for path in root.rglob("config.json"))
+        images = {"dataset_path": demo, "cache_dir": shared_cache, "device": "cpu"}
+        for split in ("val", "test"):
+            words = flags(results_dirs=folders, split=split, output_dir=root / "super", **images)
+            assert evaluate_ensemble.main([*words, "--resamples", "20"]) == 0
+
+    return make_once("evaluated", make)
+
+
 @pytest.fixture(scope="module")
-def place(tmp_path_factory, demo, shared_cache, trained):
-    """Two evaluated directories here, and one of a softmax head under v2.5-model-dr."""
-    root = tmp_path_factory.mktemp("place")
-    shutil.copytree(trained, root / "demo_convnext_5class_results")
-    common = {"dataset_path": demo, "cache_dir": shared_cache, "device": "cpu"}
-    for changes, folder in (
-        ({"base_models": "demo_swinv2"}, "demo_swinv2_5class_results"),
-        ({"head": "softmax"}, "v2.5-model-dr/demo_convnext_softmax_5class_results"),
-    ):
-        values = {**QUICK, **common, **changes, "output_dir": root / folder}
-        assert train_ovo.main(flags(**values)) == 0
-    folders = sorted(path.parent for path in root.rglob("config.json"))
-    for split in ("val", "test"):
-        values = {
-            "results_dirs": folders,
-            "split": split,
-            "resamples": 20,
-            "output_dir": root / "super",
-        }
-        assert evaluate_ensemble.main(flags(**common, **values)) == 0
-    return root
+def place(evaluated, tmp_path_factory):
+    """A copy of them in which the scripts run."""
+    return shutil.copytree(evaluated, tmp_path_factory.mktemp("place") / "here")
 
 
 def run(name, place, monkeypatch, **values):

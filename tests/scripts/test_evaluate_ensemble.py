@@ -4,26 +4,16 @@ import shutil
 import cv2
 import numpy as np
 import pytest
-from helpers import QUICK, flags
+from helpers import flags
 from sklearn.metrics import accuracy_score, cohen_kappa_score
 
 import evaluate_ensemble
-import train_ovo
 
 
-@pytest.fixture(scope="session")
-def second(tmp_path_factory, demo, shared_cache):
+@pytest.fixture
+def second(trained_swin, tmp_path):
     """A result directory of another backbone."""
-    output = tmp_path_factory.mktemp("second") / "swin_5class_results"
-    values = {
-        **QUICK,
-        "base_models": "demo_swinv2",
-        "dataset_path": demo,
-        "cache_dir": shared_cache,
-        "output_dir": output,
-    }
-    assert train_ovo.main(flags(**values)) == 0
-    return output
+    return shutil.copytree(trained_swin, tmp_path / "swin_5class_results")
 
 
 @pytest.fixture

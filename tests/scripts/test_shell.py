@@ -148,6 +148,7 @@ def test_what_a_library_says_before_training_begins_is_in_the_log_too(tmp_path):
 # -- the guide's original entry ----------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_guide_s_original_entry_trains_and_evaluates(demo, tmp_path):
     shutil.copytree(demo, tmp_path / "dataset")
     values = {"base_models": MODEL, "dataset_path": "./dataset", "output_dir": "./out"}
