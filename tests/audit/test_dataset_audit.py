@@ -127,9 +127,10 @@ def test_more_images_than_eyepacs_has_are_noted():
     assert "grade 4 has 709" in said and "grade 3" not in said and EYEPACS_COUNTS[4] == 708
 
 
+@pytest.mark.slow
 def test_grades_that_were_enhanced_apart_alarm_and_a_clean_set_does_not(tmp_path, monkeypatch):
     monkeypatch.setattr(shortcuts, "PERMUTATIONS", 60)
-    write_dataset(tmp_path, {"train": 24}, seed=5, size=160)
+    write_dataset(tmp_path, {"train": 16}, seed=5, size=160)
     clean = audit(tmp_path, AuditConfig(num_workers=2))
     assert [probe.kind for probe in clean.probes] == ["file", "background", "image"]
     assert "alarming" not in {probe.verdict for probe in clean.probes}

@@ -56,15 +56,17 @@ def test_cache_fills_what_training_will_read(demo, tmp_path, capsys, quick_train
 
 
 def test_audit_prints_writes_and_is_strict_about_leaks(demo, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(shortcuts, "PERMUTATIONS", 20)
+    monkeypatch.setattr(shortcuts, "PERMUTATIONS", 5)
     words = ["audit", str(demo), "--output_dir", str(tmp_path / "a"), "--num_workers", "2"]
     assert prepare_dataset.main([*words, "--strict"]) == 0
     said = capsys.readouterr().out
     assert "no leakage across splits" in said and "can the grade be recognised" in said
     content = json.loads((tmp_path / "a" / "audit.json").read_text())
     assert content["files"] == 87 and not content["leakage"]
-    root = Path(shutil.copytree(demo, tmp_path / "d"))
-    shutil.copy(next((root / "train" / "1").iterdir()), root / "test" / "1")
+    root = tmp_path / "d"
+    for split in ("val", "test"):
+        shutil.copytree(demo / split, root / split)
+    shutil.copy(next((root / "val" / "1").iterdir()), root / "test" / "1")
     words[1] = str(root)
     assert prepare_dataset.main(words) == 0
     assert prepare_dataset.main([*words, "--strict"]) == 1

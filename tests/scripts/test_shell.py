@@ -88,6 +88,7 @@ def test_a_script_plans_the_training_of_its_backbone(name, demo, tmp_path):
 # -- what the log holds ------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_script_trains_resumes_and_keeps_bars_out_of_the_log(demo, tmp_path):
     values = {"base_models": MODEL, "epochs": 2, "pairs": "0-1", "device": "cpu"}
     words = flags(**values, no_pretrained=None, dataset_path=demo)
@@ -112,7 +113,9 @@ def test_help_goes_to_the_terminal_and_not_into_the_log(tmp_path):
     ("words", "error"),
     [
         (["--dataset_path", "/nope"], "error: expected the folder /nope/train"),
-        (["--epoch", "3"], "error: unrecognized arguments: --epoch 3"),
+        pytest.param(
+            *(["--epoch", "3"], "error: unrecognized arguments: --epoch 3"), marks=pytest.mark.slow
+        ),
     ],
     ids=["no such folder", "no such flag"],
 )
