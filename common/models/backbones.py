@@ -8,6 +8,7 @@ library, so that published weights load by name.
 import re
 import string
 from collections import OrderedDict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -197,13 +198,18 @@ def preprocessing_for(spec: BackboneSpec, options: PixelOptions) -> Preprocessin
         mode = preset.interpolation.value
     return Preprocessing(
         img_size=options.img_size or spec.img_size or own,
-        mean=tuple(mean),
-        std=tuple(std),
+        mean=_of_channels(mean),
+        std=_of_channels(std),
         interpolation=mode,
         enable_clahe=options.enable_clahe,
         clahe_clip_limit=options.clahe_clip_limit,
         clahe_tile_grid_size=options.clahe_tile_grid_size,
     )
+
+
+def _of_channels(values: Sequence[float]) -> tuple[float, float, float]:
+    red, green, blue = values
+    return red, green, blue
 
 
 def build(

@@ -1,4 +1,4 @@
-"""What results depend on beside the code: versions, cores, the commit."""
+"""What results depend on besides the images and the flags: versions, cores, the commit."""
 
 import os
 import platform

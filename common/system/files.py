@@ -1,4 +1,4 @@
-"""Files that are whole or not there: written beside, synced, then renamed."""
+"""Files that are whole or not there: written under another name, synced, then renamed."""
 
 import contextlib
 import dataclasses

@@ -3,7 +3,6 @@
 import sys
 from collections.abc import Iterable
 from datetime import UTC, datetime
-from typing import Any
 
 from tqdm import tqdm
 
@@ -14,13 +13,18 @@ def utc_now() -> str:
 
 
 def log(message: str = "") -> None:
-    """Print a line at once, each with the UTC time, so that `tail -f` and `tee` read well."""
+    """Print a line with the time in UTC at once, so that `tail -f` and `tee` read well."""
     tqdm.write(f"{utc_now()}  {message}" if message else "", file=sys.stdout)
     sys.stdout.flush()
 
 
-def progress_bar(steps: Iterable[Any] | None, description: str, total: int | None = None) -> tqdm:
-    """Wrap an iterable in a bar that shows on a terminal only, never in a log."""
+def progress_bar(
+    steps: Iterable[object] | None, description: str, total: int | None = None
+) -> tqdm:
+    """Wrap an iterable in a bar that shows on a terminal only, never in a log.
+
+    steps: None where the bar is moved by hand.
+    """
     shown = sys.stderr.isatty() and sys.stdout.isatty()
     return tqdm(steps, desc=description, total=total, disable=not shown, leave=False)
 
