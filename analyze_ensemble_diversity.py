@@ -7,7 +7,7 @@
 Reads what evaluate_ensemble.py has stored; writes tables, heat maps and a dendrogram.
 """
 
-from common.cli import Parser, add_analysis_flags, guarded
+from common.cli import Parser, guarded
 
 import argparse
 import sys
@@ -28,6 +28,7 @@ from common.evaluation.agreement import (
 from common.evaluation.comparison import Difference, PairedMetric, paired_metrics
 from common.evaluation.gates import FAMILIES
 from common.evaluation.intervals import BootstrapConfig
+from common.flags import add_analysis_flags
 from common.models.backbones import resolve
 from common.prediction.ensemble import ModelResult, apply_vote
 from common.prediction.evaluated_models import find_evaluated_models

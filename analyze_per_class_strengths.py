@@ -7,7 +7,7 @@ Reads what evaluate_ensemble.py has stored; suggests weights per grade from val 
 evaluated, too. Writes tables and a heat map.
 """
 
-from common.cli import Parser, add_analysis_flags, guarded
+from common.cli import Parser, guarded
 
 import argparse
 import math
@@ -22,6 +22,7 @@ from common.data.synthetic import synthetic_note
 from common.evaluation.evaluate import evaluate
 from common.evaluation.intervals import UNKNOWN, BootstrapConfig, Interval, Metrics
 from common.evaluation.metrics import binary_metrics, confusion_matrix, f1_scores
+from common.flags import add_analysis_flags
 from common.pairs import class_pairs, pair_name, pair_targets
 from common.prediction.ensemble import ModelResult, apply_vote
 from common.prediction.evaluated_models import EvaluatedModel, find_evaluated_models

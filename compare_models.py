@@ -7,7 +7,7 @@
 Reads what evaluate_ensemble.py has stored; writes tables, figures and validation.json.
 """
 
-from common.cli import Parser, add_analysis_flags, guarded
+from common.cli import Parser, guarded
 
 import argparse
 import dataclasses
@@ -38,6 +38,7 @@ from common.evaluation.gates import (
 )
 from common.evaluation.intervals import BootstrapConfig
 from common.evaluation.metrics import REFERABLE_GRADE
+from common.flags import add_analysis_flags
 from common.prediction.ensemble import ModelResult, apply_vote
 from common.prediction.evaluated_models import EvaluatedModel, find_evaluated_models
 from common.prediction.voting import combine_models

@@ -8,7 +8,7 @@ Writes metrics, predictions and figures into each directory's results/, those of
 gates and the report into --output_dir. Everything that is fitted is fitted on val.
 """
 
-from common.cli import Parser, add_ensemble_flags, add_evaluation_flags, find_runs, guarded
+from common.cli import Parser, guarded
 
 import argparse
 import sys
@@ -35,6 +35,7 @@ from common.evaluation.gates import (
 )
 from common.evaluation.intervals import BootstrapConfig, Metrics
 from common.evaluation.prevalence import Restated, parse_prevalence, restate_models
+from common.flags import add_ensemble_flags, add_evaluation_flags, find_runs
 from common.prediction.ensemble import (
     ModelResult,
     apply_vote,

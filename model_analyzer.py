@@ -7,7 +7,7 @@
 Prints one row per classifier and writes model_analysis.json, .csv and training curves.
 """
 
-from common.cli import Parser, guarded
+from common.cli import Parser, folder, guarded
 
 import argparse
 import math
@@ -39,7 +39,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument(
         "--output_dir",
-        type=Path,
+        type=folder,
         default=None,
         help="(default results/ beside models/ or ./model_analysis)",
     )

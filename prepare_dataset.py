@@ -9,7 +9,7 @@
 Training fills the cache itself; filling it beforehand shows early which files cannot be read.
 """
 
-from common.cli import Parser, boolean, default_of, guarded
+from common.cli import Parser, boolean, folder, guarded
 
 import argparse
 import sys
@@ -25,6 +25,7 @@ from common.data.copies import PATIENT_REGEX
 from common.data.folders import SPLITS, scan_split
 from common.data.pixel_cache import open_cache
 from common.data.synthetic import write_dataset
+from common.flags import default_of
 from common.models.backbones import preprocessing_for, resolve
 from common.system.errors import InputError
 from common.system.log import log
@@ -45,7 +46,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = Parser(description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True, parser_class=Parser)
     demo = commands.add_parser("demo", help="write a synthetic dataset")
-    demo.add_argument("dataset_path", type=Path)
+    demo.add_argument("dataset_path", type=folder)
     demo.add_argument("--train", type=int, default=100, help="images per grade (default 100)")
     demo.add_argument("--val", type=int, default=30, help="images per grade (default 30)")
     demo.add_argument("--test", type=int, default=40, help="images per grade (default 40)")
@@ -53,14 +54,14 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     demo.add_argument("--seed", type=int, default=0, help="equal seeds draw equal images")
     _add_cache_flags(commands.add_parser("cache", help="decode a dataset once for these models"))
     check = commands.add_parser("audit", help="look for faults, copies, leaks and shortcuts")
-    check.add_argument("dataset_path", type=Path)
+    check.add_argument("dataset_path", type=folder)
     check.add_argument(
-        "--output_dir", type=Path, default=Path("audit_results"), help="(default ./audit_results)"
+        "--output_dir", type=folder, default=Path("audit_results"), help="(default ./audit_results)"
     )
     check.add_argument("--strict", action="store_true", help="exit 1 on leakage across splits")
     divide = commands.add_parser("split", help="make a train/val/test split without leaks")
-    divide.add_argument("source", type=Path, help="graded folders, or an existing split")
-    divide.add_argument("dest", type=Path, help="a new folder")
+    divide.add_argument("source", type=folder, help="graded folders, or an existing split")
+    divide.add_argument("dest", type=folder, help="a new folder")
     divide.add_argument("--val", type=float, default=0.15, help="share (default 0.15)")
     divide.add_argument("--test", type=float, default=0.15, help="share (default 0.15)")
     divide.add_argument("--files", choices=WAYS, default="copy", help="(default copy)")
@@ -70,13 +71,13 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 
 def _add_cache_flags(cache: argparse.ArgumentParser) -> None:
-    cache.add_argument("dataset_path", type=Path)
+    cache.add_argument("dataset_path", type=folder)
     cache.add_argument("--base_models", nargs="+", required=True, metavar="MODEL")
     cache.add_argument("--splits", nargs="+", choices=SPLITS, default=list(SPLITS))
     cache.add_argument("--num_classes", type=int, default=default_of("num_classes"))
     cache.add_argument("--class_names", nargs="+", default=())
     cache.add_argument("--num_workers", type=int, default=default_of("num_workers"))
-    cache.add_argument("--cache_dir", type=Path, default=Path(default_of("cache_dir")))
+    cache.add_argument("--cache_dir", type=folder, default=Path(default_of("cache_dir")))
     for name in ("img_size", "clahe_tile_grid_size"):
         cache.add_argument(f"--{name}", type=int, default=default_of(name))
     cache.add_argument("--clahe_clip_limit", type=float, default=default_of("clahe_clip_limit"))

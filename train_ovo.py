@@ -8,12 +8,13 @@ Reads DATASET_PATH/{train,val}/<grade>/, writes OUTPUT_DIR (see README.md). In `
 for copies of files, to warn of them.
 """
 
-from common.cli import TrainingRequest, guarded, parse_training
+from common.cli import guarded
 
 import shlex
 import shutil
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 from torch.utils.tensorboard import SummaryWriter
@@ -23,6 +24,7 @@ from common.config import TrainConfig
 from common.data.folders import scan_split
 from common.data.pixel_cache import PixelCache, open_cache
 from common.data.synthetic import synthetic_note
+from common.flags import RESUME_ADVICE, TrainingRequest, parse_training
 from common.models.backbones import build, preprocessing_for, resolve
 from common.pairs import Head, heads_of_model
 from common.result_dir import ResultDir
@@ -139,7 +141,7 @@ def run(config: TrainConfig, request: TrainingRequest) -> None:
     log(f"finished {config.model} in {duration(time.monotonic() - started)}")
 
 
-@guarded
+@partial(guarded, advice=RESUME_ADVICE)
 def main(argv: list[str] | None = None) -> int:
     """Train every backbone that was asked for, one after the other."""
     request = parse_training(argv, __doc__)

@@ -23,7 +23,7 @@ import compare_models
 import evaluate_ensemble
 import model_analyzer
 import prepare_dataset
-from common import cli, result_dir
+from common import flags, result_dir
 from common.config import TrainConfig
 from common.data.preprocessing import Preprocessing, load_pixels
 from common.data.synthetic import draw_fundus
@@ -224,7 +224,7 @@ def flags_target(_: Path) -> Target:
         "prepare demo out --train -1 --size 64",
     ]
     scripts: dict[str, Callable[[list[str]], object]] = {
-        "train": lambda words: cli.parse_training(words, "x"),
+        "train": lambda words: flags.parse_training(words, "x"),
         "evaluate": evaluate_ensemble.main,
         "analyse": model_analyzer.main,
         "compare": compare_models.main,

@@ -9,7 +9,7 @@ backbone. What fine-tuning adds is the difference to evaluate_ensemble.py. The r
 chosen on val by balanced accuracy; test is only reported on.
 """
 
-from common.cli import Parser, add_evaluation_flags, guarded
+from common.cli import Parser, guarded
 
 import argparse
 import sys
@@ -27,6 +27,7 @@ from common.config import PixelOptions
 from common.data.folders import SPLITS, scan_split
 from common.data.pixel_cache import open_cache
 from common.evaluation.metrics import accuracy, confusion_matrix, quadratic_weighted_kappa
+from common.flags import add_evaluation_flags
 from common.models.backbones import build, preprocessing_for, resolve
 from common.models.ovo import chunk_size, trunk_features
 from common.reporting.tables import format_table

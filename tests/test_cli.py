@@ -1,8 +1,11 @@
-from common.cli import guarded, parse_training
+"""Flags, and how a mistake or an interruption ends a script."""
+
+from common.cli import guarded
 
 import pytest
 
 from common import cli
+from common.flags import RESUME_ADVICE, add_evaluation_flags, parse_training
 from common.system.errors import InputError
 from common.training.trainer import TrainingError
 
@@ -102,6 +105,34 @@ def test_mistakes_end_in_one_line(error, status, capsys):
     assert main([]) == status
     assert capsys.readouterr().err.startswith("error: ")
     assert guarded(lambda argv=None: None)([]) == 0
+
+
+@pytest.mark.parametrize("name", ["cache_dir", "dataset_path"])
+def test_an_empty_folder_does_not_mean_the_current_one(name, capsys):
+    parser = cli.Parser()
+    add_evaluation_flags(parser)
+    for parse in (parser.parse_args, lambda words: parse_training([*BASE, *words], "x")):
+        with pytest.raises(SystemExit) as stop:
+            parse([f"--{name}", ""])
+        assert stop.value.code == 2
+        assert f"--{name}: expected a folder, found ''" in capsys.readouterr().err
+
+
+def test_help_names_a_default_only_where_there_is_one(capsys):
+    with pytest.raises(SystemExit):
+        parse_training(["--help"], "x")
+    text = " ".join(capsys.readouterr().out.split())
+    assert "(default )" not in text and "(default 100)" in text
+
+
+def test_only_the_training_advises_to_resume(capsys):
+    def main(argv=None):
+        raise KeyboardInterrupt
+
+    guarded(main)([])
+    assert "--resume" not in capsys.readouterr().err
+    guarded(main, advice=RESUME_ADVICE)([])
+    assert "with --resume" in capsys.readouterr().err
 
 
 def test_booleans():

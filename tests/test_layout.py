@@ -21,6 +21,7 @@ FLOORS = (
     ("training", "reporting"),
     ("audit",),
     ("cli",),
+    ("flags",),
 )
 MODULES = sorted(path for path in COMMON.rglob("*.py") if path.stem != "__init__")
 SCRIPTS = sorted(ROOT.glob("*.py"))

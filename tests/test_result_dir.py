@@ -1,3 +1,5 @@
+"""The names and formats of a result directory."""
+
 import os
 import pickle
 import zipfile

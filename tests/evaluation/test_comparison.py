@@ -1,3 +1,5 @@
+"""Comparing models on the same images: paired bootstrap, McNemar's test, Holm's correction."""
+
 import numpy as np
 import pytest
 

@@ -1,3 +1,5 @@
+"""Evaluations of class predictions, comparisons with the best model, other grade mixes."""
+
 import numpy as np
 import pytest
 

@@ -1,3 +1,5 @@
+"""The guide's thresholds and the rating that follows from them."""
+
 import dataclasses
 import math
 

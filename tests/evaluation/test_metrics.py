@@ -1,3 +1,5 @@
+"""Metrics against scikit-learn and by hand, and what their intervals cover."""
+
 import math
 
 import numpy as np

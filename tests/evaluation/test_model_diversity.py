@@ -1,3 +1,5 @@
+"""How differently the models of an ensemble err."""
+
 import numpy as np
 import pytest
 from sklearn.metrics import cohen_kappa_score, matthews_corrcoef

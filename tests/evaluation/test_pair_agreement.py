@@ -1,3 +1,5 @@
+"""Where the pairs of a model contradict each other."""
+
 import numpy as np
 import pytest
 

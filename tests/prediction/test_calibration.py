@@ -1,3 +1,5 @@
+"""Temperatures and ensemble weights that are fitted on validation data."""
+
 import numpy as np
 import pytest
 from scipy.optimize import minimize

@@ -1,3 +1,5 @@
+"""From pairs to classes, from models to an ensemble, and the independence of the test images."""
+
 import dataclasses
 import shutil
 from pathlib import Path

@@ -1,3 +1,5 @@
+"""Predicting with the classifiers of a result directory, and using again what is stored."""
+
 import json
 import shutil
 

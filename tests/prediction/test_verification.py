@@ -1,3 +1,5 @@
+"""Computing stored predictions again and noticing every change."""
+
 import shutil
 
 import numpy as np

@@ -1,3 +1,5 @@
+"""Every vote against its definition: by hand, by optimisation, by scikit-learn."""
+
 from itertools import product
 
 import numpy as np

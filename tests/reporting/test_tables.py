@@ -1,3 +1,5 @@
+"""Text tables for the terminal."""
+
 import math
 
 from common.evaluation.intervals import Interval

@@ -1,3 +1,5 @@
+"""evaluate_ensemble.py from its flags to the files it writes."""
+
 import json
 import shutil
 

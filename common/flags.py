@@ -1,0 +1,278 @@
+"""Flags of the scripts: those of the training from its configuration, those of the evaluation."""
+
+from common.cli import Parser, boolean, folder
+
+import argparse
+import os
+from dataclasses import Field, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from common.config import TrainConfig
+from common.data.copies import PATIENT_REGEX
+from common.data.folders import SPLITS
+from common.models.backbones import resolve
+from common.pairs import Head, heads_of_model, pair_head, parse_pairs
+from common.prediction.calibration import WEIGHTS
+from common.prediction.evaluated_models import RESULT_PATTERNS
+from common.prediction.voting import VOTES
+from common.result_dir import ResultDir, Run, find_run
+from common.system.errors import InputError
+
+_FOLDERS = ("dataset_path", "cache_dir")  # that must have a name
+
+
+_ENVIRONMENT = {"dataset_path": "DATASET_PATH", "cache_dir": "CACHE_DIR"}
+
+
+RESUME_ADVICE = "what was complete is kept: run the same command again with --resume"
+
+
+@dataclass(frozen=True)
+class TrainingRequest:
+    """What a training command line asks for."""
+
+    configs: list[TrainConfig]
+    heads: list[Head]
+    resume: bool
+    dry_run: bool
+    override: bool = False
+
+
+def default_of(name: str) -> Any:
+    """Return a field's default, after what the environment or .env sets."""
+    default = next(f.default for f in fields(TrainConfig) if f.name == name)
+    return os.environ.get(_ENVIRONMENT.get(name, ""), "") or default
+
+
+def parse_training(argv: list[str] | None, description: str) -> TrainingRequest:
+    """Read a training command line; one configuration per --base_models.
+
+    The configuration's fields become flags of the same name and default.
+    """
+    parser = Parser(description=description)
+    parser.add_argument(
+        "--base_models",
+        nargs="+",
+        required=True,
+        metavar="MODEL",
+        help="backbones: aliases or timm names",
+    )
+    for item in fields(TrainConfig):
+        if item.name not in ("model", "pretrained", "weights", "class_names"):
+            _add_field(parser, item)
+    parser.add_argument("--class_names", nargs="+", default=(), help="class folders, grade order")
+    parser.add_argument(
+        "--weights",
+        nargs="+",
+        default=[],
+        metavar="PATH",
+        help="pretrained weights: PATH, or MODEL=PATH for several",
+    )
+    parser.add_argument("--no_pretrained", action="store_true", help="start from random weights")
+    parser.add_argument("--pairs", nargs="+", default=[], metavar="A-B", help="only these pairs")
+    parser.add_argument("--resume", action="store_true", help="go on with an interrupted run")
+    parser.add_argument(
+        "--override",
+        action="store_true",
+        help="with --resume: accept other settings from here on, and record "
+        "the change in config.json",
+    )
+    parser.add_argument("--dry_run", action="store_true", help="print the plan, train nothing")
+    values = vars(parser.parse_args(argv))
+    models = values.pop("base_models")
+    pairs = values.pop("pairs")
+    modes = {name: values.pop(name) for name in ("resume", "dry_run", "override")}
+    if modes["override"] and not modes["resume"]:
+        raise InputError("--override accepts changed settings of a run that goes on; add --resume")
+    values["pretrained"] = not values.pop("no_pretrained")
+    values["class_names"] = tuple(values["class_names"])
+    weights = _weights_by_model(values.pop("weights"), models)
+    if len({resolve(model).name for model in models}) < len(models):
+        raise InputError(f"--base_models: {' '.join(models)} names a model twice")
+    if weights and not values["pretrained"]:
+        raise InputError("--weights and --no_pretrained exclude each other")
+    missing = [path for path in weights.values() if not Path(path).is_file()]
+    if missing:
+        raise InputError(f"--weights {missing[0]}: no such file")
+    try:
+        configs = [_config(model, values, weights, len(models) > 1) for model in models]
+        chosen = parse_pairs(pairs, values["num_classes"])
+    except InputError:
+        raise
+    except ValueError as error:
+        raise InputError(str(error)) from error
+    if chosen and values["head"] != "ovo":
+        raise InputError("--pairs chooses among the pairs of --head ovo; a softmax head has none")
+    heads = [pair_head(pair) for pair in chosen]
+    heads = heads or heads_of_model(values["num_classes"], values["head"])
+    return TrainingRequest(configs, heads, **modes)
+
+
+def add_evaluation_flags(parser: argparse.ArgumentParser) -> None:
+    """Add the flags of every script that predicts."""
+    for name in ("dataset_path", "cache_dir", "num_workers", "device", "use_amp", "precision"):
+        _add_field(parser, next(f for f in fields(TrainConfig) if f.name == name))
+    parser.add_argument("--class_names", nargs="+", default=(), help="class folders, grade order")
+
+
+def add_ensemble_flags(parser: argparse.ArgumentParser) -> None:
+    """Add the flags of the evaluation: which models, how they vote, what is fitted and restated."""
+    _add_results_dirs(parser, "result directories of train_ovo.py")
+    parser.add_argument(
+        "--base_models",
+        nargs="+",
+        default=[],
+        metavar="MODEL",
+        help="in place of --results_dirs: models in their default "
+        "directories, or one model in --output_dir",
+    )
+    parser.add_argument(
+        "--output_dir",
+        type=folder,
+        default=None,
+        help="of the ensemble (default ./super_ensemble_results)",
+    )
+    parser.add_argument(
+        "--weights",
+        nargs="+",
+        default=["uniform"],
+        metavar="W",
+        help=f"{', '.join(WEIGHTS)}, or a number per model (default uniform)",
+    )
+    parser.add_argument(
+        "--calibrate", action="store_true", help="scale probabilities by temperatures fitted on val"
+    )
+    parser.add_argument(
+        "--prevalence",
+        default="",
+        metavar="SHARES|CSV",
+        help="restate results at a population's grade mix",
+    )
+    parser.add_argument("--require", action="store_true", help="exit 1 unless every gate passes")
+    parser.add_argument(
+        "--verify",
+        action="store_true",
+        help="only compute stored predictions again; exit 1 if they differ",
+    )
+    parser.add_argument("--num_classes", type=int, default=5, help="(default 5)")
+    _add_measuring_flags(parser)
+
+
+def add_analysis_flags(parser: argparse.ArgumentParser, output_dir: str) -> None:
+    """Add the flags of the scripts that read stored predictions."""
+    parser.add_argument(
+        "--models",
+        nargs="+",
+        default=[],
+        metavar="ALIAS",
+        help="only these models, ALIAS_softmax for that head (default all that are found)",
+    )
+    _add_results_dirs(parser, f"(default {' and '.join(RESULT_PATTERNS)})")
+    parser.add_argument(
+        "--output_dir", type=folder, default=Path(output_dir), help=f"(default {output_dir})"
+    )
+    _add_measuring_flags(parser)
+
+
+def _add_results_dirs(parser: argparse.ArgumentParser, help: str) -> None:
+    parser.add_argument(
+        "--results_dirs", nargs="+", type=folder, default=[], metavar="DIR", help=help
+    )
+
+
+def _add_measuring_flags(parser: argparse.ArgumentParser) -> None:
+    """Add what is measured: the split, the vote, and how the bootstrap resamples."""
+    parser.add_argument("--split", choices=SPLITS, default="test", help="(default test)")
+    parser.add_argument(
+        "--vote", choices=VOTES, default="coupling", help="pairs to classes (default coupling)"
+    )
+    parser.add_argument(
+        "--patient_regex",
+        default=PATIENT_REGEX,
+        help=f"its first group names the patient (default {PATIENT_REGEX})",
+    )
+    parser.add_argument(
+        "--resamples", type=int, default=1000, help="of the bootstrap (default 1000)"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="of the bootstrap (default 0)")
+
+
+def default_directory(model: str, num_classes: int, head: str = "ovo") -> Path:
+    """Name the result directory of a model where none was given."""
+    kind = "" if head == "ovo" else f"_{head}"
+    return Path(f"{resolve(model).alias}{kind}_{num_classes}class_results")
+
+
+def find_runs(
+    results_dirs: list[Path], base_models: list[str], output_dir: Path | None, num_classes: int
+) -> list[Run]:
+    """Find the trained models to evaluate, by their directories or by their names.
+
+    base_models: models in their default directories below `output_dir`; one model may be in
+    `output_dir` itself. Raises InputError unless there is one directory for each.
+    """
+    if bool(results_dirs) == bool(base_models):
+        raise InputError("expected either --results_dirs or --base_models")
+    folders = results_dirs
+    if len(base_models) == 1 and output_dir:
+        folders = [output_dir]
+    elif base_models:
+        defaults = [default_directory(model, num_classes) for model in base_models]
+        folders = [(output_dir or Path()) / folder for folder in defaults]
+    for folder in folders:
+        if not folder.is_dir():
+            raise InputError(f"{folder}: expected a result directory of train_ovo.py, found none")
+    if len({folder.resolve() for folder in folders}) < len(folders):
+        raise InputError("--results_dirs: the same directory is given twice")
+    runs = [find_run(ResultDir(folder)) for folder in folders]
+    for model, run in zip(base_models, runs):
+        if resolve(run.model).name != resolve(model).name:
+            folder = run.directory.root
+            raise InputError(f"{folder} holds {run.model}, not {model}; check --output_dir")
+    return runs
+
+
+def _add_field(parser: argparse.ArgumentParser, item: Field[Any]) -> None:
+    """Add a field of the training's configuration as a flag of the same name and default."""
+    default, text = default_of(item.name), item.metadata["help"].replace("%", "%%")
+    options: dict[str, Any] = {"default": default, "help": text}
+    if default != "":
+        options["help"] += f" (default {default})"
+    if item.type is bool:
+        options.update(type=boolean, nargs="?", const=True, metavar="true|false")
+    elif item.name in _FOLDERS:
+        options["type"] = _folder_name
+    else:
+        options.update(type=item.type, choices=item.metadata["choices"])
+    parser.add_argument(f"--{item.name}", **options)
+
+
+def _folder_name(text: str) -> str:
+    folder(text)
+    return text
+
+
+def _weights_by_model(entries: list[str], models: list[str]) -> dict[str, str]:
+    if len(models) == 1 and len(entries) == 1 and not entries[0].startswith(f"{models[0]}="):
+        return {models[0]: entries[0]}
+    weights = dict(entry.split("=", 1) for entry in entries if "=" in entry)
+    if len(weights) != len(entries) or set(weights) - set(models):
+        raise InputError(
+            f"--weights: expected one PATH for one model or MODEL=PATH for each of "
+            f"{' '.join(models)}, found {' '.join(entries)}"
+        )
+    return weights
+
+
+def _config(
+    model: str, values: dict[str, Any], weights: dict[str, str], several: bool
+) -> TrainConfig:
+    spec = resolve(model)
+    output = values["output_dir"]
+    if not output or several:
+        output = str(
+            Path(output or ".") / default_directory(model, values["num_classes"], values["head"])
+        )
+    given = {**values, "model": spec.name, "output_dir": output, "weights": weights.get(model, "")}
+    return TrainConfig(**given)
