@@ -219,17 +219,17 @@ def find_runs(
         folders = [output_dir]
     elif base_models:
         defaults = [default_directory(model, num_classes) for model in base_models]
-        folders = [(output_dir or Path()) / folder for folder in defaults]
-    for folder in folders:
-        if not folder.is_dir():
-            raise InputError(f"{folder}: expected a result directory of train_ovo.py, found none")
-    if len({folder.resolve() for folder in folders}) < len(folders):
+        folders = [(output_dir or Path()) / default for default in defaults]
+    for path in folders:
+        if not path.is_dir():
+            raise InputError(f"{path}: expected a result directory of train_ovo.py, found none")
+    if len({path.resolve() for path in folders}) < len(folders):
         raise InputError("--results_dirs: the same directory is given twice")
-    runs = [find_run(ResultDir(folder)) for folder in folders]
+    runs = [find_run(ResultDir(path)) for path in folders]
     for model, run in zip(base_models, runs):
         if resolve(run.model).name != resolve(model).name:
-            folder = run.directory.root
-            raise InputError(f"{folder} holds {run.model}, not {model}; check --output_dir")
+            path = run.directory.root
+            raise InputError(f"{path} holds {run.model}, not {model}; check --output_dir")
     return runs
 
 
