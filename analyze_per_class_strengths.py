@@ -120,10 +120,10 @@ def rank_pairs(model: ModelResult) -> list[PairStrength]:
             PairStrength(
                 model=model.label,
                 pair=pair_name((a, b)),
-                balanced_accuracy=measured["balanced_accuracy"],
-                auc=measured["auc"],
-                recall_low=measured["specificity"],
-                recall_high=measured["sensitivity"],
+                balanced_accuracy=measured.balanced_accuracy,
+                auc=measured.auc,
+                recall_low=measured.specificity,
+                recall_high=measured.sensitivity,
                 low_called_high=int(matrix[a, b]),
                 high_called_low=int(matrix[b, a]),
             )

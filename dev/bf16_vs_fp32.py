@@ -54,7 +54,7 @@ def pair_aucs(targets: np.ndarray, probabilities: np.ndarray, num_classes: int) 
     for column, pair in enumerate(class_pairs(num_classes)):
         own = np.isin(targets, pair)
         measured = binary_metrics(probabilities[own, column], pair_targets(targets[own], pair))
-        found.append(measured["auc"])
+        found.append(measured.auc)
     return np.array(found)
 
 

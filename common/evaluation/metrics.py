@@ -6,6 +6,7 @@ undefined (a recall of a class without images) is NaN, never zero.
 """
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -113,38 +114,28 @@ def negative_log_likelihood(
     return _mean(-np.log(np.maximum(chosen, 1e-12)), weights)
 
 
-def binary_metrics(probabilities: np.ndarray, targets: np.ndarray) -> dict[str, float]:
-    """Measure a binary classifier at threshold 0.5.
+@dataclass(frozen=True)
+class BinaryMetrics:
+    """How good a binary classifier is at threshold 0.5."""
 
-    probabilities (N,) of class 1; targets (N,) 0 or 1. Sensitivity is the recall of class 1.
-    """
+    accuracy: float
+    balanced_accuracy: float
+    auc: float
+    sensitivity: float  # recall of class 1
+    specificity: float  # recall of class 0
+
+
+def binary_metrics(probabilities: np.ndarray, targets: np.ndarray) -> BinaryMetrics:
+    """Measure a binary classifier: probabilities (N,) of class 1, targets (N,) 0 or 1."""
     matrix = confusion_matrix(targets, (probabilities > 0.5).astype(int), 2)
     specificity, sensitivity = recalls(matrix)
-    return {
-        "accuracy": float(accuracy(matrix)),
-        "balanced_accuracy": float((specificity + sensitivity) / 2),
-        "auc": float(roc_auc(probabilities, targets == 1)),
-        "sensitivity": float(sensitivity),
-        "specificity": float(specificity),
-        "num_negative": int((targets == 0).sum()),
-        "num_positive": int((targets == 1).sum()),
-    }
-
-
-def grading_summary(probabilities: np.ndarray, targets: np.ndarray) -> dict[str, float]:
-    """Measure a classifier of all classes under the names of `binary_metrics`.
-
-    probabilities (N, K); targets (N,). The AUC is the mean of one class against the rest;
-    sensitivity and specificity are those for referable DR.
-    """
-    found = classification_metrics(targets, probabilities, probabilities.argmax(1))
-    return {
-        "accuracy": float(found["accuracy"]),
-        "balanced_accuracy": float(found["balanced_accuracy"]),
-        "auc": float(found["macro_auc"]),
-        "sensitivity": float(found["referable_sensitivity"]),
-        "specificity": float(found["referable_specificity"]),
-    }
+    return BinaryMetrics(
+        accuracy=float(accuracy(matrix)),
+        balanced_accuracy=float((specificity + sensitivity) / 2),
+        auc=float(roc_auc(probabilities, targets == 1)),
+        sensitivity=float(sensitivity),
+        specificity=float(specificity),
+    )
 
 
 def classification_metrics(
@@ -153,7 +144,7 @@ def classification_metrics(
     predictions: np.ndarray,
     weights: np.ndarray | None = None,
 ) -> Values:
-    """Measure a grader: targets and predictions (N,) in 0..K-1, probabilities (N, K).
+    """Measure predictions (N,) against targets (N,), both in 0..K-1; probabilities (N, K).
 
     Averages over classes are over those with images. The referable metrics call grade >= 2
     positive: sensitivity and specificity of the predicted grade, AUC of the summed probability.

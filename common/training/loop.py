@@ -220,11 +220,11 @@ def _measure(
         binary = binary_metrics(torch.sigmoid(logits).numpy(), targets)
         return Validation(
             loss=loss,
-            accuracy=float(binary["accuracy"]),
-            balanced_accuracy=float(binary["balanced_accuracy"]),
-            auc=float(binary["auc"]),
-            sensitivity=float(binary["sensitivity"]),
-            specificity=float(binary["specificity"]),
+            accuracy=binary.accuracy,
+            balanced_accuracy=binary.balanced_accuracy,
+            auc=binary.auc,
+            sensitivity=binary.sensitivity,
+            specificity=binary.specificity,
         )
     probabilities = torch.softmax(logits, dim=1).numpy()
     graded = classification_metrics(targets, probabilities, probabilities.argmax(1))

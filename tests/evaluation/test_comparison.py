@@ -12,12 +12,12 @@ RNG = np.random.default_rng(0)
 TARGETS = RNG.integers(0, 5, 300)
 
 
-def grader(skill: float):
+def graded(skill: float):
     predictions = np.where(RNG.random(300) < skill, TARGETS, RNG.integers(0, 5, 300))
     return ClassPredictions(np.eye(5)[predictions] * 0.6 + 0.08, predictions)
 
 
-GOOD, POOR = grader(0.9), grader(0.5)
+GOOD, POOR = graded(0.9), graded(0.5)
 
 
 def test_values_are_the_metrics_and_draws_are_paired():

@@ -84,16 +84,18 @@ def test_what_is_undefined_is_nan_with_a_reason():
     reasons = metrics.undefined_reasons(values, metrics.confusion_matrix(targets, predicted, 5))
     assert math.isnan(values["recall_4"]) and "no image of grade 4" in reasons["recall_4"]
     assert math.isnan(values["precision_1"]) and "never predicted" in reasons["precision_1"]
-    assert math.isnan(values["macro_precision"]), "an average over what was found would flatter"
+    assert math.isnan(values["macro_precision"]), (
+        "an average over the other grades would look too good"
+    )
     assert values["recall_1"] == 0 and values["macro_recall"] == pytest.approx(2 / 3)
     assert set(reasons) == {name for name, value in values.items() if math.isnan(value)}
 
 
 def test_binary_metrics_by_hand():
     found = metrics.binary_metrics(np.array([0.2, 0.6, 0.7, 0.4]), np.array([0, 0, 1, 1]))
-    assert (found["accuracy"], found["sensitivity"], found["specificity"]) == (0.5, 0.5, 0.5)
-    assert found["auc"] == 0.75
-    assert math.isnan(metrics.binary_metrics(np.array([0.2]), np.array([0]))["auc"])
+    assert (found.accuracy, found.sensitivity, found.specificity) == (0.5, 0.5, 0.5)
+    assert found.auc == 0.75
+    assert math.isnan(metrics.binary_metrics(np.array([0.2]), np.array([0])).auc)
 
 
 def test_intervals_cover_the_truth_and_shrink_with_more_images():

@@ -64,9 +64,9 @@ def test_the_coupling_gives_a_softmax_head_s_probabilities_back():
             "pair_probabilities": pair_probabilities(logits, "softmax"),
         }
     )
-    judged = apply_vote("s", soft, "hard")
-    assert judged.vote == "coupling" and np.allclose(
-        judged.classes.probabilities, expected, atol=1e-5
+    voted = apply_vote("s", soft, "hard")
+    assert voted.vote == "coupling" and np.allclose(
+        voted.classes.probabilities, expected, atol=1e-5
     )
 
 

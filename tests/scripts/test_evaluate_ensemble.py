@@ -177,7 +177,7 @@ def test_a_classifier_of_nan_is_named(evaluate, copy, capsys):
     assert not (copy / "results" / "metrics_test.json").exists()
 
 
-def test_an_ensemble_is_weighted_calibrated_restated_judged_and_reported(
+def test_an_ensemble_is_weighted_calibrated_restated_rated_and_reported(
     evaluate, copy, second, tmp_path, capsys
 ):
     output = tmp_path / "super"
