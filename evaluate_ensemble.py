@@ -26,6 +26,7 @@ from common.evaluation.agreement import measure_consistency
 from common.evaluation.comparison import compare_to_best
 from common.evaluation.evaluate import Findings, VersusBest, evaluate
 from common.evaluation.gates import (
+    Gate,
     Holdout,
     all_pass,
     check_gates,
@@ -80,6 +81,7 @@ class Outcome:
     """How good a model or an ensemble is, as files and tables say it."""
 
     models: list[str]
+    vote: str
     output: ResultDir
     classes: ClassPredictions
     findings: Findings
@@ -129,6 +131,33 @@ def list_images(run: Run, split: str, args: argparse.Namespace) -> Split:
     """List a split's images, graded as the model was trained."""
     names = tuple(args.class_names) or run.class_names
     return scan_split(Path(args.dataset_path), split, run.num_classes, names)
+
+
+def build_setting(models: list[Model], args: argparse.Namespace) -> Setting:
+    """Decide how results are measured; see whether the images are independent of the training."""
+    images, root = models[0].split, Path(args.dataset_path)
+    num_classes = models[0].run.num_classes
+    groups = patient_groups(images.ids, args.patient_regex)
+    return Setting(
+        split=args.split,
+        dataset_path=str(args.dataset_path),
+        synthetic=synthetic_note(images.ids),
+        bootstrap=BootstrapConfig(args.resamples, args.seed, groups),
+        grade_mix=parse_prevalence(args.prevalence, num_classes) if args.prevalence else None,
+        holdout=check_holdout(images, root, [model.run for model in models]),
+    )
+
+
+def predict_models(models: list[Model], args: argparse.Namespace) -> None:
+    """Predict with every model's classifiers and derive the classes."""
+    for model in models:
+        model.pairs = predict(model, model.split, args)
+    require_same_images([model.pairs for model in models])
+    for model in models:
+        val = predict_val(model, args)
+        model.result = apply_vote(model.label, model.pairs, args.vote, val, args.calibrate)
+    if args.calibrate:
+        require_val([model.result for model in models], "--calibrate")
 
 
 def predict(model: Model, split: Split, args: argparse.Namespace) -> PairPredictions:
@@ -211,7 +240,7 @@ def evaluate_model(model: Model, setting: Setting, calibrate: bool) -> Outcome:
     write_table(output.table(f"votes_{split}"), tables.flat_rows(compared))
     plot_predictions(output, split, pairs.targets, result.classes, pairs.class_names, title)
     texts = tables.evaluation_tables(title, findings, pairs.class_names, "vote")
-    return Outcome([pairs.model], output, result.classes, findings, texts)
+    return Outcome([pairs.model], result.vote, output, result.classes, findings, texts)
 
 
 def restate(
@@ -279,7 +308,36 @@ def evaluate_mean(
     shares = ", ".join(f"{label} {weight:.3f}" for label, weight in zip(labels, weights))
     texts = tables.evaluation_tables(title, findings, pairs.class_names, "model")
     texts.append(f"weights ({weighting}): {shares}")
-    return Outcome(labels, output, mean.classes, findings, texts)
+    return Outcome(labels, args.vote, output, mean.classes, findings, texts)
+
+
+def check_all(models: list[Model], final: Outcome, setting: Setting) -> list[Gate]:
+    """Compare the models and their ensemble, if there is one, with the guide's thresholds."""
+    return check_gates(
+        [gate_input(m.result, m.outcome.findings.evaluation.metrics) for m in models],
+        final.findings.evaluation.metrics if len(models) > 1 else None,
+        models[0].run.num_classes,
+        setting.holdout,
+    )
+
+
+def report_on(
+    models: list[Model], final: Outcome, details: list[str], gates: list[Gate], setting: Setting
+) -> Report:
+    """Gather what the report shows."""
+    first = models[0]
+    return Report(
+        models=final.models,
+        dataset_path=setting.dataset_path,
+        split=first.split,
+        class_names=first.pairs.class_names,
+        vote=final.vote,
+        bootstrap_units=final.findings.evaluation.units,
+        predictions=final.classes,
+        gates=gates,
+        tables=final.tables,
+        member_tables=details,
+    )
 
 
 @guarded
@@ -288,61 +346,22 @@ def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
     models = list_models(args)
     ensemble_dir = ResultDir(args.output_dir or Path("super_ensemble_results"))
-    num_classes = models[0].run.num_classes
-    grade_mix = parse_prevalence(args.prevalence, num_classes) if args.prevalence else None
     if args.verify:
         return 0 if verify_models(models, ensemble_dir, args) else 1
-    images = models[0].split
-    bootstrap = BootstrapConfig(
-        args.resamples, args.seed, patient_groups(images.ids, args.patient_regex)
-    )
 
-    for model in models:
-        model.pairs = predict(model, model.split, args)
-    require_same_images([model.pairs for model in models])
-    for model in models:
-        val = predict_val(model, args)
-        model.result = apply_vote(model.label, model.pairs, args.vote, val, args.calibrate)
-    if args.calibrate:
-        require_val([model.result for model in models], "--calibrate")
-
-    setting = Setting(
-        args.split,
-        str(args.dataset_path),
-        synthetic_note(models[0].pairs.ids),
-        bootstrap,
-        grade_mix,
-        check_holdout(images, Path(args.dataset_path), [model.run for model in models]),
-    )
+    setting = build_setting(models, args)
+    predict_models(models, args)
     for model in models:
         model.outcome = evaluate_model(model, setting, args.calibrate)
     final, details = models[0].outcome, []
     if len(models) > 1:
-        details = [table for model in models for table in model.outcome.tables]
         final = evaluate_mean(models, setting, ensemble_dir, args)
+        details = [table for model in models for table in model.outcome.tables]
     print("\n" + "\n\n".join([*details, *final.tables]) + "\n", flush=True)
 
-    gates = check_gates(
-        [gate_input(m.result, m.outcome.findings.evaluation.metrics) for m in models],
-        final.findings.evaluation.metrics if len(models) > 1 else None,
-        num_classes,
-        setting.holdout,
-    )
-    output = final.output
+    gates, output = check_all(models, final, setting), final.output
     write_json(output.validation, setting.describe() | validation_content(gates))
-    report = Report(
-        models=final.models,
-        dataset_path=setting.dataset_path,
-        split=images,
-        class_names=models[0].pairs.class_names,
-        vote=args.vote if len(models) > 1 else models[0].result.vote,
-        bootstrap_units=final.findings.evaluation.units,
-        predictions=final.classes,
-        gates=gates,
-        tables=final.tables,
-        member_tables=details,
-    )
-    write_report(output, report)
+    write_report(output, report_on(models, final, details, gates, setting))
     print(
         f"{tables.gates_table(gates)}\n\nrating: {rating(gates)} (by the rule in validation.json; "
         "thresholds on these images, no claim of regulatory clearance)"
