@@ -135,7 +135,7 @@ def test_only_the_training_advises_to_resume(capsys):
     assert "with --resume" in capsys.readouterr().err
 
 
-def test_booleans():
+def test_true_and_false_are_read_in_every_usual_form():
     assert [cli.boolean(text) for text in ("true", "On", "1", "no", "0")] == [
         True,
         True,

@@ -52,7 +52,7 @@ def test_grouped_images_widen_the_interval():
     assert widths[1] > 1.5 * widths[0]
 
 
-def test_mcnemar_by_hand():
+def test_mcnemar_agrees_with_a_count_by_hand():
     first = np.array([1] * 8 + [0] * 2 + [1] * 5, dtype=bool)
     second = np.array([0] * 8 + [1] * 2 + [1] * 5, dtype=bool)
     found = mcnemar(first, second)
@@ -61,7 +61,7 @@ def test_mcnemar_by_hand():
     assert mcnemar(first, first).p == 1
 
 
-def test_holm_by_hand():
+def test_holm_corrects_as_computed_by_hand():
     assert holm(np.array([0.01, 0.04, 0.03])) == pytest.approx([0.03, 0.06, 0.06])
     assert holm(np.array([0.5, 0.9])) == pytest.approx([1.0, 1.0])
     assert len(holm(np.array([]))) == 0

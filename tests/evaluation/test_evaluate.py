@@ -45,7 +45,7 @@ def test_the_interval_names_its_units():
             BootstrapConfig(**wrong)
 
 
-def test_differences_to_the_best():
+def test_a_worse_model_is_below_the_best_with_its_whole_interval():
     perfect = ClassPredictions(np.eye(5)[TARGETS] * 0.6 + 0.08, TARGETS)
     models = {"a": combine_pairs(PAIRS, 5), "b": perfect}
     found = compare_to_best(TARGETS, models, "b", BootstrapConfig(100))
@@ -53,7 +53,7 @@ def test_differences_to_the_best():
     assert found["a"].mcnemar.only_first == 0 and found["a"].mcnemar.p < 0.001
 
 
-def test_prevalence_by_hand():
+def test_results_at_another_grade_mix_agree_with_a_count_by_hand():
     # every grade is graded right, but half of grade 0 is called 2
     targets = np.repeat(np.arange(5), 10)
     predicted = targets.copy()
@@ -67,7 +67,7 @@ def test_prevalence_by_hand():
     assert found["ppv"] == pytest.approx(0.1 / 0.5) and found["npv"] == pytest.approx(1)
 
 
-def test_at_the_set_s_own_mix_nothing_changes():
+def test_at_the_grade_mix_of_the_images_nothing_changes():
     mix = np.bincount(TARGETS, minlength=5) / 80
     classes, bootstrap = combine_pairs(PAIRS, 5), BootstrapConfig(20)
     plain = evaluate(TARGETS, classes, bootstrap).metrics
@@ -76,7 +76,7 @@ def test_at_the_set_s_own_mix_nothing_changes():
         assert restated[name].value == pytest.approx(plain[name].value)
 
 
-def test_prevalence_from_shares_or_a_labels_file(tmp_path):
+def test_a_grade_mix_is_read_from_shares_or_a_file_of_labels(tmp_path):
     assert parse_prevalence("0.735,0.07,0.15,0.025,0.02", 5).sum() == pytest.approx(1)
     labels = tmp_path / "labels.csv"
     labels.write_text("image,level\na,0\nb,0\nc,2\nd,4\n")

@@ -59,7 +59,7 @@ def test_all_gates_pass():
         ({"ensemble": None}, "C", "ensemble"),
     ],
 )
-def test_each_gate_decides(change, expected, failed):
+def test_each_gate_decides_the_rating(change, expected, failed):
     values = {"members": members(), "ensemble": metrics(), "holdout": HOLDOUT} | change
     gates = check_gates(values["members"], values["ensemble"], 5, values["holdout"])
     assert rating(gates) == expected

@@ -57,7 +57,7 @@ def test_probability_scores_agree_with_scikit_learn():
     assert float(metrics.brier_score(scores, targets)) == pytest.approx(sum(by_class))
 
 
-def test_calibration_error_by_hand():
+def test_calibration_error_agrees_with_a_count_by_hand():
     confidences = np.array([0.95, 0.95, 0.95, 0.95, 0.55, 0.55])
     correct = np.array([True, True, True, False, True, False])
     expected = 4 / 6 * abs(0.75 - 0.95) + 2 / 6 * abs(0.5 - 0.55)
@@ -91,7 +91,7 @@ def test_what_is_undefined_is_nan_with_a_reason():
     assert set(reasons) == {name for name, value in values.items() if math.isnan(value)}
 
 
-def test_binary_metrics_by_hand():
+def test_binary_metrics_agree_with_a_count_by_hand():
     found = metrics.binary_metrics(np.array([0.2, 0.6, 0.7, 0.4]), np.array([0, 0, 1, 1]))
     assert (found.accuracy, found.sensitivity, found.specificity) == (0.5, 0.5, 0.5)
     assert found.auc == 0.75

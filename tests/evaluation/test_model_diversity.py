@@ -10,7 +10,7 @@ GENERATOR = np.random.default_rng(0)
 CORRECT = GENERATOR.random((200, 4)) < np.array([0.9, 0.8, 0.6, 0.7])
 
 
-def test_pairwise_measures_against_scikit_learn_and_counts():
+def test_pairwise_measures_agree_with_scikit_learn_and_with_counts():
     found = pairwise_diversity(CORRECT)
     for i in range(4):
         for j in range(4):
@@ -22,7 +22,7 @@ def test_pairwise_measures_against_scikit_learn_and_counts():
             assert found.double_fault[i, j] == pytest.approx((~first & ~second).mean())
 
 
-def test_yule_s_q_by_hand():
+def test_yule_s_q_agrees_with_a_count_by_hand():
     # 3 both right, 1 only the first, 2 only the second, 2 both wrong: (3*2 - 1*2) / (3*2 + 1*2)
     first = np.array([1, 1, 1, 1, 0, 0, 0, 0], dtype=bool)
     second = np.array([1, 1, 1, 0, 1, 1, 0, 0], dtype=bool)
@@ -34,7 +34,7 @@ def test_a_model_that_never_errs_has_no_correlation():
     assert np.isnan(pairwise_diversity(perfect).correlation[0, 1])
 
 
-def test_ensemble_measures_by_hand():
+def test_measures_of_the_ensemble_agree_with_counts_by_hand():
     # three models, four images with 3, 2, 1 and 0 of them right
     correct = np.array([[1, 1, 1], [1, 1, 0], [0, 1, 0], [0, 0, 0]], dtype=bool)
     found = ensemble_diversity(correct)

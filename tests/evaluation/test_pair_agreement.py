@@ -29,7 +29,7 @@ def test_an_order_has_no_cycle_and_no_residual():
     assert coupling_residual(pairs, 5)[0] == pytest.approx(0, abs=1e-12)
 
 
-def test_cycles_by_hand():
+def test_cycles_are_counted_as_by_hand():
     p = np.array([[0.9, 0.1, 0.9]])  # 0-1: 1 wins, 0-2: 0 wins, 1-2: 2 wins: 1 > 0 > 2 > 1
     assert count_cycles(p, 3) == 1
     assert count_cycles(1 - p, 3) == 1
@@ -50,7 +50,7 @@ def test_referral_sends_the_most_cyclic_first():
     assert by_residual[2].accuracy == 1.0
 
 
-def test_votes_on_every_grade():
+def test_votes_are_counted_on_every_grade_with_images():
     pairs = np.full((4, 10), 0.2)
     pairs[:2, 0] = 0.9
     shares = votes_by_grade(pairs, np.array([0, 1, 1, 3]), 5)
@@ -58,7 +58,7 @@ def test_votes_on_every_grade():
     assert np.isnan(shares["0-1"][2]) and shares["3-4"][0] == 0
 
 
-def test_everything_together():
+def test_consistency_gathers_everything():
     targets = np.arange(50) % 5
     pairs = PairPredictions(
         model="demo_convnext",

@@ -128,7 +128,7 @@ def test_the_best_is_chosen_on_val_where_there_is_one():
     assert str(best_single(members)) == "b (chosen on these same images)"
 
 
-def test_other_images_do_not_mix():
+def test_models_of_other_images_are_refused():
     one, other = predictions(1, 0), predictions(1, 1)
     require_same_images([one, other])
     other.ids[3] = "x"

@@ -54,9 +54,7 @@ def verify(options, *folders, **more):
         ({"origin": {"checkpoints": "x", "precision": ["fp32"]}}, "checkpoints, precision: FAIL"),
     ],
 )
-def test_what_stands_beside_the_probabilities_is_looked_at(
-    evaluated, options, capsys, change, said
-):
+def test_every_change_of_the_file_s_details_is_noticed(evaluated, options, capsys, change, said):
     path = ResultDir(evaluated).predictions("val")
     arrays, details = result_dir.read_predictions(path)
     result_dir.write_predictions(path, arrays, details | change)
@@ -81,7 +79,7 @@ def test_what_is_no_probability_fails(evaluated, options, capsys, broken):
     assert "difference of a probability inf" in capsys.readouterr().out
 
 
-def test_the_ensemble_is_looked_at_too(evaluated, options, tmp_path, capsys):
+def test_a_changed_ensemble_is_noticed(evaluated, options, tmp_path, capsys):
     folders = [evaluated, shutil.copytree(evaluated, tmp_path / "other")]
     both = {"output_dir": tmp_path / "both", "weights": [0.7, 0.3]}
     words = flags(results_dirs=folders, **options, **both, calibrate=None)

@@ -53,7 +53,7 @@ def test_coupling_minimises_what_the_paper_says():
         assert np.allclose(found, best.x, atol=1e-4)
 
 
-def test_hard_votes_by_hand_with_ties_broken_by_probability():
+def test_hard_votes_break_ties_by_probability():
     # three classes in a cycle 0 > 1 > 2 > 0; class 2 is surest
     pairs = np.array([[0.4, 0.9, 0.45]])  # p(1 beats 0), p(2 beats 0), p(2 beats 1)
     found = combine_pairs(pairs, 3, "hard")
@@ -67,7 +67,7 @@ def test_424_of_1024_patterns_tie():
     assert has_tie(patterns, 5).sum() == 424
 
 
-def test_soft_and_weighted_by_hand():
+def test_soft_and_weighted_votes_agree_with_sums_by_hand():
     pairs = np.array([[0.2, 0.6, 0.7]])
     soft = combine_pairs(pairs, 3, "soft").probabilities
     assert np.allclose(soft, np.array([[0.8 + 0.4, 0.2 + 0.3, 0.6 + 0.7]]) / 3)

@@ -109,7 +109,7 @@ def test_several_directories_make_a_mean_ensemble(evaluate, copy, second, tmp_pa
     assert "ensemble of 2 models" in said
 
 
-def test_external_images_without_splits(evaluate, copy, demo, tmp_path):
+def test_external_images_need_no_splits(evaluate, copy, demo, tmp_path):
     outside = shutil.copytree(demo / "test", tmp_path / "hospital")
     shutil.rmtree(outside / "4")
     (outside / "4").mkdir()
@@ -132,7 +132,7 @@ def test_a_moved_dataset_is_still_the_model_s_own(evaluate, copy, demo, tmp_path
     assert len(list((tmp_path / "out").iterdir())) == 1, "other training images: another dataset"
 
 
-def test_bad_directories_are_one_line(evaluate, copy, second, tmp_path, capsys):
+def test_a_directory_that_cannot_be_used_ends_in_one_line(evaluate, copy, second, tmp_path, capsys):
     (tmp_path / "empty").mkdir()
     cases = [
         ({"results_dirs": tmp_path / "nope"}, "expected a result directory"),
@@ -239,7 +239,7 @@ def test_what_is_fitted_needs_val(evaluate, copy, second, demo, tmp_path, capsys
     assert gates[-1]["kind"] == "holdout" and gates[-1]["status"] == "PASS"
 
 
-def test_patients_widen_the_sampling_unit(evaluate, copy):
+def test_images_of_a_patient_are_one_unit_of_the_bootstrap(evaluate, copy):
     assert evaluate(results_dirs=copy, patient_regex=r"(\d)\.jpg") == 0
     assert "patients" in metrics(copy)["bootstrap"]["units"]
     assert evaluate(results_dirs=copy, patient_regex="(") == 2
