@@ -22,9 +22,7 @@ from common.audit.leakage import check_holdout
 from common.data.copies import patient_groups
 from common.data.folders import Split, scan_split
 from common.data.synthetic import synthetic_note
-from common.evaluation.agreement import measure_consistency
-from common.evaluation.comparison import compare_to_best
-from common.evaluation.evaluate import Findings, VersusBest, evaluate
+from common.evaluation.findings import Findings, measure_ensemble, measure_model
 from common.evaluation.gates import (
     Gate,
     Holdout,
@@ -34,17 +32,15 @@ from common.evaluation.gates import (
     rating,
     validation_content,
 )
-from common.evaluation.intervals import BootstrapConfig, Metrics
-from common.evaluation.prevalence import Restated, parse_prevalence, restate_models
+from common.evaluation.intervals import BootstrapConfig
+from common.evaluation.prevalence import parse_prevalence
 from common.flags import add_ensemble_flags, add_evaluation_flags, find_runs
 from common.prediction.ensemble import (
+    EVERY_VOTE,
     ModelResult,
     apply_vote,
-    average_models,
-    best_single,
+    build_ensemble,
     check_weights,
-    combine_by_every_vote,
-    ensemble_weights,
     label_runs,
     output_dir_for,
     require_val,
@@ -198,36 +194,18 @@ def verify_models(models: list[Model], ensemble: ResultDir, args: argparse.Names
     return verify(stored, ensemble.predictions(args.split))
 
 
-def evaluate_model(model: Model, setting: Setting, calibrate: bool) -> Outcome:
+def evaluate_model(model: Model, setting: Setting) -> Outcome:
     """Evaluate one model under every vote and write its results."""
     result, pairs, output, split = model.result, model.pairs, model.output, setting.split
-    votes: dict[str, Metrics] = {}
-    consistency = evaluation = None
-    if pairs.head == "ovo":
-        for vote, classes in combine_by_every_vote(result).items():
-            measured = evaluate(pairs.targets, classes, setting.bootstrap)
-            votes[vote] = measured.metrics
-            evaluation = measured if vote == result.vote else evaluation
-        consistency = measure_consistency(pairs, result.voted)
-    compared = dict(votes)
-    if evaluation is None or calibrate:
-        evaluation = evaluate(pairs.targets, result.classes, setting.bootstrap)
-        name = f"{result.vote}, calibrated" if pairs.head == "ovo" else pairs.head
-        compared[name] = evaluation.metrics
-    findings = Findings(
-        evaluation,
-        compared,
-        result.temperature,
-        restate(pairs.targets, {model.label: result.classes}, setting),
-        consistency,
-    )
+    findings = measure_model(result, setting.bootstrap, setting.grade_mix)
+    votes = {name: found for name, found in findings.compared.items() if name in EVERY_VOTE}
     content = {
         "model": pairs.model,
         "head": pairs.head,
         **setting.describe(),
         "vote": result.vote,
-        **({"votes": votes} if votes else {}),
         **findings.to_json(),
+        **({"votes": votes} if votes else {}),
         "class_names": pairs.class_names,
         "cost": pairs.cost,
         "origin": pairs.origin,
@@ -237,78 +215,51 @@ def evaluate_model(model: Model, setting: Setting, calibrate: bool) -> Outcome:
     path = output.predictions(split)
     save_predictions(path, pairs, result.classes, result.vote, result.temperature)
     write_metrics(output.metrics(split), content)
-    write_table(output.table(f"votes_{split}"), tables.flat_rows(compared))
+    write_table(output.table(f"votes_{split}"), tables.flat_rows(findings.compared))
     plot_predictions(output, split, pairs.targets, result.classes, pairs.class_names, title)
     texts = tables.evaluation_tables(title, findings, pairs.class_names, "vote")
     return Outcome([pairs.model], result.vote, output, result.classes, findings, texts)
 
 
-def restate(
-    targets: np.ndarray, classes: dict[str, ClassPredictions], setting: Setting
-) -> Restated | None:
-    """Restate results at the population's grade mix, if one was given."""
-    if setting.grade_mix is None:
-        return None
-    return restate_models(targets, classes, setting.grade_mix, setting.bootstrap)
-
-
-def evaluate_mean(
+def evaluate_means(
     models: list[Model], setting: Setting, output: ResultDir, args: argparse.Namespace
 ) -> Outcome:
     """Evaluate the plain and the weighted mean of the models and write the results."""
     results, split, pairs = [model.result for model in models], setting.split, models[0].pairs
-    labels = [model.label for model in models]
-    weights = ensemble_weights(args.weights, results)
-    mean = average_models(results, np.full(len(models), 1 / len(models)), args.calibrate)
-    means = {"mean": mean.classes}
-    if np.ptp(weights) > 1e-12:
-        mean = average_models(results, weights, args.calibrate)
-        means[f"weighted ({' '.join(args.weights)})"] = mean.classes
-    classes = {result.label: result.classes for result in results} | means
-    evaluations = {n: evaluate(pairs.targets, c, setting.bootstrap) for n, c in means.items()}
-    compared = {model.label: model.outcome.findings.evaluation.metrics for model in models}
-    compared |= {name: evaluation.metrics for name, evaluation in evaluations.items()}
-    best = best_single(results)
-    findings = Findings(
-        list(evaluations.values())[-1],  # of the weighted mean, if the weights differ
-        compared,
-        mean.temperature,
-        restate(pairs.targets, classes, setting),
-        versus=VersusBest(
-            str(best), compare_to_best(pairs.targets, classes, best.label, setting.bootstrap)
-        ),
-    )
+    labels, weighting = [model.label for model in models], " ".join(args.weights)
+    ensemble = build_ensemble(results, args.weights, args.calibrate)
+    alone = {model.label: model.outcome.findings.evaluation.metrics for model in models}
+    findings = measure_ensemble(ensemble, results, alone, setting.bootstrap, setting.grade_mix)
     details = {
         "model": "ensemble",
         "members": labels,
-        "weights": weights.tolist(),
+        "weights": ensemble.weights.tolist(),
         "class_names": pairs.class_names,
         "vote": args.vote,
-        "temperature": mean.temperature,
+        "temperature": ensemble.temperature,
     }
     arrays = {
         "ids": pairs.ids,
         "targets": pairs.targets,
-        "class_probabilities": mean.classes.probabilities,
-        "predictions": mean.classes.predicted,
+        "class_probabilities": ensemble.classes.probabilities,
+        "predictions": ensemble.classes.predicted,
     }
-    weighting = " ".join(args.weights)
     content = {
         **details,
         **setting.describe(),
         "weighting": weighting,
         **findings.to_json(),
-        "graders": compared,
+        "graders": findings.compared,
     }
     title = f"ensemble of {len(models)} models on {split}{setting.synthetic}"
     write_predictions(output.predictions(split), arrays, details)
     write_metrics(output.metrics(split), content)
-    write_table(output.table(f"graders_{split}"), tables.flat_rows(compared))
-    plot_predictions(output, split, pairs.targets, mean.classes, pairs.class_names, title)
-    shares = ", ".join(f"{label} {weight:.3f}" for label, weight in zip(labels, weights))
+    write_table(output.table(f"graders_{split}"), tables.flat_rows(findings.compared))
+    plot_predictions(output, split, pairs.targets, ensemble.classes, pairs.class_names, title)
+    shares = ", ".join(f"{name} {weight:.3f}" for name, weight in zip(labels, ensemble.weights))
     texts = tables.evaluation_tables(title, findings, pairs.class_names, "model")
     texts.append(f"weights ({weighting}): {shares}")
-    return Outcome(labels, args.vote, output, mean.classes, findings, texts)
+    return Outcome(labels, args.vote, output, ensemble.classes, findings, texts)
 
 
 def check_all(models: list[Model], final: Outcome, setting: Setting) -> list[Gate]:
@@ -352,10 +303,10 @@ def main(argv: list[str] | None = None) -> int:
     setting = build_setting(models, args)
     predict_models(models, args)
     for model in models:
-        model.outcome = evaluate_model(model, setting, args.calibrate)
+        model.outcome = evaluate_model(model, setting)
     final, details = models[0].outcome, []
     if len(models) > 1:
-        final = evaluate_mean(models, setting, ensemble_dir, args)
+        final = evaluate_means(models, setting, ensemble_dir, args)
         details = [table for model in models for table in model.outcome.tables]
     print("\n" + "\n\n".join([*details, *final.tables]) + "\n", flush=True)
 

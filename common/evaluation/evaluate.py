@@ -8,11 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from common.evaluation.agreement import Consistency
-from common.evaluation.comparison import Comparison
 from common.evaluation.intervals import BootstrapConfig, Metrics, metrics_with_intervals
 from common.evaluation.metrics import confusion_matrix, undefined_reasons
-from common.evaluation.prevalence import Restated
 from common.prediction.voting import ClassPredictions
 
 
@@ -51,38 +48,6 @@ class Evaluation:
                 "units": self.units,
             },
         }
-
-
-@dataclass(frozen=True)
-class VersusBest:
-    """How other models differ from the best single one."""
-
-    best: str  # its name and what it was chosen on
-    differences: dict[str, Comparison]  # by model
-
-
-@dataclass(frozen=True)
-class Findings:
-    """All that is found out about a model or an ensemble."""
-
-    evaluation: Evaluation
-    compared: dict[str, Metrics]  # the votes of a model; the models and means of an ensemble
-    temperature: float = 1.0  # of the class probabilities, fitted on val
-    restated: Restated | None = None
-    consistency: Consistency | None = None  # of a model's pairs
-    versus: VersusBest | None = None  # of an ensemble and its models
-
-    def to_json(self) -> dict[str, Any]:
-        """Return what metrics_<split>.json holds of it."""
-        content = {"temperature": self.temperature, **self.evaluation.to_json()}
-        if self.restated is not None:
-            content |= vars(self.restated)
-        if self.consistency is not None:
-            content["consistency"] = self.consistency.to_json()
-        if self.versus is not None:
-            differences = {name: each.to_json() for name, each in self.versus.differences.items()}
-            content |= {"best_single": self.versus.best, "differences": differences}
-        return content
 
 
 def evaluate(

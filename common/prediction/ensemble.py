@@ -34,6 +34,9 @@ from common.system.errors import InputError
 TEMPERED = "coupling, tempered"  # each pair's temperature fitted on val
 
 
+EVERY_VOTE = (*VOTES, SKLEARN_VOTE, TEMPERED)
+
+
 @dataclass(frozen=True)
 class ValResult:
     """One model's predictions on val, where weights and temperatures are fitted."""
@@ -60,13 +63,25 @@ class ModelResult:
         """The true classes, (N,)."""
         return self.pairs.targets
 
+    @property
+    def calibrated(self) -> bool:
+        """Tell whether a temperature was fitted."""
+        return self.classes is not self.voted
+
 
 @dataclass(frozen=True)
-class Mean:
-    """The weighted mean of several models."""
+class Ensemble:
+    """Weighted means of several models' class probabilities."""
 
-    classes: ClassPredictions
-    temperature: float  # fitted on val; 1 unless calibrated
+    weights: np.ndarray  # (M,) of the final mean, sum 1
+    means: dict[str, ClassPredictions]  # the plain one, and the weighted one if it differs
+    final: str  # which of them is the ensemble's
+    temperature: float  # of the final mean, fitted on val; 1 unless calibrated
+
+    @property
+    def classes(self) -> ClassPredictions:
+        """What the ensemble predicts."""
+        return self.means[self.final]
 
 
 def apply_vote(
@@ -230,13 +245,32 @@ def require_val(models: Sequence[ModelResult], what: str) -> list[ValResult]:
     return vals
 
 
-def average_models(models: Sequence[ModelResult], weights: np.ndarray, calibrate: bool) -> Mean:
-    """Average the models' class probabilities; with `calibrate` at a temperature fitted on val."""
+def build_ensemble(
+    models: Sequence[ModelResult], choice: Sequence[str], calibrate: bool
+) -> Ensemble:
+    """Average the models, plainly and with the weights of `ensemble_weights`."""
+    weights = ensemble_weights(choice, models)
+    plain = np.full(len(models), 1 / len(models))
+    mean, temperature = average_models(models, plain, calibrate)
+    if np.ptp(weights) <= 1e-12:
+        return Ensemble(weights, {"mean": mean}, "mean", temperature)
+    weighted, temperature = average_models(models, weights, calibrate)
+    name = f"weighted ({' '.join(choice)})"
+    return Ensemble(weights, {"mean": mean, name: weighted}, name, temperature)
+
+
+def average_models(
+    models: Sequence[ModelResult], weights: np.ndarray, calibrate: bool
+) -> tuple[ClassPredictions, float]:
+    """Average the models' class probabilities; with `calibrate` at a temperature fitted on val.
+
+    Returns that temperature too.
+    """
     mean = combine_models([model.classes.probabilities for model in models], list(weights))
     if not calibrate:
-        return Mean(mean, 1.0)
+        return mean, 1.0
     vals = require_val(models, "--calibrate")
     on_val = combine_models([val.classes.probabilities for val in vals], list(weights))
     temperature = fit_temperature(on_val.probabilities, vals[0].pairs.targets)
     tempered = apply_temperature(mean.probabilities, temperature)
-    return Mean(ClassPredictions(tempered, tempered.argmax(1)), temperature)
+    return ClassPredictions(tempered, tempered.argmax(1)), temperature

@@ -4,7 +4,7 @@ import math
 from typing import Any
 
 from common.evaluation.agreement import Consistency, Referral
-from common.evaluation.evaluate import Findings, VersusBest
+from common.evaluation.findings import Findings, VersusBest
 from common.evaluation.gates import Gate
 from common.evaluation.intervals import Interval, Metrics
 from common.evaluation.prevalence import Restated

@@ -104,11 +104,10 @@ def test_wrong_weights_are_refused(words):
 
 def test_the_mean_is_the_mean_and_calibration_lowers_the_loss_on_val():
     members = [member(3.0, 0), member(2.0, 1)]
-    found = average_models(members, np.array([0.5, 0.5]), False)
-    mean = found.classes
+    mean, temperature = average_models(members, np.array([0.5, 0.5]), False)
     first, second = (member.classes.probabilities for member in members)
     assert np.allclose(mean.probabilities, (first + second) / 2)
-    assert found.temperature == 1 and np.array_equal(mean.predicted, mean.probabilities.argmax(1))
+    assert temperature == 1 and np.array_equal(mean.predicted, mean.probabilities.argmax(1))
 
     def loss(classes):
         return -np.log(classes.probabilities[np.arange(200), TARGETS]).mean()

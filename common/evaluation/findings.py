@@ -1,0 +1,109 @@
+"""All that is found out about a model or an ensemble of models.
+
+K classes.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from common.evaluation.agreement import Consistency, measure_consistency
+from common.evaluation.comparison import Comparison, compare_to_best
+from common.evaluation.evaluate import Evaluation, evaluate
+from common.evaluation.intervals import BootstrapConfig, Metrics
+from common.evaluation.prevalence import Restated, restate_models
+from common.prediction.ensemble import Ensemble, ModelResult, best_single, combine_by_every_vote
+
+
+@dataclass(frozen=True)
+class VersusBest:
+    """How other models differ from the best single one."""
+
+    best: str  # its name and what it was chosen on
+    differences: dict[str, Comparison]  # by model
+
+
+@dataclass(frozen=True)
+class Findings:
+    """All that is found out about a model or an ensemble."""
+
+    evaluation: Evaluation
+    compared: dict[str, Metrics]  # the votes of a model; the models and means of an ensemble
+    temperature: float = 1.0  # of the class probabilities, fitted on val
+    restated: Restated | None = None
+    consistency: Consistency | None = None  # of a model's pairs
+    versus: VersusBest | None = None  # of an ensemble and its models
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what metrics_<split>.json holds of it."""
+        content = {"temperature": self.temperature, **self.evaluation.to_json()}
+        if self.restated is not None:
+            content |= vars(self.restated)
+        if self.consistency is not None:
+            content["consistency"] = self.consistency.to_json()
+        if self.versus is not None:
+            differences = {name: each.to_json() for name, each in self.versus.differences.items()}
+            content |= {"best_single": self.versus.best, "differences": differences}
+        return content
+
+
+def measure_model(
+    model: ModelResult, bootstrap: BootstrapConfig, grade_mix: np.ndarray | None = None
+) -> Findings:
+    """Measure a model under every vote; also at a population's grade mix (K,), if given.
+
+    A softmax head has no votes: it is measured as it is, and so is a calibrated model.
+    """
+    evaluations: dict[str, Evaluation] = {}
+    consistency = None
+    chosen = model.vote
+    if model.pairs.head == "ovo":
+        for vote, classes in combine_by_every_vote(model).items():
+            evaluations[vote] = evaluate(model.targets, classes, bootstrap)
+        consistency = measure_consistency(model.pairs, model.voted)
+    if model.pairs.head != "ovo" or model.calibrated:
+        chosen = f"{model.vote}, calibrated" if model.pairs.head == "ovo" else model.pairs.head
+        evaluations[chosen] = evaluate(model.targets, model.classes, bootstrap)
+    restated = None
+    if grade_mix is not None:
+        classes_by_model = {model.label: model.classes}
+        restated = restate_models(model.targets, classes_by_model, grade_mix, bootstrap)
+    return Findings(
+        evaluation=evaluations[chosen],
+        compared={name: evaluation.metrics for name, evaluation in evaluations.items()},
+        temperature=model.temperature,
+        restated=restated,
+        consistency=consistency,
+    )
+
+
+def measure_ensemble(
+    ensemble: Ensemble,
+    models: Sequence[ModelResult],
+    model_metrics: dict[str, Metrics],
+    bootstrap: BootstrapConfig,
+    grade_mix: np.ndarray | None = None,
+) -> Findings:
+    """Measure the means of models, and compare models and means with the best single model.
+
+    model_metrics: of each model alone, by its label.
+    """
+    targets = models[0].targets
+    classes = {model.label: model.classes for model in models} | ensemble.means
+    evaluations = {
+        name: evaluate(targets, mean, bootstrap) for name, mean in ensemble.means.items()
+    }
+    best = best_single(models)
+    differences = compare_to_best(targets, classes, best.label, bootstrap)
+    restated = None
+    if grade_mix is not None:
+        restated = restate_models(targets, classes, grade_mix, bootstrap)
+    return Findings(
+        evaluation=evaluations[ensemble.final],
+        compared=model_metrics | {name: found.metrics for name, found in evaluations.items()},
+        temperature=ensemble.temperature,
+        restated=restated,
+        versus=VersusBest(str(best), differences),
+    )
