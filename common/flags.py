@@ -48,8 +48,36 @@ def default_of(name: str) -> Any:
 def parse_training(argv: list[str] | None, description: str) -> TrainingRequest:
     """Read a training command line; one configuration per --base_models.
 
-    The configuration's fields become flags of the same name and default.
+    The configuration's fields become flags of the same name and default. Raises InputError for
+    what contradicts itself.
     """
+    values = vars(_training_parser(description).parse_args(argv))
+    models, pairs = values.pop("base_models"), values.pop("pairs")
+    modes = {name: values.pop(name) for name in ("resume", "dry_run", "override")}
+    if modes["override"] and not modes["resume"]:
+        raise InputError("--override accepts changed settings of a run that goes on; add --resume")
+    if len({resolve(model).name for model in models}) < len(models):
+        raise InputError(f"--base_models: {' '.join(models)} names a model twice")
+    values["pretrained"] = not values.pop("no_pretrained")
+    values["class_names"] = tuple(values["class_names"])
+    weights = _weights_by_model(values.pop("weights"), models)
+    if weights and not values["pretrained"]:
+        raise InputError("--weights and --no_pretrained exclude each other")
+    try:
+        configs = [_config(model, values, weights, len(models) > 1) for model in models]
+        chosen = parse_pairs(pairs, values["num_classes"])
+    except InputError:
+        raise
+    except ValueError as error:
+        raise InputError(str(error)) from error
+    if chosen and values["head"] != "ovo":
+        raise InputError("--pairs chooses among the pairs of --head ovo; a softmax head has none")
+    heads = [pair_head(pair) for pair in chosen]
+    heads = heads or heads_of_model(values["num_classes"], values["head"])
+    return TrainingRequest(configs, heads, **modes)
+
+
+def _training_parser(description: str) -> Parser:
     parser = Parser(description=description)
     parser.add_argument(
         "--base_models",
@@ -79,34 +107,7 @@ def parse_training(argv: list[str] | None, description: str) -> TrainingRequest:
         "the change in config.json",
     )
     parser.add_argument("--dry_run", action="store_true", help="print the plan, train nothing")
-    values = vars(parser.parse_args(argv))
-    models = values.pop("base_models")
-    pairs = values.pop("pairs")
-    modes = {name: values.pop(name) for name in ("resume", "dry_run", "override")}
-    if modes["override"] and not modes["resume"]:
-        raise InputError("--override accepts changed settings of a run that goes on; add --resume")
-    values["pretrained"] = not values.pop("no_pretrained")
-    values["class_names"] = tuple(values["class_names"])
-    weights = _weights_by_model(values.pop("weights"), models)
-    if len({resolve(model).name for model in models}) < len(models):
-        raise InputError(f"--base_models: {' '.join(models)} names a model twice")
-    if weights and not values["pretrained"]:
-        raise InputError("--weights and --no_pretrained exclude each other")
-    missing = [path for path in weights.values() if not Path(path).is_file()]
-    if missing:
-        raise InputError(f"--weights {missing[0]}: no such file")
-    try:
-        configs = [_config(model, values, weights, len(models) > 1) for model in models]
-        chosen = parse_pairs(pairs, values["num_classes"])
-    except InputError:
-        raise
-    except ValueError as error:
-        raise InputError(str(error)) from error
-    if chosen and values["head"] != "ovo":
-        raise InputError("--pairs chooses among the pairs of --head ovo; a softmax head has none")
-    heads = [pair_head(pair) for pair in chosen]
-    heads = heads or heads_of_model(values["num_classes"], values["head"])
-    return TrainingRequest(configs, heads, **modes)
+    return parser
 
 
 def add_evaluation_flags(parser: argparse.ArgumentParser) -> None:
@@ -254,14 +255,19 @@ def _folder_name(text: str) -> str:
 
 
 def _weights_by_model(entries: list[str], models: list[str]) -> dict[str, str]:
+    """Read --weights: one PATH for one model, or MODEL=PATH for each."""
     if len(models) == 1 and len(entries) == 1 and not entries[0].startswith(f"{models[0]}="):
-        return {models[0]: entries[0]}
-    weights = dict(entry.split("=", 1) for entry in entries if "=" in entry)
+        weights = {models[0]: entries[0]}
+    else:
+        weights = dict(entry.split("=", 1) for entry in entries if "=" in entry)
     if len(weights) != len(entries) or set(weights) - set(models):
         raise InputError(
             f"--weights: expected one PATH for one model or MODEL=PATH for each of "
             f"{' '.join(models)}, found {' '.join(entries)}"
         )
+    missing = [path for path in weights.values() if not Path(path).is_file()]
+    if missing:
+        raise InputError(f"--weights {missing[0]}: no such file")
     return weights
 
 

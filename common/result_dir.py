@@ -64,7 +64,7 @@ class ResultDir:
 
     @property
     def lock(self) -> Path:
-        """Held by the training that works here."""
+        """Locked by the training that works here, so that no second one does."""
         return self.root / ".lock"
 
     def best(self, model: str, head: Head) -> Path:
@@ -99,7 +99,7 @@ class ResultDir:
 
     @property
     def validation(self) -> Path:
-        """The guide's gates and the grade that follows."""
+        """The guide's gates and the rating that follows."""
         return self.results / "validation.json"
 
     @property
