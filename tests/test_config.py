@@ -1,3 +1,5 @@
+"""The defaults and the checks of the training's settings."""
+
 import pytest
 
 from common.config import FIXED_FIELDS, FREE_FIELDS, TrainConfig, config_differences

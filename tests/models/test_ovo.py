@@ -1,3 +1,5 @@
+"""Trunk and branches: what their outputs depend on, and what they must not depend on."""
+
 import numpy as np
 import pytest
 import torch

@@ -1,3 +1,5 @@
+"""One launch of several branches gives what a loop over them gives."""
+
 import pytest
 import torch
 

@@ -1,3 +1,5 @@
+"""What model_analyzer.py says of good, bad and odd files."""
+
 import csv
 import json
 import shutil

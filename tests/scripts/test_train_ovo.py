@@ -1,3 +1,5 @@
+"""train_ovo.py as a user calls it: flags, files, messages, exit status."""
+
 import json
 import os
 import re

@@ -1,3 +1,5 @@
+"""The focal loss, against PyTorch's losses and the formula."""
+
 import math
 
 import pytest

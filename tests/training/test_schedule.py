@@ -1,3 +1,5 @@
+"""Learning rates by step, against hand-computed ones and PyTorch's schedulers."""
+
 import pytest
 import torch
 

@@ -1,0 +1,206 @@
+"""A training that was killed goes on as if it had not been."""
+
+import shutil
+
+import pytest
+from helpers import MODEL, history_of, same_weights
+
+from common.models import checkpoint_file
+from common.pairs import Head, pair_head, softmax_head
+from common.result_dir import ResultDir
+from common.training import loop
+
+
+class Killed(BaseException):
+    pass
+
+
+@pytest.mark.parametrize("model", ["demo_convnext", "demo_coatnet", "demo_swinv2"])
+@pytest.mark.parametrize("frequency", [1, 2])
+def test_killed_anywhere_and_resumed_gives_the_same_bits(
+    quick_train, tmp_path, monkeypatch, model, frequency
+):
+    options = {
+        "base_models": model,
+        "pairs": ["0-1", "2-3"],
+        "epochs": 3,
+        "freeze_weights": "false",
+        "checkpoint_frequency": frequency,
+    }
+    assert quick_train(tmp_path / "whole", **options) == 0
+    train_step, steps = loop.train_step, []
+
+    def dies(*inputs):
+        steps.append(1)
+        if len(steps) in (3, 16, 22, 31):
+            raise Killed
+        train_step(*inputs)
+
+    monkeypatch.setattr(loop, "train_step", dies)
+    kills = 0
+    while True:
+        try:
+            assert quick_train(tmp_path / "killed", resume=None, **options) == 0
+            break
+        except Killed:
+            kills += 1
+    assert kills == 4
+    for pair in [(0, 1), (2, 3)]:
+        assert same_weights(tmp_path / "whole", tmp_path / "killed", pair_head(pair), model)
+    assert history_of(tmp_path / "whole") == history_of(tmp_path / "killed")
+
+
+def test_a_resumed_run_says_where_it_goes_on(quick_train, tmp_path, trained, capsys, monkeypatch):
+    output = shutil.copytree(trained, tmp_path / "r")
+    capsys.readouterr()
+    assert quick_train(output, resume=None) == 0
+    assert "pair 0-1: is finished, 2 epochs" in capsys.readouterr().out
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "epoch_line", lambda *_inputs: (_ for _ in ()).throw(KeyboardInterrupt))
+        assert quick_train(tmp_path / "s", pairs="0-1", epochs=3) == 130
+    assert quick_train(tmp_path / "s", pairs="0-1", epochs=3, resume=None) == 0
+    assert "pair 0-1: goes on after epoch 1" in capsys.readouterr().out
+
+
+def test_a_lost_best_file_is_trained_again(quick_train, tmp_path, monkeypatch, capsys):
+    whole, output = tmp_path / "whole", tmp_path / "r"
+    assert quick_train(whole, pairs="0-1", epochs=3) == 0
+    finish = loop.finish_epoch
+
+    def dies(context, trainer, *arguments):
+        if trainer.epoch == 2:
+            raise KeyboardInterrupt
+        finish(context, trainer, *arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "finish_epoch", dies)
+        assert quick_train(output, pairs="0-1", epochs=3) == 130
+    ResultDir(output).best("demo_convnext", pair_head((0, 1))).unlink()
+    assert quick_train(output, pairs="0-1", epochs=3, resume=None) == 0
+    assert "is missing or of another epoch; it is trained from the start" in capsys.readouterr().out
+    assert same_weights(whole, output)
+
+
+def test_a_damaged_resume_file_is_named(quick_train, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(
+        loop, "epoch_line", lambda *inputs: (_ for _ in ()).throw(KeyboardInterrupt)
+    )
+    output = tmp_path / "r"
+    assert quick_train(output, pairs="0-1", epochs=3) == 130
+    monkeypatch.undo()
+    last = ResultDir(output).last("demo_convnext", pair_head((0, 1)))
+    checkpoint_file.save_checkpoint(last, {})
+    capsys.readouterr()
+    assert quick_train(output, pairs="0-1", epochs=3, resume=None) == 2
+    error = capsys.readouterr().err
+    assert f"{last}: cannot be continued from" in error and error.count("\n") == 1
+
+
+def test_history_is_whole_again_after_a_kill_before_it_was_written(quick_train, tmp_path, trained):
+    output = shutil.copytree(trained, tmp_path / "r")
+    ResultDir(output).history.unlink()
+    assert quick_train(output, resume=None) == 0
+    assert history_of(output) == history_of(trained)
+
+
+def test_the_same_effective_batch_may_be_resumed(quick_train, tmp_path, trained, capsys):
+    output = shutil.copytree(trained, tmp_path / "r")
+    values = {"batch_size": 1, "gradient_accumulation_steps": 4, "resume": None}
+    assert quick_train(output, **values) == 0
+    assert quick_train(output, **{**values, "batch_size": 2}) == 2
+    assert "gradient_accumulation_steps" in capsys.readouterr().err
+
+
+# the columns of a run that was begun before referable DR had its own
+EARLIER_COLUMNS = [
+    "pair",
+    "epoch",
+    "train_loss",
+    "train_accuracy",
+    "val_loss",
+    "val_accuracy",
+    "val_balanced_accuracy",
+    "val_auc",
+    "val_sensitivity",
+    "val_specificity",
+    "learning_rate",
+    "images_per_second",
+    "seconds",
+]
+
+
+def earlier_row(row: dict) -> dict:
+    """Lay a row of the history out as it was before."""
+    row = {name.replace("referable_", ""): value for name, value in row.items()}
+    return {name: row[name] for name in EARLIER_COLUMNS}
+
+
+def make_earlier(directory: ResultDir, head: Head) -> None:
+    """Write the files of an unfinished training again, in the layout that they had before."""
+    best, last = directory.best(MODEL, head), directory.last(MODEL, head)
+    content = torch.load(best, weights_only=True)
+    earlier_best = {
+        "format": "ovo-pair-1",
+        "model": MODEL,
+        "pair": list(head.classes),
+        "preprocessing": content["preprocessing"],
+        "trunk": content["trunk"],
+        "top": content["top"],
+        "classifier": content["classifier"],
+        "parameters": content["parameters"],
+        "class_names": list("01234"),
+        "synthetic": True,
+        "config": content["config"],
+        "data": content["data"],
+        "best_epoch": content["best_epoch"],
+        "metrics": earlier_row(content["metrics"]),
+        "history": [earlier_row(row) for row in content["history"]],
+        "complete": False,
+    }
+    checkpoint_file.save_checkpoint(best, earlier_best)
+    state = torch.load(last, weights_only=True)
+    rows = [earlier_row(row) for row in state["history"]]
+    earlier_state = {
+        "format": "ovo-resume-1",
+        "pair": list(head.classes),
+        "top": state["top"],
+        "optimizer": state["optimizer"],
+        "scaler": {},
+        "epoch": len(rows),
+        "step": state["step"],
+        "history": rows,
+        "best_epoch": state["best_epoch"],
+        "best_score": state["best_score"],
+        "waited": state["waited"],
+    }
+    checkpoint_file.save_checkpoint(last, earlier_state)
+    lines = [",".join(str(row[name]) for name in EARLIER_COLUMNS) for row in rows]
+    directory.history.write_text("\n".join([",".join(EARLIER_COLUMNS), *lines, ""]))
+
+
+@pytest.mark.parametrize(
+    ("head", "flags"),
+    [(pair_head((0, 1)), {"pairs": "0-1"}), (softmax_head(5), {"head": "softmax"})],
+)
+def test_a_run_in_the_earlier_layout_goes_on_to_the_same_bits(
+    quick_train, tmp_path, monkeypatch, head, flags
+):
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    options = {"epochs": 4, "min_delta": 0, **flags}
+    assert quick_train(whole, **options) == 0
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "_write_scalars", raise_in_epoch_2)
+        assert quick_train(killed, **options) == 130
+    make_earlier(ResultDir(killed), head)
+    assert quick_train(killed, resume=None, **options) == 0
+    assert same_weights(whole, killed, head) and history_of(whole) == history_of(killed)
+    columns = ResultDir(killed).history.read_text().splitlines()[0].split(",")
+    assert set(columns) == set(EARLIER_COLUMNS) | {
+        "val_referable_sensitivity",
+        "val_referable_specificity",
+    }
+
+
+def raise_in_epoch_2(writer, trainer):
+    if trainer.epoch == 2:
+        raise KeyboardInterrupt

@@ -1,0 +1,96 @@
+"""Every setting of the training does what it says."""
+
+import numpy as np
+import pytest
+from helpers import history_of
+
+from common import result_dir
+from common.models import checkpoint_file
+from common.pairs import pair_head
+from common.result_dir import ResultDir
+from common.training import trainer
+
+FLAGS = {
+    "batch_size": 3,
+    "gradient_accumulation_steps": 3,
+    "learning_rate": 2e-3,
+    "weight_decay": 0.3,
+    "scheduler": "linear",
+    "warmup_epochs": 0,
+    "min_lr": 5e-4,
+    "max_grad_norm": 0.01,
+    "enable_focal_loss": "false",
+    "focal_loss_gamma": 1.0,
+    "focal_loss_alpha": 1.0,
+    "enable_class_weights": "false",
+    "class_weight_0": 3.0,
+    "class_weight_1": 3.0,
+    "label_smoothing": 0.0,
+    "enable_clahe": "false",
+    "clahe_clip_limit": 4.0,
+    "clahe_tile_grid_size": 4,
+    "rotation_range": 5,
+    "brightness_range": 0.0,
+    "contrast_range": 0.0,
+    "ovo_dropout": 0.0,
+    "seed": 1,
+    "freeze_weights": "false",
+    "img_size": 96,
+    "epochs": 3,
+    "precision": "bf16",
+}
+
+
+@pytest.fixture(scope="session")
+def plain(tmp_path_factory):
+    return tmp_path_factory.mktemp("plain") / "r"
+
+
+@pytest.mark.parametrize("name", FLAGS)
+def test_changing_the_flag_changes_what_is_learned(quick_train, plain, tmp_path, name):
+    if not plain.exists():
+        assert quick_train(plain, pairs="0-1") == 0
+    assert quick_train(tmp_path / "r", pairs="0-1", **{name: FLAGS[name]}) == 0
+    assert history_of(tmp_path / "r") != history_of(plain)
+
+
+def test_schedule_warm_up_and_end_as_configured(quick_train, tmp_path):
+    options = {"pairs": "2-3", "epochs": 4, "warmup_epochs": 2, "min_lr": 1e-5}
+    assert quick_train(tmp_path / "r", **options) == 0
+    rates = [row[4] for row in history_of(tmp_path / "r")]
+    assert rates[1] == pytest.approx(1e-3) and rates[0] < rates[1] > rates[2]
+    assert rates[-1] == pytest.approx(1e-5)
+
+
+def test_early_stopping_waits_for_patience_and_counts_min_delta(quick_train, tmp_path):
+    options = {"pairs": "0-1", "epochs": 12, "min_delta": 2.0}  # no gain is ever that large
+    for patience in (2, 4):
+        assert quick_train(tmp_path / str(patience), patience=patience, **options) == 0
+        assert len(history_of(tmp_path / str(patience))) == patience + 1
+    assert quick_train(tmp_path / "free", pairs="0-1", epochs=12, patience=12, min_delta=0) == 0
+    assert len(history_of(tmp_path / "free")) == 12
+
+
+def test_validation_and_checkpoints_come_as_often_as_asked(quick_train, tmp_path, monkeypatch):
+    saved = []
+    write = trainer.write_checkpoint
+    monkeypatch.setattr(
+        trainer, "write_checkpoint", lambda p, *rest: (saved.append(p.name), write(p, *rest))
+    )
+    options = {"pairs": "0-1", "epochs": 6, "validation_frequency": 4, "checkpoint_frequency": 3}
+    assert quick_train(tmp_path / "r", **options) == 0
+    rows = result_dir.read_history_of(ResultDir(tmp_path / "r").history)
+    assert [row.validation is not None for row in rows] == [False, False, False, True, False, True]
+    assert sum(name.startswith("last") for name in saved) == 1
+
+
+@pytest.mark.parametrize("monitor", ["val_loss", "val_auc", "val_accuracy"])
+def test_the_best_epoch_is_that_of_the_monitored_value(quick_train, tmp_path, monitor):
+    assert quick_train(tmp_path / "r", pairs="1-3", epochs=5, monitor=monitor, min_delta=0) == 0
+    rows = result_dir.read_history_of(ResultDir(tmp_path / "r").history)
+    values = [row.validation.monitored(monitor) for row in rows]
+    best = int(np.argmin(values) if monitor == "val_loss" else np.argmax(values))
+    content = checkpoint_file.load_checkpoint(
+        ResultDir(tmp_path / "r").best("demo_convnext", pair_head((1, 3)))
+    )
+    assert content["best_epoch"] == 1 + best and content["metrics"][monitor] == values[best]
