@@ -3,6 +3,7 @@
 import shutil
 
 import pytest
+import torch
 from helpers import MODEL, history_of, same_weights
 
 from common.models import checkpoint_file
@@ -112,7 +113,7 @@ def test_the_same_effective_batch_may_be_resumed(quick_train, tmp_path, trained,
 
 
 # the columns of a run that was begun before referable DR had its own
-EARLIER_COLUMNS = [
+EARLIER_COLUMNS = (
     "pair",
     "epoch",
     "train_loss",
@@ -126,7 +127,7 @@ EARLIER_COLUMNS = [
     "learning_rate",
     "images_per_second",
     "seconds",
-]
+)
 
 
 def earlier_row(row: dict) -> dict:
