@@ -16,8 +16,10 @@ class Killed(BaseException):
     pass
 
 
-@pytest.mark.parametrize("model", ["demo_convnext", "demo_coatnet", "demo_swinv2"])
-@pytest.mark.parametrize("frequency", [1, 2])
+@pytest.mark.parametrize(
+    ("model", "frequency"),
+    [("demo_convnext", 1), ("demo_convnext", 2), ("demo_coatnet", 1), ("demo_swinv2", 2)],
+)
 def test_killed_anywhere_and_resumed_gives_the_same_bits(
     quick_train, tmp_path, monkeypatch, model, frequency
 ):
