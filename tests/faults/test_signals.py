@@ -93,4 +93,4 @@ def test_the_log_script_passes_signal_status_and_hint_on(demo, tmp_path, number,
     else:
         process.send_signal(number)
     assert process.wait(60) == status
-    wait_for(lambda: "a training with --resume" in log.read_text(), 10)
+    wait_for(lambda: "again with --resume" in log.read_text(), 10)
