@@ -27,21 +27,16 @@ def evaluate(demo, shared_cache):
     return run
 
 
-@pytest.fixture
-def copy(trained, tmp_path):
-    return shutil.copytree(trained, tmp_path / "demo_convnext_5class_results")
-
-
 def metrics(folder, split="test"):
     return json.loads((folder / "results" / f"metrics_{split}.json").read_text())
 
 
 @pytest.mark.parametrize("split", ["val", "test"])
 @pytest.mark.usefixtures("drawn_figures")
-def test_writes_numbers_predictions_and_figures(evaluate, copy, split, capsys):
-    assert evaluate(results_dirs=copy, split=split) == 0
-    content = metrics(copy, split)
-    with np.load(copy / "results" / f"predictions_{split}.npz", allow_pickle=False) as file:
+def test_writes_numbers_predictions_and_figures(evaluate, trained_copy, split, capsys):
+    assert evaluate(results_dirs=trained_copy, split=split) == 0
+    content = metrics(trained_copy, split)
+    with np.load(trained_copy / "results" / f"predictions_{split}.npz", allow_pickle=False) as file:
         targets, predicted = file["targets"], file["predictions"]
         assert np.allclose(file["class_probabilities"].sum(1), 1)
     found = content["metrics"]
@@ -71,36 +66,38 @@ def test_writes_numbers_predictions_and_figures(evaluate, copy, split, capsys):
         "votes + confidence",
         "coupling, tempered",
     }
-    assert "coupling," in (copy / "results" / f"votes_{split}.csv").read_text()
+    assert "coupling," in (trained_copy / "results" / f"votes_{split}.csv").read_text()
     for name in ("confusion", "roc", "reliability"):
-        assert cv2.imread(str(copy / "results" / f"{name}_{split}.png")).std() > 5
+        assert cv2.imread(str(trained_copy / "results" / f"{name}_{split}.png")).std() > 5
     said = capsys.readouterr().out
     assert all(vote in said for vote in ("coupling", "soft", "hard", "weighted"))
 
 
-def test_the_vote_decides_the_result(evaluate, copy):
+def test_the_vote_decides_the_result(evaluate, trained_copy):
     chosen = {}
     for vote in ("coupling", "hard"):
-        assert evaluate(results_dirs=copy, vote=vote) == 0
-        content = metrics(copy)
+        assert evaluate(results_dirs=trained_copy, vote=vote) == 0
+        content = metrics(trained_copy)
         assert content["vote"] == vote and content["metrics"] == content["votes"][vote]
         chosen[vote] = content["metrics"]["brier"]["value"]
     assert chosen["coupling"] != chosen["hard"]
 
 
-def test_the_guide_s_form_evaluates_the_output_directory(evaluate, copy, tmp_path, monkeypatch):
-    assert evaluate(base_models="demo_convnext", output_dir=copy) == 0
-    assert metrics(copy)["model"] == "demo_convnext"
+def test_the_guide_s_form_evaluates_the_output_directory(
+    evaluate, trained_copy, tmp_path, monkeypatch
+):
+    assert evaluate(base_models="demo_convnext", output_dir=trained_copy) == 0
+    assert metrics(trained_copy)["model"] == "demo_convnext"
     monkeypatch.chdir(tmp_path)
     assert evaluate(base_models="demo_convnext", split="val") == 0
-    assert metrics(copy, "val")["split"] == "val"
+    assert metrics(trained_copy, "val")["split"] == "val"
 
 
-def test_several_directories_make_a_mean_ensemble(evaluate, copy, second, tmp_path, capsys):
+def test_several_directories_make_a_mean_ensemble(evaluate, trained_copy, second, tmp_path, capsys):
     output = tmp_path / "super"
-    assert evaluate(results_dirs=[copy, second], output_dir=output) == 0
+    assert evaluate(results_dirs=[trained_copy, second], output_dir=output) == 0
     parts = []
-    for folder in (copy, second, output):
+    for folder in (trained_copy, second, output):
         with np.load(folder / "results" / "predictions_test.npz", allow_pickle=False) as file:
             parts.append(file["class_probabilities"])
     assert np.allclose(parts[2], (parts[0] + parts[1]) / 2)
@@ -109,80 +106,84 @@ def test_several_directories_make_a_mean_ensemble(evaluate, copy, second, tmp_pa
     assert "ensemble of 2 models" in said
 
 
-def test_external_images_need_no_splits(evaluate, copy, demo, tmp_path):
+def test_external_images_need_no_splits(evaluate, trained_copy, demo, tmp_path):
     outside = shutil.copytree(demo / "test", tmp_path / "hospital")
     shutil.rmtree(outside / "4")
     (outside / "4").mkdir()
-    assert evaluate(results_dirs=copy) == 0
-    kept = {path: path.read_bytes() for path in (copy / "results").iterdir()}
-    assert evaluate(results_dirs=copy, dataset_path=outside, output_dir=tmp_path / "out") == 0
-    assert {path: path.read_bytes() for path in (copy / "results").iterdir()} == kept
+    assert evaluate(results_dirs=trained_copy) == 0
+    kept = {path: path.read_bytes() for path in (trained_copy / "results").iterdir()}
+    assert (
+        evaluate(results_dirs=trained_copy, dataset_path=outside, output_dir=tmp_path / "out") == 0
+    )
+    assert {path: path.read_bytes() for path in (trained_copy / "results").iterdir()} == kept
     [place] = (tmp_path / "out").iterdir()
     content = metrics(place)
     assert content["images"] == 16 and content["metrics"]["recall_4"]["value"] is None
     assert "no image of grade 4" in content["undefined"]["recall_4"]
 
 
-def test_a_moved_dataset_is_still_the_model_s_own(evaluate, copy, demo, tmp_path):
+def test_a_moved_dataset_is_still_the_model_s_own(evaluate, trained_copy, demo, tmp_path):
     moved = shutil.copytree(demo, tmp_path / "moved")
-    assert evaluate(results_dirs=copy, dataset_path=moved, output_dir=tmp_path / "out") == 0
-    assert metrics(copy)["dataset_path"] == str(moved) and not (tmp_path / "out").exists()
+    assert evaluate(results_dirs=trained_copy, dataset_path=moved, output_dir=tmp_path / "out") == 0
+    assert metrics(trained_copy)["dataset_path"] == str(moved) and not (tmp_path / "out").exists()
     next((moved / "train" / "2").iterdir()).unlink()
-    assert evaluate(results_dirs=copy, dataset_path=moved, output_dir=tmp_path / "out") == 0
+    assert evaluate(results_dirs=trained_copy, dataset_path=moved, output_dir=tmp_path / "out") == 0
     assert len(list((tmp_path / "out").iterdir())) == 1, "other training images: another dataset"
 
 
-def test_a_directory_that_cannot_be_used_ends_in_one_line(evaluate, copy, second, tmp_path, capsys):
+def test_a_directory_that_cannot_be_used_ends_in_one_line(
+    evaluate, trained_copy, second, tmp_path, capsys
+):
     (tmp_path / "empty").mkdir()
     cases = [
         ({"results_dirs": tmp_path / "nope"}, "expected a result directory"),
         ({"results_dirs": tmp_path / "empty"}, "found none; train with"),
-        ({"results_dirs": [copy, copy]}, "given twice"),
-        ({"base_models": "demo_swinv2", "output_dir": copy}, "holds demo_convnext"),
-        ({"base_models": "demo_convnext", "results_dirs": copy}, "either"),
+        ({"results_dirs": [trained_copy, trained_copy]}, "given twice"),
+        ({"base_models": "demo_swinv2", "output_dir": trained_copy}, "holds demo_convnext"),
+        ({"base_models": "demo_convnext", "results_dirs": trained_copy}, "either"),
         ({}, "either"),
-        ({"results_dirs": copy, "dataset_path": "/nope"}, "check --dataset_path"),
-        ({"results_dirs": copy, "resamples": 0}, "--resamples"),
+        ({"results_dirs": trained_copy, "dataset_path": "/nope"}, "check --dataset_path"),
+        ({"results_dirs": trained_copy, "resamples": 0}, "--resamples"),
     ]
     for change, said in cases:
         assert evaluate(**change) == 2
         error = capsys.readouterr().err
         assert said in error and error.count("\n") == 1
-    (copy / "models" / "best_demo_convnext_1_3.pth").unlink()
-    assert evaluate(results_dirs=copy) == 2
+    (trained_copy / "models" / "best_demo_convnext_1_3.pth").unlink()
+    assert evaluate(results_dirs=trained_copy) == 2
     assert "missing 1-3" in capsys.readouterr().err
-    (copy / "models" / "best_demo_convnext_1_3.pth").write_bytes(b"half")
-    assert evaluate(results_dirs=copy) == 2
+    (trained_copy / "models" / "best_demo_convnext_1_3.pth").write_bytes(b"half")
+    assert evaluate(results_dirs=trained_copy) == 2
     assert "best_demo_convnext_1_3.pth: unreadable" in capsys.readouterr().err
 
 
-def test_grades_in_another_order_are_not_answered_from_the_store(evaluate, copy):
-    assert evaluate(results_dirs=copy) == 0
-    first = metrics(copy)["confusion_matrix"]
-    assert evaluate(results_dirs=copy, class_names=list("43210")) == 0
-    assert metrics(copy)["confusion_matrix"] == first[::-1]
-    assert evaluate(results_dirs=copy) == 0
-    assert metrics(copy)["confusion_matrix"] == first
+def test_grades_in_another_order_are_not_answered_from_the_store(evaluate, trained_copy):
+    assert evaluate(results_dirs=trained_copy) == 0
+    first = metrics(trained_copy)["confusion_matrix"]
+    assert evaluate(results_dirs=trained_copy, class_names=list("43210")) == 0
+    assert metrics(trained_copy)["confusion_matrix"] == first[::-1]
+    assert evaluate(results_dirs=trained_copy) == 0
+    assert metrics(trained_copy)["confusion_matrix"] == first
 
 
-def test_a_classifier_of_nan_is_named(evaluate, copy, capsys):
+def test_a_classifier_of_nan_is_named(evaluate, trained_copy, capsys):
     from common.models import checkpoint_file
 
-    path = copy / "models" / "best_demo_convnext_1_3.pth"
+    path = trained_copy / "models" / "best_demo_convnext_1_3.pth"
     content = checkpoint_file.load_checkpoint(path)
     content["classifier"]["bias"][:] = float("nan")
     checkpoint_file.save_checkpoint(path, content)
-    assert evaluate(results_dirs=copy) == 2
+    assert evaluate(results_dirs=trained_copy) == 2
     assert "1_3.pth: gives values that are not finite" in capsys.readouterr().err
-    assert not (copy / "results" / "metrics_test.json").exists()
+    assert not (trained_copy / "results" / "metrics_test.json").exists()
 
 
 def test_an_ensemble_is_weighted_calibrated_restated_rated_and_reported(
-    evaluate, copy, second, tmp_path, capsys
+    evaluate, trained_copy, second, tmp_path, capsys
 ):
     output = tmp_path / "super"
     values = {
-        "results_dirs": [copy, second],
+        "results_dirs": [trained_copy, second],
         "output_dir": output,
         "weights": "optimized",
         "calibrate": None,
@@ -211,44 +212,48 @@ def test_an_ensemble_is_weighted_calibrated_restated_rated_and_reported(
     assert evaluate(**values, require=None) == 1, "a gate has failed"
 
 
-def test_weights_change_the_ensemble(evaluate, copy, second, tmp_path):
+def test_weights_change_the_ensemble(evaluate, trained_copy, second, tmp_path):
     found = []
     for weights in (["1", "0"], ["0", "1"], ["uniform"]):
         output = tmp_path / weights[0]
-        assert evaluate(results_dirs=[copy, second], output_dir=output, weights=weights) == 0
+        assert (
+            evaluate(results_dirs=[trained_copy, second], output_dir=output, weights=weights) == 0
+        )
         with np.load(output / "results" / "predictions_test.npz", allow_pickle=False) as file:
             found.append(file["class_probabilities"])
     assert np.allclose((found[0] + found[1]) / 2, found[2]) and not np.allclose(*found[:2])
 
 
-def test_what_is_fitted_needs_val(evaluate, copy, second, demo, tmp_path, capsys):
+def test_what_is_fitted_needs_val(evaluate, trained_copy, second, demo, tmp_path, capsys):
     outside = shutil.copytree(demo / "test", tmp_path / "hospital")
     values = {
-        "results_dirs": [copy, second],
+        "results_dirs": [trained_copy, second],
         "dataset_path": outside,
         "weights": "optimized",
         "output_dir": tmp_path / "super",
     }
-    for folder in (copy, second):
+    for folder in (trained_copy, second):
         (folder / "results" / "predictions_val.npz").unlink(missing_ok=True)
     assert evaluate(**values) == 2
     assert "run evaluate_ensemble.py --split val" in capsys.readouterr().err
-    assert evaluate(results_dirs=[copy, second], split="val", output_dir=tmp_path / "v") == 0
+    assert (
+        evaluate(results_dirs=[trained_copy, second], split="val", output_dir=tmp_path / "v") == 0
+    )
     assert evaluate(**values) == 0, "the stored val predictions serve the external set"
     gates = json.loads((tmp_path / "super/results/validation.json").read_text())["gates"]
     assert gates[-1]["kind"] == "holdout" and gates[-1]["status"] == "PASS"
 
 
-def test_images_of_a_patient_are_one_unit_of_the_bootstrap(evaluate, copy):
-    assert evaluate(results_dirs=copy, patient_regex=r"(\d)\.jpg") == 0
-    assert "patients" in metrics(copy)["bootstrap"]["units"]
-    assert evaluate(results_dirs=copy, patient_regex="(") == 2
+def test_images_of_a_patient_are_one_unit_of_the_bootstrap(evaluate, trained_copy):
+    assert evaluate(results_dirs=trained_copy, patient_regex=r"(\d)\.jpg") == 0
+    assert "patients" in metrics(trained_copy)["bootstrap"]["units"]
+    assert evaluate(results_dirs=trained_copy, patient_regex="(") == 2
 
 
-def test_calibration_needs_val_for_one_model_too(evaluate, copy, demo, tmp_path, capsys):
+def test_calibration_needs_val_for_one_model_too(evaluate, trained_copy, demo, tmp_path, capsys):
     outside = shutil.copytree(demo / "test", tmp_path / "hospital")
-    (copy / "results" / "predictions_val.npz").unlink(missing_ok=True)
-    assert evaluate(results_dirs=copy, dataset_path=outside, calibrate=None) == 2
+    (trained_copy / "results" / "predictions_val.npz").unlink(missing_ok=True)
+    assert evaluate(results_dirs=trained_copy, dataset_path=outside, calibrate=None) == 2
     assert "--calibrate is fitted on val" in capsys.readouterr().err
 
 
@@ -262,12 +267,12 @@ def test_calibration_needs_val_for_one_model_too(evaluate, copy, demo, tmp_path,
         ("ids", lambda a: a[:0]),
     ],
 )
-def test_odd_stored_predictions_are_computed_again(evaluate, copy, name, change):
-    assert evaluate(results_dirs=copy) == 0
-    first = metrics(copy)["metrics"]
-    path = copy / "results" / "predictions_test.npz"
+def test_odd_stored_predictions_are_computed_again(evaluate, trained_copy, name, change):
+    assert evaluate(results_dirs=trained_copy) == 0
+    first = metrics(trained_copy)["metrics"]
+    path = trained_copy / "results" / "predictions_test.npz"
     with np.load(path, allow_pickle=False) as file:
         arrays = dict(file)
     np.savez_compressed(path, **{**arrays, name: change(arrays[name])})
-    assert evaluate(results_dirs=copy) == 0
-    assert metrics(copy)["metrics"] == first
+    assert evaluate(results_dirs=trained_copy) == 0
+    assert metrics(trained_copy)["metrics"] == first

@@ -12,48 +12,43 @@ import model_analyzer
 from common.models import checkpoint_file
 
 
-@pytest.fixture
-def copy(trained, tmp_path):
-    return shutil.copytree(trained, tmp_path / "r")
-
-
 def analysis(folder):
     return json.loads((folder / "model_analysis.json").read_text())["classifiers"]
 
 
-def test_reads_folders_files_and_result_directories_alike(copy, capsys):
-    files = [str(path) for path in sorted((copy / "models").glob("*.pth"))]
+def test_reads_folders_files_and_result_directories_alike(trained_copy, capsys):
+    files = [str(path) for path in sorted((trained_copy / "models").glob("*.pth"))]
     results = []
-    for words in (files, [str(copy / "models")], [str(copy)]):
+    for words in (files, [str(trained_copy / "models")], [str(trained_copy)]):
         assert model_analyzer.main(["--model", *words]) == 0
-        results.append(analysis(copy / "results"))
+        results.append(analysis(trained_copy / "results"))
     assert len(results[0]) == 10
     assert [[r["pair"] for r in rows] for rows in results] == [[r["pair"] for r in results[0]]] * 3
-    with (copy / "results" / "model_analysis.csv").open() as file:
+    with (trained_copy / "results" / "model_analysis.csv").open() as file:
         assert len(list(csv.DictReader(file))) == 10
 
 
 @pytest.mark.usefixtures("drawn_figures")
-def test_curves_are_drawn(copy):
-    file = copy / "models" / "best_demo_convnext_0_1.pth"
+def test_curves_are_drawn(trained_copy):
+    file = trained_copy / "models" / "best_demo_convnext_0_1.pth"
     assert model_analyzer.main(["--model", str(file)]) == 0
-    assert cv2.imread(str(copy / "results" / "training_curves.png")).std() > 5
+    assert cv2.imread(str(trained_copy / "results" / "training_curves.png")).std() > 5
 
 
-def test_two_runs_of_one_model_are_told_apart(copy, tmp_path, capsys):
-    other = shutil.copytree(copy, tmp_path / "other")
+def test_two_runs_of_one_model_are_told_apart(trained_copy, tmp_path, capsys):
+    other = shutil.copytree(trained_copy, tmp_path / "other")
     words = ["--output_dir", str(tmp_path / "analysis")]
-    assert model_analyzer.main(["--model", str(copy), str(other), *words]) == 0
+    assert model_analyzer.main(["--model", str(trained_copy), str(other), *words]) == 0
     said = capsys.readouterr().out
-    assert f"demo_convnext in {copy}" in said and f"demo_convnext in {other}" in said
+    assert f"demo_convnext in {trained_copy}" in said and f"demo_convnext in {other}" in said
     assert {row["model"] for row in analysis(tmp_path / "analysis")} == {"demo_convnext"}
 
 
-def test_says_what_the_history_says(copy):
-    assert model_analyzer.main(["--model", str(copy / "models")]) == 0
-    with (copy / "logs" / "history.csv").open() as file:
+def test_says_what_the_history_says(trained_copy):
+    assert model_analyzer.main(["--model", str(trained_copy / "models")]) == 0
+    with (trained_copy / "logs" / "history.csv").open() as file:
         rows = list(csv.DictReader(file))
-    for found in analysis(copy / "results"):
+    for found in analysis(trained_copy / "results"):
         pair = found["pair"].split()[0]
         best = next(r for r in rows if r["pair"] == pair and int(r["epoch"]) == found["best_epoch"])
         assert found["val_accuracy"] == float(best["val_accuracy"])
@@ -64,8 +59,8 @@ def test_says_what_the_history_says(copy):
         assert found["frozen"] > 0 and found["trainable"] > 0
 
 
-def test_bad_files_get_a_line_and_the_rest_goes_on(copy, capsys):
-    models = copy / "models"
+def test_bad_files_get_a_line_and_the_rest_goes_on(trained_copy, capsys):
+    models = trained_copy / "models"
     good = (models / "best_demo_convnext_0_1.pth").read_bytes()
     (models / "best_demo_convnext_0_2.pth").write_bytes(good[:5000])
     torch.save({"weights": 1}, models / "foreign.pth")
@@ -89,12 +84,12 @@ def test_bad_files_get_a_line_and_the_rest_goes_on(copy, capsys):
 @pytest.mark.parametrize(
     "history", [[1], [{}], [{"epoch": "x"}], "ab", [{"epoch": 1, "val_loss": []}]]
 )
-def test_an_odd_history_is_no_traceback(copy, capsys, history):
-    path = copy / "models" / "best_demo_convnext_0_3.pth"
+def test_an_odd_history_is_no_traceback(trained_copy, capsys, history):
+    path = trained_copy / "models" / "best_demo_convnext_0_3.pth"
     checkpoint_file.save_checkpoint(
         path, {**checkpoint_file.load_checkpoint(path), "history": history}
     )
-    assert model_analyzer.main(["--model", str(copy / "models")]) == 0
+    assert model_analyzer.main(["--model", str(trained_copy / "models")]) == 0
     assert "_0_3.pth: incomplete" in capsys.readouterr().err
 
 

@@ -1,3 +1,5 @@
+"""The commands of prepare_dataset.py: demo, cache, audit and split."""
+
 import json
 import shutil
 from pathlib import Path
