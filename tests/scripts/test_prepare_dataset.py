@@ -92,3 +92,14 @@ def test_split_takes_graded_folders_and_repeats_itself(demo, tmp_path, capsys):
     assert prepare_dataset.main(["split", str(source), str(source / "x")]) == 2
     assert prepare_dataset.main([*words[:2], str(tmp_path / "c"), "--val", "1"]) == 2
     assert not (tmp_path / "c").exists()
+
+
+def test_ctrl_c_in_the_audit_does_not_advise_to_resume(demo, tmp_path, capsys, monkeypatch):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(prepare_dataset, "audit", interrupted)
+    words = ["audit", str(demo), "--output_dir", str(tmp_path / "a")]
+    assert prepare_dataset.main(words) == 130
+    said = capsys.readouterr().err
+    assert "interrupted" in said and "--resume" not in said
