@@ -3,8 +3,16 @@
 import pytest
 
 from common.data import copies
-from common.data.copies import copy_groups, identical_files, patients, source_name
+from common.data.copies import (
+    PATIENT_REGEX,
+    copy_groups,
+    identical_files,
+    patient_groups,
+    patients,
+    source_name,
+)
 from common.data.folders import scan_split
+from common.system.errors import InputError
 
 
 @pytest.mark.parametrize(
@@ -64,3 +72,15 @@ def test_identical_files_are_found_and_only_what_must_be_is_read(tmp_path, monke
     groups = identical_files(splits, 2)
     assert [[image.id for image in group] for group in groups] == [["train/0/a.jpg", "val/1/b.jpg"]]
     assert len(read) == 3, "c ends alike and is read whole"
+
+
+def test_both_eyes_are_one_patient():
+    ids = ["test/0/10_left.jpeg", "test/1/10_right.jpeg", "test/0/11_left.jpeg", "test/0/x.jpg"]
+    groups = patient_groups(ids, PATIENT_REGEX)
+    assert groups[0] == groups[1] and len(set(groups)) == 3
+    assert patient_groups(ids[1:], PATIENT_REGEX) is None
+    assert patient_groups(["a/10.jpg", "b/1.jpg", "c/2.jpg"], r"(1)").tolist() == [1, 1, 0]
+    assert patient_groups(ids, "(x)?left") is None, "an empty group names nobody"
+    for pattern in ("(", "left", "(j)"):
+        with pytest.raises(InputError, match="--patient_regex"):
+            patient_groups(ids, pattern)

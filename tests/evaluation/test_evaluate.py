@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 
-from common.data.copies import PATIENT_REGEX, patient_groups
 from common.evaluation.comparison import compare_to_best
 from common.evaluation.evaluate import evaluate
 from common.evaluation.intervals import BootstrapConfig
@@ -21,18 +20,6 @@ def test_the_counts_are_those_of_the_confusion_matrix():
     assert matrix.sum() == found.images == 80
     assert found.metrics["accuracy"].value == pytest.approx(np.trace(matrix) / 80)
     assert found.images_per_grade == np.bincount(TARGETS, minlength=5).tolist()
-
-
-def test_both_eyes_are_one_patient():
-    ids = ["test/0/10_left.jpeg", "test/1/10_right.jpeg", "test/0/11_left.jpeg", "test/0/x.jpg"]
-    groups = patient_groups(ids, PATIENT_REGEX)
-    assert groups[0] == groups[1] and len(set(groups)) == 3
-    assert patient_groups(ids[1:], PATIENT_REGEX) is None
-    assert patient_groups(["a/10.jpg", "b/1.jpg", "c/2.jpg"], r"(1)").tolist() == [1, 1, 0]
-    assert patient_groups(ids, "(x)?left") is None, "an empty group names nobody"
-    for pattern in ("(", "left", "(j)"):
-        with pytest.raises(InputError, match="--patient_regex"):
-            patient_groups(ids, pattern)
 
 
 def test_the_interval_names_its_units():
