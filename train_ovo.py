@@ -61,7 +61,7 @@ def load_inputs(config: TrainConfig) -> RunInputs:
 
 
 def warn_of_leakage(inputs: RunInputs) -> None:
-    """Log what speaks against measuring anything on these images."""
+    """Log what is unbalanced among these images, and what `test` shares with them."""
     for line in training_warnings(inputs.config, (inputs.train, inputs.val)):
         log(line)
 

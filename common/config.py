@@ -228,16 +228,32 @@ class TrainConfig:
         return {**asdict(self), "class_names": list(self.class_names)}
 
 
-def config_differences(old: dict[str, Any], new: TrainConfig) -> list[dict[str, Any]]:
-    """List the fields, as name, from and to, in which a continued run would not be the same."""
-    old = {**TrainConfig().to_dict(), **old}  # an older run lacks newer fields
+@dataclass(frozen=True)
+class Change:
+    """A setting, or a fingerprint, in which a continued run is not what it was."""
+
+    name: str
+    before: Any
+    now: Any
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the change as config.json records it."""
+        return {"name": self.name, "from": self.before, "to": self.now}
+
+
+def config_differences(old: dict[str, Any], new: TrainConfig) -> list[Change]:
+    """List the settings in which a continued run would learn something else.
+
+    old: the configuration as config.json has it; newer settings that it lacks had their defaults.
+    """
+    old = {**TrainConfig().to_dict(), **old}
     free: tuple[str, ...] = FREE_FIELDS
     batch = ("batch_size", "gradient_accumulation_steps")
     if all(isinstance(old[name], int) for name in batch):
         same = old["batch_size"] * old["gradient_accumulation_steps"] == new.effective_batch
         free += batch if same else ()
     return [
-        {"name": name, "from": old[name], "to": value}
+        Change(name, old[name], value)
         for name, value in new.to_dict().items()
         if name not in free and old[name] != value
     ]

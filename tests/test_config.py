@@ -2,7 +2,7 @@
 
 import pytest
 
-from common.config import FIXED_FIELDS, FREE_FIELDS, TrainConfig, config_differences
+from common.config import FIXED_FIELDS, FREE_FIELDS, Change, TrainConfig, config_differences
 
 
 def test_defaults_are_the_guide_s():
@@ -70,6 +70,6 @@ def test_differences_leave_out_what_does_not_change_the_outcome():
     old = TrainConfig().to_dict()
     assert config_differences(old, TrainConfig(num_workers=1, cache_dir="/x")) == []
     assert config_differences(old, TrainConfig(learning_rate=1e-3)) == [
-        {"name": "learning_rate", "from": 5e-05, "to": 0.001}
+        Change("learning_rate", 5e-05, 0.001)
     ]
     assert set(FREE_FIELDS) < set(old) and set(FIXED_FIELDS) < set(old)

@@ -4,7 +4,7 @@ N images, B samples of a head's effective batch.
 """
 
 import time
-from typing import Any
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -43,6 +43,13 @@ _BEST = {
 _HEARTBEAT = 300.0  # seconds between lines within a long epoch
 
 
+class ScalarWriter(Protocol):
+    """What is needed of TensorBoard's SummaryWriter."""
+
+    def add_scalar(self, tag: str, scalar_value: float, global_step: int) -> None:
+        """Add a point to a curve."""
+
+
 def start_heads(context: TrainContext, heads: list[Head]) -> list[HeadTrainer]:
     """Build the trainers of these heads, from their last checkpoints where there are some.
 
@@ -64,10 +71,12 @@ def start_heads(context: TrainContext, heads: list[Head]) -> list[HeadTrainer]:
     return trainers
 
 
-def train(context: TrainContext, trainers: list[HeadTrainer], writer: Any = None) -> None:
+def train(
+    context: TrainContext, trainers: list[HeadTrainer], writer: ScalarWriter | None = None
+) -> None:
     """Train the heads to their end.
 
-    writer: a TensorBoard SummaryWriter or None. Raises TrainingError when it cannot go on, Stopped
+    Raises TrainingError when it cannot go on, Stopped
     after a signal, with all epochs on the disk.
     """
     with signals.waiting_for_check():
@@ -91,7 +100,9 @@ def _write_history(context: TrainContext, trainers: list[HeadTrainer]) -> None:
         write_history(context.directory.history, rows, [t.head for t in trainers])
 
 
-def run_epoch(context: TrainContext, trainers: list[HeadTrainer], epoch: int, writer: Any) -> None:
+def run_epoch(
+    context: TrainContext, trainers: list[HeadTrainer], epoch: int, writer: ScalarWriter | None
+) -> None:
     """Train the given heads for one epoch, validate, record, and say how it went."""
     config, started = context.config, time.perf_counter()
     images = train_epoch(context, trainers, epoch)
@@ -260,7 +271,7 @@ def epoch_line(context: TrainContext, trainer: HeadTrainer) -> str:
     )
 
 
-def _write_scalars(writer: Any, trainer: HeadTrainer) -> None:
+def _write_scalars(writer: ScalarWriter, trainer: HeadTrainer) -> None:
     row = trainer.history[-1].to_dict()
     name, epoch = row.pop("pair"), row.pop("epoch")
     for key, value in row.items():

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from common.config import FIXED_FIELDS, TrainConfig, config_differences
+from common.config import FIXED_FIELDS, Change, TrainConfig, config_differences
 from common.models.checkpoint import MISFIT, PairCheckpoint, ResumeState, load_pair
 from common.models.checkpoint_file import DamagedError, load_checkpoint
 from common.pairs import Head, heads_of_model
@@ -36,7 +36,7 @@ def start_or_continue(
     fingerprints: Fingerprints,
     resume: bool,
     override: bool,
-) -> list[dict[str, Any]]:
+) -> list[Change]:
     """Write config.json for a new run, or make sure that this one continues the one there.
 
     Raises InputError on any difference, unless `override` accepts it; returns what it accepted,
@@ -61,9 +61,9 @@ def start_or_continue(
             "or choose another --output_dir"
         )
     changed = _differences(read_config(directory), config, fingerprints)
-    fixed = [change for change in changed if change["name"] in _FIXED]
+    fixed = [change for change in changed if change.name in _FIXED]
     if fixed or (changed and not override):
-        differences = "; ".join(f"{c['name']}: {c['from']} -> {c['to']}" for c in fixed or changed)
+        differences = "; ".join(f"{c.name}: {c.before} -> {c.now}" for c in fixed or changed)
         advice = "no --override can change that" if fixed else "--override accepts the new ones"
         raise InputError(
             f"--resume: {directory.root} was trained differently ({differences}); "
@@ -74,10 +74,10 @@ def start_or_continue(
 
 def _differences(
     old: dict[str, Any], config: TrainConfig, fingerprints: Fingerprints
-) -> list[dict[str, Any]]:
-    """List what is not as config.json has it, as name, from and to."""
+) -> list[Change]:
+    """List what is not as config.json has it."""
     return config_differences(old["config"], config) + [
-        {"name": name, "from": old.get(name), "to": value}
+        Change(name, old.get(name), value)
         for name, value in asdict(fingerprints).items()
         if old.get(name) != value
     ]
@@ -87,7 +87,7 @@ def record_override(
     directory: ResultDir,
     config: TrainConfig,
     fingerprints: Fingerprints,
-    changes: list[dict[str, Any]],
+    changes: list[Change],
 ) -> None:
     """Write into config.json what was changed, from what, to what, when, and after which epochs.
 
@@ -97,13 +97,18 @@ def record_override(
     rows = read_history(directory.history)
     names = [head.name for head in heads_of_model(config.num_classes, config.head)]
     epochs = {name: sum(row.head == name for row in rows) for name in names}
-    entry = {"when": _now(), "changes": changes, "after_epoch": epochs, "git_commit": git_commit()}
+    entry = {
+        "when": _now(),
+        "changes": [change.to_dict() for change in changes],
+        "after_epoch": epochs,
+        "git_commit": git_commit(),
+    }
     earlier = content.get("overrides")
     content |= {"config": config.to_dict(), **asdict(fingerprints), "seed": config.seed}
     content["overrides"] = [*(earlier if isinstance(earlier, list) else []), entry]
     write_json(directory.config, content)
     for change in changes:
-        log(f"override: {change['name']}: {change['from']} -> {change['to']}, from here on")
+        log(f"override: {change.name}: {change.before} -> {change.now}, from here on")
     log("override: recorded in config.json; classifiers that are finished stay as they are")
 
 
