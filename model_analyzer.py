@@ -41,7 +41,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         "--output_dir",
         type=folder,
         default=None,
-        help="(default results/ beside models/ or ./model_analysis)",
+        help="(default results/ next to models/, or ./model_analysis)",
     )
     return parser.parse_args(argv)
 
@@ -191,8 +191,8 @@ def main(argv: list[str] | None = None) -> int:
     )
     parents = {path.resolve().parent for path in files}
     one = next(iter(parents)) if len(parents) == 1 else None
-    beside = ResultDir(one.parent).results if one and one.name == "models" else None
-    save(rows, histories, args.output_dir or beside or Path("model_analysis"))
+    next_to_models = ResultDir(one.parent).results if one and one.name == "models" else None
+    save(rows, histories, args.output_dir or next_to_models or Path("model_analysis"))
     return 0
 
 

@@ -79,7 +79,7 @@ def test_validation_and_checkpoints_come_as_often_as_asked(quick_train, tmp_path
     )
     options = {"pairs": "0-1", "epochs": 6, "validation_frequency": 4, "checkpoint_frequency": 3}
     assert quick_train(tmp_path / "r", **options) == 0
-    rows = result_dir.read_history_of(ResultDir(tmp_path / "r").history)
+    rows = result_dir.read_history(ResultDir(tmp_path / "r").history)
     assert [row.validation is not None for row in rows] == [False, False, False, True, False, True]
     assert sum(name.startswith("last") for name in saved) == 1
 
@@ -87,7 +87,7 @@ def test_validation_and_checkpoints_come_as_often_as_asked(quick_train, tmp_path
 @pytest.mark.parametrize("monitor", ["val_loss", "val_auc", "val_accuracy"])
 def test_the_best_epoch_is_that_of_the_monitored_value(quick_train, tmp_path, monitor):
     assert quick_train(tmp_path / "r", pairs="1-3", epochs=5, monitor=monitor, min_delta=0) == 0
-    rows = result_dir.read_history_of(ResultDir(tmp_path / "r").history)
+    rows = result_dir.read_history(ResultDir(tmp_path / "r").history)
     values = [row.validation.monitored(monitor) for row in rows]
     best = int(np.argmin(values) if monitor == "val_loss" else np.argmax(values))
     content = checkpoint_file.load_checkpoint(
