@@ -10,11 +10,15 @@ from PIL import Image
 
 from common.data.folders import scan_split
 from common.evaluation.gates import FAIL, Gate
+from common.evaluation.intervals import Interval
 from common.prediction.voting import ClassPredictions
 from common.reporting.report import Report, thumbnail, worst_mistakes, write_report
 from common.result_dir import ResultDir
 
 EVIL = '<script>alert("x")</script>'
+
+
+GATE = Gate("single", "single", "accuracy", "> 98 %", Interval(0.5, 0.4, 0.6), FAIL, FAIL)
 
 
 @pytest.fixture
@@ -38,7 +42,7 @@ def report_on(split, shift, **changes):
         "vote": "coupling",
         "bootstrap_units": "images",
         "predictions": ClassPredictions(np.eye(5)[predicted], predicted),
-        "gates": [Gate("accuracy", "accuracy", "> 98 %", 0.5, 0.4, 0.6, FAIL, FAIL)],
+        "gates": [GATE],
         "tables": ["first  second\n-----  ------\n    1       2", "one line"],
         "member_tables": [],
     }
