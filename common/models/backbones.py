@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from common.config import PixelOptions
 from common.data.preprocessing import Preprocessing
 from common.models import timm_patches
-from common.models.pretrained import Architecture, create_network, load_weights
+from common.models.pretrained import Architecture, create_network, load_weights, one_line
 from common.system.errors import InputError
 
 _DOT = ":"  # in names of modules, which cannot hold a dot, where the library's keys have one
@@ -30,7 +30,6 @@ _POOLING = ("global_pool", "avgpool", "head")
 _NAME_LETTERS = set(string.ascii_letters + string.digits + "_.-")
 _CONTAINERS = ("stages", "layers", "blocks", "features", "dense_stages")
 _INNER_STAGE = re.compile(rf"({'|'.join(_CONTAINERS)})\.|(layer|level|stage|s)\d+$")  # not the stem
-_DOES_NOT_FIT = (RuntimeError, AssertionError, TypeError, ValueError)  # what networks raise then
 
 Stages = list[tuple[str, nn.Module]]  # in the order in which they are called
 
@@ -290,10 +289,9 @@ def _stages_of(net: nn.Module, spec: BackboneSpec, img_size: int, freeze: bool) 
     pixels = torch.linspace(-1, 1, 3 * img_size * img_size).view(1, 3, img_size, img_size)
     try:
         pooled = net(pixels)
-    except _DOES_NOT_FIT as error:
-        reason = " ".join(str(error).split())[:200]
+    except Exception as error:  # libraries raise anything where a size does not fit
         raise InputError(
-            f"{spec.name} cannot work at {size} ({reason}); try its own --img_size"
+            f"{spec.name} cannot work at {size} ({one_line(error)}); try its own --img_size"
         ) from error
     if not isinstance(pooled, Tensor) or pooled.ndim != 2:
         found = tuple(pooled.shape) if isinstance(pooled, Tensor) else type(pooled).__name__
@@ -305,7 +303,7 @@ def _stages_of(net: nn.Module, spec: BackboneSpec, img_size: int, freeze: bool) 
     try:
         if torch.equal(_chain(stages)(pixels), pooled):
             return stages
-    except _DOES_NOT_FIT:  # what one stage returns, the next one does not take
+    except Exception:  # what one stage returns, the next one does not take
         pass
     if freeze:
         raise InputError(

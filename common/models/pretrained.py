@@ -40,12 +40,16 @@ def create_network(architecture: Architecture, img_size: int, pretrained: bool) 
             if architecture.source == "timm":
                 return _create_timm(architecture, img_size, pretrained)
             return _create_torchvision(architecture, pretrained)
-    except (OSError, RuntimeError) as error:
-        if not pretrained:
-            raise InputError(f"cannot create {name} at {img_size} pixels: {error}") from error
-        raise _no_download(name, unreachable or str(error) or type(error).__name__) from error
-    except AssertionError as error:
-        raise InputError(f"{name} cannot work at --img_size {img_size}: {error}") from error
+    except Exception as error:  # libraries raise anything where a size does not fit
+        reason = one_line(error)
+        if pretrained and isinstance(error, OSError | RuntimeError):
+            raise _no_download(name, unreachable or reason) from error
+        raise InputError(f"{name} cannot work at --img_size {img_size}: {reason}") from error
+
+
+def one_line(error: Exception) -> str:
+    """Write what a library says in one short line."""
+    return " ".join(str(error).split())[:200] or type(error).__name__
 
 
 def _create_timm(architecture: Architecture, img_size: int, pretrained: bool) -> nn.Module:
@@ -92,7 +96,7 @@ def _hub_offline(offline: bool) -> Iterator[None]:
 
 def _no_download(name: str, reason: str) -> InputError:
     return InputError(
-        f"could not download the pretrained weights of {name} ({reason.splitlines()[0]}); check "
+        f"could not download the pretrained weights of {name} ({reason}); check "
         "the network, or pass --weights PATH with a downloaded file, or set HF_HOME to a copy of "
         "the hub's cache, or pass --no_pretrained to train from scratch"
     )

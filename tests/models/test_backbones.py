@@ -170,3 +170,13 @@ def test_building_leaves_the_global_random_state_alone():
     torch.manual_seed(0)
     make("demo_convnext")
     assert torch.equal(torch.rand(3), expected)
+
+
+@pytest.mark.parametrize("size", [1, 7, 33, 65])
+@pytest.mark.parametrize("name", ["test_vit", "test_maxvit", "test_convnext", "demo_swinv2"])
+def test_an_odd_size_works_or_is_refused_in_one_line(name, size):
+    try:
+        assert make(name, size, freeze=False).num_features
+    except InputError as error:
+        assert f"cannot work at {size} pixels" in str(error) or f"--img_size {size}" in str(error)
+        assert "\n" not in str(error)
