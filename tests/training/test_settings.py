@@ -57,7 +57,7 @@ def test_changing_the_flag_changes_what_is_learned(quick_train, plain, tmp_path,
 def test_schedule_warm_up_and_end_as_configured(quick_train, tmp_path):
     options = {"pairs": "2-3", "epochs": 4, "warmup_epochs": 2, "min_lr": 1e-5}
     assert quick_train(tmp_path / "r", **options) == 0
-    rates = [row[4] for row in history_of(tmp_path / "r")]
+    rates = [row.learning_rate for row in history_of(tmp_path / "r")]
     assert rates[1] == pytest.approx(1e-3) and rates[0] < rates[1] > rates[2]
     assert rates[-1] == pytest.approx(1e-5)
 
