@@ -11,9 +11,9 @@ import time
 from pathlib import Path
 
 import pytest
-import torch
+from helpers import ROOT, flags, same_weights
 
-ROOT = Path(__file__).parents[2]
+from common.pairs import pair_head
 
 
 def test_writes_the_documented_directory(trained):
@@ -120,40 +120,17 @@ def test_an_output_that_cannot_be_written_is_one_line(quick_train, tmp_path, cap
     assert "Not a directory" in capsys.readouterr().err
 
 
-def tensors(path):
-    content = torch.load(path, weights_only=True)
-    return [v for part in ("trunk", "top", "classifier") for v in content[part].values()]
-
-
 @pytest.mark.slow
 def test_sigkill_in_mid_epoch_then_resume_gives_the_same_bits(demo, shared_cache, tmp_path):
     """A real process, killed three times while it works, against one left in peace."""
 
+    values = {"base_models": "demo_coatnet", "no_pretrained": None, "freeze_weights": "false"}
+    values |= {"epochs": 6, "device": "cpu", "pairs": ["0-1", "2-4"], "resume": None}
+    values |= {"dataset_path": demo, "cache_dir": shared_cache}
+
     def command(output):
-        return [
-            sys.executable,
-            "-u",
-            str(ROOT / "train_ovo.py"),
-            "--base_models",
-            "demo_coatnet",
-            "--no_pretrained",
-            "--freeze_weights",
-            "false",
-            "--epochs",
-            "6",
-            "--device",
-            "cpu",
-            "--pairs",
-            "0-1",
-            "2-4",
-            "--dataset_path",
-            str(demo),
-            "--cache_dir",
-            str(shared_cache),
-            "--output_dir",
-            str(output),
-            "--resume",
-        ]
+        script = [sys.executable, "-u", str(ROOT / "train_ovo.py")]
+        return [*script, *flags(**values, output_dir=output)]
 
     assert subprocess.run(command(tmp_path / "whole"), capture_output=True).returncode == 0
     for epoch in (1, 2, 4):
@@ -166,12 +143,9 @@ def test_sigkill_in_mid_epoch_then_resume_gives_the_same_bits(demo, shared_cache
         process.stdout.close()
         assert process.wait() == -signal.SIGKILL
     assert subprocess.run(command(tmp_path / "killed"), capture_output=True).returncode == 0
-    for pair in ("0_1", "2_4"):
-        one, two = (
-            tensors(tmp_path / run / "models" / f"best_demo_coatnet_{pair}.pth")
-            for run in ("whole", "killed")
-        )
-        assert len(one) == len(two) and all(torch.equal(a, b) for a, b in zip(one, two))
+    for pair in [(0, 1), (2, 4)]:
+        head = pair_head(pair)
+        assert same_weights(tmp_path / "whole", tmp_path / "killed", head, "demo_coatnet")
 
 
 def test_env_file_sets_paths(tmp_path):
