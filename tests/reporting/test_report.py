@@ -16,6 +16,7 @@ from common.reporting.report import Report, thumbnail, worst_mistakes, write_rep
 from common.result_dir import ResultDir
 
 EVIL = '<script>alert("x")</script>'
+GATE = Gate("accuracy", "single", "accuracy", "> 98 %", Interval(0.5, 0.4, 0.6), FAIL, FAIL)
 
 
 GATE = Gate("single", "single", "accuracy", "> 98 %", Interval(0.5, 0.4, 0.6), FAIL, FAIL)
