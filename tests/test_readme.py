@@ -63,6 +63,7 @@ def test_flags_within_the_text_of_a_page_exist(page):
         + help_of(*EVALUATE)
         + "".join(help_of("prepare_dataset.py", command) for command in ("audit", "split", "cache"))
     )
+    everything += help_of("compare_models.py")
     everything += help_of("-m", "dev.golden") + help_of("-m", "dev.fuzz")
     flags = set(re.findall(r"`(--\w+)", prose))
     assert not {flag for flag in flags if flag not in everything}
