@@ -92,6 +92,7 @@ def test_a_full_disk_under_the_log_script_is_not_success(words, tmp_path):
     assert subprocess.run(missing, capture_output=True).returncode == 2
 
 
+@pytest.mark.slow
 def test_a_log_on_a_full_disk_is_one_line(words):
     with open("/dev/full", "w") as full:
         done = run_script(

@@ -127,6 +127,7 @@ def test_a_refused_command_leaves_its_error_on_the_terminal_alone(tmp_path, word
     assert log.read_text() == "an earlier training\n"
 
 
+@pytest.mark.slow
 def test_a_second_training_says_nothing_in_the_log_of_the_first(demo, shared_cache, tmp_path):
     words = flags(**QUICK, dataset_path=demo, cache_dir=shared_cache, output_dir="r")
     (tmp_path / "log.txt").write_text("the first training\n")

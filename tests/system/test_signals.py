@@ -35,7 +35,12 @@ def signalled_while_importing(words: list[str], number: int) -> subprocess.Compl
 
 
 @pytest.mark.parametrize(
-    "words", [[s] for s in SCRIPTS] + [["-m", m] for m in MODULES], ids="".join
+    "words",
+    [
+        *([script] for script in SCRIPTS),
+        *(pytest.param(["-m", module], marks=pytest.mark.slow) for module in MODULES),
+    ],
+    ids="".join,
 )
 def test_ctrl_c_during_imports_ends_without_a_traceback(words):
     ended = signalled_while_importing(words, signal.SIGINT)
