@@ -128,6 +128,7 @@ def test_more_images_than_eyepacs_has_are_noted():
 
 
 @pytest.mark.slow
+@pytest.mark.slow
 def test_grades_that_were_enhanced_apart_alarm_and_a_clean_set_does_not(tmp_path, monkeypatch):
     monkeypatch.setattr(shortcuts, "PERMUTATIONS", 60)
     write_dataset(tmp_path, {"train": 16}, seed=5, size=160)
@@ -151,6 +152,7 @@ def test_grades_that_were_enhanced_apart_alarm_and_a_clean_set_does_not(tmp_path
     assert file.verdict == "alarming" and "table" in next(iter(file.top_features))
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not IDRID.is_dir(), reason="the photographs are not here")
 def test_what_is_in_the_photographs_is_found():
     found = audit(IDRID, QUICK)
