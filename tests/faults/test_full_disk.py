@@ -116,6 +116,7 @@ def test_curves_on_a_full_disk_are_one_line(quick_train, tmp_path, monkeypatch, 
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("trained")  # the pixels are in the cache already
 def test_a_real_limit_on_file_size_is_one_line(words):
     limit = (20_000, 20_000)  # bytes: smaller than a checkpoint
     done = run_script(
