@@ -26,6 +26,11 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 _DRAW = Figure.savefig
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Start with what takes long, so that several workers end at the same time."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def blank_figures():
     """Save each figure as one white pixel: evaluating a tiny model takes less than drawing it."""
