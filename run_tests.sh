@@ -5,7 +5,7 @@
 cd "$(dirname "$(readlink -f "$0")")" || exit 2
 source ./setup_env.sh requirements-dev.txt
 export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}" # threads that share cores wait for each other
-workers=(-n 2 --dist worksteal)
+workers=(-n 2 --maxschedchunk 2) # few at a time, since some take long
 for word in "$@"; do
   case "$word" in -n* | --numprocesses* | --pdb) workers=() ;; esac
 done
