@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Set up and run the tests, on two workers of one thread each; further arguments go to pytest:
-#   ./run_tests.sh -m "not slow"          without the tests that take longer than 20 s
+#   ./run_tests.sh -m "not slow"          without those that are slow or start Python anew
 #   ./run_tests.sh -n 0 -k schedule       in one process, only those with "schedule" in their name
 cd "$(dirname "$(readlink -f "$0")")" || exit 2
 source ./setup_env.sh requirements-dev.txt

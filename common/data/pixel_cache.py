@@ -6,7 +6,6 @@ which row is whose. A row is never changed for other content, so that another pr
 reading.
 """
 
-import errno
 import fcntl
 import json
 import os
@@ -208,12 +207,12 @@ def _decode(
     if (stat.st_size, stat.st_mtime_ns) != (image.size, image.modified):
         raise ImageError(f"{image.path}: was changed while the images were read")
     view = pixels.data.cast("B")
+    done = 0
     try:
-        written = os.pwrite(file.fileno(), view, number * len(view))
+        while done < len(view):  # a full disk takes a part, and says why at the next attempt
+            done += os.pwrite(file.fileno(), view[done:], number * len(view) + done)
     except OSError as error:
         raise OSError(error.errno, error.strerror, str(file.name)) from error
-    if written != len(view):
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(file.name))
     return CacheRow(number, zlib.crc32(view))
 
 
