@@ -134,7 +134,7 @@ def rank_pairs(model: ModelResult) -> list[PairStrength]:
 def suggest_weights(found: list[EvaluatedModel], vote: str) -> dict[str, list[float]]:
     """Share each grade's weight among the models by their F1 on val; sums to 1 per grade.
 
-    None unless every model, as it is now, was evaluated on the same val images.
+    Empty unless every model, as it is now, was evaluated on the same val images.
     """
     vals = [model.stored_val() for model in found]
     known = [val for val in vals if val is not None]

@@ -221,7 +221,7 @@ def evaluate_model(model: Model, setting: Setting) -> Outcome:
     return Outcome([pairs.model], result.vote, output, result.classes, findings, texts)
 
 
-def evaluate_means(
+def evaluate_together(
     models: list[Model], setting: Setting, output: ResultDir, args: argparse.Namespace
 ) -> Outcome:
     """Evaluate the plain and the weighted mean of the models and write the results."""
@@ -306,7 +306,7 @@ def main(argv: list[str] | None = None) -> int:
         model.outcome = evaluate_model(model, setting)
     final, details = models[0].outcome, []
     if len(models) > 1:
-        final = evaluate_means(models, setting, ensemble_dir, args)
+        final = evaluate_together(models, setting, ensemble_dir, args)
         details = [table for model in models for table in model.outcome.tables]
     print("\n" + "\n\n".join([*details, *final.tables]) + "\n", flush=True)
 

@@ -15,7 +15,7 @@ import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from common.evaluation.gates import PAIR
+from common.evaluation.gates import PAIR, PASS
 from common.models.checkpoint import EpochRow, load_pair
 from common.models.checkpoint_file import CheckpointError
 from common.reporting.figures import plot_training
@@ -32,7 +32,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--model",
         nargs="+",
-        type=Path,
+        type=folder,  # or a file; an empty name is neither
         required=True,
         metavar="PATH",
         help="checkpoint files, folders of them or result directories",
@@ -77,7 +77,7 @@ class Analysis:
     trainable: int
     synthetic: bool
     size_mb: float
-    status: str  # PASS or FAIL
+    status: str  # of the guide's gate on pairs
     label: str  # the model, and its folder where there are several
 
 
@@ -110,7 +110,7 @@ def analyse(path: Path, several: bool = False) -> tuple[Analysis, tuple[EpochRow
         trainable=checkpoint.trainable_parameters,
         synthetic=checkpoint.synthetic,
         size_mb=path.stat().st_size / 1e6,
-        status="PASS" if best.accuracy > PAIR.bound else "FAIL",
+        status=PAIR.verdict(best.accuracy),
         label=checkpoint.model + (f" in {place}" if several else ""),
     )
     return row, checkpoint.history
@@ -183,7 +183,7 @@ def main(argv: list[str] | None = None) -> int:
     if not rows:
         raise InputError(f"none of {len(files)} files could be analysed")
     print(table(rows))
-    passed = sum(row.status == "PASS" for row in rows)
+    passed = sum(row.status == PASS for row in rows)
     print(
         f"\n{passed} of {len(rows)} classifiers are above {100 * PAIR.bound:.0f} % on validation. "
         "Gap: training minus validation accuracy at the best epoch, in points; training "

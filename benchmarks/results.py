@@ -132,7 +132,7 @@ def _read(folder: Path) -> dict[str, Any]:
     content = read_json(path) if path.is_file() else {}
     if not isinstance(content, dict):
         raise InputError(f"{path}: expected earlier results, found {content!r:.80}; move it away")
-    # what is now an ablation was called means
+    # a section on ablation is read under either name
     return {key.replace("means_", "ablation_"): value for key, value in content.items()}
 
 

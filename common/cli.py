@@ -18,7 +18,7 @@ from common.system.errors import InputError
 from common.system.log import utc_now
 from common.training.trainer import TrainingError
 
-_AGAIN = "what was complete is kept: run the same command again"
+_AGAIN = "nothing that was complete is lost; run the same command again"
 
 
 class Parser(argparse.ArgumentParser):
@@ -26,6 +26,7 @@ class Parser(argparse.ArgumentParser):
 
     def __init__(self, **options: Any) -> None:
         options.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
+        options.setdefault("prog", _module_command())
         super().__init__(allow_abbrev=False, **options)
 
     def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
@@ -37,6 +38,12 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Print the error without the page of usage, exit 2."""
         self.exit(2, f"error: {message} (see {self.prog} --help)\n")
+
+
+def _module_command() -> str | None:
+    """Return how a module was started with -m; None of a script, which argparse names itself."""
+    spec = getattr(sys.modules["__main__"], "__spec__", None)
+    return f"python -m {spec.name.removesuffix('.__main__')}" if spec else None
 
 
 def guarded(main: Callable[..., int | None], advice: str = _AGAIN) -> Callable[..., int]:

@@ -2,6 +2,9 @@
 
 from common.cli import guarded
 
+import importlib.machinery
+import sys
+
 import pytest
 
 from common import cli
@@ -116,6 +119,14 @@ def test_an_empty_folder_does_not_mean_the_current_one(name, capsys):
             parse([f"--{name}", ""])
         assert stop.value.code == 2
         assert f"--{name}: expected a folder, found ''" in capsys.readouterr().err
+
+
+def test_an_error_names_the_module_that_was_started(monkeypatch, capsys):
+    spec = importlib.machinery.ModuleSpec("dev.golden", None)
+    monkeypatch.setattr(sys.modules["__main__"], "__spec__", spec)
+    with pytest.raises(SystemExit):
+        cli.Parser().parse_args(["--bad"])
+    assert "(see python -m dev.golden --help)" in capsys.readouterr().err
 
 
 def test_help_names_a_default_only_where_there_is_one(capsys):

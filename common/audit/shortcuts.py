@@ -112,7 +112,7 @@ def probe(
         return Probe(kind, len(chosen), verdict="chance", reason="all images have the same")
     ranks = {name: _ranks(values[chosen]) for name, values in varying.items()}
     measured = _measure(kind, ranks, labels, seed)
-    verdict, reason = _judge(measured)
+    verdict, reason = _verdict(measured)
     return replace(measured, verdict=verdict, reason=reason)
 
 
@@ -227,7 +227,7 @@ def _nonmonotone_auc(
     return best
 
 
-def _judge(found: Probe) -> tuple[str, str]:
+def _verdict(found: Probe) -> tuple[str, str]:
     """Hold a probe against the rule of its kind; returns the verdict and its reason."""
     rule, accuracy = RULES[found.kind], found.balanced_accuracy
     if found.p_value > P_VALUE:

@@ -45,7 +45,7 @@ def draw_fundus(grade: int, generator: np.random.Generator, size: int = 256) -> 
     side = generator.choice([-1, 1])  # a right or a left eye
     disc = centre + np.array([side * generator.uniform(50, 60), generator.uniform(-8, 8)])
     macula = centre - np.array([side * generator.uniform(12, 22), generator.uniform(-6, 6)])
-    canvas = _ground(generator, centre, radius)
+    canvas = _background(generator, centre, radius)
     _soft_spot(canvas, macula, generator.uniform(16, 22), (-62, -36, -14))
     _vessels(canvas, generator, disc, side)
     _soft_spot(canvas, disc, generator.uniform(13, 16), (90, 105, 70))
@@ -79,7 +79,7 @@ def write_dataset(root: Path, images_per_grade: dict[str, int], seed: int, size:
     return sum(images_per_grade.values()) * len(_LESIONS)
 
 
-def _ground(generator: np.random.Generator, centre: np.ndarray, radius: float) -> np.ndarray:
+def _background(generator: np.random.Generator, centre: np.ndarray, radius: float) -> np.ndarray:
     rows, columns = np.mgrid[0:256, 0:256]
     tone = np.array([190, 88, 38]) * generator.uniform(0.9, 1.1) + generator.uniform(-6, 6, 3)
     lit = centre + generator.uniform(-30, 30, 2)

@@ -203,8 +203,10 @@ def undefined_reasons(values: dict[str, float], matrix: np.ndarray) -> dict[str,
             reasons[name] = f"there is no image of grade {grade}"
         elif "precision" in name:
             reasons[name] = f"grade {' '.join(silent)} was never predicted"
-        else:
+        elif len(absent) == len(counts) - 1:
             reasons[name] = "the images are all of one grade"
+        else:
+            reasons[name] = "it is not defined on these images"
     return reasons
 
 

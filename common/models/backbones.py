@@ -173,7 +173,7 @@ def resolve(name: str) -> BackboneSpec:
     plain = len(name) <= 100 and not set(name) - _NAME_LETTERS
     if plain and _is_timm_model(name):
         return BackboneSpec(name=name, source="timm", builder=name, alias=name)
-    known = [spec.alias for spec in _SPECS] + timm.list_models()
+    known = {spec.alias for spec in _SPECS}.union(timm.list_models())
     near = get_close_matches(name[:100], known, n=3)
     hint = f"did you mean {', '.join(near)}?" if near else "see timm.list_models()"
     raise InputError(f"unknown model {name[:100]!r}; {hint}")
@@ -226,13 +226,13 @@ def build(
         load_weights(net, spec, Path(weights))
     timm_patches.apply(net.eval())
     with torch.no_grad():
-        stages = _stages_of(net, spec, img_size, freeze)
-        frozen = _count_frozen(stages, spec) if freeze else 0
-        trunk, top = _chain(stages[:frozen]), _chain(stages[frozen:])
+        parts = _stages_of(net, spec, img_size, freeze)
+        frozen = _count_frozen(parts, spec) if freeze else 0
+        trunk, stages = _chain(parts[:frozen]), _chain(parts[frozen:])
         # measured on a CPU: 1.6 times as fast for frozen convolutions, and no slower elsewhere
         trunk.requires_grad_(False).to(memory_format=torch.channels_last)
-        pooled = top(trunk(torch.zeros(1, 3, img_size, img_size)))
-    return Backbone(spec, trunk, top, pooled.shape[1])
+        pooled = stages(trunk(torch.zeros(1, 3, img_size, img_size)))
+    return Backbone(spec, trunk, stages, pooled.shape[1])
 
 
 def pool_by_average(backbone: Backbone) -> None:

@@ -92,7 +92,7 @@ def _read(directory: ResultDir, split: str) -> EvaluatedModel | None:
     if pairs is None:
         folder = directory.root
         _say_missing(
-            f"{folder}: no predictions on {split}; run evaluate_ensemble.py "
+            f"{folder}: no usable predictions on {split}; run evaluate_ensemble.py "
             f"--results_dirs {folder} --split {split} --dataset_path ..."
         )
         return None

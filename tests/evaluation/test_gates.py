@@ -41,6 +41,8 @@ def test_all_gates_pass():
     gates = check_gates(strong, metrics(), 5, HOLDOUT)
     assert {gate.status for gate in gates} == {PASS} and rating(gates) == "A+"
     assert len(gates) == 4 + 4 + 4 + 1 + 1
+    asked = {gate.asked for gate in gates}
+    assert asked == {"> 98 %", "> 90 %", "> 98.5 %", "> 95 %", "> 0.998", ">= 4", "given"}
 
 
 @pytest.mark.parametrize(

@@ -87,6 +87,10 @@ def test_what_is_undefined_is_nan_with_a_reason():
     assert math.isnan(values["macro_precision"]), (
         "an average over the other grades would look too good"
     )
+    other = metrics.undefined_reasons({"kappa": math.nan}, np.eye(5))
+    assert other == {"kappa": "it is not defined on these images"}
+    other = metrics.undefined_reasons({"kappa": math.nan}, np.diag([0, 3, 0, 0, 0]))
+    assert other == {"kappa": "the images are all of one grade"}
     assert values["recall_1"] == 0 and values["macro_recall"] == pytest.approx(2 / 3)
     assert set(reasons) == {name for name, value in values.items() if math.isnan(value)}
 

@@ -129,6 +129,10 @@ def test_a_model_is_found_by_alias_file_name_and_timm_name():
     assert resolve("efficientnet_b2").name == "efficientnetb2"
     with pytest.raises(InputError, match="did you mean convnext"):
         resolve("convnxt_tiny")
+    with pytest.raises(InputError, match=r"mean resnet50\w*, resnet50\w*") as unknown:
+        resolve("resnet50.bogus")
+    names = str(unknown.value).partition("mean ")[2].rstrip("?").split(", ")
+    assert len(names) == len(set(names))
 
 
 def test_an_unknown_tag_of_pretrained_weights_is_an_unknown_model():

@@ -89,7 +89,10 @@ def test_models_are_aliases_and_what_is_missing_is_named(place, monkeypatch, cap
     (place / "empty_5class_results").mkdir()
     try:
         assert run("per_class", place, monkeypatch)[0] == 0
-        assert "missing: empty_5class_results: no predictions on test" in capsys.readouterr().err
+        assert (
+            "missing: empty_5class_results: no usable predictions on test"
+            in capsys.readouterr().err
+        )
     finally:
         (place / "empty_5class_results").rmdir()
 
@@ -129,6 +132,10 @@ def test_the_hold_out_is_that_of_the_evaluations(place, monkeypatch):
         run("compare", place, monkeypatch)
         gate = json.loads((output / "validation.json").read_text())["gates"][-1]
         assert gate["status"] == "FAIL" and gate["remark"] == "a copy"
+        path.write_text(before[: len(before) // 2])
+        assert run("compare", place, monkeypatch)[0] == 0
+        gate = json.loads((output / "validation.json").read_text())["gates"][-1]
+        assert gate["status"] == "NOT MEASURED" and "metrics_test.json" in gate["remark"]
         path.unlink()
         run("compare", place, monkeypatch)
         gate = json.loads((output / "validation.json").read_text())["gates"][-1]

@@ -98,3 +98,6 @@ def test_nothing_to_analyse_is_status_2(tmp_path, capsys):
     assert "expected *.pth files" in capsys.readouterr().err
     assert model_analyzer.main(["--model", str(tmp_path / "no*.pth")]) == 2
     assert "none of 1 files" in capsys.readouterr().err
+    with pytest.raises(SystemExit) as stop:
+        model_analyzer.main(["--model", ""])
+    assert stop.value.code == 2 and "--model: expected a folder" in capsys.readouterr().err
