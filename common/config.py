@@ -79,6 +79,15 @@ class PixelOptions:
     clahe_tile_grid_size: int = 8
 
 
+@dataclass(frozen=True)
+class AugmentationRanges:
+    """How far the images of an epoch may be changed at random; 0 leaves them as they are."""
+
+    rotation: float = 25.0  # degrees, either way
+    brightness: float = 0.2  # factor within 1 +- this
+    contrast: float = 0.2  # factor within 1 +- this
+
+
 def _is_folder_name(name: str) -> bool:
     return bool(name) and name not in (".", "..") and not set(name) & set("/\\\0")
 
@@ -217,6 +226,11 @@ class TrainConfig:
             clahe_clip_limit=self.clahe_clip_limit,
             clahe_tile_grid_size=self.clahe_tile_grid_size,
         )
+
+    @property
+    def augmentation(self) -> AugmentationRanges:
+        """Return how far images are changed at random."""
+        return AugmentationRanges(self.rotation_range, self.brightness_range, self.contrast_range)
 
     @property
     def effective_batch(self) -> int:

@@ -242,11 +242,13 @@ def write_predictions(path: Path, arrays: dict[str, np.ndarray], details: dict[s
 def read_predictions(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """Read what `write_predictions` wrote; raises InputError for anything else."""
     try:
-        with zipfile.ZipFile(path) as archive:
+        data = io.BytesIO(path.read_bytes())
+        with zipfile.ZipFile(data) as archive:
             size = sum(entry.file_size for entry in archive.infolist())
         if size > _MAX_PREDICTIONS:
             raise ValueError(f"{size} bytes when unpacked, limit {_MAX_PREDICTIONS}")
-        with np.load(path, allow_pickle=False) as file:
+        data.seek(0)
+        with np.load(data, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
         odd = [name for name, array in arrays.items() if not isinstance(array, np.ndarray)]
         if odd:

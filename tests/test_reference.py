@@ -58,9 +58,7 @@ def micro_batches(context, epoch):
     table = augmentation_table(
         random_generator("augmentation", config.seed, epoch),
         len(split),
-        config.rotation_range,
-        config.brightness_range,
-        config.contrast_range,
+        config.augmentation,
     )
     order = epoch_order(config.seed, epoch, len(split))
     order = order[np.isin(split.labels[order], (1, 2))]

@@ -11,25 +11,24 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from common.config import AugmentationRanges
+
 # Rec. 601 luma, the grey level that contrast turns around
 _LUMA = (0.299, 0.587, 0.114)
 
 
 def augmentation_table(
-    generator: np.random.Generator,
-    num_images: int,
-    rotation_range: float,
-    brightness_range: float,
-    contrast_range: float,
+    generator: np.random.Generator, num_images: int, ranges: AugmentationRanges
 ) -> np.ndarray:
     """Draw every image's parameters for an epoch from the stream of (seed, epoch).
 
-    Returns (num_images, 3) float32: angle in degrees within +-rotation_range, brightness factor
-    within 1 +- brightness_range, contrast factor within 1 +- contrast_range.
+    Returns (num_images, 3) float32: angle in degrees within +-rotation, brightness factor within
+    1 +- brightness, contrast factor within 1 +- contrast. What is added later is drawn after these,
+    or from a stream of its own: the present columns, and so the weights of known runs, must stay.
     """
     draws = generator.random((num_images, 3)) * 2 - 1
-    ranges = np.array([rotation_range, brightness_range, contrast_range])
-    return (draws * ranges + np.array([0.0, 1.0, 1.0])).astype(np.float32)
+    widths = np.array([ranges.rotation, ranges.brightness, ranges.contrast])
+    return (draws * widths + np.array([0.0, 1.0, 1.0])).astype(np.float32)
 
 
 def augment(images: Tensor, parameters: Tensor) -> Tensor:

@@ -202,9 +202,12 @@ class PairCheckpoint:
         return self.best.validation.accuracy if self.best.validation else math.nan
 
 
-def load_pair(path: Path) -> PairCheckpoint:
-    """Read a classifier's file; raises CheckpointError for an unreadable or foreign one."""
-    content = load_checkpoint(path)
+def load_pair(path: Path, data: bytes | None = None) -> PairCheckpoint:
+    """Read a classifier's file; raises CheckpointError for an unreadable or foreign one.
+
+    data: its bytes, where they have been read already.
+    """
+    content = load_checkpoint(path, data)
     kind = "incomplete checkpoint"
     try:
         if is_legacy(content):

@@ -78,16 +78,17 @@ def content_checksum(content: dict[str, Any]) -> str:
     return digest.hexdigest()
 
 
-def load_checkpoint(path: Path) -> dict[str, Any]:
+def load_checkpoint(path: Path, data: bytes | None = None) -> dict[str, Any]:
     """Read a checkpoint without running any code in it.
 
-    Raises DamagedError for bytes that cannot be read or are not those that were written (where
-    the file holds a checksum; earlier ones do not), CheckpointError for anything else.
+    data: the file's bytes, where they have been read already. Raises DamagedError for bytes that
+    cannot be read or are not those that were written (where the file holds a checksum; earlier
+    ones do not), CheckpointError for anything else.
     """
-    if not path.is_file():
+    if data is None and not path.is_file():
         raise CheckpointError(f"{path}: no such file")
     try:
-        with path.open("rb") as file:
+        with path.open("rb") if data is None else io.BytesIO(data) as file:
             content, kept = _unpickle(file)
     except Exception as error:  # unpickling a stranger's bytes can raise anything
         first = (str(error).splitlines() or [""])[0].split(". ")[0]  # torch adds advice

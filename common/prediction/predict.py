@@ -6,7 +6,7 @@ N images, P pairs, K classes.
 import hashlib
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -48,14 +48,14 @@ def predict_run(
     What the file `stored_in` holds is taken where checkpoints, images and precision are still the
     same.
     """
-    origin = Origin(
-        checkpoints=fingerprint_files(run.files),
-        data=split.fingerprint(with_times=True),
-        images=split.fingerprint(),
-        precision=config.precision,
-    )
+    origin = Origin("", split.fingerprint(with_times=True), split.fingerprint(), config.precision)
     stored = load_predictions(stored_in) if stored_in is not None else None
-    if stored is not None and stored.origin == origin:
+    # the classifiers' files, which are large, are read last, and where nothing is stored only once
+    if (
+        stored is not None
+        and stored.origin == replace(origin, checkpoints=stored.origin.checkpoints)
+        and stored.origin.checkpoints == fingerprint_files(run.files)
+    ):
         log(f"{stored.model}: predictions on {split.name} are reused, nothing has changed")
         return stored
     model = load_model(run)
@@ -78,7 +78,7 @@ def predict_run(
         pair_probabilities=pair_probabilities(logits, model.head),
         pair_accuracies=model.pair_accuracies,
         cost=Cost(count_parameters(model), gflops, speed, str(config.device)),
-        origin=origin,
+        origin=replace(origin, checkpoints=model.fingerprint),
     )
 
 
@@ -132,6 +132,7 @@ class LoadedModel:
     preprocessing: Preprocessing
     groups: list[TrunkGroup]
     pair_accuracies: np.ndarray  # (P,) validation accuracy of each pair's best epoch
+    fingerprint: str = ""  # of the files, as by `fingerprint_files`
 
     @property
     def num_outputs(self) -> int:
@@ -146,9 +147,12 @@ def load_model(run: Run) -> LoadedModel:
     """
     groups: dict[object, TrunkGroup] = {}
     checkpoints: list[PairCheckpoint] = []
+    digests: list[bytes] = []
     heads = heads_of_model(run.num_classes, run.head)
     for column, (path, head) in enumerate(zip(run.files, heads, strict=True)):
-        checkpoint = load_pair(path)
+        data = path.read_bytes()
+        digests.append(hashlib.sha256(data).digest())
+        checkpoint = load_pair(path, data)
         classifier = restore_pair(checkpoint, str(path))
         checkpoints.append(checkpoint)
         _check_belongs(checkpoint, checkpoints[0], run, head, path)
@@ -172,6 +176,7 @@ def load_model(run: Run) -> LoadedModel:
         preprocessing=checkpoints[0].preprocessing,
         groups=list(groups.values()),
         pair_accuracies=np.array(accuracies),
+        fingerprint=_join_digests(digests),
     )
 
 
@@ -215,11 +220,16 @@ def count_flops(model: LoadedModel) -> int:
 
 def fingerprint_files(files: Iterable[Path]) -> str:
     """Hash the contents of files, to know later whether they are still the same."""
-    digest = hashlib.sha256()
+    digests = []
     for path in files:
         with path.open("rb") as file:
-            digest.update(hashlib.file_digest(file, "sha256").digest())
-    return digest.hexdigest()[:16]
+            digests.append(hashlib.file_digest(file, "sha256").digest())
+    return _join_digests(digests)
+
+
+def _join_digests(digests: list[bytes]) -> str:
+    """Make one fingerprint of the files' SHA-256 digests, in their order."""
+    return hashlib.sha256(b"".join(digests)).hexdigest()[:16]
 
 
 @torch.inference_mode()

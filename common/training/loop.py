@@ -121,13 +121,8 @@ def run_epoch(
 def train_epoch(context: TrainContext, trainers: list[HeadTrainer], epoch: int) -> int:
     """Run one pass over the training images of these heads; returns how many images that were."""
     config, labels = context.config, context.train.labels
-    table = augmentation_table(
-        random_generator("augmentation", config.seed, epoch),
-        len(labels),
-        config.rotation_range,
-        config.brightness_range,
-        config.contrast_range,
-    )
+    generator = random_generator("augmentation", config.seed, epoch)
+    table = augmentation_table(generator, len(labels), config.augmentation)
     progress = _Progress(epoch, config.epochs, sum(t.steps_per_epoch for t in trainers))
 
     def features_of(indices: np.ndarray) -> Tensor:

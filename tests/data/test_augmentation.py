@@ -4,12 +4,15 @@ import numpy as np
 import torch
 from torchvision.transforms import functional as oracle
 
+from common.config import AugmentationRanges
 from common.data.augmentation import augment, augmentation_table, normalise
 from common.system.random_streams import random_generator
 
 
 def table(epoch=0, ranges=(25.0, 0.2, 0.2), count=40, seed=1):
-    return augmentation_table(random_generator("augmentation", seed, epoch), count, *ranges)
+    return augmentation_table(
+        random_generator("augmentation", seed, epoch), count, AugmentationRanges(*ranges)
+    )
 
 
 def pictures(count=3, size=33):

@@ -1,6 +1,9 @@
 """Computing stored predictions again and noticing every change."""
 
 import shutil
+import sys
+from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -119,3 +122,20 @@ def test_verify_recomputes_what_is_stored(trained_copy, options, capsys):
         before = path.read_bytes()
         assert verify(options, trained_copy) == 1
         assert said in capsys.readouterr().out and path.read_bytes() == before
+
+
+def test_verify_opens_each_stored_file_once(evaluated, options):
+    opened: Counter[str] = Counter()
+    watching = True
+
+    def watch(event, arguments):
+        if watching and event == "open" and isinstance(arguments[0], str | Path):
+            opened[str(arguments[0])] += 1
+
+    sys.addaudithook(watch)  # which stays, so that it is told when to stop
+    try:
+        assert verify(options, evaluated) == 0
+    finally:
+        watching = False
+    stored = [*evaluated.glob("models/*.pth"), evaluated / "results" / "predictions_val.npz"]
+    assert len(stored) == 11 and {opened[str(path)] for path in stored} == {1}
