@@ -7,11 +7,7 @@ from common.pairs import HEADS
 from common.system.device import PRECISIONS
 
 MONITORS = ("val_balanced_accuracy", "val_accuracy", "val_auc", "val_loss")
-
-
 SWITCH = ("auto", "on", "off")
-
-
 # fields that may differ between a run and its continuation: they do not change what is learned
 FREE_FIELDS = (
     "dataset_path",
@@ -25,8 +21,6 @@ FREE_FIELDS = (
     "grad_checkpointing",
     "pair_parallelism",
 )
-
-
 # fields that no --override changes in mid-run: other networks or pixels, or another scale of scores
 FIXED_FIELDS = (
     "model",
@@ -41,11 +35,7 @@ FIXED_FIELDS = (
     "pretrained",
     "monitor",
 )
-
-
 SCHEDULERS = ("cosine", "linear", "plateau", "none")
-
-
 # the numbers that share a range
 _ONE_OR_MORE = (
     "epochs",

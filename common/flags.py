@@ -20,11 +20,7 @@ from common.result_dir import ResultDir, Run, find_run
 from common.system.errors import InputError
 
 _FOLDERS = ("dataset_path", "cache_dir")  # that must have a name
-
-
 _ENVIRONMENT = {"dataset_path": "DATASET_PATH", "cache_dir": "CACHE_DIR"}
-
-
 RESUME_ADVICE = "what was complete is kept: run the same command again with --resume"
 
 

@@ -10,8 +10,6 @@ from itertools import combinations
 import numpy as np
 
 Pair = tuple[int, int]  # (a, b), a < b
-
-
 HEADS = ("ovo", "softmax")  # values of --head
 
 

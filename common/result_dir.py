@@ -21,8 +21,6 @@ from common.system.errors import InputError
 from common.system.files import atomic_write, read_json, write_json, write_text
 
 _MAX_PREDICTIONS = 2**31  # bytes; a million images take a tenth of it
-
-
 _PAIR_FILE = re.compile(r"best_(?P<model>.+)_(?:(?P<a>\d+)_(?P<b>\d+)|softmax)\.pth")
 
 

@@ -20,8 +20,6 @@ from common.data.folders import SPLITS, Entry, list_entries
 
 # the most images of each grade that EyePACS's labelled training set has (Kaggle 2015)
 EYEPACS_COUNTS = (25810, 2443, 5292, 873, 708)
-
-
 # kind -> what it means; a group of these kinds in two splits is a leak
 GROUPS = {
     "identical_files": "the same bytes",
@@ -30,8 +28,6 @@ GROUPS = {
     "augmented_copies": "copies of one picture, going by their names",
     "patient": "several images of one patient",
 }
-
-
 CONFLICT = "different_grades"
 
 

@@ -44,17 +44,9 @@ FAULTS = {
     "black": "nearly black",
     "blurred": "no fine detail in the retina",
 }
-
-
 UNUSABLE = ("empty", "not_image", "unreadable", "truncated")
-
-
 _TINY = 128  # pixels
-
-
 _BLACK = 24  # grey levels that 99 % of a picture stay below
-
-
 _BLURRED = 0.12  # the `detail` of a retina
 
 

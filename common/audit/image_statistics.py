@@ -19,20 +19,10 @@ from common.data.preprocessing import retina_box
 # the kinds of statistics: of the file, which no eye can cause; of the background, measured where
 # lesions hardly reach; of the whole image, to which lesions add
 KINDS = ("file", "background", "image")
-
-
 Statistics = dict[str, dict[str, float]]  # kind -> name -> value
-
-
 _BRIGHT_FRAME = 120  # grey level from which the colour of the corners may be that of a frame
-
-
 _FRAME_NOISE = 24  # grey levels by which compression changes a frame
-
-
 _EXIF_ORIENTATION = 274
-
-
 _BITS_PER_SAMPLE = 258  # a tag of TIFF
 
 

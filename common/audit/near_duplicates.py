@@ -16,24 +16,12 @@ from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
 SKETCH_SIDE = 64  # pixels
-
-
 # correlation of sketches from which two pictures are taken for one
 SAME_PICTURE = 0.72
-
-
 _BANDS = 16  # of 16 bits
-
-
 _WINDOW = 16  # neighbours on each side within a band's bucket: crowded buckets stay linear
-
-
 _MAX_DISTANCE = 88  # bits of 256; unrelated pictures differ in about 128
-
-
 _CHUNK = 4096  # pairs
-
-
 _FLAT = 0.5  # grey levels: below, a picture has no structure to compare
 
 

@@ -15,11 +15,7 @@ from common.reporting.tables import decimal, format_table, probability
 from common.system.files import write_json, write_text
 
 _ROWS = 12  # of a contact sheet
-
-
 _SHEETS = 4  # of one kind
-
-
 _SHEET_KINDS = (
     CONFLICT,
     "near_duplicates",
@@ -27,8 +23,6 @@ _SHEET_KINDS = (
     "identical_files",
     "augmented_copies",
 )
-
-
 _EXAMPLES = 5
 
 

@@ -22,17 +22,9 @@ from sklearn.tree import DecisionTreeClassifier
 from common.system.random_streams import random_generator
 
 MOST_IMAGES = 2000
-
-
 FEWEST_IMAGES = 10  # independent ones of a grade; rarer grades are left out
-
-
 PERMUTATIONS = 100
-
-
 P_VALUE = 0.02
-
-
 TOP_FEATURES = 5
 
 

@@ -29,21 +29,13 @@ from common.system.log import log
 from common.system.random_streams import random_generator
 
 _FOLDS = 20  # shares are met to about a twentieth
-
-
 _TRIES = 2000
-
-
 _WAYS: dict[str, Callable[[str, Path], object]] = {
     "copy": shutil.copyfile,
     "hardlink": os.link,
     "symlink": os.symlink,
 }
-
-
 WAYS = tuple(_WAYS)
-
-
 # in the hidden folder that a split is built in; says what the folder is, and for which destination
 _MARKER = ".unfinished_split.json"
 

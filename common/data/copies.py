@@ -23,14 +23,8 @@ _SUFFIX = re.compile(
     r"clahe|sharp(?:en(?:ed)?)?|enh(?:anced)?|smote|synth)[ _.-]*[0-9]*| ?\([0-9]+\))$",
     re.IGNORECASE,
 )
-
-
 _PREFIX = re.compile(r"^(?:aug(?:mented)?|copy|flip|rot)[0-9]*[ _.-]+", re.IGNORECASE)
-
-
 _SAMPLE = 4096  # bytes read of files of equal size before all of them are
-
-
 PATIENT_REGEX = r"(\d+)_(left|right)"  # EyePACS: 10_left.jpeg, 10_right.jpeg
 
 

@@ -13,8 +13,6 @@ from common.data.pixel_cache import PixelCache
 from common.system.device import to_device
 
 MAX_RESIDENT_BYTES = 6 * 10**9
-
-
 _BLOCK = 256  # images copied to the device at a time
 
 

@@ -16,8 +16,6 @@ from common.data.preprocessing import IMAGE_SUFFIXES
 from common.system.errors import InputError
 
 SPLITS = ("train", "val", "test")
-
-
 _USUAL_NAMES = (
     {"nodr", "normal", "no", "none", "healthy"},
     {"mild", "milddr", "mildnpdr"},

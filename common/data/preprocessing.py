@@ -15,18 +15,10 @@ import numpy as np
 from PIL import Image, ImageOps
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp")
-
-
 # a photograph has 1 to 60 megapixels; what claims more is a mistake or a decompression bomb
 MAX_PIXELS = 178_000_000
-
-
 _VERSION = 1  # part of the cache key: raise it when a change here moves a pixel
-
-
 _FORMATS = ("JPEG", "PNG", "TIFF", "BMP")
-
-
 _RESAMPLING = {
     "bicubic": Image.Resampling.BICUBIC,
     "bilinear": Image.Resampling.BILINEAR,

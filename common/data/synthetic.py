@@ -18,8 +18,6 @@ _NOTICE = """# Synthetic images
 Every picture in this folder was drawn by a program (`python prepare_dataset.py demo`). None shows
 an eye. They exist to try the software out; a model trained on them must never be used on a patient.
 """
-
-
 # lesions by grade, after the International Clinical Diabetic Retinopathy scale (Wilkinson et al.
 # 2003): microaneurysms, haemorrhages, exudates, cotton-wool spots, new vessels (least, most)
 _LESIONS = {
@@ -29,11 +27,7 @@ _LESIONS = {
     3: {"microaneurysm": (4, 10), "haemorrhage": (20, 28), "cotton_wool": (5, 8)},
     4: {"microaneurysm": (4, 10), "haemorrhage": (2, 5), "neovascularisation": (8, 11)},
 }
-
-
 _PREFIX = "synthetic_"
-
-
 _BLOOD = (105, 18, 12)
 
 

@@ -18,8 +18,6 @@ from common.system.errors import InputError
 from common.system.files import read_json
 
 PASS, FAIL, NOT_MEASURED = "PASS", "FAIL", "NOT MEASURED"
-
-
 _COMPARISONS = {">": operator.gt, ">=": operator.ge}
 
 
@@ -62,8 +60,6 @@ FAMILIES = Threshold(
     "families", "diversity", "architecture families", "families", 4, ">=", in_percent=False
 )
 RECALL_1_GOAL = 0.98  # of class 1, for the best rating
-
-
 RULE = (
     "A+: every gate passes, those on accuracy, recall and AUC with the interval's lower bound, "
     f"too, and class-1 recall is above {100 * RECALL_1_GOAL:g} %. A: every gate passes. B: the "

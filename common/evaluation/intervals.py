@@ -27,8 +27,6 @@ class Interval:
 
 
 UNKNOWN = Interval(math.nan, math.nan, math.nan)
-
-
 Metrics = dict[str, Interval]  # by name
 
 

@@ -11,11 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 REFERABLE_GRADE = 2  # moderate or worse is referred (International Clinical DR scale)
-
-
 _BINS = 15
-
-
 Values = dict[str, np.ndarray]
 
 

@@ -29,8 +29,6 @@ from common.pairs import Head, head_from_classes
 from common.system.errors import InputError
 
 _PAIR_FORMAT, _RESUME_FORMAT = "ovo-pair-1", "ovo-resume-1"
-
-
 # what a stranger's dictionary can raise while it is read
 MISFIT = (KeyError, TypeError, ValueError, RuntimeError, AttributeError, IndexError, OverflowError)
 

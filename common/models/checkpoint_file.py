@@ -14,8 +14,6 @@ from common.system.errors import InputError
 from common.system.files import atomic_write
 
 _CHECKSUM = "checksum"  # its key in a checkpoint
-
-
 # the earlier trainer recorded accuracies as NumPy scalars; nothing else may be rebuilt
 _NUMPY_SCALARS: list[Any] = [
     np.float64(0).__reduce__()[0],  # the function that rebuilds them; its place has moved

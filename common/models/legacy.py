@@ -8,14 +8,8 @@ from typing import Any
 from torch import nn
 
 LEGACY_FORMAT = "legacy-pair"
-
-
 _BUFFERS = ("running_mean", "running_var", "num_batches_tracked")
-
-
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet's, for every backbone
-
-
 _NOT_RECORDED = (
     "train_loss",
     "train_accuracy",
@@ -27,8 +21,6 @@ _NOT_RECORDED = (
     "images_per_second",
     "seconds",
 )
-
-
 # what an epoch of this tool records and the earlier trainer did not
 _UNKNOWN: dict[str, Any] = {"pair": "", **dict.fromkeys(_NOT_RECORDED, float("nan"))}
 

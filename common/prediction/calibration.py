@@ -9,14 +9,8 @@ from scipy.optimize import minimize_scalar
 from common.pairs import class_pairs
 
 _LEAST = 1e-12
-
-
 _LOG_RANGE = (-3.0, 3.0)  # a temperature lies between 0.05 and 20
-
-
 _ROUNDS = 2000
-
-
 WEIGHTS = ("uniform", "val_accuracy", "optimized")  # how the models of an ensemble are weighed
 
 

@@ -32,8 +32,6 @@ from common.result_dir import ResultDir, Run
 from common.system.errors import InputError
 
 TEMPERED = "coupling, tempered"  # each pair's temperature fitted on val
-
-
 EVERY_VOTE = (*VOTES, SKLEARN_VOTE, TEMPERED)
 
 

@@ -22,8 +22,6 @@ from common.system.log import log
 # largest difference of a probability that arithmetic in another order explains, with other
 # software or on another processor; on the same CPU it is 0
 SAME = 1e-6
-
-
 TOLERANCES = {"fp32": 1e-4, "bf16": 5e-2, "fp16": 1e-2}
 
 

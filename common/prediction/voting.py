@@ -12,11 +12,7 @@ import numpy as np
 from common.pairs import class_pairs
 
 VOTES = ("coupling", "soft", "hard", "weighted")
-
-
 SKLEARN_VOTE = "votes + confidence"  # for comparison only: its scores are no probabilities
-
-
 _LEAST = 1e-7  # keeps the coupling's system regular when a pair is entirely sure
 
 

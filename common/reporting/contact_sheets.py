@@ -10,23 +10,11 @@ from common.data.preprocessing import ImageError, decode_image
 from common.system.files import atomic_write
 
 _SIDE = 150  # pixels of a picture
-
-
 _GAP = 8  # pixels between pictures
-
-
 _CAPTION = 42  # pixels below a picture
-
-
 _LINE = 25  # characters of a caption
-
-
 _LINES = 3
-
-
 _ACROSS = 7
-
-
 _DOWN = 12
 
 

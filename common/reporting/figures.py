@@ -29,14 +29,8 @@ matplotlib.use("Agg")
 
 
 matplotlib.rcParams["text.parse_math"] = False  # a name may hold a dollar sign
-
-
 _BINS = 10  # of confidence
-
-
 _ACROSS = 3  # heat maps beside each other
-
-
 _COLUMNS = 5  # classifiers beside each other
 
 

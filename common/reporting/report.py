@@ -30,14 +30,8 @@ _TEMPLATES = Environment(
     trim_blocks=True,
     lstrip_blocks=True,
 )
-
-
 _FIGURES = ("confusion", "roc", "reliability")
-
-
 _MOST_MISTAKES = 12
-
-
 _THUMBNAIL = 180  # pixels of a side
 
 

@@ -16,8 +16,6 @@ _DIFFERENCES = {
     "kappa": "kappa",
     "macro_auc": "macro AUC",
 }
-
-
 _HEADLINES = {
     "accuracy": "accuracy",
     "balanced_accuracy": "balanced",

@@ -29,8 +29,6 @@ from common.training.step import choose_parallelism, make_batch, sample_losses, 
 from common.training.trainer import HeadTrainer, build_trainer, finish_epoch, write_unsaved
 
 VAL_BATCH = 32  # samples of a head; part of what makes validation repeatable
-
-
 # how a log line shows the value that picks the best epoch
 _BEST = {
     "val_balanced_accuracy": "bal {:.1%}",
@@ -38,8 +36,6 @@ _BEST = {
     "val_auc": "AUC {:.3f}",
     "val_loss": "val loss {:.4f}",
 }
-
-
 _HEARTBEAT = 300.0  # seconds between lines within a long epoch
 
 
