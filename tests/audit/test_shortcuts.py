@@ -51,7 +51,7 @@ def test_copies_and_patients_cannot_tell_their_own_grade():
     assert found.images == 60 and found.verdict == "chance"
 
 
-def test_it_repeats_itself(noise):
+def test_the_probe_gives_the_same_again(noise):
     assert probe("file", noise, GRADES, ALONE, 3) == probe("file", noise, GRADES, ALONE, 3)
 
 

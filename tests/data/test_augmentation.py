@@ -69,6 +69,6 @@ def test_an_image_is_augmented_alike_in_any_batch():
     assert torch.equal(together, alone)
 
 
-def test_normalise():
+def test_normalising_subtracts_means_and_divides_by_deviations():
     found = normalise(torch.full((1, 3, 2, 2), 0.5), (0.5, 0.4, 0.3), (0.5, 0.2, 0.1))
     assert torch.allclose(found[0, :, 0, 0], torch.tensor([0.0, 0.5, 2.0]))

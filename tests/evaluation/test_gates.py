@@ -36,7 +36,7 @@ HOLDOUT = Holdout(PASS, "none")
 NO_BOUND = Interval(0.999, math.nan, math.nan)
 
 
-def test_all_gates_pass():
+def test_models_above_every_threshold_pass_all_gates():
     strong = [dataclasses.replace(m, metrics=metrics()) for m in members()]
     gates = check_gates(strong, metrics(), 5, HOLDOUT)
     assert {gate.status for gate in gates} == {PASS} and rating(gates) == "A+"

@@ -58,7 +58,7 @@ def test_votes_are_counted_on_every_grade_with_images():
     assert np.isnan(shares["0-1"][2]) and shares["3-4"][0] == 0
 
 
-def test_consistency_gathers_everything():
+def test_ties_cycles_referral_and_votes_are_measured_together():
     targets = np.arange(50) % 5
     pairs = PairPredictions(
         model="demo_convnext",

@@ -109,7 +109,7 @@ def test_the_seven_backbones_freeze_what_the_table_says(name):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "size"), [("coatnet", 192), ("convnext", 192), ("swinv2", 224)])
-def test_other_sizes_work(name, size):
+def test_a_backbone_works_at_another_size(name, size):
     backbone = make(name, size)
     with torch.no_grad():
         assert backbone.stages(backbone.trunk(pixels(size, 1))).isfinite().all()

@@ -180,7 +180,7 @@ def test_diversity_counts_who_errs_where(place, monkeypatch, capsys):
     assert "architecture families: 2" in capsys.readouterr().out
 
 
-def test_diversity_needs_two(place, monkeypatch, capsys):
+def test_the_diversity_of_one_model_is_refused(place, monkeypatch, capsys):
     assert run("diversity", place, monkeypatch, models=["demo_swinv2"])[0] == 2
     assert "two or more models" in capsys.readouterr().err
 

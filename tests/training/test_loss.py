@@ -18,7 +18,7 @@ def test_without_focus_it_is_cross_entropy():
     assert torch.allclose(binary_focal_loss(LOGITS, TARGETS, ONES, 0.0, 1.0, 0.0), expected)
 
 
-def test_hand_computed_value():
+def test_the_loss_is_that_computed_by_hand():
     # z = 0: p_t = 1/2; smoothed target 0.95; w_1 = 3, gamma 2, alpha 2.5
     loss = binary_focal_loss(
         torch.zeros(1), torch.ones(1).long(), torch.tensor([1.0, 3.0]), 2.0, 2.5, 0.1
