@@ -36,7 +36,7 @@ from common.system.run_lock import lock_directory
 from common.training.context import RunInputs, TrainContext, build_context, take_fingerprints
 from common.training.dry_run import plan_lines
 from common.training.loop import start_heads, train
-from common.training.resume import record_override, start_or_continue
+from common.training.resume import check_continuation, record_override, start_config
 from common.training.trainer import HeadTrainer
 
 
@@ -123,13 +123,14 @@ def run(config: TrainConfig, request: TrainingRequest) -> None:
         return
     directory = ResultDir(Path(config.output_dir))
     with lock_directory(directory.root, directory.lock):  # before hours of decoding
+        fingerprints = take_fingerprints(inputs)
+        changes = check_continuation(
+            directory, config, fingerprints, request.resume, request.override
+        )
         warn_of_leakage(inputs)
         directory.remove_leftovers()
         caches = open_caches(inputs)
-        fingerprints = take_fingerprints(inputs)
-        changes = start_or_continue(
-            directory, config, fingerprints, request.resume, request.override
-        )
+        start_config(directory, config, fingerprints)
         context = build_context(inputs, *caches, directory, fingerprints, bool(changes))
         describe(context, request.heads)
         trainers = start_heads(context, request.heads)

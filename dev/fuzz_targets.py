@@ -33,7 +33,7 @@ from common.prediction import predictions, verification
 from common.result_dir import ResultDir
 from common.system.errors import InputError
 from common.training.context import Fingerprints
-from common.training.resume import start_or_continue
+from common.training.resume import check_continuation
 
 Reader = Callable[[bytes, Path], object]  # returns an exit status where a script has one
 _PIXELS = Preprocessing(32, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
@@ -171,7 +171,7 @@ def config_target(folder: Path) -> Target:
         directory.config.write_bytes(data)
         with contextlib.suppress(InputError):
             result_dir.find_run(directory)
-        start_or_continue(directory, config, fingerprints, True, False)
+        check_continuation(directory, config, fingerprints, True, False)
 
     return Target(seeds, read)
 

@@ -40,6 +40,9 @@ WAYS = tuple(_WAYS)
 _MARKER = ".unfinished_split.json"
 
 
+_RANDOM_PART = "?" * 8  # of the names that mkdtemp makes
+
+
 @dataclass(frozen=True)
 class Plan:
     """Where each file of an audited dataset goes: a split, or "" and why it is left out."""
@@ -106,16 +109,21 @@ def write_split(audit: Audit, plan: Plan, target: Path, way: str) -> Counter[tup
 def remove_leftovers(target: Path) -> None:
     """Remove the hidden folders in which a split to `target` was being built when it was killed.
 
-    A folder is removed only if the marker in it names `target` and no living process holds it.
+    A folder is removed only if no living process holds it, and the marker in it names `target` or
+    it is empty: its split was killed before it wrote the marker.
     """
     target = target.absolute()
-    for folder in sorted(target.parent.glob(f".{glob.escape(target.name)}.*.part")):
-        if not _is_unfinished_split_of(target, folder):
+    for folder in sorted(target.parent.glob(f".{glob.escape(target.name)}.{_RANDOM_PART}.part")):
+        marked = _is_unfinished_split_of(target, folder)
+        if not marked and not _is_empty(folder):
             continue
         handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            shutil.rmtree(folder)
+            if marked:
+                shutil.rmtree(folder)
+            else:
+                folder.rmdir()
             log(f"removed {folder}, left by a split that was killed")
         except BlockingIOError:
             log(f"note: another process is writing a split to {target}")
@@ -131,11 +139,8 @@ def _unfinished_folder(target: Path) -> Iterator[Path]:
 
     The body moves it to `target`; if it raises, the folder is removed.
     """
-    folder = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}.", suffix=".part"))
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    folder, handle = _locked_folder(target)
     try:
-        with suppress(OSError):  # a file system that cannot lock keeps its leftovers
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         write_text(folder / _MARKER, json.dumps({"split_of": str(target)}))  # once it is locked
         yield folder
         (target / _MARKER).unlink()
@@ -146,6 +151,23 @@ def _unfinished_folder(target: Path) -> Iterator[Path]:
         os.close(handle)
 
 
+def _locked_folder(target: Path) -> tuple[Path, int]:
+    """Make a hidden folder beside `target` and lock it; returns it and the handle of the lock.
+
+    As long as it is not locked, another process may take it for a leftover and remove it; then the
+    next one is made.
+    """
+    while True:
+        name = tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}.", suffix=".part")
+        with suppress(FileNotFoundError):
+            handle = os.open(name, os.O_RDONLY | os.O_DIRECTORY)
+            with suppress(OSError):  # a file system that cannot lock keeps its leftovers
+                fcntl.flock(handle, fcntl.LOCK_EX)  # waits for one that is about to remove it
+            if os.path.isdir(name):
+                return Path(name), handle
+            os.close(handle)
+
+
 def _is_unfinished_split_of(target: Path, folder: Path) -> bool:
     """Tell whether a folder is one that `_unfinished_folder` has made for `target`."""
     if folder.is_symlink():
@@ -153,6 +175,14 @@ def _is_unfinished_split_of(target: Path, folder: Path) -> bool:
     try:
         return json.loads((folder / _MARKER).read_text()) == {"split_of": str(target)}
     except (OSError, ValueError, RecursionError):
+        return False
+
+
+def _is_empty(folder: Path) -> bool:
+    """Tell whether this is a folder, not a link to one, that can be read and holds nothing."""
+    try:
+        return not folder.is_symlink() and not any(folder.iterdir())
+    except OSError:
         return False
 
 

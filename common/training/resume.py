@@ -30,14 +30,14 @@ def _now() -> str:
 # -- the run ----------------------------------------------------------------------------------
 
 
-def start_or_continue(
+def check_continuation(
     directory: ResultDir,
     config: TrainConfig,
     fingerprints: Fingerprints,
     resume: bool,
     override: bool,
 ) -> list[Change]:
-    """Write config.json for a new run, or make sure that this one continues the one there.
+    """Make sure that this run is a new one or continues the one there; writes nothing.
 
     Raises InputError on any difference, unless `override` accepts it; returns what it accepted,
     for `record_override`.
@@ -45,15 +45,6 @@ def start_or_continue(
     if not directory.config.is_file():
         if directory.models.is_dir() and any(directory.models.glob("*.pth")):
             raise InputError(f"{directory.models} holds models but {directory.config} is missing")
-        content = {
-            "config": config.to_dict(),
-            **asdict(fingerprints),
-            "seed": config.seed,
-            "versions": versions(),
-            "git_commit": git_commit(),
-            "created": _now(),
-        }
-        write_json(directory.config, content)
         return []
     if not resume:
         raise InputError(
@@ -70,6 +61,21 @@ def start_or_continue(
             f"use the old settings or choose another --output_dir; {advice}"
         )
     return changed
+
+
+def start_config(directory: ResultDir, config: TrainConfig, fingerprints: Fingerprints) -> None:
+    """Write config.json for a new run; that of a run which goes on stays as it is."""
+    if directory.config.is_file():
+        return
+    content = {
+        "config": config.to_dict(),
+        **asdict(fingerprints),
+        "seed": config.seed,
+        "versions": versions(),
+        "git_commit": git_commit(),
+        "created": _now(),
+    }
+    write_json(directory.config, content)
 
 
 def _differences(

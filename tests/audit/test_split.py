@@ -1,6 +1,7 @@
 """Splitting a dataset: shares, whole groups, a true manifest, nothing half-written."""
 
 import csv
+import fcntl
 import hashlib
 import multiprocessing
 import os
@@ -133,6 +134,39 @@ def test_a_killed_split_leaves_nothing_that_the_next_one_does_not_remove(demo, t
     assert sorted(path.name for path in tmp_path.iterdir()) == [of_another.name, "new"]
     names = sorted(path.name for path in (tmp_path / "new").iterdir())
     assert names == ["manifest.csv", "test", "train", "val"]
+
+
+def test_an_empty_folder_of_a_killed_split_is_removed(tmp_path, capsys):
+    names = [".new.abcd_123.part", ".new.12345678.part", ".new.b.12345678.part", ".new.part"]
+    empty, full, of_another, odd = [tmp_path / name for name in names]
+    for folder in (empty, full, of_another, odd):
+        folder.mkdir()
+    (full / "thesis.txt").write_text("x")
+    handle = os.open(empty, os.O_RDONLY)
+    fcntl.flock(handle, fcntl.LOCK_EX)
+    split_module.remove_leftovers(tmp_path / "new")
+    assert empty.is_dir() and "another process is writing" in capsys.readouterr().out
+    os.close(handle)
+    split_module.remove_leftovers(tmp_path / "new")
+    assert f"removed {empty}, left by a split that was killed" in capsys.readouterr().out
+    assert sorted(tmp_path.iterdir()) == sorted([full, of_another, odd])
+    assert (full / "thesis.txt").is_file()
+
+
+def test_a_folder_that_is_removed_before_it_is_locked_is_made_again(tmp_path, monkeypatch):
+    lock, seen = fcntl.flock, []
+
+    def remove_first(handle, operation):
+        if not seen:
+            split_module.os.rmdir(next(tmp_path.glob(".new.*.part")))
+        seen.append(handle)
+        lock(handle, operation)
+
+    monkeypatch.setattr(split_module.fcntl, "flock", remove_first)
+    with split_module._unfinished_folder(tmp_path / "new") as folder:
+        assert folder.is_dir() and len(seen) == 2
+        os.replace(folder, tmp_path / "new")
+    assert [path.name for path in tmp_path.iterdir()] == ["new"]
 
 
 @pytest.mark.parametrize("shares", [(0, 0), (0.5, 0.5), (-0.1, 0.2), (float("nan"), 0.1)])

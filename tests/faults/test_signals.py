@@ -73,6 +73,7 @@ def test_sigterm_while_decoding_is_one_line(quick_train, tmp_path, monkeypatch, 
     monkeypatch.setattr(pixel_cache, "load_pixels", ends)
     assert quick_train(tmp_path / "r", cache_dir=tmp_path / "c", **FOUR_EPOCHS) == 143
     assert "stopped by SIGTERM; what was complete is kept" in capfd.readouterr().err
+    assert not (tmp_path / "r" / "config.json").exists(), "no run has begun"
 
 
 @pytest.mark.slow

@@ -82,7 +82,7 @@ def test_a_script_plans_the_training_of_its_backbone(name, demo, tmp_path):
     model, size = BACKBONES[name]
     assert f"plan: {model} at {size} px into ./{name}_5class_results" in done.stdout
     assert "effective batch 8" in done.stdout
-    assert not (tmp_path / f"{name}_training_log.txt").read_text(), "a plan is no training"
+    assert not list(tmp_path.iterdir()), "a plan is no training"
 
 
 # -- what the log holds ------------------------------------------------------------------------
@@ -125,6 +125,32 @@ def test_a_refused_command_leaves_its_error_on_the_terminal_alone(tmp_path, word
     done = run_shell("train_coatnet.sh", tmp_path, *words)
     assert done.returncode == 2 and error in done.stdout
     assert log.read_text() == "an earlier training\n"
+
+
+def test_a_refused_command_leaves_no_new_log(tmp_path):
+    (tmp_path / "train_ovo.py").write_text("print('error: no'); raise SystemExit(2)")
+    stand_in = shutil.copy(ROOT / "train_logged.sh", tmp_path)
+    (tmp_path / "empty.txt").touch()
+    for name in ("new.txt", "empty.txt"):
+        done = run_shell(stand_in, tmp_path, name)
+        assert done.returncode == 2 and done.stdout == "error: no\n"
+    assert not (tmp_path / "new.txt").exists()
+    assert (tmp_path / "empty.txt").is_file(), "one that was there stays"
+
+
+def test_a_log_that_cannot_be_written_is_one_line(tmp_path):
+    done = run_shell("train_logged.sh", tmp_path, "no/log.txt")
+    assert done.returncode == 2 and not done.stdout
+    assert done.stderr == "error: cannot write no/log.txt; choose another folder\n"
+
+
+@pytest.mark.slow
+def test_a_refused_resume_says_nothing_in_the_log(trained_copy, demo, tmp_path):
+    values = {**QUICK, "learning_rate": 2e-3, "dataset_path": demo, "cache_dir": "c"}
+    words = flags(**values, output_dir=trained_copy)
+    done = run_shell("train_logged.sh", tmp_path, "log.txt", *words)
+    assert done.returncode == 2 and "was trained differently" in done.stdout
+    assert not (tmp_path / "log.txt").exists() and not (tmp_path / "c").exists()
 
 
 @pytest.mark.slow

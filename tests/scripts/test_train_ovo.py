@@ -40,7 +40,8 @@ def test_tensorboard_holds_each_pair_s_curves(trained):
 def test_a_used_directory_needs_resume(quick_train, trained, tmp_path, capsys):
     output = shutil.copytree(trained, tmp_path / "r")
     assert quick_train(output) == 2
-    assert "pass --resume" in capsys.readouterr().err
+    said = capsys.readouterr()
+    assert "pass --resume" in said.err and not said.out, "refused before anything else is done"
     before = {path: path.read_bytes() for path in (output / "models").iterdir()}
     assert quick_train(output, resume=None) == 0
     assert all(path.read_bytes() == content for path, content in before.items())
@@ -59,7 +60,8 @@ def test_resuming_with_other_settings_is_refused_with_the_difference(
 ):
     output = shutil.copytree(trained, tmp_path / "r")
     assert quick_train(output, resume=None, **change) == 2
-    assert said in capsys.readouterr().err
+    captured = capsys.readouterr()
+    assert said in captured.err and "data check" not in captured.out
 
 
 def test_resuming_on_other_images_is_refused(quick_train, trained, tmp_path, demo, capsys):
