@@ -42,6 +42,19 @@ from common.system.log import log
 
 
 @dataclass(frozen=True)
+class PairDiversity:
+    """How two models err."""
+
+    model: str
+    other: str
+    measures: dict[str, float]  # by name
+
+    def to_row(self) -> dict[str, Any]:
+        """Return the row of diversity.csv and diversity.json."""
+        return {"model": self.model, "other": self.other, **self.measures}
+
+
+@dataclass(frozen=True)
 class Gains:
     """What the plain mean gains over its models, and over itself without one of them."""
 
@@ -115,22 +128,21 @@ def measure_criteria(models: list[ModelResult]) -> Criteria:
     )
 
 
-def pairwise_rows(names: list[str], pairwise: PairwiseDiversity) -> list[dict[str, Any]]:
+def compare_pairs(names: list[str], pairwise: PairwiseDiversity) -> list[PairDiversity]:
     """List how each two models err."""
     return [
-        {"model": names[i], "other": names[j], **pairwise.of(i, j)}
+        PairDiversity(names[i], names[j], pairwise.of(i, j))
         for i, j in combinations(range(len(names)), 2)
     ]
 
 
-def pairwise_table(rows: list[dict[str, Any]]) -> str:
+def pairwise_table(rows: list[PairDiversity]) -> str:
     """Show how each two models err."""
-    measures = list(rows[0])[2:]
     cells = [
-        [f"{row['model']} - {row['other']}", *(tables.decimal(row[name]) for name in measures)]
-        for row in rows
+        [f"{row.model} - {row.other}", *map(tables.decimal, row.measures.values())] for row in rows
     ]
-    return tables.format_table(["models", *(name.replace("_", " ") for name in measures)], cells)
+    measures = [name.replace("_", " ") for name in rows[0].measures]
+    return tables.format_table(["models", *measures], cells)
 
 
 def ensemble_table(diversity: EnsembleDiversity) -> str:
@@ -196,7 +208,8 @@ def main(argv: list[str] | None = None) -> int:
 
     correct = np.stack([model.classes.predicted == first.targets for model in models], axis=1)
     pairwise, whole = pairwise_diversity(correct), ensemble_diversity(correct)
-    rows = pairwise_rows(names, pairwise)
+    pairs = compare_pairs(names, pairwise)
+    rows = [pair.to_row() for pair in pairs]
     gains, criteria = measure_gains(models, bootstrap), measure_criteria(models)
 
     note, images = synthetic_note(first.ids), len(first.ids)
@@ -204,12 +217,12 @@ def main(argv: list[str] | None = None) -> int:
         f"{len(names)} models on {args.split}{note}: {images} images, {args.vote} vote, "
         f"95 % intervals by bootstrap over {bootstrap.units(images)}\n"
     )
-    texts = [pairwise_table(rows), ensemble_table(whole), gains_table(gains)]
+    texts = [pairwise_table(pairs), ensemble_table(whole), gains_table(gains)]
     print("\n\n".join([*texts, criteria_text(criteria)]))
 
     output = ResultDir(args.output_dir)
     write_json(
-        output.results / "diversity.json",
+        output.diversity,
         {
             "split": args.split,
             "synthetic": note,
@@ -224,7 +237,7 @@ def main(argv: list[str] | None = None) -> int:
     )
     write_table(output.table("diversity"), rows)
     draw(names, pairwise, note, output)
-    log(f"wrote diversity.json, diversity.csv and figures to {output.results}")
+    log(f"wrote {output.diversity.name}, a table and figures to {output.results}")
     return 0
 
 

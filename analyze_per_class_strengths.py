@@ -258,7 +258,7 @@ def main(argv: list[str] | None = None) -> int:
     output = ResultDir(args.output_dir)
     rows = [vars(row) for own in pairs for row in own]
     write_json(
-        output.results / "per_class.json",
+        output.per_class,
         {
             "split": args.split,
             "synthetic": note,
@@ -274,7 +274,7 @@ def main(argv: list[str] | None = None) -> int:
     if rows:
         write_table(output.table("pairs"), rows)
     draw(results, grades, note, output)
-    log(f"wrote per_class.json, per_class.csv and a heat map to {output.results}")
+    log(f"wrote {output.per_class.name}, tables and a heat map to {output.results}")
     return 0
 
 

@@ -226,7 +226,7 @@ def main(argv: list[str] | None = None) -> int:
     write_table(output.table("models"), [{**row, **vars(costs[row["name"]])} for row in rows])
     tested = {"split": args.split, "synthetic": note}
     write_json(
-        output.results / "comparison.json",
+        output.comparison,
         {
             **tested,
             "vote": args.vote,
@@ -239,7 +239,8 @@ def main(argv: list[str] | None = None) -> int:
     )
     write_json(output.validation, tested | validation_content(gates))
     draw(models, note, output)
-    log(f"wrote comparison.json, models.csv, validation.json and figures to {output.results}")
+    names = f"{output.comparison.name}, {output.validation.name}"
+    log(f"wrote {names}, tables and figures to {output.results}")
     return 1 if args.require and not all_pass(gates) else 0
 
 

@@ -314,8 +314,9 @@ def main(argv: list[str] | None = None) -> int:
     write_json(output.validation, setting.describe() | validation_content(gates))
     write_report(output, report_on(models, final, details, gates, setting))
     print(
-        f"{tables.gates_table(gates)}\n\nrating: {rating(gates)} (by the rule in validation.json; "
-        "thresholds on these images, no claim of regulatory clearance)"
+        f"{tables.gates_table(gates)}\n\nrating: {rating(gates)} "
+        f"(by the rule in {output.validation.name}; thresholds on these images, "
+        "no claim of regulatory clearance)"
     )
     log(f"wrote {output.metrics(args.split)}, {output.validation.name} and {output.report}")
     return 1 if args.require and not all_pass(gates) else 0

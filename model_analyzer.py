@@ -20,7 +20,7 @@ from common.models.checkpoint import EpochRow, load_pair
 from common.models.checkpoint_file import CheckpointError
 from common.reporting.figures import plot_training
 from common.reporting.tables import decimal, format_table, percent
-from common.result_dir import ResultDir, write_table
+from common.result_dir import AnalysisFiles, ResultDir, write_table
 from common.system.errors import InputError
 from common.system.files import write_json
 from common.system.log import log
@@ -64,7 +64,8 @@ class Analysis:
 
     file: str
     model: str
-    pair: str  # with the names of its classes
+    head: str  # "0-1", or "softmax"
+    pair: str  # the same with the names of its classes
     best_epoch: int
     epochs_run: int
     complete: bool
@@ -97,6 +98,7 @@ def analyse(path: Path, several: bool = False) -> tuple[Analysis, tuple[EpochRow
     row = Analysis(
         file=str(path),
         model=checkpoint.model,
+        head=checkpoint.head.name,
         pair=checkpoint.head.describe(checkpoint.class_names),
         best_epoch=checkpoint.best_epoch,
         epochs_run=len(checkpoint.history),
@@ -158,10 +160,11 @@ def save(rows: list[Analysis], histories: dict[str, tuple[EpochRow, ...]], folde
     """Write the table as JSON and CSV and the training curves as PNG."""
     note = " (SYNTHETIC images)" if any(row.synthetic for row in rows) else ""
     content = [asdict(row) for row in rows]
-    write_json(folder / "model_analysis.json", {"bar": PAIR.bound, "classifiers": content})
-    write_table(folder / "model_analysis.csv", content)
-    plot_training(histories, f"training curves{note}", folder / "training_curves.png")
-    log(f"wrote {folder / 'model_analysis.json'}, .csv and training_curves.png")
+    files = AnalysisFiles(folder)
+    write_json(files.numbers, {"bar": PAIR.bound, "classifiers": content})
+    write_table(files.table, content)
+    plot_training(histories, f"training curves{note}", files.curves)
+    log(f"wrote {files.numbers}, {files.table.name} and {files.curves.name}")
 
 
 @guarded
@@ -179,7 +182,7 @@ def main(argv: list[str] | None = None) -> int:
             print(f"skipped: {error}", file=sys.stderr, flush=True)
             continue
         rows.append(row)
-        histories[f"{row.label} {row.pair.split()[0]}"] = history
+        histories[f"{row.label} {row.head}"] = history
     if not rows:
         raise InputError(f"none of {len(files)} files could be analysed")
     print(table(rows))

@@ -1,6 +1,6 @@
-"""The names and formats of everything in a result directory; no other module knows them.
+"""The names and formats of everything in a result directory; other modules ask for them here.
 
-N images, K classes, P pairs.
+Tables and figures are asked for by their name without the ending. N images, K classes, P pairs.
 """
 
 import contextlib
@@ -101,6 +101,21 @@ class ResultDir:
         return self.results / "validation.json"
 
     @property
+    def comparison(self) -> Path:
+        """Models compared with each other."""
+        return self.results / "comparison.json"
+
+    @property
+    def diversity(self) -> Path:
+        """How differently models err."""
+        return self.results / "diversity.json"
+
+    @property
+    def per_class(self) -> Path:
+        """Models compared grade by grade."""
+        return self.results / "per_class.json"
+
+    @property
     def report(self) -> Path:
         """The readable report, one file."""
         return self.results / "report.html"
@@ -112,6 +127,28 @@ class ResultDir:
     def figure(self, name: str) -> Path:
         """A picture."""
         return self.results / f"{name}.png"
+
+
+@dataclass(frozen=True)
+class AnalysisFiles:
+    """The paths of what is said of single classifiers; the folder can be one of the user's."""
+
+    folder: Path
+
+    @property
+    def numbers(self) -> Path:
+        """The table, as JSON."""
+        return self.folder / "model_analysis.json"
+
+    @property
+    def table(self) -> Path:
+        """The table, as CSV."""
+        return self.folder / "model_analysis.csv"
+
+    @property
+    def curves(self) -> Path:
+        """The training curves."""
+        return self.folder / "training_curves.png"
 
 
 @dataclass(frozen=True)

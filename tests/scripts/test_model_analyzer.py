@@ -49,7 +49,8 @@ def test_says_what_the_history_says(trained_copy):
     with (trained_copy / "logs" / "history.csv").open() as file:
         rows = list(csv.DictReader(file))
     for found in analysis(trained_copy / "results"):
-        pair = found["pair"].split()[0]
+        pair = found["head"]
+        assert found["pair"].startswith(f"{pair} (")
         best = next(r for r in rows if r["pair"] == pair and int(r["epoch"]) == found["best_epoch"])
         assert found["val_accuracy"] == float(best["val_accuracy"])
         gap = float(best["train_accuracy"]) - float(best["val_accuracy"])
