@@ -64,8 +64,7 @@ class Analysis:
 
     file: str
     model: str
-    head: str  # "0-1", or "softmax"
-    pair: str  # the same with the names of its classes
+    pair: str  # such as "0-1 (none vs mild)", or "softmax"
     best_epoch: int
     epochs_run: int
     complete: bool
@@ -80,6 +79,7 @@ class Analysis:
     size_mb: float
     status: str  # of the guide's gate on pairs
     label: str  # the model, and its folder where there are several
+    head: str  # the pair without the names of its classes
 
 
 def analyse(path: Path, several: bool = False) -> tuple[Analysis, tuple[EpochRow, ...]]:
