@@ -17,18 +17,18 @@ from typing import Any
 
 import numpy as np
 
-from common.data.copies import patient_groups
+from common.data.patients import patient_groups
 from common.data.synthetic import synthetic_note
-from common.evaluation.agreement import (
+from common.evaluation.gates import FAMILIES
+from common.flags import add_analysis_flags
+from common.metrics.agreement import (
     EnsembleDiversity,
     PairwiseDiversity,
     ensemble_diversity,
     pairwise_diversity,
 )
-from common.evaluation.comparison import Difference, PairedMetric, paired_metrics
-from common.evaluation.gates import FAMILIES
-from common.evaluation.intervals import BootstrapConfig
-from common.flags import add_analysis_flags
+from common.metrics.comparison import Difference, PairedMetric, paired_metrics
+from common.metrics.intervals import BootstrapConfig
 from common.models.backbones import resolve
 from common.prediction.ensemble import ModelResult, apply_vote
 from common.prediction.evaluated_models import find_evaluated_models

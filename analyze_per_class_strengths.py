@@ -17,12 +17,12 @@ from typing import Any
 
 import numpy as np
 
-from common.data.copies import patient_groups
+from common.data.patients import patient_groups
 from common.data.synthetic import synthetic_note
 from common.evaluation.evaluate import evaluate
-from common.evaluation.intervals import UNKNOWN, BootstrapConfig, Interval, Metrics
-from common.evaluation.metrics import binary_metrics, confusion_matrix, f1_scores
 from common.flags import add_analysis_flags
+from common.metrics.classification import binary_metrics, confusion_matrix, f1_scores
+from common.metrics.intervals import UNKNOWN, BootstrapConfig, Interval, Metrics
 from common.pairs import class_pairs, pair_name, pair_targets
 from common.prediction.ensemble import ModelResult, apply_vote
 from common.prediction.evaluated_models import EvaluatedModel, find_evaluated_models

@@ -19,9 +19,8 @@ from typing import Any
 import numpy as np
 from sklearn.metrics import roc_curve
 
-from common.data.copies import patient_groups
+from common.data.patients import patient_groups
 from common.data.synthetic import synthetic_note
-from common.evaluation.comparison import COMPARED, Difference, holm, paired_metrics
 from common.evaluation.evaluate import Evaluation, evaluate
 from common.evaluation.gates import (
     FAIL,
@@ -36,9 +35,10 @@ from common.evaluation.gates import (
     read_holdout,
     validation_content,
 )
-from common.evaluation.intervals import BootstrapConfig
-from common.evaluation.metrics import REFERABLE_GRADE
 from common.flags import add_analysis_flags
+from common.metrics.classification import REFERABLE_GRADE
+from common.metrics.comparison import COMPARED, Difference, holm, paired_metrics
+from common.metrics.intervals import BootstrapConfig
 from common.prediction.ensemble import ModelResult, apply_vote
 from common.prediction.evaluated_models import EvaluatedModel, find_evaluated_models
 from common.prediction.voting import combine_models

@@ -19,8 +19,8 @@ from pathlib import Path
 import numpy as np
 
 from common.audit.leakage import check_holdout
-from common.data.copies import patient_groups
 from common.data.folders import Split, scan_split
+from common.data.patients import patient_groups
 from common.data.synthetic import synthetic_note
 from common.evaluation.findings import Findings, measure_ensemble, measure_model
 from common.evaluation.gates import (
@@ -32,9 +32,9 @@ from common.evaluation.gates import (
     rating,
     validation_content,
 )
-from common.evaluation.intervals import BootstrapConfig
-from common.evaluation.prevalence import parse_prevalence
 from common.flags import add_ensemble_flags, add_evaluation_flags, find_runs
+from common.metrics.intervals import BootstrapConfig
+from common.metrics.prevalence import parse_prevalence
 from common.prediction.ensemble import (
     EVERY_VOTE,
     ModelResult,

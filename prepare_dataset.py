@@ -19,14 +19,14 @@ from pathlib import Path
 
 from common.audit.dataset import AuditConfig, audit
 from common.audit.report import audit_text, write_audit
-from common.audit.split import WAYS, Plan, plan_split, remove_leftovers, write_split
 from common.config import TrainConfig
-from common.data.copies import PATIENT_REGEX
 from common.data.folders import SPLITS, scan_split
-from common.data.pixel_cache import open_cache
+from common.data.patients import PATIENT_REGEX
 from common.data.synthetic import write_dataset
 from common.flags import default_of
 from common.models.backbones import preprocessing_for, resolve
+from common.pixels.pixel_cache import open_cache
+from common.preparation.split import WAYS, Plan, plan_split, remove_leftovers, write_split
 from common.system.errors import InputError
 from common.system.log import log
 

@@ -22,11 +22,11 @@ from torch.utils.tensorboard import SummaryWriter
 from common.audit.leakage import training_warnings
 from common.config import TrainConfig
 from common.data.folders import scan_split
-from common.data.pixel_cache import PixelCache, open_cache
 from common.data.synthetic import synthetic_note
 from common.flags import RESUME_ADVICE, TrainingRequest, parse_training
 from common.models.backbones import build, preprocessing_for, resolve
 from common.pairs import Head, heads_of_model
+from common.pixels.pixel_cache import PixelCache, open_cache
 from common.result_dir import ResultDir
 from common.system import signals
 from common.system.device import resolve_precision, select_device

@@ -18,9 +18,9 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2
 
 from common.config import TrainConfig
-from common.data.preprocessing import Preprocessing, load_pixels
 from common.models.pretrained import Architecture, create_network
 from common.pairs import Pair
+from common.pixels.preprocessing import Preprocessing, load_pixels
 
 EVAL_BATCH = 8
 

@@ -25,11 +25,11 @@ from benchmarks.bench import PAIRS, Bench, build_bench
 from benchmarks.report import SEVEN, THREE
 from benchmarks.results import EnsembleSpeed, ModelSpeed, Speed, SpeedSection
 from benchmarks.timing import compare, in_own_process, interleave, matmul_ceiling, processor
-from common.data.device_pixels import MAX_RESIDENT_BYTES
 from common.data.synthetic import write_dataset
 from common.models.backbones import resolve
 from common.models.ovo import chunk_size
 from common.pairs import pair_head
+from common.pixels.device_pixels import MAX_RESIDENT_BYTES
 from common.system.device import select_device
 from common.system.environment import versions, worker_count
 from common.system.errors import InputError

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from common.config import TrainConfig
-from common.data.copies import PATIENT_REGEX
 from common.data.folders import SPLITS
+from common.data.patients import PATIENT_REGEX
 from common.models.backbones import resolve
 from common.pairs import Head, heads_of_model, pair_head, parse_pairs
 from common.prediction.calibration import WEIGHTS

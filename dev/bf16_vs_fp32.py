@@ -18,9 +18,9 @@ import numpy as np
 from benchmarks import report, results
 from benchmarks.results import PrecisionDifference, PrecisionSection
 from common.data.folders import SPLITS, scan_split
-from common.data.pixel_cache import open_cache
-from common.evaluation.metrics import binary_metrics, classification_metrics
+from common.metrics.classification import binary_metrics, classification_metrics
 from common.pairs import class_pairs, pair_targets
+from common.pixels.pixel_cache import open_cache
 from common.prediction.ensemble import label_runs
 from common.prediction.predict import load_model, pair_probabilities, predict_logits
 from common.prediction.voting import combine_pairs

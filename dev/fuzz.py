@@ -32,8 +32,8 @@ from hypothesis import strategies as st
 
 import model_analyzer
 from common import result_dir
-from common.data.preprocessing import ImageError
 from common.models import checkpoint, checkpoint_file
+from common.pixels.decoding import ImageError
 from common.prediction import predictions
 from common.system.errors import InputError
 from dev.fuzz_targets import MAKERS, structured

@@ -25,10 +25,10 @@ import model_analyzer
 import prepare_dataset
 from common import flags, result_dir
 from common.config import TrainConfig
-from common.data.preprocessing import Preprocessing, load_pixels
 from common.data.synthetic import draw_fundus
 from common.models import checkpoint_file
 from common.models.checkpoint import HISTORY_COLUMNS, load_pair, restore_pair
+from common.pixels.preprocessing import Preprocessing, load_pixels
 from common.prediction import predictions, verification
 from common.result_dir import ResultDir
 from common.system.errors import InputError

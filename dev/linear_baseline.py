@@ -25,11 +25,11 @@ from sklearn.preprocessing import StandardScaler
 
 from common.config import PixelOptions
 from common.data.folders import SPLITS, scan_split
-from common.data.pixel_cache import open_cache
-from common.evaluation.metrics import accuracy, confusion_matrix, quadratic_weighted_kappa
 from common.flags import add_evaluation_flags
+from common.metrics.classification import accuracy, confusion_matrix, quadratic_weighted_kappa
 from common.models.backbones import build, preprocessing_for, resolve
 from common.models.ovo import chunk_size, trunk_features
+from common.pixels.pixel_cache import open_cache
 from common.reporting.tables import format_table
 from common.system.device import select_device
 from common.system.log import log

@@ -25,9 +25,9 @@ from torch.profiler import ProfilerActivity, profile
 
 from benchmarks.bench import build_bench
 from benchmarks.run import positive
-from common.data import device_pixels
 from common.data.synthetic import write_dataset
 from common.models import ovo
+from common.pixels import device_pixels
 from common.reporting.tables import format_table
 from common.system.device import select_device, wait_for
 from common.system.log import log

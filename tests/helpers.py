@@ -17,10 +17,10 @@ import pytest
 import torch
 
 from common import result_dir
-from common.data.preprocessing import Preprocessing
 from common.models import checkpoint_file
 from common.models.checkpoint import EpochRow
 from common.pairs import Head, pair_head
+from common.pixels.preprocessing import Preprocessing
 from common.result_dir import ResultDir
 from common.system import files
 from common.training import loop

@@ -6,12 +6,12 @@ import torch
 
 from benchmarks import reference
 from common.config import PixelOptions, TrainConfig
-from common.data.augmentation import augment, augmentation_table, normalise
 from common.data.folders import scan_split
-from common.data.pixel_cache import open_cache
 from common.data.sampler import epoch_order
 from common.models.backbones import build, native_state, preprocessing_for, resolve
 from common.pairs import pair_head
+from common.pixels.augmentation import augment, augmentation_table, normalise
+from common.pixels.pixel_cache import open_cache
 from common.result_dir import ResultDir
 from common.system.random_streams import random_generator
 from common.training.context import Fingerprints, RunInputs, build_context

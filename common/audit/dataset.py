@@ -13,10 +13,11 @@ import numpy as np
 
 from common.audit.file_checks import FileRecord, inspect_files
 from common.audit.image_statistics import KINDS
-from common.audit.near_duplicates import components, near_duplicates
 from common.audit.shortcuts import Probe, probe
-from common.data.copies import PATIENT_REGEX, copy_groups, patients
+from common.data.copies import copy_groups
 from common.data.folders import SPLITS, Entry, list_entries
+from common.data.patients import PATIENT_REGEX, patients
+from common.duplicates.near_duplicates import components, near_duplicates
 
 # the most images of each grade that EyePACS's labelled training set has (Kaggle 2015)
 EYEPACS_COUNTS = (25810, 2443, 5292, 873, 708)

@@ -24,8 +24,9 @@ from common.audit.image_statistics import (
     measure,
     read_header,
 )
-from common.audit.near_duplicates import sketch_and_hashes
-from common.data.preprocessing import IMAGE_SUFFIXES, ImageError, decode_image
+from common.data.folders import IMAGE_SUFFIXES
+from common.duplicates.near_duplicates import sketch_and_hashes
+from common.pixels.decoding import ImageError, decode_image
 from common.system.environment import worker_count
 from common.system.errors import InputError
 from common.system.log import progress_bar

@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 from PIL import Image, JpegImagePlugin
 
-from common.data.preprocessing import retina_box
+from common.pixels.retina import retina_box
 
 # the kinds of statistics: of the file, which no eye can cause; of the background, measured where
 # lesions hardly reach; of the whole image, to which lesions add

@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 
 from common.config import TrainConfig
-from common.data.copies import PATIENT_REGEX, copy_groups, identical_files, patients
+from common.data.copies import copy_groups, identical_files
 from common.data.folders import Split, scan_split
+from common.data.patients import PATIENT_REGEX, patients
 from common.evaluation.gates import FAIL, NOT_MEASURED, PASS, Holdout
 from common.result_dir import Run
 from common.system.errors import InputError

@@ -1,4 +1,4 @@
-"""Files that belong together: equal bytes, copies and patients by their names.
+"""Files that belong together: equal bytes, copies by their names.
 
 N images.
 """
@@ -7,7 +7,7 @@ import hashlib
 import os
 import re
 from collections import Counter
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Hashable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -15,7 +15,6 @@ import numpy as np
 
 from common.data.folders import ImageFile, Split
 from common.system.environment import worker_count
-from common.system.errors import InputError
 
 _SUFFIX = re.compile(
     r"(?:[ _.-]+(?:aug(?:ment(?:ed)?)?|copy|dup|[hv]?flip(?:ped)?|rot(?:ated?)?|mirror(?:ed)?|"
@@ -25,7 +24,6 @@ _SUFFIX = re.compile(
 )
 _PREFIX = re.compile(r"^(?:aug(?:mented)?|copy|flip|rot)[0-9]*[ _.-]+", re.IGNORECASE)
 _SAMPLE = 4096  # bytes read of files of equal size before all of them are
-PATIENT_REGEX = r"(\d+)_(left|right)"  # EyePACS: 10_left.jpeg, 10_right.jpeg
 
 
 def source_name(name: str) -> str:
@@ -59,12 +57,6 @@ def copy_groups(ids: Sequence[str]) -> np.ndarray:
     return result
 
 
-def patients(ids: Sequence[str], pattern: str) -> np.ndarray:
-    """Number the patients of ids (N,) as far as their names tell; others are their own."""
-    groups = patient_groups(ids, pattern)
-    return np.arange(len(ids)) if groups is None else groups
-
-
 def identical_files(splits: Sequence[Split], workers: int = 8) -> list[list[ImageFile]]:
     """Group the images of several splits by equal bytes, two or more to a group.
 
@@ -96,27 +88,3 @@ def _digest_of_end(path: Path) -> bytes:
 def _digest(path: Path) -> bytes:
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").digest()
-
-
-def patient_groups(ids: Iterable[str], pattern: str) -> np.ndarray | None:
-    """Group image ids (N,) by what a regular expression's first group finds in the file name.
-
-    An image without a match is its own group; None if no two images belong together. Raises
-    InputError for a pattern that is none or has no group.
-    """
-    try:
-        expression = re.compile(pattern)
-    except re.error as error:
-        raise InputError(f"--patient_regex {pattern!r}: {error}") from error
-    if expression.groups < 1:
-        raise InputError(f"--patient_regex {pattern!r}: expected a group (...) for the patient")
-    groups = []
-    for name in ids:
-        match = expression.search(str(name).rsplit("/", 1)[-1])
-        groups.append(f"patient {match[1]}" if match and match[1] else f"image {name}")
-    _, numbers = np.unique(groups, return_inverse=True)
-    if len(numbers) > 1 and numbers.max() == 0:
-        raise InputError(
-            f"--patient_regex {pattern!r}: takes all {len(numbers)} images for one patient's"
-        )
-    return numbers if len(numbers) and numbers.max() + 1 < len(numbers) else None

@@ -12,17 +12,11 @@ from pathlib import Path
 
 import numpy as np
 
-from common.data.preprocessing import IMAGE_SUFFIXES
+from common.data.class_names import matching_folders
 from common.system.errors import InputError
 
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp")
 SPLITS = ("train", "val", "test")
-_USUAL_NAMES = (
-    {"nodr", "normal", "no", "none", "healthy"},
-    {"mild", "milddr", "mildnpdr"},
-    {"moderate", "moderatedr", "moderatenpdr"},
-    {"severe", "severedr", "severenpdr"},
-    {"proliferate", "proliferatedr", "proliferative", "proliferativedr", "pdr"},
-)
 
 
 @dataclass(frozen=True)
@@ -147,7 +141,7 @@ def _class_folders(folder: Path, num_classes: int, class_names: tuple[str, ...])
     if len(set(class_names)) < len(class_names):
         raise InputError(f"--class_names: {' '.join(class_names)} names a class twice")
     expected = " ".join(class_names) or f"0..{num_classes - 1} or No_DR Mild Moderate Severe PDR"
-    chosen = _matching_folders(found, num_classes, class_names)
+    chosen = matching_folders(found, num_classes, class_names)
     if not chosen:
         raise InputError(
             f"expected the class folders {expected} in {folder}, found "
@@ -162,26 +156,6 @@ def _class_folders(folder: Path, num_classes: int, class_names: tuple[str, ...])
             f"{' '.join(strange)}, too; move them away or check --num_classes and --class_names"
         )
     return chosen
-
-
-def _matching_folders(
-    found: dict[str, Path], num_classes: int, class_names: tuple[str, ...]
-) -> list[Path]:
-    """Choose the class folders from those found, by name; none if some are missing."""
-    for names in (class_names, tuple(str(grade) for grade in range(num_classes))):
-        if names and all(name in found for name in names):
-            return [found[name] for name in names]
-    if not class_names and num_classes == len(_USUAL_NAMES):
-        usual = {_plain(name): path for name, path in found.items()}
-        matches = [[usual[n] for n in names if n in usual] for names in _USUAL_NAMES]
-        if all(len(match) == 1 for match in matches):
-            return [match[0] for match in matches]
-    return []
-
-
-def _plain(name: str) -> str:
-    """Keep the letters of a name, in small ones."""
-    return "".join(c for c in name.lower() if c.isalpha())
 
 
 def _image_files(folder: Path) -> Iterator[os.DirEntry]:

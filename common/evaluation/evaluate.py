@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from common.evaluation.intervals import BootstrapConfig, Metrics, metrics_with_intervals
-from common.evaluation.metrics import confusion_matrix, undefined_reasons
+from common.metrics.classification import confusion_matrix, undefined_reasons
+from common.metrics.intervals import BootstrapConfig, Metrics, metrics_with_intervals
 from common.prediction.voting import ClassPredictions
 
 

@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from common.evaluation.agreement import Consistency, measure_consistency
-from common.evaluation.comparison import Comparison, compare_to_best
 from common.evaluation.evaluate import Evaluation, evaluate
-from common.evaluation.intervals import BootstrapConfig, Metrics
-from common.evaluation.prevalence import Restated, restate_models
+from common.metrics.agreement import Consistency, measure_consistency
+from common.metrics.comparison import Comparison, compare_to_best
+from common.metrics.intervals import BootstrapConfig, Metrics
+from common.metrics.prevalence import Restated, restate_models
 from common.prediction.ensemble import Ensemble, ModelResult, best_single, combine_by_every_vote
 
 

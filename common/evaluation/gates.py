@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from common.evaluation.intervals import UNKNOWN, Interval, Metrics
+from common.metrics.intervals import UNKNOWN, Interval, Metrics
 from common.models.backbones import resolve
 from common.prediction.ensemble import ModelResult
 from common.prediction.predictions import Origin

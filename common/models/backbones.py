@@ -20,9 +20,9 @@ from timm.models import PretrainedCfg
 from torch import Tensor, nn
 
 from common.config import PixelOptions
-from common.data.preprocessing import Preprocessing
 from common.models import timm_patches
 from common.models.pretrained import Architecture, create_network, load_weights, one_line
+from common.pixels.preprocessing import Preprocessing
 from common.system.errors import InputError
 
 _DOT = ":"  # in names of modules, which cannot hold a dot, where the library's keys have one

@@ -13,7 +13,6 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from common.data.preprocessing import Preprocessing
 from common.models.backbones import (
     Backbone,
     build,
@@ -26,6 +25,7 @@ from common.models.checkpoint_file import CheckpointError, load_checkpoint
 from common.models.legacy import LEGACY_FORMAT, convert_legacy, is_legacy, legacy_head
 from common.models.ovo import Branch
 from common.pairs import Head, head_from_classes
+from common.pixels.preprocessing import Preprocessing
 from common.system.errors import InputError
 
 _PAIR_FORMAT, _RESUME_FORMAT = "ovo-pair-1", "ovo-resume-1"

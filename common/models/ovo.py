@@ -12,10 +12,10 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from common.data.augmentation import augment, normalise
-from common.data.preprocessing import Preprocessing
 from common.models.backbones import Backbone, native_state
 from common.pairs import Head
+from common.pixels.augmentation import augment, normalise
+from common.pixels.preprocessing import Preprocessing
 from common.system.device import autocast, to_device
 from common.system.random_streams import torch_generator
 

@@ -16,13 +16,13 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from common.data.device_pixels import DevicePixels
 from common.data.folders import Split
-from common.data.pixel_cache import PixelCache, open_cache
-from common.data.preprocessing import Preprocessing
 from common.models.checkpoint import PairCheckpoint, load_pair, restore_pair
 from common.models.ovo import Branch, chunk_size, trunk_features, trunk_key
 from common.pairs import Head, class_pairs, heads_of_model, with_head
+from common.pixels.device_pixels import DevicePixels
+from common.pixels.pixel_cache import PixelCache, open_cache
+from common.pixels.preprocessing import Preprocessing
 from common.prediction.predictions import Cost, Origin, PairPredictions, load_predictions
 from common.result_dir import Run
 from common.system.device import autocast, tune_malloc

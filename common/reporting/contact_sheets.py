@@ -6,7 +6,7 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
-from common.data.preprocessing import ImageError, decode_image
+from common.pixels.decoding import ImageError, decode_image
 from common.system.files import atomic_write
 
 _SIDE = 150  # pixels of a picture

@@ -18,8 +18,8 @@ from scipy.cluster.hierarchy import dendrogram, linkage
 from scipy.spatial.distance import squareform
 from sklearn.metrics import roc_curve
 
-from common.evaluation.intervals import Interval
-from common.evaluation.metrics import REFERABLE_GRADE, confusion_matrix, roc_auc
+from common.metrics.classification import REFERABLE_GRADE, confusion_matrix, roc_auc
+from common.metrics.intervals import Interval
 from common.models.checkpoint import EpochRow
 from common.prediction.voting import ClassPredictions
 from common.result_dir import ResultDir

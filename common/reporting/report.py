@@ -13,9 +13,9 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from PIL import Image, ImageOps
 
 from common.data.folders import Split
-from common.data.preprocessing import ImageError, decode_image
 from common.data.synthetic import synthetic_note
 from common.evaluation.gates import PASS, RULE, Gate, rating
+from common.pixels.decoding import ImageError, decode_image
 from common.prediction.voting import ClassPredictions
 from common.reporting.tables import gates_table
 from common.result_dir import ResultDir

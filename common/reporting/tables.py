@@ -3,11 +3,11 @@
 import math
 from typing import Any
 
-from common.evaluation.agreement import Consistency, Referral
 from common.evaluation.findings import Findings, VersusBest
 from common.evaluation.gates import Gate
-from common.evaluation.intervals import Interval, Metrics
-from common.evaluation.prevalence import Restated
+from common.metrics.agreement import Consistency, Referral
+from common.metrics.intervals import Interval, Metrics
+from common.metrics.prevalence import Restated
 from common.prediction.predictions import Cost
 
 _DIFFERENCES = {

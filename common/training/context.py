@@ -6,13 +6,13 @@ from dataclasses import dataclass
 import torch
 
 from common.config import TrainConfig
-from common.data.device_pixels import DevicePixels, build_device_pixels, room_for_pixels
 from common.data.folders import Split
-from common.data.pixel_cache import PixelCache
-from common.data.preprocessing import Preprocessing
 from common.data.synthetic import synthetic_note
 from common.models.backbones import Backbone, native_state
 from common.models.parallel_branches import ParallelBranches
+from common.pixels.device_pixels import DevicePixels, build_device_pixels, room_for_pixels
+from common.pixels.pixel_cache import PixelCache
+from common.pixels.preprocessing import Preprocessing
 from common.result_dir import ResultDir
 from common.system.device import tune_malloc
 

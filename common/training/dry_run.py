@@ -12,10 +12,10 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from common.data.device_pixels import room_for_pixels
 from common.data.sampler import batch_sizes
 from common.models.ovo import build_branch, chunk_size, trunk_features
 from common.pairs import Head
+from common.pixels.device_pixels import room_for_pixels
 from common.system.device import autocast, wait_for
 from common.system.log import duration
 from common.training.context import RunInputs

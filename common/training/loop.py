@@ -10,13 +10,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from common.data.augmentation import augmentation_table
-from common.data.device_pixels import DevicePixels
 from common.data.sampler import epoch_order, grouped, pair_batches
-from common.evaluation.metrics import binary_metrics, classification_metrics
+from common.metrics.classification import binary_metrics, classification_metrics
 from common.models.checkpoint import Validation
 from common.models.ovo import chunk_size, trunk_features, use_batch_statistics
 from common.pairs import Head
+from common.pixels.augmentation import augmentation_table
+from common.pixels.device_pixels import DevicePixels
 from common.result_dir import write_history
 from common.system import signals
 from common.system.device import autocast, to_device

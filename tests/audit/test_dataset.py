@@ -14,8 +14,8 @@ from PIL import Image
 import prepare_dataset
 from common.audit import file_checks, shortcuts
 from common.audit.dataset import EYEPACS_COUNTS, AuditConfig, _count_notes, audit, summarise
-from common.data.preprocessing import apply_clahe
 from common.data.synthetic import write_dataset
+from common.pixels.preprocessing import apply_clahe
 from common.system.errors import InputError
 
 IDRID = Path(__file__).parents[3] / "shared" / "data" / "idrid"

@@ -3,15 +3,9 @@
 import pytest
 
 from common.data import copies
-from common.data.copies import (
-    PATIENT_REGEX,
-    copy_groups,
-    identical_files,
-    patient_groups,
-    patients,
-    source_name,
-)
+from common.data.copies import copy_groups, identical_files, source_name
 from common.data.folders import scan_split
+from common.data.patients import PATIENT_REGEX, patient_groups, patients
 from common.system.errors import InputError
 
 

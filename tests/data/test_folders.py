@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from common.data import pixel_cache
 from common.data.folders import scan_split
+from common.pixels import pixel_cache
 from common.system.errors import InputError
 
 

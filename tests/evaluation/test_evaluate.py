@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from common.evaluation.comparison import compare_to_best
 from common.evaluation.evaluate import evaluate
-from common.evaluation.intervals import BootstrapConfig
-from common.evaluation.prevalence import parse_prevalence, restate_models
+from common.metrics.comparison import compare_to_best
+from common.metrics.intervals import BootstrapConfig
+from common.metrics.prevalence import parse_prevalence, restate_models
 from common.prediction.voting import ClassPredictions, combine_pairs
 from common.system.errors import InputError
 

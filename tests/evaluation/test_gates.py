@@ -15,7 +15,7 @@ from common.evaluation.gates import (
     rating,
     validation_content,
 )
-from common.evaluation.intervals import UNKNOWN, Interval
+from common.metrics.intervals import UNKNOWN, Interval
 
 NAMES = ("accuracy", "macro_auc", *(f"recall_{k}" for k in range(5)))
 

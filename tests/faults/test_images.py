@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from helpers import FOUR_EPOCHS, MODEL, SMALL_PIXELS, at_step, same_weights
 
-from common.data import pixel_cache
 from common.data.folders import scan_split
-from common.data.pixel_cache import open_cache
-from common.data.preprocessing import load_pixels
+from common.pixels import pixel_cache
+from common.pixels.pixel_cache import open_cache
+from common.pixels.preprocessing import load_pixels
 from common.system.errors import InputError
 
 

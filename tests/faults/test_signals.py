@@ -17,9 +17,9 @@ from helpers import (
     wait_for,
 )
 
-from common.data import pixel_cache
-from common.data.preprocessing import load_pixels
 from common.models import checkpoint_file
+from common.pixels import pixel_cache
+from common.pixels.preprocessing import load_pixels
 from common.result_dir import ResultDir
 from dev import kill_training
 

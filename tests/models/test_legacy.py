@@ -14,11 +14,11 @@ from torchvision.transforms import InterpolationMode, v2
 
 import model_analyzer
 from common.data.folders import scan_split
-from common.data.preprocessing import load_pixels
 from common.models.checkpoint import load_pair, restore_pair
 from common.models.checkpoint_file import CheckpointError
 from common.models.ovo import trunk_features
 from common.pairs import class_pairs
+from common.pixels.preprocessing import load_pixels
 from common.prediction.predict import PredictionConfig, load_model, predict_run
 from common.result_dir import ResultDir, find_run
 from common.system.errors import InputError

@@ -8,11 +8,11 @@ import pytest
 import torch
 
 from common.data.folders import scan_split
-from common.data.pixel_cache import open_cache
 from common.models import checkpoint_file
 from common.models.checkpoint import load_pair, restore_pair
 from common.models.ovo import trunk_features
 from common.pairs import class_pairs, pair_head
+from common.pixels.pixel_cache import open_cache
 from common.prediction import predict
 from common.prediction.predict import PredictionConfig, load_model, predict_logits, predict_run
 from common.prediction.predictions import save_predictions

@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from common.evaluation.intervals import UNKNOWN, Interval
+from common.metrics.intervals import UNKNOWN, Interval
 from common.models.checkpoint import EpochRow, Validation
 from common.prediction.voting import ClassPredictions
 from common.reporting.figures import (

@@ -10,7 +10,7 @@ from PIL import Image
 
 from common.data.folders import scan_split
 from common.evaluation.gates import FAIL, Gate
-from common.evaluation.intervals import Interval
+from common.metrics.intervals import Interval
 from common.prediction.voting import ClassPredictions
 from common.reporting.report import Report, thumbnail, worst_mistakes, write_report
 from common.result_dir import ResultDir

@@ -2,7 +2,7 @@
 
 import math
 
-from common.evaluation.intervals import Interval
+from common.metrics.intervals import Interval
 from common.reporting.tables import decimal, format_table, percent, with_interval
 
 

@@ -13,7 +13,7 @@ import analyze_ensemble_diversity
 import analyze_per_class_strengths
 import compare_models
 import evaluate_ensemble
-from common.evaluation.intervals import Interval
+from common.metrics.intervals import Interval
 
 SCRIPTS = {
     "compare": (compare_models.main, "model_comparison"),

@@ -16,7 +16,7 @@ from PIL import Image
 import evaluate_ensemble
 import model_analyzer
 from common import result_dir
-from common.data.preprocessing import MAX_PIXELS, ImageError, decode_image
+from common.pixels.decoding import MAX_PIXELS, ImageError, decode_image
 from common.result_dir import ResultDir
 from common.system.errors import InputError
 

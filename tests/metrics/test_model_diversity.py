@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import cohen_kappa_score, matthews_corrcoef
 
-from common.evaluation.agreement import ensemble_diversity, pairwise_diversity
+from common.metrics.agreement import ensemble_diversity, pairwise_diversity
 
 GENERATOR = np.random.default_rng(0)
 CORRECT = GENERATOR.random((200, 4)) < np.array([0.9, 0.8, 0.6, 0.7])

@@ -8,17 +8,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from common.data import preprocessing
-from common.data.preprocessing import (
-    ImageError,
-    Preprocessing,
-    apply_clahe,
-    decode_image,
-    load_pixels,
-    preprocess,
-    retina_box,
-)
 from common.data.synthetic import draw_fundus
+from common.pixels import decoding
+from common.pixels.decoding import ImageError, decode_image
+from common.pixels.preprocessing import Preprocessing, apply_clahe, load_pixels, preprocess
+from common.pixels.retina import retina_box
 
 SETTINGS = Preprocessing(64, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 
@@ -80,7 +74,7 @@ def test_refuses_a_picture_cut_short(fundus):
 
 
 def test_refuses_a_decompression_bomb(monkeypatch):
-    monkeypatch.setattr(preprocessing, "MAX_PIXELS", 1000)
+    monkeypatch.setattr(decoding, "MAX_PIXELS", 1000)
     with pytest.raises(ImageError, match="limit 1000"):
         decode_image(encoded(Image.new("RGB", (40, 40))), "x")
 

@@ -11,21 +11,21 @@ from pathlib import Path
 
 import numpy as np
 
-from common.evaluation.intervals import (
-    BootstrapConfig,
-    Interval,
-    Metrics,
-    bootstrap_weights,
-    independent_units,
-    percentile_interval,
-)
-from common.evaluation.metrics import (
+from common.metrics.classification import (
     REFERABLE_GRADE,
     Values,
     accuracy,
     confusion_matrix,
     quadratic_weighted_kappa,
     ratio,
+)
+from common.metrics.intervals import (
+    BootstrapConfig,
+    Interval,
+    Metrics,
+    bootstrap_weights,
+    independent_units,
+    percentile_interval,
 )
 from common.prediction.voting import ClassPredictions
 from common.system.errors import InputError

@@ -22,7 +22,8 @@ import cv2
 import numpy as np
 
 from common.data.folders import ImageFile, Split
-from common.data.preprocessing import ImageError, Preprocessing, load_pixels
+from common.pixels.decoding import ImageError
+from common.pixels.preprocessing import Preprocessing, load_pixels
 from common.system.environment import worker_count
 from common.system.errors import InputError
 from common.system.files import write_json

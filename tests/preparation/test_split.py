@@ -14,10 +14,10 @@ import numpy as np
 import pytest
 
 import prepare_dataset
-from common.audit import split as split_module
 from common.audit.dataset import AuditConfig, audit
-from common.audit.split import _assign, plan_split, write_split
 from common.data.folders import scan_split
+from common.preparation import split as split_module
+from common.preparation.split import _assign, plan_split, write_split
 from common.system.errors import InputError
 
 QUICK = AuditConfig(num_workers=2, shortcuts=False)

@@ -5,10 +5,10 @@ import pytest
 import torch
 
 from common.config import PixelOptions
-from common.data.device_pixels import build_device_pixels, room_for_pixels
 from common.data.folders import scan_split
-from common.data.pixel_cache import open_cache
 from common.models.backbones import preprocessing_for, resolve
+from common.pixels.device_pixels import build_device_pixels, room_for_pixels
+from common.pixels.pixel_cache import open_cache
 
 CPU = torch.device("cpu")
 

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from common.data import pixel_cache
 from common.data.folders import scan_split
-from common.data.pixel_cache import open_cache
-from common.data.preprocessing import Preprocessing, load_pixels
+from common.pixels import pixel_cache
+from common.pixels.pixel_cache import open_cache
+from common.pixels.preprocessing import Preprocessing, load_pixels
 from common.system.errors import InputError
 
 SETTINGS = Preprocessing(48, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from common.evaluation.comparison import holm, mcnemar, paired_metrics
-from common.evaluation.intervals import BootstrapConfig
-from common.evaluation.metrics import classification_metrics
+from common.metrics.classification import classification_metrics
+from common.metrics.comparison import holm, mcnemar, paired_metrics
+from common.metrics.intervals import BootstrapConfig
 from common.prediction.voting import ClassPredictions
 
 RNG = np.random.default_rng(0)

@@ -9,14 +9,14 @@ import pytest
 from PIL import Image
 
 from common.audit.file_checks import inspect_file
-from common.audit.near_duplicates import (
+from common.data.synthetic import draw_fundus
+from common.duplicates.near_duplicates import (
     candidate_pairs,
     components,
     correlations,
     near_duplicates,
     orient,
 )
-from common.data.synthetic import draw_fundus
 from common.system.random_streams import random_generator
 
 IDRID = Path(__file__).parents[3] / "shared" / "data" / "idrid"

@@ -5,29 +5,23 @@ prediction take their pixels from `load_pixels`, with the Preprocessing that the
 """
 
 import hashlib
-import io
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import cv2
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp")
-# a photograph has 1 to 60 megapixels; what claims more is a mistake or a decompression bomb
-MAX_PIXELS = 178_000_000
+from common.pixels.decoding import ImageError, decode_image
+from common.pixels.retina import retina_box
+
 _VERSION = 1  # part of the cache key: raise it when a change here moves a pixel
-_FORMATS = ("JPEG", "PNG", "TIFF", "BMP")
 _RESAMPLING = {
     "bicubic": Image.Resampling.BICUBIC,
     "bilinear": Image.Resampling.BILINEAR,
     "lanczos": Image.Resampling.LANCZOS,
 }
-
-
-class ImageError(ValueError):
-    """A file that holds no usable picture; the message names the file and the reason."""
 
 
 @dataclass(frozen=True)
@@ -67,63 +61,6 @@ class Preprocessing:
             deciding["clahe_clip_limit"] = deciding["clahe_tile_grid_size"] = None
         text = json.dumps({"version": _VERSION, **deciding}, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-def check_size(width: int, height: int) -> None:
-    """Raise ValueError for more pixels than a photograph has, also once it is made square."""
-    if width * height > MAX_PIXELS or max(width, height) ** 2 > 2 * MAX_PIXELS:
-        raise ValueError(
-            f"{width} x {height} pixels, limit {MAX_PIXELS} and {int((2 * MAX_PIXELS) ** 0.5)} "
-            "a side"
-        )
-
-
-def decode_image(data: bytes, name: str) -> np.ndarray:
-    """Decode a JPEG, PNG, TIFF or BMP file to (H, W, 3) uint8 RGB, turned as its EXIF data says.
-
-    Grey, palette, 16-bit and transparent pictures are converted. Raises ImageError for bytes that
-    are no such picture, are cut short, or claim more pixels than `check_size` allows.
-    """
-    try:
-        with Image.open(io.BytesIO(data), formats=_FORMATS) as file:
-            check_size(file.width, file.height)
-            if file.mode == "F":
-                raise ValueError("floating-point pixels, whose range is not known")
-            image: Image.Image = ImageOps.exif_transpose(file)
-            if image.mode.startswith("I"):  # 16-bit grey, which convert() would clip to white
-                image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
-            return np.asarray(image.convert("RGB"))
-    except MemoryError:
-        raise
-    except Exception as error:  # decoders raise a dozen kinds of exception on hostile bytes
-        reason = "empty file" if not data else f"{type(error).__name__}: {error}"
-        raise ImageError(f"{name}: expected a JPEG, PNG, TIFF or BMP picture ({reason})") from error
-
-
-def retina_box(image: np.ndarray) -> tuple[int, int, int, int]:
-    """Find the box (top, bottom, left, right) of the retina's disc, brighter than what is around.
-
-    image (H, W, 3) uint8. The disc is the largest bright component; where that covers less than a
-    tenth of the picture nothing is cut off.
-    """
-    height, width = image.shape[:2]
-    scale = max(1.0, max(height, width) / 256)
-    small_size = (max(1, round(width / scale)), max(1, round(height / scale)))
-    small = cv2.resize(image, small_size, interpolation=cv2.INTER_AREA).max(axis=2)
-    threshold = np.clip(0.15 * np.percentile(small, 99), 12, 30)
-    mask = cv2.morphologyEx((small > threshold).astype(np.uint8), cv2.MORPH_OPEN, np.ones((3, 3)))
-    count, _, stats, _ = cv2.connectedComponentsWithStats(mask)
-    if count < 2:
-        return 0, height, 0, width
-    left, top, box_width, box_height, area = stats[1 + int(stats[1:, cv2.CC_STAT_AREA].argmax())]
-    if area < 0.1 * mask.size:
-        return 0, height, 0, width
-    return (
-        int(top * scale),
-        min(height, int(np.ceil((top + box_height) * scale))),
-        int(left * scale),
-        min(width, int(np.ceil((left + box_width) * scale))),
-    )
 
 
 def apply_clahe(image: np.ndarray, clip_limit: float, tile_grid_size: int) -> np.ndarray:

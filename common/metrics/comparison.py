@@ -9,13 +9,13 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.stats import binomtest
 
-from common.evaluation.intervals import (
+from common.metrics.classification import classification_metrics
+from common.metrics.intervals import (
     BootstrapConfig,
     Interval,
     bootstrap_weights,
     percentile_interval,
 )
-from common.evaluation.metrics import classification_metrics
 from common.prediction.voting import ClassPredictions
 
 COMPARED = ("accuracy", "balanced_accuracy", "kappa", "macro_auc")  # metrics of every comparison

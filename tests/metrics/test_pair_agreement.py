@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from common.evaluation.agreement import (
+from common.metrics.agreement import (
     count_cycles,
     coupling_residual,
     measure_consistency,

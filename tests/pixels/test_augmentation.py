@@ -5,7 +5,7 @@ import torch
 from torchvision.transforms import functional as oracle
 
 from common.config import AugmentationRanges
-from common.data.augmentation import augment, augmentation_table, normalise
+from common.pixels.augmentation import augment, augmentation_table, normalise
 from common.system.random_streams import random_generator
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.stats import binomtest
 
-from common.evaluation.metrics import REFERABLE_GRADE, classification_metrics
+from common.metrics.classification import REFERABLE_GRADE, classification_metrics
 from common.prediction.voting import ClassPredictions
 from common.system.errors import InputError
 

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from common.data.pixel_cache import PixelCache
+from common.pixels.pixel_cache import PixelCache
 from common.system.device import to_device
 
 MAX_RESIDENT_BYTES = 6 * 10**9

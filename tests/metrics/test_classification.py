@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from sklearn import metrics as oracle
 
-from common.evaluation import intervals, metrics, prevalence
-from common.evaluation.intervals import BootstrapConfig, metrics_with_intervals
+from common.metrics import classification, intervals, prevalence
+from common.metrics.intervals import BootstrapConfig, metrics_with_intervals
 from common.prediction.voting import ClassPredictions
 
 
@@ -22,7 +22,7 @@ def grading():
 
 def test_agrees_with_scikit_learn(grading):
     targets, scores, predicted = grading
-    found = metrics.classification_metrics(targets, scores, predicted)
+    found = classification.classification_metrics(targets, scores, predicted)
     expected = {
         "accuracy": oracle.accuracy_score(targets, predicted),
         "balanced_accuracy": oracle.balanced_accuracy_score(targets, predicted),
@@ -42,7 +42,7 @@ def test_agrees_with_scikit_learn(grading):
         expected[f"f1_{k}"] = oracle.f1_score(targets == k, predicted == k)
     for name, value in expected.items():
         assert float(found[name]) == pytest.approx(value, abs=1e-9), name
-    matrix = metrics.confusion_matrix(targets, predicted, 5)
+    matrix = classification.confusion_matrix(targets, predicted, 5)
     assert np.array_equal(matrix, oracle.confusion_matrix(targets, predicted))
 
 
@@ -50,28 +50,28 @@ def test_probability_scores_agree_with_scikit_learn():
     generator = np.random.default_rng(0)
     targets = generator.integers(0, 5, 200)
     scores = generator.dirichlet(np.ones(5), 200)
-    assert float(metrics.negative_log_likelihood(scores, targets)) == pytest.approx(
+    assert float(classification.negative_log_likelihood(scores, targets)) == pytest.approx(
         oracle.log_loss(targets, scores)
     )
     by_class = [oracle.brier_score_loss(targets == k, scores[:, k]) for k in range(5)]
-    assert float(metrics.brier_score(scores, targets)) == pytest.approx(sum(by_class))
+    assert float(classification.brier_score(scores, targets)) == pytest.approx(sum(by_class))
 
 
 def test_calibration_error_agrees_with_a_count_by_hand():
     confidences = np.array([0.95, 0.95, 0.95, 0.95, 0.55, 0.55])
     correct = np.array([True, True, True, False, True, False])
     expected = 4 / 6 * abs(0.75 - 0.95) + 2 / 6 * abs(0.5 - 0.55)
-    found = metrics.expected_calibration_error(confidences, correct)
+    found = classification.expected_calibration_error(confidences, correct)
     assert float(found) == pytest.approx(expected)
 
 
 def test_a_weighted_resample_equals_the_repeated_images(grading):
     targets, scores, predicted = grading
     weights = np.random.default_rng(1).integers(0, 3, (4, len(targets))).astype(np.float32)
-    found = metrics.classification_metrics(targets, scores, predicted, weights)
+    found = classification.classification_metrics(targets, scores, predicted, weights)
     for row in range(4):
         take = np.repeat(np.arange(len(targets)), weights[row].astype(int))
-        single = metrics.classification_metrics(targets[take], scores[take], predicted[take])
+        single = classification.classification_metrics(targets[take], scores[take], predicted[take])
         for name, value in single.items():
             assert found[name][row] == pytest.approx(float(value), abs=1e-6), name
 
@@ -79,27 +79,29 @@ def test_a_weighted_resample_equals_the_repeated_images(grading):
 def test_what_is_undefined_is_nan_with_a_reason():
     targets, predicted = np.array([0, 0, 1, 2]), np.array([0, 0, 0, 2])
     scores = np.eye(5)[predicted]
-    found = metrics.classification_metrics(targets, scores, predicted)
+    found = classification.classification_metrics(targets, scores, predicted)
     values = {name: float(value) for name, value in found.items()}
-    reasons = metrics.undefined_reasons(values, metrics.confusion_matrix(targets, predicted, 5))
+    reasons = classification.undefined_reasons(
+        values, classification.confusion_matrix(targets, predicted, 5)
+    )
     assert math.isnan(values["recall_4"]) and "no image of grade 4" in reasons["recall_4"]
     assert math.isnan(values["precision_1"]) and "never predicted" in reasons["precision_1"]
     assert math.isnan(values["macro_precision"]), (
         "an average over the other grades would look too good"
     )
-    other = metrics.undefined_reasons({"kappa": math.nan}, np.eye(5))
+    other = classification.undefined_reasons({"kappa": math.nan}, np.eye(5))
     assert other == {"kappa": "it is not defined on these images"}
-    other = metrics.undefined_reasons({"kappa": math.nan}, np.diag([0, 3, 0, 0, 0]))
+    other = classification.undefined_reasons({"kappa": math.nan}, np.diag([0, 3, 0, 0, 0]))
     assert other == {"kappa": "the images are all of one grade"}
     assert values["recall_1"] == 0 and values["macro_recall"] == pytest.approx(2 / 3)
     assert set(reasons) == {name for name, value in values.items() if math.isnan(value)}
 
 
 def test_binary_metrics_agree_with_a_count_by_hand():
-    found = metrics.binary_metrics(np.array([0.2, 0.6, 0.7, 0.4]), np.array([0, 0, 1, 1]))
+    found = classification.binary_metrics(np.array([0.2, 0.6, 0.7, 0.4]), np.array([0, 0, 1, 1]))
     assert (found.accuracy, found.sensitivity, found.specificity) == (0.5, 0.5, 0.5)
     assert found.auc == 0.75
-    assert math.isnan(metrics.binary_metrics(np.array([0.2]), np.array([0])).auc)
+    assert math.isnan(classification.binary_metrics(np.array([0.2]), np.array([0])).auc)
 
 
 def test_intervals_cover_the_truth_and_shrink_with_more_images():
