@@ -26,7 +26,8 @@ from common.data.synthetic import write_dataset
 from common.flags import default_of
 from common.models.backbones import preprocessing_for, resolve
 from common.pixels.pixel_cache import open_cache
-from common.preparation.split import WAYS, Plan, plan_split, remove_leftovers, write_split
+from common.preparation.new_dataset import WAYS, remove_leftovers, require_apart, require_empty
+from common.preparation.split import Plan, plan_split, write_split
 from common.system.errors import InputError
 from common.system.log import log
 
@@ -154,11 +155,9 @@ def check_dataset(args: argparse.Namespace) -> int:
 
 def split_dataset(args: argparse.Namespace) -> None:
     """Write a split in which no patient, picture or copy is in two places."""
-    source, dest = args.source.resolve(), args.dest.resolve()
-    if dest == source or source in dest.parents or dest in source.parents:
-        raise InputError(f"{args.dest} and {args.source} lie in each other; choose another folder")
-    if dest.exists() and (not dest.is_dir() or any(dest.iterdir())):
-        raise InputError(f"{args.dest} is not empty; choose another folder for the split")
+    dest = args.dest.resolve()
+    require_apart(args.source, dest)
+    require_empty(dest)
     remove_leftovers(dest)
     found = audit(args.source, _audit_config(args, shortcuts=False))
     plan = plan_split(found, args.val, args.test, args.seed)

@@ -3,18 +3,8 @@
 N images, F folds, K grades.
 """
 
-import csv
-import fcntl
-import glob
-import io
-import json
-import os
-import shutil
-import tempfile
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 
@@ -22,25 +12,13 @@ import numpy as np
 from sklearn.model_selection import StratifiedGroupKFold
 
 from common.audit.dataset import Audit
-from common.data.folders import SPLITS, Entry
+from common.data.folders import SPLITS
+from common.preparation.new_dataset import MANIFEST, free_name, new_dataset, put_file, write_rows
 from common.system.errors import InputError
-from common.system.files import umask, write_text
-from common.system.log import log
 from common.system.random_streams import random_generator
 
 _FOLDS = 20  # shares are met to about a twentieth
 _TRIES = 2000
-_WAYS: dict[str, Callable[[str, Path], object]] = {
-    "copy": shutil.copyfile,
-    "hardlink": os.link,
-    "symlink": os.symlink,
-}
-WAYS = tuple(_WAYS)
-# in the hidden folder that a split is built in; says what the folder is, and for which destination
-_MARKER = ".unfinished_split.json"
-
-
-_RANDOM_PART = "?" * 8  # of the names that mkdtemp makes
 
 
 @dataclass(frozen=True)
@@ -94,96 +72,11 @@ def write_split(audit: Audit, plan: Plan, target: Path, way: str) -> Counter[tup
     split and grade. Raises InputError if `target` holds anything; on any other error nothing is
     left behind.
     """
-    target = target.absolute()
-    if target.is_symlink() or (target.exists() and (not target.is_dir() or any(target.iterdir()))):
-        raise InputError(f"{target} is not empty; choose another folder for the split")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with _unfinished_folder(target) as folder:
+    with new_dataset(target) as folder:
         rows = _fill(audit, plan, folder, way)
-        write_text(folder / "manifest.csv", _manifest(rows))
-        folder.chmod(0o777 & ~umask())
-        os.replace(folder, target)
+        columns = [column.name for column in fields(ManifestRow)]
+        write_rows(folder / MANIFEST, columns, (astuple(row) for row in rows))
     return Counter((name, entry.label) for name, entry in zip(plan.places, audit.entries) if name)
-
-
-def remove_leftovers(target: Path) -> None:
-    """Remove the hidden folders in which a split to `target` was being built when it was killed.
-
-    A folder is removed only if no living process holds it, and the marker in it names `target` or
-    it is empty: its split was killed before it wrote the marker.
-    """
-    target = target.absolute()
-    for folder in sorted(target.parent.glob(f".{glob.escape(target.name)}.{_RANDOM_PART}.part")):
-        marked = _is_unfinished_split_of(target, folder)
-        if not marked and not _is_empty(folder):
-            continue
-        handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if marked:
-                shutil.rmtree(folder)
-            else:
-                folder.rmdir()
-            log(f"removed {folder}, left by a split that was killed")
-        except BlockingIOError:
-            log(f"note: another process is writing a split to {target}")
-        except OSError as error:
-            log(f"note: {folder} was left by a split that was killed; it stays ({error.strerror})")
-        finally:
-            os.close(handle)
-
-
-@contextmanager
-def _unfinished_folder(target: Path) -> Iterator[Path]:
-    """Make a hidden folder beside `target`, marked and locked while this process lives.
-
-    The body moves it to `target`; if it raises, the folder is removed.
-    """
-    folder, handle = _locked_folder(target)
-    try:
-        write_text(folder / _MARKER, json.dumps({"split_of": str(target)}))  # once it is locked
-        yield folder
-        (target / _MARKER).unlink()
-    except BaseException:
-        shutil.rmtree(folder, ignore_errors=True)
-        raise
-    finally:
-        os.close(handle)
-
-
-def _locked_folder(target: Path) -> tuple[Path, int]:
-    """Make a hidden folder beside `target` and lock it; returns it and the handle of the lock.
-
-    As long as it is not locked, another process may take it for a leftover and remove it; then the
-    next one is made.
-    """
-    while True:
-        name = tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}.", suffix=".part")
-        with suppress(FileNotFoundError):
-            handle = os.open(name, os.O_RDONLY | os.O_DIRECTORY)
-            with suppress(OSError):  # a file system that cannot lock keeps its leftovers
-                fcntl.flock(handle, fcntl.LOCK_EX)  # waits for one that is about to remove it
-            if os.path.isdir(name):
-                return Path(name), handle
-            os.close(handle)
-
-
-def _is_unfinished_split_of(target: Path, folder: Path) -> bool:
-    """Tell whether a folder is one that `_unfinished_folder` has made for `target`."""
-    if folder.is_symlink():
-        return False
-    try:
-        return json.loads((folder / _MARKER).read_text()) == {"split_of": str(target)}
-    except (OSError, ValueError, RecursionError):
-        return False
-
-
-def _is_empty(folder: Path) -> bool:
-    """Tell whether this is a folder, not a link to one, that can be read and holds nothing."""
-    try:
-        return not folder.is_symlink() and not any(folder.iterdir())
-    except OSError:
-        return False
 
 
 def _reasons(audit: Audit, labels: np.ndarray) -> list[str]:
@@ -265,8 +158,8 @@ def _fill(audit: Audit, plan: Plan, folder: Path, way: str) -> list[ManifestRow]
     for i, entry in enumerate(audit.entries):
         file = ""
         if plan.places[i]:
-            file = _free_name(f"{plan.places[i]}/{names[entry.label]}", entry.path, taken)
-            _put(entry, folder / file, way)
+            file = free_name(f"{plan.places[i]}/{names[entry.label]}", entry.path.name, taken)
+            put_file(entry.path, folder / file, way)
         row = ManifestRow(
             file=file,
             source=entry.id,
@@ -278,28 +171,3 @@ def _fill(audit: Audit, plan: Plan, folder: Path, way: str) -> list[ManifestRow]
         )
         rows.append(row)
     return rows
-
-
-def _put(entry: Entry, file: Path, way: str) -> None:
-    try:
-        _WAYS[way](os.path.realpath(entry.path), file)
-    except OSError as error:
-        raise OSError(error.errno, error.strerror, str(file)) from error
-
-
-def _free_name(place: str, path: Path, taken: set[str]) -> str:
-    """Keep a file's name; where two splits had one of that name, number the second."""
-    name, number = f"{place}/{path.name}", 1
-    while name in taken:
-        number += 1
-        name = f"{place}/{path.stem}~{number}{path.suffix}"
-    taken.add(name)
-    return name
-
-
-def _manifest(rows: list[ManifestRow]) -> str:
-    buffer = io.StringIO()
-    table = csv.writer(buffer)
-    table.writerow([column.name for column in fields(ManifestRow)])
-    table.writerows(astuple(row) for row in rows)
-    return buffer.getvalue()

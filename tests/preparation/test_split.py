@@ -1,7 +1,6 @@
 """Splitting a dataset: shares, whole groups, a true manifest, nothing half-written."""
 
 import csv
-import fcntl
 import hashlib
 import multiprocessing
 import os
@@ -16,7 +15,7 @@ import pytest
 import prepare_dataset
 from common.audit.dataset import AuditConfig, audit
 from common.data.folders import scan_split
-from common.preparation import split as split_module
+from common.preparation import new_dataset
 from common.preparation.split import _assign, plan_split, write_split
 from common.system.errors import InputError
 
@@ -81,7 +80,7 @@ def test_nothing_half_written_is_left(source, tmp_path, monkeypatch):
     def full_disk(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setitem(split_module._WAYS, "copy", full_disk)
+    monkeypatch.setitem(new_dataset._WAYS, "copy", full_disk)
     with pytest.raises(OSError, match="No space"):
         write_split(source, plan, tmp_path / "new", "copy")
     assert not list(tmp_path.iterdir())
@@ -99,7 +98,7 @@ def split_slowly(words):
         time.sleep(0.1)
         return shutil.copyfile(source, target)
 
-    split_module._WAYS["copy"] = copy
+    new_dataset._WAYS["copy"] = copy
     os._exit(prepare_dataset.main(words))
 
 
@@ -119,7 +118,7 @@ def test_a_killed_split_leaves_nothing_that_the_next_one_does_not_remove(demo, t
     child = multiprocessing.get_context("fork").Process(target=split_slowly, args=(words,))
     child.start()
     hidden = wait_for_a_file(tmp_path)
-    split_module.remove_leftovers(tmp_path / "new")
+    new_dataset.remove_leftovers(tmp_path / "new")
     assert hidden.is_dir() and child.is_alive(), "one that is being written is left alone"
     assert "another process is writing" in capsys.readouterr().out
     os.kill(child.pid, signal.SIGKILL)
@@ -129,44 +128,11 @@ def test_a_killed_split_leaves_nothing_that_the_next_one_does_not_remove(demo, t
     of_another.mkdir()
     (of_another / "thesis.txt").write_text("x")
     assert prepare_dataset.main(words) == 0
-    assert f"removed {hidden}, left by a split that was killed" in capsys.readouterr().out
+    assert f"removed {hidden}, left by a command that was killed" in capsys.readouterr().out
     assert not hidden.exists() and (of_another / "thesis.txt").is_file()
     assert sorted(path.name for path in tmp_path.iterdir()) == [of_another.name, "new"]
     names = sorted(path.name for path in (tmp_path / "new").iterdir())
     assert names == ["manifest.csv", "test", "train", "val"]
-
-
-def test_an_empty_folder_of_a_killed_split_is_removed(tmp_path, capsys):
-    names = [".new.abcd_123.part", ".new.12345678.part", ".new.b.12345678.part", ".new.part"]
-    empty, full, of_another, odd = [tmp_path / name for name in names]
-    for folder in (empty, full, of_another, odd):
-        folder.mkdir()
-    (full / "thesis.txt").write_text("x")
-    handle = os.open(empty, os.O_RDONLY)
-    fcntl.flock(handle, fcntl.LOCK_EX)
-    split_module.remove_leftovers(tmp_path / "new")
-    assert empty.is_dir() and "another process is writing" in capsys.readouterr().out
-    os.close(handle)
-    split_module.remove_leftovers(tmp_path / "new")
-    assert f"removed {empty}, left by a split that was killed" in capsys.readouterr().out
-    assert sorted(tmp_path.iterdir()) == sorted([full, of_another, odd])
-    assert (full / "thesis.txt").is_file()
-
-
-def test_a_folder_that_is_removed_before_it_is_locked_is_made_again(tmp_path, monkeypatch):
-    lock, seen = fcntl.flock, []
-
-    def remove_first(handle, operation):
-        if not seen:
-            split_module.os.rmdir(next(tmp_path.glob(".new.*.part")))
-        seen.append(handle)
-        lock(handle, operation)
-
-    monkeypatch.setattr(split_module.fcntl, "flock", remove_first)
-    with split_module._unfinished_folder(tmp_path / "new") as folder:
-        assert folder.is_dir() and len(seen) == 2
-        os.replace(folder, tmp_path / "new")
-    assert [path.name for path in tmp_path.iterdir()] == ["new"]
 
 
 @pytest.mark.parametrize("shares", [(0, 0), (0.5, 0.5), (-0.1, 0.2), (float("nan"), 0.1)])
