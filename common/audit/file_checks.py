@@ -34,7 +34,7 @@ from common.system.log import progress_bar
 # fault -> what it means; those before "grayscale" make a file useless
 FAULTS = {
     "empty": "no bytes",
-    "not_image": "no JPEG, PNG, TIFF or BMP picture; training passes over it or stops at it",
+    "not_image": "no picture; training passes over it or stops at it",
     "unreadable": "cannot be read or decoded",
     "truncated": "the file ends before the picture does",
     "grayscale": "no colour",

@@ -65,7 +65,11 @@ def read_header(data: bytes) -> PictureHeader:
             or (kind == "TIFF" and max(depth) == 16),
             alpha=mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info,
             turned=image.getexif().get(_EXIF_ORIENTATION, 1) not in (0, 1),
-            format=float(("JPEG", "PNG", "TIFF", "BMP", "MPO").index(str(kind))),
+            format=float(
+                ("JPEG", "PNG", "TIFF", "BMP", "MPO", "WEBP", "GIF", "PPM", "JPEG2000").index(
+                    str(kind)
+                )
+            ),
             luma_table=float(np.mean(tables[0])) if 0 in tables else 0.0,
             chroma_table=float(np.mean(tables[1])) if 1 in tables else 0.0,
             subsampling=float(JpegImagePlugin.get_sampling(image)) if tables else -1.0,

@@ -15,7 +15,28 @@ import numpy as np
 from common.data.class_names import matching_folders
 from common.system.errors import InputError
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp")
+# the endings that are read, each with its format's name in Pillow; where they disagree with the
+# content, that decides
+PICTURE_FORMATS = {
+    ".jpg": "JPEG",
+    ".jpeg": "JPEG",
+    ".jpe": "JPEG",
+    ".jfif": "JPEG",
+    ".png": "PNG",
+    ".tif": "TIFF",
+    ".tiff": "TIFF",
+    ".bmp": "BMP",
+    ".webp": "WEBP",
+    ".gif": "GIF",
+    ".ppm": "PPM",
+    ".pgm": "PPM",
+    ".pbm": "PPM",
+    ".jp2": "JPEG2000",
+    ".j2k": "JPEG2000",
+    ".dcm": "DICOM",  # through pydicom
+    ".dicom": "DICOM",
+}
+IMAGE_SUFFIXES = tuple(PICTURE_FORMATS)
 SPLITS = ("train", "val", "test")
 
 

@@ -8,9 +8,11 @@ import io
 import numpy as np
 from PIL import Image, ImageOps
 
+from common.data.folders import PICTURE_FORMATS
+
 # a photograph has 1 to 60 megapixels; what claims more is a mistake or a decompression bomb
 MAX_PIXELS = 178_000_000
-_FORMATS = ("JPEG", "PNG", "TIFF", "BMP")
+FORMATS = tuple(sorted({*PICTURE_FORMATS.values()} - {"DICOM"}))  # that Pillow reads
 
 
 class ImageError(ValueError):
@@ -27,13 +29,13 @@ def check_size(width: int, height: int) -> None:
 
 
 def decode_image(data: bytes, name: str) -> np.ndarray:
-    """Decode a JPEG, PNG, TIFF or BMP file to (H, W, 3) uint8 RGB, turned as its EXIF data says.
+    """Decode a picture file to (H, W, 3) uint8 RGB, turned as its EXIF data says.
 
     Grey, palette, 16-bit and transparent pictures are converted. Raises ImageError for bytes that
     are no such picture, are cut short, or claim more pixels than `check_size` allows.
     """
     try:
-        with Image.open(io.BytesIO(data), formats=_FORMATS) as file:
+        with Image.open(io.BytesIO(data), formats=FORMATS) as file:
             check_size(file.width, file.height)
             if file.mode == "F":
                 raise ValueError("floating-point pixels, whose range is not known")
@@ -45,4 +47,4 @@ def decode_image(data: bytes, name: str) -> np.ndarray:
         raise
     except Exception as error:  # decoders raise a dozen kinds of exception on hostile bytes
         reason = "empty file" if not data else f"{type(error).__name__}: {error}"
-        raise ImageError(f"{name}: expected a JPEG, PNG, TIFF or BMP picture ({reason})") from error
+        raise ImageError(f"{name}: expected a picture ({reason})") from error

@@ -63,7 +63,7 @@ def test_turns_as_the_camera_says(fundus):
     "data", [b"", b"not a picture", b"\x89PNG\r\n\x1a\n", b"GIF89a" + b"0" * 99]
 )
 def test_names_the_file_that_is_no_picture(data):
-    with pytest.raises(ImageError, match=r"scan\.jpg: expected a JPEG"):
+    with pytest.raises(ImageError, match=r"scan\.jpg: expected a picture"):
         decode_image(data, "scan.jpg")
 
 
