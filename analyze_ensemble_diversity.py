@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from common.data.patients import patient_groups
+from common.data.patients import recognise_patients
 from common.data.synthetic import synthetic_note
 from common.evaluation.gates import FAMILIES
 from common.flags import add_analysis_flags
@@ -203,8 +203,8 @@ def main(argv: list[str] | None = None) -> int:
         raise InputError(f"expected two or more models, found {found[0].label} alone")
     models = [apply_vote(each.label, each.pairs, args.vote) for each in found]
     names, first = [model.label for model in models], models[0].pairs
-    groups = patient_groups(first.ids.tolist(), args.patient_regex)
-    bootstrap = BootstrapConfig(args.resamples, args.seed, groups)
+    patients = recognise_patients(first.ids.tolist(), args.patient_regex)
+    bootstrap = BootstrapConfig(args.resamples, args.seed, patients.clusters, patients.evidence)
 
     correct = np.stack([model.classes.predicted == first.targets for model in models], axis=1)
     pairwise, whole = pairwise_diversity(correct), ensemble_diversity(correct)
@@ -215,7 +215,7 @@ def main(argv: list[str] | None = None) -> int:
     note, images = synthetic_note(first.ids), len(first.ids)
     print(
         f"{len(names)} models on {args.split}{note}: {images} images, {args.vote} vote, "
-        f"95 % intervals by bootstrap over {bootstrap.units(images)}\n"
+        f"95 % intervals by bootstrap over {bootstrap.resampled(images)}\n"
     )
     texts = [pairwise_table(pairs), ensemble_table(whole), gains_table(gains)]
     print("\n\n".join([*texts, criteria_text(criteria)]))

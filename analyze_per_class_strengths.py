@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from common.data.patients import patient_groups
+from common.data.patients import recognise_patients
 from common.data.synthetic import synthetic_note
 from common.evaluation.evaluate import evaluate
 from common.flags import add_analysis_flags
@@ -237,8 +237,8 @@ def main(argv: list[str] | None = None) -> int:
     found = find_evaluated_models(args.models, args.results_dirs, args.split)
     models = [apply_vote(each.label, each.pairs, args.vote) for each in found]
     first = found[0].pairs
-    groups = patient_groups(first.ids.tolist(), args.patient_regex)
-    bootstrap = BootstrapConfig(args.resamples, args.seed, groups)
+    patients = recognise_patients(first.ids.tolist(), args.patient_regex)
+    bootstrap = BootstrapConfig(args.resamples, args.seed, patients.clusters, patients.evidence)
     results = {m.label: evaluate(m.targets, m.classes, bootstrap).metrics for m in models}
     leaders = find_leaders(results, first.class_names)
     pairs = [rank_pairs(model) for model in models]
@@ -248,7 +248,7 @@ def main(argv: list[str] | None = None) -> int:
     grades = [f"grade {name}" for name in first.class_names]
     print(
         f"{len(models)} models on {args.split}{note}: {images} images, {args.vote} vote, "
-        f"95 % intervals by bootstrap over {bootstrap.units(images)}\n"
+        f"95 % intervals by bootstrap over {bootstrap.resampled(images)}\n"
     )
     texts = [metric_table(metric, results, grades) for metric in METRICS]
     weakest = [row for own in pairs for row in own[:WEAKEST]]

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from sklearn.metrics import roc_curve
 
-from common.data.patients import patient_groups
+from common.data.patients import recognise_patients
 from common.data.synthetic import synthetic_note
 from common.evaluation.evaluate import Evaluation, evaluate
 from common.evaluation.gates import (
@@ -199,8 +199,8 @@ def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
     found = find_evaluated_models(args.models, args.results_dirs, args.split)
     first = found[0].pairs
-    groups = patient_groups(first.ids.tolist(), args.patient_regex)
-    bootstrap = BootstrapConfig(args.resamples, args.seed, groups)
+    patients = recognise_patients(first.ids.tolist(), args.patient_regex)
+    bootstrap = BootstrapConfig(args.resamples, args.seed, patients.clusters, patients.evidence)
     models = []
     for each in found:
         result = apply_vote(each.label, each.pairs, args.vote)
@@ -211,7 +211,7 @@ def main(argv: list[str] | None = None) -> int:
     evaluation = models[0].evaluation
     print(
         f"{len(models)} models on {args.split}{note}: {evaluation.images} images, {args.vote} vote,"
-        f" 95 % intervals by bootstrap over {evaluation.units}\n"
+        f" 95 % intervals by bootstrap over {evaluation.resampled}\n"
     )
     print(f"{tables.metrics_table(metrics, 'model')}\n\n{tables.cost_table(metrics, costs)}")
 

@@ -20,7 +20,7 @@ import numpy as np
 
 from common.audit.leakage import check_holdout
 from common.data.folders import Split, scan_split
-from common.data.patients import patient_groups
+from common.data.patients import recognise_patients
 from common.data.synthetic import synthetic_note
 from common.evaluation.findings import Findings, measure_ensemble, measure_model
 from common.evaluation.gates import (
@@ -133,12 +133,12 @@ def build_setting(models: list[Model], args: argparse.Namespace) -> Setting:
     """Decide how results are measured; see whether the images are independent of the training."""
     images, root = models[0].split, Path(args.dataset_path)
     num_classes = models[0].run.num_classes
-    groups = patient_groups(images.ids, args.patient_regex)
+    patients = recognise_patients(images.ids, args.patient_regex)
     return Setting(
         split=args.split,
         dataset_path=str(args.dataset_path),
         synthetic=synthetic_note(images.ids),
-        bootstrap=BootstrapConfig(args.resamples, args.seed, groups),
+        bootstrap=BootstrapConfig(args.resamples, args.seed, patients.clusters, patients.evidence),
         grade_mix=parse_prevalence(args.prevalence, num_classes) if args.prevalence else None,
         holdout=check_holdout(images, root, [model.run for model in models]),
     )
@@ -283,7 +283,7 @@ def report_on(
         split=first.split,
         class_names=first.pairs.class_names,
         vote=final.vote,
-        bootstrap_units=final.findings.evaluation.units,
+        bootstrap_units=final.findings.evaluation.resampled,
         predictions=final.classes,
         gates=gates,
         tables=final.tables,

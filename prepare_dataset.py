@@ -21,7 +21,7 @@ from common.audit.dataset import AuditConfig, audit
 from common.audit.report import audit_text, write_audit
 from common.config import TrainConfig
 from common.data.folders import SPLITS, scan_split
-from common.data.patients import PATIENT_REGEX
+from common.data.patients import AUTO, PATIENT_HELP
 from common.data.synthetic import write_dataset
 from common.flags import default_of
 from common.models.backbones import preprocessing_for, resolve
@@ -98,8 +98,8 @@ def _add_audit_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--num_workers", type=int, default=default_of("num_workers"))
     parser.add_argument(
         "--patient_regex",
-        default=PATIENT_REGEX,
-        help=f"its first group names the patient (default {PATIENT_REGEX})".replace("%", "%%"),
+        default=AUTO,
+        help=PATIENT_HELP,
     )
     parser.add_argument("--seed", type=int, default=0)
 

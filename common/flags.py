@@ -10,7 +10,7 @@ from typing import Any
 
 from common.config import TrainConfig
 from common.data.folders import SPLITS
-from common.data.patients import PATIENT_REGEX
+from common.data.patients import AUTO, PATIENT_HELP
 from common.models.backbones import resolve
 from common.pairs import Head, heads_of_model, pair_head, parse_pairs
 from common.prediction.calibration import WEIGHTS
@@ -186,8 +186,8 @@ def _add_measuring_flags(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--patient_regex",
-        default=PATIENT_REGEX,
-        help=f"its first group names the patient (default {PATIENT_REGEX})",
+        default=AUTO,
+        help=PATIENT_HELP,
     )
     parser.add_argument(
         "--resamples", type=int, default=1000, help="of the bootstrap (default 1000)"

@@ -16,7 +16,7 @@ from common.audit.image_statistics import KINDS
 from common.audit.shortcuts import Probe, probe
 from common.data.copies import copy_groups
 from common.data.folders import SPLITS, Entry, list_entries
-from common.data.patients import PATIENT_REGEX, patients
+from common.data.patients import AUTO, Patients, recognise_patients
 from common.duplicates.near_duplicates import components, near_duplicates
 
 # the most images of each grade that EyePACS's labelled training set has (Kaggle 2015)
@@ -38,7 +38,7 @@ class AuditConfig:
 
     num_classes: int = 5
     class_names: tuple[str, ...] = ()
-    patient_regex: str = PATIENT_REGEX
+    patient_regex: str = AUTO
     num_workers: int = 8
     seed: int = 0
     shortcuts: bool = True  # look for them, too
@@ -79,6 +79,7 @@ class Audit:
     probes: list[Probe]
     pictures: np.ndarray  # (N,) number of the picture that each file shows, in whatever version
     units: np.ndarray  # (N,) number of the patient or picture that must stay in one split
+    patients: Patients  # who they are of, as far as that is known
     seconds: dict[str, float]  # step -> how long it took
 
     @property
@@ -98,7 +99,12 @@ def audit(root: Path, config: AuditConfig) -> Audit:
 
     usable = np.array([record.usable for record in records])
     pictures = components(len(records), links.pairs)
-    names = _groups_by_name([entry.id for entry in entries], usable, config.patient_regex)
+    ids = [entry.id for entry in entries]
+    patients = _patients_of(ids, usable, config.patient_regex)
+    names = {
+        "augmented_copies": _within(copy_groups(ids), usable),
+        "patient": patients.groups,
+    }
     chains = [_chains(groups) for groups in names.values()]
     units = components(len(records), np.concatenate([links.pairs, *chains]))
     findings = _faults(records)
@@ -113,7 +119,9 @@ def audit(root: Path, config: AuditConfig) -> Audit:
         "pair search": linked - inspected,
         "the rest": time.monotonic() - linked,
     }
-    return Audit(entries, records, findings, counts, notes, probes, pictures, units, seconds)
+    return Audit(
+        entries, records, findings, counts, notes, probes, pictures, units, patients, seconds
+    )
 
 
 def link_pictures(records: list[FileRecord]) -> PictureLinks:
@@ -159,12 +167,13 @@ def _similar(records: list[FileRecord], candidates: np.ndarray) -> np.ndarray:
     return np.array(places, dtype=np.int64)[pairs]
 
 
-def _groups_by_name(ids: list[str], usable: np.ndarray, regex: str) -> dict[str, np.ndarray]:
-    """Group usable files by what their names say: kind of GROUPS -> group of each file, (N,)."""
-    return {
-        "augmented_copies": _within(copy_groups(ids), usable),
-        "patient": _within(patients(ids, regex), usable),
-    }
+def _patients_of(ids: list[str], usable: np.ndarray, regex: str) -> Patients:
+    """Group usable files by patient; only their names are evidence."""
+    places = np.flatnonzero(usable)
+    found = recognise_patients([ids[i] for i in places], regex)
+    groups, known = np.arange(len(ids)) + len(ids), np.zeros(len(ids), dtype=bool)
+    groups[places], known[places] = found.groups, found.known
+    return Patients(groups, found.evidence, known)
 
 
 def _numbers(keys: list[str]) -> np.ndarray:

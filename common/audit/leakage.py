@@ -12,7 +12,7 @@ import numpy as np
 from common.config import TrainConfig
 from common.data.copies import copy_groups, identical_files
 from common.data.folders import Split, scan_split
-from common.data.patients import PATIENT_REGEX, patients
+from common.data.patients import recognise_patients
 from common.evaluation.gates import FAIL, NOT_MEASURED, PASS, Holdout
 from common.result_dir import Run
 from common.system.errors import InputError
@@ -56,7 +56,7 @@ def _name_warnings(splits: Sequence[Split]) -> list[str]:
     places = np.repeat(np.arange(len(splits)), [len(split) for split in splits])
     lines = []
     for groups, what in (
-        (patients(ids, PATIENT_REGEX), "patients have images"),
+        (recognise_patients(ids).groups, "patients have images"),
         (copy_groups(ids), "pictures have augmented copies, by their names,"),
     ):
         pairs = np.unique(np.stack([groups, places]), axis=1)

@@ -33,6 +33,11 @@ class Evaluation:
         """Say what the bootstrap resampled, such as "80 images" or "40 patients"."""
         return self.bootstrap.units(self.images)
 
+    @property
+    def resampled(self) -> str:
+        """Say what the bootstrap resampled, and what tells that it belongs together."""
+        return self.bootstrap.resampled(self.images)
+
     def to_json(self) -> dict[str, Any]:
         """Return what metrics_<split>.json holds of it."""
         return {
@@ -46,6 +51,7 @@ class Evaluation:
                 "seed": self.bootstrap.seed,
                 "interval": 0.95,
                 "units": self.units,
+                "patients": self.bootstrap.evidence,
             },
         }
 

@@ -37,6 +37,7 @@ class BootstrapConfig:
     resamples: int = 1000
     seed: int = 0
     groups: np.ndarray | None = None  # (N,), None: every image by itself
+    evidence: str = ""  # what tells that these images belong together, or that nothing does
 
     def __post_init__(self) -> None:
         if not 1 <= self.resamples <= 100_000 or not 0 <= self.seed < 2**63:
@@ -50,6 +51,10 @@ class BootstrapConfig:
         if self.groups is None:
             return f"{num_images} images"
         return f"{len(np.unique(self.groups))} patients"
+
+    def resampled(self, num_images: int) -> str:
+        """Say what is resampled, and what tells which images belong together."""
+        return self.units(num_images) + (f" ({self.evidence})" if self.evidence else "")
 
 
 def bootstrap_weights(num_images: int, bootstrap: BootstrapConfig) -> Iterator[np.ndarray]:

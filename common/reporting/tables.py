@@ -81,7 +81,7 @@ def evaluation_tables(
     """Lay out what was found of a model or an ensemble; kind: what is compared, such as "vote"."""
     found = findings.evaluation
     tables = [
-        f"{title}: {found.images} images, 95 % intervals by bootstrap over {found.units}",
+        f"{title}: {found.images} images, 95 % intervals by bootstrap over {found.resampled}",
         metrics_table(findings.compared, kind),
         f"{title}, by grade",
         per_class_table(found.metrics, class_names, found.images_per_grade),

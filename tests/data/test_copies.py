@@ -5,8 +5,6 @@ import pytest
 from common.data import copies
 from common.data.copies import copy_groups, identical_files, source_name
 from common.data.folders import scan_split
-from common.data.patients import PATIENT_REGEX, patient_groups, patients
-from common.system.errors import InputError
 
 
 @pytest.mark.parametrize(
@@ -39,12 +37,6 @@ def test_copies_are_grouped_with_their_source():
     assert copy_groups([]).size == 0
 
 
-def test_patients_without_a_match_are_their_own():
-    groups = patients(["a/1_left.jpg", "b/1_right.jpg", "b/x.jpg"], r"(\d+)_(left|right)")
-    assert groups[0] == groups[1] != groups[2]
-    assert patients(["x.jpg", "y.jpg"], r"(\d+)_(left|right)").tolist() == [0, 1]
-
-
 def test_identical_files_are_found_and_only_what_must_be_is_read(tmp_path, monkeypatch):
     big = b"x" * 9000
     files = {
@@ -66,15 +58,3 @@ def test_identical_files_are_found_and_only_what_must_be_is_read(tmp_path, monke
     groups = identical_files(splits, 2)
     assert [[image.id for image in group] for group in groups] == [["train/0/a.jpg", "val/1/b.jpg"]]
     assert len(read) == 3, "c ends alike and is read whole"
-
-
-def test_both_eyes_are_one_patient():
-    ids = ["test/0/10_left.jpeg", "test/1/10_right.jpeg", "test/0/11_left.jpeg", "test/0/x.jpg"]
-    groups = patient_groups(ids, PATIENT_REGEX)
-    assert groups[0] == groups[1] and len(set(groups)) == 3
-    assert patient_groups(ids[1:], PATIENT_REGEX) is None
-    assert patient_groups(["a/10.jpg", "b/1.jpg", "c/2.jpg"], r"(1)").tolist() == [1, 1, 0]
-    assert patient_groups(ids, "(x)?left") is None, "an empty group names nobody"
-    for pattern in ("(", "left", "(j)"):
-        with pytest.raises(InputError, match="--patient_regex"):
-            patient_groups(ids, pattern)
