@@ -7,12 +7,12 @@ import hashlib
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
 
-from common.data.class_names import matching_folders
+from common.data.class_names import Matcher, match_folders, quoted
 from common.system.errors import InputError
 
 # the endings that are read, each with its format's name in Pillow; where they disagree with the
@@ -98,14 +98,20 @@ class Split:
 
 
 def scan_split(
-    root: Path, name: str, num_classes: int = 5, class_names: tuple[str, ...] = ()
+    root: Path,
+    name: str,
+    num_classes: int = 5,
+    class_names: tuple[str, ...] = (),
+    matcher: Matcher | None = None,
 ) -> Split:
     """List one split's images from its class folders, in a stable order, opening none.
 
-    Class folders are `class_names` in grade order, or "0".."K-1", or the usual names (No_DR, Mild,
-    ...). A root with class folders but without split folders is itself the split "test". Raises
+    matcher: decides which folder holds which class; by default `match_folders`, which wants every
+    class: `class_names` in grade order, or "0".."K-1", or the usual names (No_DR, Mild, ...). A
+    root with class folders but without split folders is itself the split "test". Raises
     InputError for a missing folder, a folder of images that is no class, or a broken link.
     """
+    matcher = matcher or partial(match_folders, num_classes=num_classes, class_names=class_names)
     folder = root / name
     if not folder.is_dir() and name == "test" and not any((root / s).is_dir() for s in SPLITS):
         folder = root
@@ -115,7 +121,7 @@ def scan_split(
             "check --dataset_path (or DATASET_PATH)"
         )
     images = []
-    for label, class_folder in enumerate(_class_folders(folder, num_classes, class_names)):
+    for class_folder, label in _class_folders(folder, matcher):
         for file in _image_files(class_folder):
             path, stat = Path(file.path), file.stat()
             id_ = path.relative_to(root).as_posix()
@@ -145,10 +151,11 @@ def list_entries(root: Path, num_classes: int, class_names: tuple[str, ...]) -> 
     folders = {name: root / name for name in SPLITS if (root / name).is_dir()} or {"all": root}
     if not root.is_dir():
         raise InputError(f"expected a dataset in {root}, found no such folder")
+    matcher = partial(match_folders, num_classes=num_classes, class_names=class_names)
     entries = [
         Entry(path.relative_to(root).as_posix(), path, name, label)
         for name, folder in folders.items()
-        for label, place in enumerate(_class_folders(folder, num_classes, class_names))
+        for place, label in _class_folders(folder, matcher)
         for path in place.iterdir()
     ]
     if not entries:
@@ -156,27 +163,18 @@ def list_entries(root: Path, num_classes: int, class_names: tuple[str, ...]) -> 
     return sorted(entries, key=lambda entry: entry.id)
 
 
-def _class_folders(folder: Path, num_classes: int, class_names: tuple[str, ...]) -> list[Path]:
-    """Find the class folders in grade order; raises InputError where they are not clear."""
+def _class_folders(folder: Path, matcher: Matcher) -> list[tuple[Path, int]]:
+    """Find the class folders and their classes; raises InputError where they are not clear."""
     found = {entry.name: entry for entry in sorted(folder.iterdir()) if entry.is_dir()}
-    if len(set(class_names)) < len(class_names):
-        raise InputError(f"--class_names: {' '.join(class_names)} names a class twice")
-    expected = " ".join(class_names) or f"0..{num_classes - 1} or No_DR Mild Moderate Severe PDR"
-    chosen = matching_folders(found, num_classes, class_names)
-    if not chosen:
-        raise InputError(
-            f"expected the class folders {expected} in {folder}, found "
-            f"{' '.join(found) or 'none'}; rename them or pass --class_names in grade order (an "
-            "empty folder stands for a grade without images)"
-        )
-    others = [name for name, path in found.items() if path not in chosen]
+    match = matcher(list(found), folder)
+    others = [name for name in found if name not in match.labels]
     strange = [name for name in others if next(_image_files(found[name]), None)]
     if strange:
         raise InputError(
-            f"expected the class folders {expected} in {folder}, found images in "
-            f"{' '.join(strange)}, too; move them away or check --num_classes and --class_names"
+            f"expected the class folders {match.expected} in {folder}, found images in "
+            f"{quoted(strange)}, too; {match.advice}"
         )
-    return chosen
+    return [(found[name], label) for name, label in match.labels.items()]
 
 
 def _image_files(folder: Path) -> Iterator[os.DirEntry]:

@@ -102,7 +102,8 @@ def test_a_broken_link_is_named(demo, tmp_path):
         scan_split(root, "val")
 
 
-def test_labels_are_part_of_the_fingerprint(demo, tmp_path):
-    names = ("4", "3", "2", "1", "0")
-    one, other = scan_split(demo, "test"), scan_split(demo, "test", 5, names)
+def test_labels_are_part_of_the_fingerprint(images):
+    rename(images, list("edcba"))
+    one = scan_split(images, "val", 5, tuple("edcba"))
+    other = scan_split(images, "val", 5, tuple("abcde"))
     assert one.ids == other.ids and one.fingerprint() != other.fingerprint()
