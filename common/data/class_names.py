@@ -142,10 +142,24 @@ def quoted(names: Sequence[str]) -> str:
 
 
 @dataclass(frozen=True)
+class SetClasses:
+    """The classes that a set is graded in, and which of the model's each of them holds."""
+
+    names: tuple[str, ...]  # (M,) in grade order
+    of_model: tuple[int, ...]  # (K,) the set's class for each of the model's, ascending
+
+    @property
+    def coarser(self) -> bool:
+        """Tell whether the set knows fewer classes than the model."""
+        return len(self.names) < len(self.of_model)
+
+
+@dataclass(frozen=True)
 class FolderLabels:
     """Which class each folder holds."""
 
     labels: dict[str, int]  # by the folder's name; folders that are no class are not in it
+    classes: SetClasses
     missing: tuple[str, ...] = ()  # classes that no folder holds
     expected: str = ""  # the classes' names, for messages
     advice: str = "move them away or check --num_classes and --class_names"  # on other folders
@@ -179,7 +193,8 @@ def match_folders(
             "--num_classes if there are not 5 (an empty folder stands for a grade without images)"
         )
     labels = {name: label for label, name in enumerate(chosen) if name is not None}
-    return FolderLabels(labels, (), expected)
+    names = tuple(class_names or labels)
+    return FolderLabels(labels, SetClasses(names, tuple(range(num_classes))), (), expected)
 
 
 def _usual_names(num_classes: int) -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from common.data.class_names import Matcher, match_folders, quoted
+from common.data.class_names import FolderLabels, Matcher, match_folders, quoted
 from common.system.errors import InputError
 
 # the endings that are read, each with its format's name in Pillow; where they disagree with the
@@ -62,6 +62,7 @@ class Split:
 
     name: str
     images: tuple[ImageFile, ...]
+    folders: FolderLabels | None = None  # which class each folder holds, as it was matched
 
     def __len__(self) -> int:
         return len(self.images)
@@ -121,15 +122,16 @@ def scan_split(
             "check --dataset_path (or DATASET_PATH)"
         )
     images = []
-    for class_folder, label in _class_folders(folder, matcher):
-        for file in _image_files(class_folder):
+    match = _class_folders(folder, matcher)
+    for folder_name, label in match.labels.items():
+        for file in _image_files(folder / folder_name):
             path, stat = Path(file.path), file.stat()
             id_ = path.relative_to(root).as_posix()
             images.append(ImageFile(id_, path, name, label, stat.st_size, stat.st_mtime_ns))
     if not images:
         suffixes = " ".join(IMAGE_SUFFIXES)
         raise InputError(f"expected images ({suffixes}) in the class folders of {folder}")
-    return Split(name, tuple(sorted(images, key=lambda image: image.id)))
+    return Split(name, tuple(sorted(images, key=lambda image: image.id)), match)
 
 
 @dataclass(frozen=True)
@@ -155,15 +157,15 @@ def list_entries(root: Path, num_classes: int, class_names: tuple[str, ...]) -> 
     entries = [
         Entry(path.relative_to(root).as_posix(), path, name, label)
         for name, folder in folders.items()
-        for place, label in _class_folders(folder, matcher)
-        for path in place.iterdir()
+        for place, label in _class_folders(folder, matcher).labels.items()
+        for path in (folder / place).iterdir()
     ]
     if not entries:
         raise InputError(f"expected images in the class folders of {root}, found none")
     return sorted(entries, key=lambda entry: entry.id)
 
 
-def _class_folders(folder: Path, matcher: Matcher) -> list[tuple[Path, int]]:
+def _class_folders(folder: Path, matcher: Matcher) -> FolderLabels:
     """Find the class folders and their classes; raises InputError where they are not clear."""
     found = {entry.name: entry for entry in sorted(folder.iterdir()) if entry.is_dir()}
     match = matcher(list(found), folder)
@@ -174,7 +176,7 @@ def _class_folders(folder: Path, matcher: Matcher) -> list[tuple[Path, int]]:
             f"expected the class folders {match.expected} in {folder}, found images in "
             f"{quoted(strange)}, too; {match.advice}"
         )
-    return [(found[name], label) for name, label in match.labels.items()]
+    return match
 
 
 def _image_files(folder: Path) -> Iterator[os.DirEntry]:
