@@ -1,0 +1,126 @@
+"""Keep what was computed of each picture, so that audit, split and evaluation compute it once.
+
+A folder of files that are written whole and never changed: each holds a batch of records, and a
+first line that says where each one lies. Processes write files of their own and need no lock. What
+is damaged is as good as absent: it is computed again.
+"""
+
+import json
+import math
+import os
+import zlib
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import numpy as np
+
+from common.system.files import atomic_write
+
+_SUFFIX = ".records"
+
+
+@dataclass(frozen=True)
+class StoredRecord:
+    """What is stored of one picture."""
+
+    values: dict[str, Any]  # of JSON
+    arrays: dict[str, np.ndarray] = field(default_factory=dict)  # of numbers
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where a record lies."""
+
+    key: str
+    offset: int  # bytes from the file's beginning
+    length: int
+    checksum: int  # CRC-32
+
+
+class SignatureStore:
+    """Records by key, such as `ImageFile.cache_key()`, in a folder of the cache."""
+
+    def __init__(self, cache_dir: Path, version: int) -> None:
+        """version: of what is computed; records of another one are not seen."""
+        self._folder = cache_dir / f"signatures-{version}"
+
+    def read(self, keys: Iterable[str]) -> dict[str, StoredRecord]:
+        """Return the records that are there for these keys, and whole."""
+        wanted, found = set(keys), {}
+        for path, places in self._places():
+            mine = [place for place in places if place.key in wanted - found.keys()]
+            with suppress(OSError), open(path, "rb") as file:
+                for place in mine:
+                    content = os.pread(file.fileno(), place.length, place.offset)
+                    record = _unpack(content, place.checksum)
+                    if record is not None:
+                        found[place.key] = record
+        return found
+
+    def add(self, records: Mapping[str, StoredRecord]) -> None:
+        """Write records, whole or not at all, as one more file."""
+        if not records:
+            return
+        contents = {key: _pack(record) for key, record in records.items()}
+        table, offset = [], 0
+        for key, content in contents.items():
+            table.append([key, offset, len(content), zlib.crc32(content)])
+            offset += len(content)
+        with atomic_write(self._folder / f"{uuid4().hex}{_SUFFIX}") as file:
+            file.write(json.dumps(table).encode() + b"\n")
+            for content in contents.values():
+                file.write(content)
+
+    def _places(self) -> Iterator[tuple[Path, list[_Place]]]:
+        """Tell where the records of each file lie."""
+        for path in sorted(self._folder.glob(f"*{_SUFFIX}")):
+            with suppress(OSError, ValueError, TypeError, RecursionError), open(path, "rb") as file:
+                line = file.readline()
+                places = [
+                    _Place(str(key), len(line) + offset, length, checksum)
+                    for key, offset, length, checksum in json.loads(line)
+                    if min(offset, length, checksum) >= 0
+                ]
+                yield path, places
+
+
+def file_key(path: Path) -> str:
+    """Tell this state of a file from all others: its real place, size and time; "" if it is gone.
+
+    As `ImageFile.cache_key()`.
+    """
+    try:
+        stat = path.stat()
+        return f"{os.path.realpath(path)}|{stat.st_size}|{stat.st_mtime_ns}"
+    except OSError:
+        return ""
+
+
+def _pack(record: StoredRecord) -> bytes:
+    """Write a record as one line of JSON and the bytes of its arrays."""
+    arrays = {name: np.ascontiguousarray(array) for name, array in record.arrays.items()}
+    shapes = {name: [array.dtype.str, array.shape] for name, array in arrays.items()}
+    head = json.dumps({"values": record.values, "arrays": shapes})
+    return head.encode() + b"\n" + b"".join(array.tobytes() for array in arrays.values())
+
+
+def _unpack(content: bytes, checksum: int) -> StoredRecord | None:
+    """Read what `_pack` has written; None if it is damaged."""
+    if zlib.crc32(content) != checksum:
+        return None
+    try:
+        head, _, rest = content.partition(b"\n")
+        described = json.loads(head)
+        arrays, start = {}, 0
+        for name, (dtype, shape) in described["arrays"].items():
+            count = math.prod(shape)
+            flat = np.frombuffer(rest, dtype, count, start) if count else np.empty(0, dtype)
+            arrays[name] = flat.reshape(shape)
+            start += flat.nbytes
+        return StoredRecord(described["values"], arrays)
+    except (ValueError, TypeError, KeyError, AttributeError):
+        return None
