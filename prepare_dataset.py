@@ -101,6 +101,12 @@ def _add_audit_flags(parser: argparse.ArgumentParser) -> None:
         default=AUTO,
         help=PATIENT_HELP,
     )
+    parser.add_argument(
+        "--cache_dir",
+        type=folder,
+        default=Path(default_of("cache_dir")),
+        help="keeps what was computed of each picture (default ./cache)",
+    )
     parser.add_argument("--seed", type=int, default=0)
 
 
@@ -190,6 +196,7 @@ def _audit_config(args: argparse.Namespace, shortcuts: bool) -> AuditConfig:
         patient_regex=args.patient_regex,
         num_workers=config.num_workers,
         seed=config.seed,
+        cache_dir=args.cache_dir,
         shortcuts=shortcuts,
     )
 

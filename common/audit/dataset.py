@@ -11,8 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
-from common.audit.file_checks import FileRecord, inspect_files
+from common.audit.file_checks import FileRecord
 from common.audit.image_statistics import KINDS
+from common.audit.inspection import inspect_files
 from common.audit.shortcuts import Probe, probe
 from common.data.copies import copy_groups
 from common.data.folders import SPLITS, Entry, list_entries
@@ -41,6 +42,7 @@ class AuditConfig:
     patient_regex: str = AUTO
     num_workers: int = 8
     seed: int = 0
+    cache_dir: Path | None = None  # where what is computed of a picture is kept
     shortcuts: bool = True  # look for them, too
 
 
@@ -92,7 +94,7 @@ def audit(root: Path, config: AuditConfig) -> Audit:
     """Look at every file of a dataset; raises InputError if its folders are no dataset."""
     entries = list_entries(root, config.num_classes, config.class_names)
     started = time.monotonic()
-    records = inspect_files([entry.path for entry in entries], config.num_workers)
+    records = inspect_files([entry.path for entry in entries], config.num_workers, config.cache_dir)
     inspected = time.monotonic()
     links = link_pictures(records)
     linked = time.monotonic()

@@ -4,15 +4,10 @@ H, W pixels of a photograph.
 """
 
 import hashlib
-import multiprocessing
-import signal
 import warnings
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
 import numpy as np
 from PIL import UnidentifiedImageError
 
@@ -27,9 +22,6 @@ from common.audit.image_statistics import (
 from common.data.folders import IMAGE_SUFFIXES
 from common.duplicates.near_duplicates import sketch_and_hashes
 from common.pixels.decoding import ImageError, decode_image
-from common.system.environment import worker_count
-from common.system.errors import InputError
-from common.system.log import progress_bar
 
 # fault -> what it means; those before "grayscale" make a file useless
 FAULTS = {
@@ -69,26 +61,6 @@ class FileRecord:
         return not any(fault in UNUSABLE for fault in self.faults)
 
 
-def inspect_files(paths: list[Path], num_workers: int) -> list[FileRecord]:
-    """Inspect files in several processes. Raises InputError if one of those dies."""
-    workers = min(worker_count(num_workers), len(paths))
-    if workers == 1:
-        return [inspect_file(path) for path in progress_bar(paths, "audit")]
-    # forked: a spawned process would import PyTorch first. Children do not touch it, and OpenCV's
-    # threads, whose locks they would inherit, end here
-    cv2.setNumThreads(1)
-    context = multiprocessing.get_context("fork")
-    try:
-        with ProcessPoolExecutor(workers, context, _start_worker) as pool:
-            results = pool.map(inspect_file, paths, chunksize=max(1, min(32, len(paths) // 64)))
-            return list(progress_bar(results, "audit", len(paths)))
-    except BrokenProcessPool as error:
-        raise InputError(
-            "a process that reads pictures died (out of memory?); "
-            "run again with a smaller --num_workers"
-        ) from error
-
-
 def inspect_file(path: Path) -> FileRecord:
     """Read and inspect one file; never raises for what is in it."""
     try:
@@ -108,11 +80,6 @@ def inspect_file(path: Path) -> FileRecord:
         fault, detail = _why_useless(data, error.__cause__)
         return FileRecord((fault,), detail, sha256=hashlib.sha256(data).hexdigest())
     return _describe(data, image, header)
-
-
-def _start_worker() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent answers Ctrl-C
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # by which it ends its workers
 
 
 def _why_useless(data: bytes, cause: BaseException | None) -> tuple[str, str]:

@@ -44,13 +44,14 @@ class _Place:
 class SignatureStore:
     """Records by key, such as `ImageFile.cache_key()`, in a folder of the cache."""
 
-    def __init__(self, cache_dir: Path, version: int) -> None:
+    def __init__(self, cache_dir: Path, version: str) -> None:
         """version: of what is computed; records of another one are not seen."""
         self._folder = cache_dir / f"signatures-{version}"
 
     def read(self, keys: Iterable[str]) -> dict[str, StoredRecord]:
         """Return the records that are there for these keys, and whole."""
-        wanted, found = set(keys), {}
+        wanted = set(keys)
+        found: dict[str, StoredRecord] = {}
         for path, places in self._places():
             mine = [place for place in places if place.key in wanted - found.keys()]
             with suppress(OSError), open(path, "rb") as file:

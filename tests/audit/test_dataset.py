@@ -108,7 +108,8 @@ def test_a_worker_that_is_killed_ends_the_audit_in_one_line(demo, monkeypatch, t
 
     decode = file_checks.decode_image
     monkeypatch.setattr(file_checks, "decode_image", dies)
-    assert prepare_dataset.main(["audit", str(demo), "--output_dir", str(tmp_path / "a")]) == 2
+    words = ["--output_dir", str(tmp_path / "a"), "--cache_dir", str(tmp_path / "c")]
+    assert prepare_dataset.main(["audit", str(demo), *words]) == 2
     assert "a process that reads pictures died" in capsys.readouterr().err
 
 

@@ -29,19 +29,19 @@ def files_of(folder):
 
 
 def test_what_was_added_is_read_as_it_was(tmp_path):
-    store = SignatureStore(tmp_path, 1)
+    store = SignatureStore(tmp_path, "1")
     assert store.read(["a"]) == {}
     odd = "/p/Zoé\udcff|1|2"  # a name that is not UTF-8
     store.add({"a": RECORD, odd: StoredRecord({"x": None})})
     store.add({})
-    found = SignatureStore(tmp_path, 1).read(["a", odd, "b"])
+    found = SignatureStore(tmp_path, "1").read(["a", odd, "b"])
     assert set(found) == {"a", odd} and same(found["a"], RECORD)
     assert found[odd] == StoredRecord({"x": None}) and len(files_of(tmp_path)) == 1
-    assert SignatureStore(tmp_path, 2).read(["a"]) == {}, "of another version"
+    assert SignatureStore(tmp_path, "2").read(["a"]) == {}, "of another version"
 
 
 def test_two_processes_may_add_the_same(tmp_path):
-    first, second = SignatureStore(tmp_path, 1), SignatureStore(tmp_path, 1)
+    first, second = SignatureStore(tmp_path, "1"), SignatureStore(tmp_path, "1")
     first.add({"a": RECORD, "b": RECORD})
     second.add({"b": RECORD, "c": RECORD})
     assert set(first.read("abc")) == set("abc")
@@ -62,7 +62,7 @@ def test_two_processes_may_add_the_same(tmp_path):
     ],
 )
 def test_a_damaged_file_is_as_good_as_absent(tmp_path, damage):
-    store = SignatureStore(tmp_path, 1)
+    store = SignatureStore(tmp_path, "1")
     store.add({"a": RECORD})
     damage(files_of(tmp_path)[0])
     assert store.read(["a"]) == {}
@@ -73,7 +73,7 @@ def test_a_damaged_file_is_as_good_as_absent(tmp_path, damage):
 def test_a_full_disk_leaves_nothing_behind(tmp_path, monkeypatch):
     fill_disk(monkeypatch, lambda path: ".records" in path)
     with pytest.raises(OSError, match="No space"):
-        SignatureStore(tmp_path, 1).add({"a": RECORD})
+        SignatureStore(tmp_path, "1").add({"a": RECORD})
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
 
 

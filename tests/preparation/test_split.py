@@ -115,6 +115,7 @@ def wait_for_a_file(folder):
 
 def test_a_killed_split_leaves_nothing_that_the_next_one_does_not_remove(demo, tmp_path, capsys):
     words = ["split", str(demo / "val"), str(tmp_path / "new"), "--num_workers", "1"]
+    words += ["--cache_dir", str(tmp_path / "c")]
     child = multiprocessing.get_context("fork").Process(target=split_slowly, args=(words,))
     child.start()
     hidden = wait_for_a_file(tmp_path)
@@ -130,7 +131,7 @@ def test_a_killed_split_leaves_nothing_that_the_next_one_does_not_remove(demo, t
     assert prepare_dataset.main(words) == 0
     assert f"removed {hidden}, left by a command that was killed" in capsys.readouterr().out
     assert not hidden.exists() and (of_another / "thesis.txt").is_file()
-    assert sorted(path.name for path in tmp_path.iterdir()) == [of_another.name, "new"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [of_another.name, "c", "new"]
     names = sorted(path.name for path in (tmp_path / "new").iterdir())
     assert names == ["manifest.csv", "test", "train", "val"]
 

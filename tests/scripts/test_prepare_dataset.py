@@ -60,6 +60,7 @@ def test_cache_fills_what_training_will_read(demo, tmp_path, capsys, quick_train
 def test_audit_prints_writes_and_is_strict_about_leaks(demo, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(shortcuts, "PERMUTATIONS", 5)
     words = ["audit", str(demo), "--output_dir", str(tmp_path / "a"), "--num_workers", "2"]
+    words += ["--cache_dir", str(tmp_path / "c")]
     assert prepare_dataset.main([*words, "--strict"]) == 0
     said = capsys.readouterr().out
     assert "no leakage across splits" in said and "can the grade be recognised" in said
@@ -82,6 +83,7 @@ def test_audit_prints_writes_and_is_strict_about_leaks(demo, tmp_path, capsys, m
 def test_split_takes_graded_folders_and_repeats_itself(demo, tmp_path, capsys):
     source = Path(shutil.copytree(demo / "train", tmp_path / "s"))
     words = ["split", str(source), str(tmp_path / "a"), "--val", "0.2", "--test", "0.2"]
+    words += ["--cache_dir", str(tmp_path / "cache")]
     assert prepare_dataset.main(words) == 0
     assert "manifest.csv" in capsys.readouterr().out
     words[2] = str(tmp_path / "b")

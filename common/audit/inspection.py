@@ -1,0 +1,112 @@
+"""Inspect many files in several processes, and each file once: what is found is stored.
+
+N files.
+"""
+
+import multiprocessing
+import signal
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from common.audit.file_checks import FileRecord, inspect_file
+from common.duplicates.signature_store import SignatureStore, StoredRecord, file_key
+from common.system.environment import worker_count
+from common.system.errors import InputError
+from common.system.log import log, progress_bar
+
+VERSION = "1"  # of what a FileRecord holds; another one makes stored records expire
+_SAVE_EVERY = 256  # files between two savings
+
+
+def inspect_files(
+    paths: Sequence[Path], num_workers: int, cache_dir: Path | None = None, title: str = "audit"
+) -> list[FileRecord]:
+    """Inspect files (N,), those of which `cache_dir` has no record yet.
+
+    Records of files that can be used are stored there as they are made; title: of the progress bar.
+    Raises InputError if a process dies.
+    """
+    if cache_dir is None:
+        return list(progress_bar(_inspect(paths, num_workers), title, len(paths)))
+    store = SignatureStore(cache_dir, VERSION)
+    keys = [_key(path) for path in paths]
+    records = {key: _from_stored(found) for key, found in store.read(keys).items()}
+    left = {key: path for key, path in zip(keys, paths) if key not in records}
+    if left:
+        results = progress_bar(_inspect(list(left.values()), num_workers), title, len(left))
+        records |= _stored_as_made(left, results, store)
+    return [records[key] for key in keys]
+
+
+def _key(path: Path) -> str:
+    """Tell a file's state from all others; its name counts, too, which decides how it is read."""
+    return f"{file_key(path)}|{path.name if path.is_file() else path}"
+
+
+def _stored_as_made(
+    files: dict[str, Path], results: Iterator[FileRecord], store: SignatureStore
+) -> dict[str, FileRecord]:
+    """Store the records of files, given by their keys, as they come; returns them all."""
+    records: dict[str, FileRecord] = {}
+    unsaved: dict[str, StoredRecord] = {}
+    try:
+        for (key, path), record in zip(files.items(), results):
+            records[key] = record
+            if record.usable and _key(path) == key:  # not one that was changed meanwhile
+                unsaved[key] = _to_stored(record)
+            if len(unsaved) == _SAVE_EVERY:
+                _save(store, unsaved)
+                unsaved = {}
+    finally:
+        _save(store, unsaved)  # when interrupted, too
+    return records
+
+
+def _save(store: SignatureStore, records: dict[str, StoredRecord]) -> None:
+    try:
+        store.add(records)
+    except OSError as error:  # they are computed again next time
+        log(f"note: what was computed of {len(records)} pictures could not be kept ({error})")
+
+
+def _inspect(paths: Sequence[Path], num_workers: int) -> Iterator[FileRecord]:
+    """Inspect files in several processes, in their order."""
+    workers = min(worker_count(num_workers), len(paths))
+    if workers < 2:
+        yield from map(inspect_file, paths)
+        return
+    # forked: a spawned process would import PyTorch first. Children do not touch it, and OpenCV's
+    # threads, whose locks they would inherit, end here
+    cv2.setNumThreads(1)
+    context = multiprocessing.get_context("fork")
+    try:
+        with ProcessPoolExecutor(workers, context, _start_worker) as pool:
+            yield from pool.map(inspect_file, paths, chunksize=max(1, min(32, len(paths) // 64)))
+    except BrokenProcessPool as error:
+        raise InputError(
+            "a process that reads pictures died (out of memory?); "
+            "run again with a smaller --num_workers"
+        ) from error
+
+
+def _start_worker() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent answers Ctrl-C
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # by which it ends its workers
+
+
+def _to_stored(record: FileRecord) -> StoredRecord:
+    values = {field.name: getattr(record, field.name) for field in fields(record)}
+    arrays = {name: value for name, value in values.items() if isinstance(value, np.ndarray)}
+    return StoredRecord({k: v for k, v in values.items() if k not in arrays}, arrays)
+
+
+def _from_stored(stored: StoredRecord) -> FileRecord:
+    values: dict[str, Any] = {**stored.values, **stored.arrays}
+    return FileRecord(**{**values, "faults": tuple(values["faults"])})
