@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from common.audit.leakage import check_holdout
-from common.data.folders import Split, scan_split
+from common.data.folders import Dataset, Split, scan_dataset
 from common.data.patients import recognise_patients
 from common.data.synthetic import synthetic_note
 from common.evaluation.findings import Findings, measure_ensemble, measure_model
@@ -66,6 +66,7 @@ class Model:
     run: Run
     label: str
     output: ResultDir  # where its results go
+    dataset: Dataset
     split: Split  # the images, graded as it was trained
     pairs: PairPredictions = field(init=False)  # what its classifiers say
     result: ModelResult = field(init=False)  # the classes that follow
@@ -116,17 +117,20 @@ def list_models(args: argparse.Namespace) -> list[Model]:
     """Find the trained models and list the images that each is evaluated on."""
     runs = find_runs(args.results_dirs, args.base_models, args.output_dir, args.num_classes)
     check_weights(args.weights, len(runs))
-    models = []
+    models: list[Model] = []
     for run, label in zip(runs, label_runs(runs)):
-        output = output_dir_for(run, Path(args.dataset_path), args.output_dir)
-        models.append(Model(run, label, output, list_images(run, args.split, args)))
+        dataset = list_images(run, args)
+        output = output_dir_for(run, dataset, args.output_dir)
+        models.append(Model(run, label, output, dataset, dataset.split(args.split)))
+    for line in models[0].dataset.remarks():
+        log(line)
     return models
 
 
-def list_images(run: Run, split: str, args: argparse.Namespace) -> Split:
-    """List a split's images, graded as the model was trained."""
+def list_images(run: Run, args: argparse.Namespace) -> Dataset:
+    """List the images of the dataset, graded as the model was trained."""
     names = tuple(args.class_names) or run.class_names
-    return scan_split(Path(args.dataset_path), split, run.num_classes, names)
+    return scan_dataset(Path(args.dataset_path), run.num_classes, names)
 
 
 def build_setting(models: list[Model], args: argparse.Namespace) -> Setting:
@@ -173,9 +177,9 @@ def predict_val(model: Model, args: argparse.Namespace) -> PairPredictions | Non
     """Predict the dataset's val, or take what is stored of the same checkpoints, if anything."""
     if args.split == "val":
         return model.pairs
-    if not (Path(args.dataset_path) / "val").is_dir():
+    if not model.dataset.has("val"):
         return load_val(model.run.directory, model.pairs)
-    val = predict(model, list_images(model.run, "val", args), args)
+    val = predict(model, model.dataset.split("val"), args)
     voted = apply_vote(model.label, val, args.vote)
     save_predictions(model.output.predictions("val"), val, voted.classes, voted.vote)
     return val

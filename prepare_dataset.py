@@ -20,7 +20,7 @@ from pathlib import Path
 from common.audit.dataset import AuditConfig, audit
 from common.audit.report import audit_text, write_audit
 from common.config import TrainConfig
-from common.data.folders import SPLITS, scan_split
+from common.data.folders import ALL, SPLITS, scan_dataset
 from common.data.patients import AUTO, PATIENT_HELP
 from common.data.synthetic import write_dataset
 from common.flags import default_of
@@ -59,7 +59,11 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     check.add_argument(
         "--output_dir", type=folder, default=Path("audit_results"), help="(default ./audit_results)"
     )
-    check.add_argument("--strict", action="store_true", help="exit 1 on leakage across splits")
+    check.add_argument(
+        "--strict",
+        action="store_true",
+        help="exit 1 on leakage across splits, or if pictures were not looked at",
+    )
     divide = commands.add_parser("split", help="make a train/val/test split without leaks")
     divide.add_argument("source", type=folder, help="graded folders, or an existing split")
     divide.add_argument("dest", type=folder, help="a new folder")
@@ -124,17 +128,18 @@ def write_demo(args: argparse.Namespace) -> None:
 
 def fill_caches(args: argparse.Namespace) -> None:
     """Decode every split for every model; models with equal pixels share the work."""
-    found = [name for name in args.splits if (args.dataset_path / name).is_dir()]
-    if not found:
-        raise InputError(f"expected a folder of {' '.join(args.splits)} in {args.dataset_path}")
     config = _checked_config(args, *PIXEL_FIELDS)
+    dataset = scan_dataset(args.dataset_path, config.num_classes, config.class_names)
+    found = [name for name in (*args.splits, ALL) if dataset.has(name)]
+    splits = [dataset.split(name) for name in found or args.splits]
+    for line in dataset.remarks():
+        log(line)
     for model in args.base_models:
         preprocessing = preprocessing_for(resolve(model), config.pixel_options)
-        for name in found:
-            split = scan_split(args.dataset_path, name, config.num_classes, config.class_names)
+        for split in splits:
             open_cache(split, preprocessing, args.cache_dir, config.num_workers)
             counts = split.counts(config.num_classes)
-            log(f"{model}: {name} is cached, {len(split)} images, per grade {counts}")
+            log(f"{model}: {split.name} is cached, {len(split)} images, per grade {counts}")
 
 
 def check_dataset(args: argparse.Namespace) -> int:
@@ -156,7 +161,7 @@ def check_dataset(args: argparse.Namespace) -> int:
         f"audited {len(found.entries)} files ({took}); wrote {len(written)} files to "
         f"{args.output_dir}, {sheets} of them contact sheets"
     )
-    return 1 if args.strict and found.leaks else 0
+    return 1 if args.strict and (found.leaks or found.dataset.unused_pictures) else 0
 
 
 def split_dataset(args: argparse.Namespace) -> None:
@@ -166,6 +171,8 @@ def split_dataset(args: argparse.Namespace) -> None:
     require_empty(dest)
     remove_leftovers(dest)
     found = audit(args.source, _audit_config(args, shortcuts=False))
+    for line in found.dataset.remarks():
+        log(line)
     plan = plan_split(found, args.val, args.test, args.seed)
     counts = write_split(found, plan, dest, args.files)
     _log_split(plan, counts, args.num_classes)

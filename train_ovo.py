@@ -21,7 +21,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from common.audit.leakage import training_warnings
 from common.config import TrainConfig
-from common.data.folders import scan_split
+from common.data.folders import Dataset, scan_dataset
 from common.data.synthetic import synthetic_note
 from common.flags import RESUME_ADVICE, TrainingRequest, parse_training
 from common.models.backbones import build, preprocessing_for, resolve
@@ -40,15 +40,13 @@ from common.training.resume import check_continuation, record_override, start_co
 from common.training.trainer import HeadTrainer
 
 
-def load_inputs(config: TrainConfig) -> RunInputs:
-    """List the images and build the backbone, on the device that was asked for."""
+def load_inputs(config: TrainConfig, dataset: Dataset) -> RunInputs:
+    """Build the backbone, on the device that was asked for."""
     device = select_device(config.device)
     precision = resolve_precision(config.precision, config.use_amp, device)
     spec = resolve(config.model)
     preprocessing = preprocessing_for(spec, config.pixel_options)
-    root, classes, names = Path(config.dataset_path), config.num_classes, config.class_names
-    train_split = scan_split(root, "train", classes, names)
-    val_split = scan_split(root, "val", classes, names)
+    train_split, val_split = dataset.split("train"), dataset.split("val")
     backbone = build(
         spec,
         preprocessing.img_size,
@@ -60,9 +58,9 @@ def load_inputs(config: TrainConfig) -> RunInputs:
     return RunInputs(config, backbone, preprocessing, train_split, val_split, device, precision)
 
 
-def warn_of_leakage(inputs: RunInputs) -> None:
-    """Log what is unbalanced among these images, and what `test` shares with them."""
-    for line in training_warnings(inputs.config, (inputs.train, inputs.val)):
+def warn_of_dataset(config: TrainConfig, dataset: Dataset) -> None:
+    """Log what of a dataset is not used, what is unbalanced, and what its splits share."""
+    for line in [*dataset.remarks(), *training_warnings(config, dataset)]:
         log(line)
 
 
@@ -117,9 +115,10 @@ def finish(context: TrainContext, trainers: list[HeadTrainer]) -> None:
 def run(config: TrainConfig, request: TrainingRequest) -> None:
     """Train one backbone."""
     started = time.monotonic()
-    inputs = load_inputs(config)
+    dataset = scan_dataset(Path(config.dataset_path), config.num_classes, config.class_names)
+    inputs = load_inputs(config, dataset)
     if request.dry_run:
-        print("\n".join(plan_lines(inputs, request.heads)))
+        print("\n".join([*plan_lines(inputs, request.heads), *dataset.remarks()]))
         return
     directory = ResultDir(Path(config.output_dir))
     with lock_directory(directory.root, directory.lock):  # before hours of decoding
@@ -127,7 +126,7 @@ def run(config: TrainConfig, request: TrainingRequest) -> None:
         changes = check_continuation(
             directory, config, fingerprints, request.resume, request.override
         )
-        warn_of_leakage(inputs)
+        warn_of_dataset(config, dataset)
         directory.remove_leftovers()
         caches = open_caches(inputs)
         start_config(directory, config, fingerprints)

@@ -13,6 +13,7 @@ FLOORS = (
     ("system",),
     ("pairs",),
     ("config",),
+    ("listing",),
     ("data",),
     ("pixels",),
     ("duplicates",),

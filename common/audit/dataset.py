@@ -16,7 +16,7 @@ from common.audit.image_statistics import KINDS
 from common.audit.inspection import inspect_files
 from common.audit.shortcuts import Probe, probe
 from common.data.copies import copy_groups
-from common.data.folders import SPLITS, Entry, list_entries
+from common.data.folders import Dataset, ImageFile, scan_dataset
 from common.data.patients import AUTO, Patients, recognise_patients
 from common.duplicates.near_duplicates import components, near_duplicates
 
@@ -73,7 +73,8 @@ class PictureLinks:
 class Audit:
     """All that an audit found."""
 
-    entries: list[Entry]
+    dataset: Dataset  # with what was not looked at
+    entries: list[ImageFile]
     records: list[FileRecord]
     findings: list[Finding]
     counts: dict[str, list[int]]  # split -> usable images of each grade
@@ -92,7 +93,8 @@ class Audit:
 
 def audit(root: Path, config: AuditConfig) -> Audit:
     """Look at every file of a dataset; raises InputError if its folders are no dataset."""
-    entries = list_entries(root, config.num_classes, config.class_names)
+    dataset = scan_dataset(root, config.num_classes, config.class_names)
+    entries = dataset.all_images()
     started = time.monotonic()
     records = inspect_files([entry.path for entry in entries], config.num_workers, config.cache_dir)
     inspected = time.monotonic()
@@ -113,7 +115,7 @@ def audit(root: Path, config: AuditConfig) -> Audit:
     for kind, groups in {**links.groups, **names}.items():
         findings += _group_findings(kind, groups, entries)
     findings += _conflicts(pictures, entries)
-    counts = _counts(root, entries, usable, config.num_classes)
+    counts = _counts(dataset, entries, usable, config.num_classes)
     notes = _copies_note(pictures[usable]) + _count_notes(counts)
     probes = _probes(entries, records, units, config.seed) if config.shortcuts else []
     seconds = {
@@ -122,7 +124,17 @@ def audit(root: Path, config: AuditConfig) -> Audit:
         "the rest": time.monotonic() - linked,
     }
     return Audit(
-        entries, records, findings, counts, notes, probes, pictures, units, patients, seconds
+        dataset,
+        entries,
+        records,
+        findings,
+        counts,
+        notes,
+        probes,
+        pictures,
+        units,
+        patients,
+        seconds,
     )
 
 
@@ -217,7 +229,7 @@ def _faults(records: list[FileRecord]) -> list[Finding]:
     ]
 
 
-def _group_findings(kind: str, groups: np.ndarray, entries: list[Entry]) -> list[Finding]:
+def _group_findings(kind: str, groups: np.ndarray, entries: list[ImageFile]) -> list[Finding]:
     found = []
     for part in _members(groups):
         across = _lies_across(part, entries)
@@ -226,7 +238,7 @@ def _group_findings(kind: str, groups: np.ndarray, entries: list[Entry]) -> list
     return sorted(found, key=lambda finding: (not finding.across, finding.members))
 
 
-def _conflicts(pictures: np.ndarray, entries: list[Entry]) -> list[Finding]:
+def _conflicts(pictures: np.ndarray, entries: list[ImageFile]) -> list[Finding]:
     """Find the pictures that have several grades."""
     found = []
     for part in _members(pictures):
@@ -238,15 +250,14 @@ def _conflicts(pictures: np.ndarray, entries: list[Entry]) -> list[Finding]:
     return found
 
 
-def _lies_across(members: np.ndarray, entries: list[Entry]) -> bool:
+def _lies_across(members: np.ndarray, entries: list[ImageFile]) -> bool:
     return len({entries[i].split for i in members}) > 1
 
 
 def _counts(
-    root: Path, entries: list[Entry], usable: np.ndarray, num_classes: int
+    dataset: Dataset, entries: list[ImageFile], usable: np.ndarray, num_classes: int
 ) -> dict[str, list[int]]:
-    splits = [name for name in SPLITS if (root / name).is_dir()] or ["all"]
-    counts = {name: [0] * num_classes for name in splits}
+    counts = {name: [0] * num_classes for name in dataset.splits}
     for entry, good in zip(entries, usable):
         counts[entry.split][entry.label] += int(good)
     return counts
@@ -282,7 +293,7 @@ def _count_notes(counts: Mapping[str, list[int]]) -> list[str]:
 
 
 def _probes(
-    entries: list[Entry], records: list[FileRecord], units: np.ndarray, seed: int
+    entries: list[ImageFile], records: list[FileRecord], units: np.ndarray, seed: int
 ) -> list[Probe]:
     """Probe each kind of statistics of the files that have some for shortcuts to the grade."""
     places, measured = [], []

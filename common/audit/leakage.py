@@ -11,24 +11,28 @@ import numpy as np
 
 from common.config import TrainConfig
 from common.data.copies import copy_groups, identical_files
-from common.data.folders import Split, scan_split
+from common.data.folders import Dataset, Split, scan_dataset
 from common.data.patients import recognise_patients
 from common.evaluation.gates import FAIL, NOT_MEASURED, PASS, Holdout
+from common.listing.walking import count_of
 from common.result_dir import Run
 from common.system.errors import InputError
 
 
-def training_warnings(config: TrainConfig, splits: Sequence[Split]) -> list[str]:
+def training_warnings(config: TrainConfig, dataset: Dataset) -> list[str]:
     """Say in a few lines what should not be in a dataset: a short form of the audit.
 
-    splits: train and val. Files of `test` are looked at for copies only, and nothing but these
-    lines depends on them. Looks at names, sizes and bytes; decodes no picture.
+    Files of `test` are looked at for copies only, and nothing but these lines depends on them.
+    Looks at names, sizes and bytes; decodes no picture.
     """
+    splits = [dataset.split("train"), dataset.split("val")]
     lines = _balance_warnings(splits, config.num_classes)
-    root, all_splits = Path(config.dataset_path), list(splits)
+    if dataset.unused_pictures:
+        lines.append(f"{count_of(dataset.unused_pictures, 'picture')} in the dataset not used")
+    all_splits = list(splits)
     try:
-        if (root / "test").is_dir():
-            all_splits.append(scan_split(root, "test", config.num_classes, config.class_names))
+        if dataset.has("test"):
+            all_splits.append(dataset.split("test"))
         lines += _name_warnings(all_splits) + _byte_warnings(all_splits, config.num_workers)
     except (InputError, OSError) as error:
         lines.append(f"copies were not looked for ({error})")
@@ -119,10 +123,11 @@ def _seen_by(run: Run, dataset_path: Path) -> dict[tuple[Path, str], Split]:
     """List train and val, as far as they are there, of a dataset and of where a run was trained."""
     parts = {}
     for root in {dataset_path, Path(run.dataset_path or dataset_path)}:
-        for name in ("train", "val"):
-            with suppress(InputError, OSError):
-                part = scan_split(root, name, run.num_classes, run.class_names)
-                parts[root.resolve(), name] = part
+        with suppress(InputError, OSError):
+            dataset = scan_dataset(root, run.num_classes, run.class_names)
+            for name in ("train", "val"):
+                with suppress(InputError):
+                    parts[root.resolve(), name] = dataset.split(name)
     return parts
 
 

@@ -10,9 +10,11 @@ import numpy as np
 from common.audit.dataset import CONFLICT, GROUPS, Audit, Finding, summarise
 from common.audit.file_checks import FAULTS, UNUSABLE
 from common.audit.shortcuts import RULES, Probe
-from common.reporting.contact_sheets import CaptionedPicture, SheetRow, contact_sheet, printable
+from common.listing.walking import count_of
+from common.reporting.contact_sheets import CaptionedPicture, SheetRow, contact_sheet
 from common.reporting.tables import decimal, format_table, probability
 from common.system.files import write_json, write_text
+from common.system.log import printable
 
 _ROWS = 12  # of a contact sheet
 _SHEETS = 4  # of one kind
@@ -34,6 +36,7 @@ def audit_text(audit: Audit) -> str:
     parts = [format_table(header, rows), _findings_table(audit)]
     parts += [_examples(audit)] if audit.leaks else []
     parts += [f"note: {note}" for note in audit.notes]
+    parts += audit.dataset.remarks()
     if audit.probes:
         parts.append(shortcut_text(audit.probes))
     leaks = len(audit.leaks)
@@ -44,6 +47,12 @@ def audit_text(audit: Audit) -> str:
         if len(audit.counts) > 1
         else "one split only: nothing can leak"
     )
+    left = audit.dataset.unused_pictures
+    if left:
+        parts.append(
+            f'NOT LOOKED AT: {count_of(left, "picture")} in the dataset ("not used" above says '
+            "which, and why); the verdict is not of them"
+        )
     return "\n\n".join(parts)
 
 
@@ -99,6 +108,7 @@ def audit_content(audit: Audit, settings: dict[str, Any]) -> dict[str, Any]:
         "usable": sum(record.usable for record in audit.records),
         "images_per_grade": audit.counts,
         "leakage": bool(audit.leaks),
+        "not_looked_at": audit.dataset.unused_pictures,
         "summary": summarise(audit),
         "notes": audit.notes,
         "shortcuts": [probe.summary() for probe in audit.probes],
@@ -112,6 +122,7 @@ def audit_content(audit: Audit, settings: dict[str, Any]) -> dict[str, Any]:
             }
             for f in audit.findings
         ],
+        "not_used": audit.dataset.unused,
     }
 
 

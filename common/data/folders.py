@@ -1,43 +1,51 @@
-"""Graded image folders, listed without opening an image.
+"""Graded image folders, listed without decoding a picture; whatever else lies there is named.
 
 N images.
 """
 
 import hashlib
 import os
-from collections.abc import Iterator
-from dataclasses import dataclass
+import re
+from collections.abc import Collection
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
 
 from common.data.class_names import FolderLabels, Matcher, match_folders, quoted
+from common.listing.picture_files import (
+    IMAGE_SUFFIXES,
+    begins_like_picture,
+    ending,
+    is_picture,
+)
+from common.listing.picture_files import (
+    PICTURE_FORMATS as PICTURE_FORMATS,
+)
+from common.listing.unused import Unused, examples, unused_lines
+from common.listing.walking import (
+    count_of,
+    describe,
+    holds_our_results,
+    is_folder,
+    leads_nowhere,
+    list_folder,
+    list_tree,
+)
 from common.system.errors import InputError
+from common.system.log import printable
 
-# the endings that are read, each with its format's name in Pillow; where they disagree with the
-# content, that decides
-PICTURE_FORMATS = {
-    ".jpg": "JPEG",
-    ".jpeg": "JPEG",
-    ".jpe": "JPEG",
-    ".jfif": "JPEG",
-    ".png": "PNG",
-    ".tif": "TIFF",
-    ".tiff": "TIFF",
-    ".bmp": "BMP",
-    ".webp": "WEBP",
-    ".gif": "GIF",
-    ".ppm": "PPM",
-    ".pgm": "PPM",
-    ".pbm": "PPM",
-    ".jp2": "JPEG2000",
-    ".j2k": "JPEG2000",
-    ".dcm": "DICOM",  # through pydicom
-    ".dicom": "DICOM",
-}
-IMAGE_SUFFIXES = tuple(PICTURE_FORMATS)
 SPLITS = ("train", "val", "test")
+ALL = "all"  # the one split of a dataset without split folders
+# what a split's folder may be called; in any case, also with "set" behind it and with - _ or space
+_SPLIT_NAMES = {
+    "train": ("train", "training"),
+    "val": ("val", "valid", "validation", "dev"),
+    "test": ("test", "testing"),
+}
+_MADE_BY_US = {"manifest.csv", "metadata.csv", "SYNTHETIC.md"}
 
 
 @dataclass(frozen=True)
@@ -46,10 +54,11 @@ class ImageFile:
 
     id: str  # relative to the dataset's root
     path: Path
-    split: str
+    split: str  # of SPLITS, or ALL
     label: int
-    size: int  # bytes
+    size: int  # bytes; -1 for a link that leads nowhere
     modified: int  # ns since 1970
+    class_folder: str = ""  # its name
 
     def cache_key(self) -> str:
         """Tell this state of the file from all others: its real place, size and time."""
@@ -60,7 +69,7 @@ class ImageFile:
 class Split:
     """The images of one split, ordered by their ids."""
 
-    name: str
+    name: str  # of SPLITS, or ALL; its folder may be called otherwise
     images: tuple[ImageFile, ...]
     folders: FolderLabels | None = None  # which class each folder holds, as it was matched
 
@@ -98,6 +107,87 @@ class Split:
         return hashlib.sha256(text).hexdigest()[:16]
 
 
+@dataclass(frozen=True)
+class Dataset:
+    """All that lies in a dataset: the images of its splits, and what is not used."""
+
+    root: Path
+    splits: dict[str, Split]  # of SPLITS, or ALL alone; may be empty
+    problems: dict[str, str]  # split -> why its folder cannot be listed
+    unused: tuple[Unused, ...]
+
+    def split(self, name: str) -> Split:
+        """Return a split to work on.
+
+        A dataset without split folders is its own "test". Raises InputError for a split that is not
+        there or cannot be listed, without images, or with a link that leads nowhere.
+        """
+        chosen = ALL if name == "test" and self.has(ALL) else name
+        if chosen in self.problems:
+            raise InputError(self.problems[chosen])
+        if chosen not in self.splits:
+            raise InputError(
+                f"expected a folder {' or '.join(_SPLIT_NAMES.get(name, (name,)))} in "
+                f"{self.root}, found {describe(self.root)}; check --dataset_path (or DATASET_PATH)"
+            )
+        split = self.splits[chosen]
+        lost = [image for image in split.images if image.size < 0]
+        if lost:
+            more = f" ({len(lost)} such links)" if len(lost) > 1 else ""
+            raise InputError(f"{lost[0].path}: the link leads nowhere; remove or mend it{more}")
+        if not split.images:
+            raise self._no_images(f"{name} in {self.root}")
+        if chosen == name:
+            return split
+        images = tuple(replace(image, split=name) for image in split.images)
+        return Split(name, images, split.folders)
+
+    def has(self, name: str) -> bool:
+        """Tell whether there is a folder for this split, whatever is in it."""
+        return name in self.splits or name in self.problems
+
+    def all_images(self) -> list[ImageFile]:
+        """List the images of all splits, by their ids; links that lead nowhere, too.
+
+        Raises InputError where a split cannot be listed, or for no image.
+        """
+        for problem in self.problems.values():
+            raise InputError(problem)
+        images = [image for split in self.splits.values() for image in split.images]
+        if not images:
+            raise self._no_images(str(self.root))
+        return sorted(images, key=lambda image: image.id)
+
+    def _no_images(self, place: str) -> InputError:
+        others = "; ".join(unused_lines(self.unused)) or "there is no other file, either"
+        suffixes = " ".join(IMAGE_SUFFIXES)
+        return InputError(
+            f"expected images ({suffixes}) in the class folders of {place}, found none; {others}"
+        )
+
+    @property
+    def unused_pictures(self) -> int:
+        """Count the pictures that lie in the dataset and are not used."""
+        return sum(file.picture for file in self.unused)
+
+    def remarks(self) -> list[str]:
+        """Say in a few lines what is not used, and what is used although it lies deeper."""
+        depth = 1 if ALL in self.splits else 2
+        deeper = [
+            image.id
+            for split in self.splits.values()
+            for image in split.images
+            if image.id.count("/") > depth
+        ]
+        lines = []
+        if deeper:
+            lines.append(
+                f"note: {count_of(len(deeper), 'picture')} in subfolders of class folders, used "
+                f"with the grade of the class folder, such as {examples(deeper)}"
+            )
+        return lines + unused_lines(self.unused)
+
+
 def scan_split(
     root: Path,
     name: str,
@@ -105,88 +195,217 @@ def scan_split(
     class_names: tuple[str, ...] = (),
     matcher: Matcher | None = None,
 ) -> Split:
-    """List one split's images from its class folders, in a stable order, opening none.
+    """List one split's images; see `scan_dataset` and `Dataset.split`."""
+    return scan_dataset(root, num_classes, class_names, matcher).split(name)
 
-    matcher: decides which folder holds which class; by default `match_folders`, which wants every
-    class: `class_names` in grade order, or "0".."K-1", or the usual names (No_DR, Mild, ...). A
-    root with class folders but without split folders is itself the split "test". Raises
-    InputError for a missing folder, a folder of images that is no class, or a broken link.
+
+def scan_dataset(
+    root: Path,
+    num_classes: int = 5,
+    class_names: tuple[str, ...] = (),
+    matcher: Matcher | None = None,
+) -> Dataset:
+    """List all that lies in a dataset, in a stable order, decoding nothing.
+
+    A split is a folder of one of the usual names for it; without any, the root is the one split
+    ALL. matcher: decides which folder holds which class; by default `match_folders`, which wants
+    every class. Pictures in subfolders of a class folder belong to it. What operating systems leave
+    behind, what is hidden and what this software has written is passed over. Raises InputError for no folder, or two for
+    one split; what is wrong within a split is raised where that split is asked for.
     """
+    _require_folder(root)
     matcher = matcher or partial(match_folders, num_classes=num_classes, class_names=class_names)
-    folder = root / name
-    if not folder.is_dir() and name == "test" and not any((root / s).is_dir() for s in SPLITS):
-        folder = root
-    if not folder.is_dir():
+    walk = _Walk(root, matcher)
+    folders = _split_folders(root)
+    if not folders:
+        split, unused = walk.split(ALL, root)
+        return Dataset(root, {ALL: split}, {}, tuple(unused))
+    splits, problems = {}, {}
+    unused = walk.beside(root, {folder.name for folder in folders.values()}, "no split's name")
+    for name, folder in folders.items():
+        try:
+            splits[name], others = walk.split(name, folder)
+        except InputError as error:
+            problems[name] = str(error)
+            others = walk.folder(folder, walk.name_of(folder), str(error))
+        unused += others
+    return Dataset(root, splits, problems, tuple(sorted(unused, key=lambda file: file.id)))
+
+
+class _Walk:
+    """A walk through a dataset, one folder after the other."""
+
+    def __init__(self, root: Path, matcher: Matcher) -> None:
+        self.root = root
+        self.matcher = matcher
+        self.prefix = os.path.join(root, "").removeprefix("./")
+
+    def id_of(self, path: str | Path) -> str:
+        """Name a file or folder as seen from the root."""
+        return str(path).removeprefix("./").removeprefix(self.prefix)
+
+    def name_of(self, folder: Path) -> str:
+        """Name a folder for people."""
+        return "the dataset's own folder" if folder == self.root else f"{self.id_of(folder)}/"
+
+    def split(self, name: str, folder: Path) -> tuple[Split, list[Unused]]:
+        """List a split's images and what else lies in its folder. Raises InputError."""
+        match = _class_folders(folder, self.matcher)
+        images: list[ImageFile] = []
+        unused: list[Unused] = []
+        place = f"the class folders of {self.name_of(folder)}"
+        for class_name, label in match.labels.items():
+            others = {other.casefold() for other in match.labels} - {class_name.casefold()}
+            for entry in list_tree(folder / class_name, (self.root, folder)):
+                if not is_picture(entry.name):
+                    unused.append(self.odd(entry, place))
+                elif leads_nowhere(entry) or entry.is_file():
+                    _refuse_doubtful(entry, folder / class_name, others)
+                    images.append(self.image(entry, name, label, class_name))
+                else:
+                    unused.append(Unused(self.id_of(entry.path), place, "no regular file", True))
+        unused += self.beside(folder, match.labels, "no class's name")
+        ordered = tuple(sorted(images, key=lambda image: image.id))
+        return Split(name, ordered, match), unused
+
+    def image(self, entry: os.DirEntry, split: str, label: int, class_folder: str) -> ImageFile:
+        """Note an image's size and time."""
+        size, modified = -1, 0
+        if not leads_nowhere(entry):
+            stat = entry.stat()
+            size, modified = stat.st_size, stat.st_mtime_ns
+        id_, path = self.id_of(entry.path), Path(entry.path)
+        return ImageFile(id_, path, split, label, size, modified, class_folder)
+
+    def beside(self, folder: Path, known: Collection[str], reason: str) -> list[Unused]:
+        """List what lies in a folder beside the known folders in it."""
+        unused: list[Unused] = []
+        for entry in list_folder(folder):
+            if is_folder(entry):
+                if entry.name not in known:
+                    unused += self.folder(Path(entry.path), self.name_of(entry.path), reason)
+            elif folder != self.root or entry.name not in _MADE_BY_US:
+                place = self.name_of(folder)
+                id_ = self.id_of(entry.path)
+                unused.append(
+                    Unused(id_, place, "in no class folder", True)
+                    if is_picture(entry.name)
+                    else self.odd(entry, place)
+                )
+        return unused
+
+    def folder(self, folder: Path, place: str, reason: str) -> list[Unused]:
+        """List all files in a folder, however deep, as not used for one reason."""
+        if holds_our_results(folder):
+            return []
+        try:
+            return [
+                Unused(self.id_of(entry.path), place, reason, _shows_picture(entry))
+                for entry in list_tree(folder, (self.root,), past_our_results=True)
+            ]
+        except InputError as error:
+            return [Unused(self.id_of(folder), place, str(error), False)]
+
+    def odd(self, entry: os.DirEntry, place: str) -> Unused:
+        """Note a file whose ending is not that of a picture."""
+        id_ = self.id_of(entry.path)
+        if _shows_picture(entry):
+            reason = "pictures under an ending that is not read; convert or rename them"
+            return Unused(id_, place, reason, True)
+        return Unused(id_, place, "no pictures, going by their endings", False)
+
+
+def _refuse_doubtful(entry: os.DirEntry, folder: Path, others: Collection[str]) -> None:
+    """Raise InputError for a picture in a subfolder that has the name of a class or a split."""
+    if os.path.dirname(entry.path) == str(folder):
+        return
+    for name in Path(entry.path).relative_to(folder).parts[:-1]:
+        if name.casefold() in others or _split_of(name):
+            raise InputError(
+                f"expected pictures of one class in {folder}, found {printable(entry.path)}: is "
+                f"its grade that of {folder.name} or of {name}, or is {name} a split? Rename or "
+                "move the inner folder (expected: split/class/pictures)"
+            )
+
+
+def _require_folder(root: Path) -> None:
+    """Raise InputError where a dataset's folder is none."""
+    if root.is_dir():
+        return
+    if root.exists():
         raise InputError(
-            f"expected the folder {folder} with one folder per grade, found none; "
-            "check --dataset_path (or DATASET_PATH)"
+            f"expected the folder of a dataset, found the file {root} (a table of grades is read "
+            "by prepare_dataset.py import)"
         )
-    images = []
-    match = _class_folders(folder, matcher)
-    for folder_name, label in match.labels.items():
-        for file in _image_files(folder / folder_name):
-            path, stat = Path(file.path), file.stat()
-            id_ = path.relative_to(root).as_posix()
-            images.append(ImageFile(id_, path, name, label, stat.st_size, stat.st_mtime_ns))
-    if not images:
-        suffixes = " ".join(IMAGE_SUFFIXES)
-        raise InputError(f"expected images ({suffixes}) in the class folders of {folder}")
-    return Split(name, tuple(sorted(images, key=lambda image: image.id)), match)
+    if root.expanduser().is_dir():
+        raise InputError(f"expected a dataset in {root}, found none; write {root.expanduser()}")
+    above = next((folder for folder in root.absolute().parents if folder.is_dir()), Path("/"))
+    raise InputError(
+        f"expected a dataset in {str(root)!r}, found no such folder; {above} holds "
+        f"{describe(above)}; check --dataset_path (or DATASET_PATH)"
+    )
 
 
-@dataclass(frozen=True)
-class Entry:
-    """Anything that lies in a class folder, picture or not."""
+def _split_folders(root: Path) -> dict[str, Path]:
+    """Find the folder of each split; raises InputError for two of one."""
+    found: dict[str, Path] = {}
+    for entry in list_folder(root):
+        name = _split_of(entry.name)
+        if name and is_folder(entry):
+            if name in found:
+                raise InputError(
+                    f"expected one folder for {name} in {root}, found {found[name].name} and "
+                    f"{entry.name}; move one away"
+                )
+            found[name] = Path(entry.path)
+    return {name: found[name] for name in SPLITS if name in found}
 
-    id: str  # relative to the root
-    path: Path
-    split: str  # "all" in a dataset without splits
-    label: int
 
-
-def list_entries(root: Path, num_classes: int, class_names: tuple[str, ...]) -> list[Entry]:
-    """List all that lies in the class folders of all splits that are there, opening nothing.
-
-    Class folders are found as by `scan_split`; without split folders, the root holds them. Raises
-    InputError where they are missing or nothing is in them.
-    """
-    folders = {name: root / name for name in SPLITS if (root / name).is_dir()} or {"all": root}
-    if not root.is_dir():
-        raise InputError(f"expected a dataset in {root}, found no such folder")
-    matcher = partial(match_folders, num_classes=num_classes, class_names=class_names)
-    entries = [
-        Entry(path.relative_to(root).as_posix(), path, name, label)
-        for name, folder in folders.items()
-        for place, label in _class_folders(folder, matcher).labels.items()
-        for path in (folder / place).iterdir()
-    ]
-    if not entries:
-        raise InputError(f"expected images in the class folders of {root}, found none")
-    return sorted(entries, key=lambda entry: entry.id)
+def _split_of(name: str) -> str:
+    """Tell which split a folder of this name is, "" for none."""
+    plain = re.sub(r"[ _-]", "", name.casefold()).removesuffix("set")
+    return next((split for split, names in _SPLIT_NAMES.items() if plain in names), "")
 
 
 def _class_folders(folder: Path, matcher: Matcher) -> FolderLabels:
     """Find the class folders and their classes; raises InputError where they are not clear."""
-    found = {entry.name: entry for entry in sorted(folder.iterdir()) if entry.is_dir()}
-    match = matcher(list(found), folder)
+    found = [entry.name for entry in list_folder(folder) if is_folder(entry)]
+    try:
+        match = matcher(found, folder)
+    except InputError as error:
+        raise InputError(
+            f"{error}; {folder} holds {describe(folder)}{_better_place(folder)}; check "
+            "--dataset_path (or DATASET_PATH)"
+        ) from error
     others = [name for name in found if name not in match.labels]
-    strange = [name for name in others if next(_image_files(found[name]), None)]
+    strange = [name for name in others if _holds_pictures(folder / name)]
     if strange:
         raise InputError(
             f"expected the class folders {match.expected} in {folder}, found images in "
-            f"{quoted(strange)}, too; {match.advice}"
+            f"{printable(quoted(strange))}, too; {match.advice}"
         )
     return match
 
 
-def _image_files(folder: Path) -> Iterator[os.DirEntry]:
-    """List a folder's pictures by their names; raises InputError for a broken link."""
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            is_image = entry.name.lower().endswith(IMAGE_SUFFIXES)
-            if not is_image or entry.name.startswith("."):
-                continue
-            if entry.is_symlink() and not os.path.exists(entry.path):
-                raise InputError(f"{entry.path}: the link leads nowhere; remove or mend it")
-            if entry.is_file():
-                yield entry
+def _better_place(folder: Path) -> str:
+    """Say where a dataset lies below a folder, and what reads a table of grades."""
+    hints = ""
+    for entry in list_folder(folder):
+        if is_folder(entry):
+            with suppress(InputError):
+                inside = [part.name for part in list_folder(entry.path) if is_folder(part)]
+                if any(map(_split_of, inside)):
+                    hints += f"; a dataset seems to lie in {entry.path}: pass that"
+        elif ending(entry.name) in (".csv", ".tsv", ".xlsx"):
+            hints += f"; if {entry.name} holds the grades, see prepare_dataset.py import"
+    return hints
+
+
+def _holds_pictures(folder: Path) -> bool:
+    return not holds_our_results(folder) and any(
+        is_picture(entry.name) for entry in list_tree(folder, (), past_our_results=True)
+    )
+
+
+def _shows_picture(entry: os.DirEntry) -> bool:
+    return is_picture(entry.name) or begins_like_picture(entry.path)

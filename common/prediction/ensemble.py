@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from common.data.folders import SPLITS, scan_split
+from common.data.folders import SPLITS, Dataset
 from common.models.backbones import resolve
 from common.pairs import with_head
 from common.prediction.calibration import (
@@ -149,7 +149,7 @@ def unique_labels(names: list[str], directories: list[ResultDir]) -> list[str]:
     ]
 
 
-def output_dir_for(run: Run, dataset_path: Path, output_dir: Path | None) -> ResultDir:
+def output_dir_for(run: Run, dataset: Dataset, output_dir: Path | None) -> ResultDir:
     """Return where a model's results on a dataset go: into its own directory, if it is its own.
 
     Results on another dataset must not take the place of those; they go into `output_dir`. It is
@@ -157,12 +157,11 @@ def output_dir_for(run: Run, dataset_path: Path, output_dir: Path | None) -> Res
     the earlier trainer's models, which do not say, where there are training or validation images.
     """
     if run.dataset_path or run.train_fingerprint:
-        own = dataset_path.resolve() == Path(run.dataset_path).resolve()
-        if not own and (dataset_path / "train").is_dir():
-            images = scan_split(dataset_path, "train", run.num_classes, run.class_names)
-            own = images.fingerprint() == run.train_fingerprint
+        own = dataset.root.resolve() == Path(run.dataset_path).resolve()
+        if not own and dataset.has("train"):
+            own = dataset.split("train").fingerprint() == run.train_fingerprint
     else:
-        own = any((dataset_path / name).is_dir() for name in SPLITS[:2])
+        own = any(dataset.has(name) for name in SPLITS[:2])
     if own:
         return run.directory
     name = "-".join(run.directory.root.resolve().parts[-2:]).strip("/")

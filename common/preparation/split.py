@@ -149,7 +149,7 @@ def _fill(audit: Audit, plan: Plan, folder: Path, way: str) -> list[ManifestRow]
     """Put the files of a plan into a folder; returns the rows of its manifest."""
     names: dict[int, str] = {}
     for entry in audit.entries:  # the first split's name for a grade serves all
-        names.setdefault(entry.label, entry.path.parent.name)
+        names.setdefault(entry.label, entry.class_folder)
     for split in (s for s in SPLITS if s in plan.places):
         for name in names.values():
             (folder / split / name).mkdir(parents=True)

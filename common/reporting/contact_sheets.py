@@ -8,6 +8,7 @@ from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from common.pixels.decoding import ImageError, decode_image
 from common.system.files import atomic_write
+from common.system.log import printable
 
 _SIDE = 150  # pixels of a picture
 _GAP = 8  # pixels between pictures
@@ -32,11 +33,6 @@ class SheetRow:
 
     title: str
     pictures: Sequence[CaptionedPicture]
-
-
-def printable(text: str) -> str:
-    """Write names that no terminal should be given (control characters, odd bytes) as escapes."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def contact_sheet(rows: Sequence[SheetRow], path: Path) -> None:

@@ -18,6 +18,11 @@ def log(message: str = "") -> None:
     sys.stdout.flush()
 
 
+def printable(text: str) -> str:
+    """Write names that no terminal should be given (control characters, odd bytes) as escapes."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
 def progress_bar(
     steps: Iterable[object] | None, description: str, total: int | None = None
 ) -> tqdm:

@@ -89,14 +89,16 @@ def test_hostile_files_and_names_end_in_findings(demo, tmp_path):
     (root / "test" / "0" / "empty.jpg").write_bytes(b"")
     (folder / "cut.jpg").write_bytes(source[:700])
     (folder / "notes.txt").write_text("x")
+    (folder / "notes.png").write_text("x")
     (folder / "more").mkdir()
     (folder / "gone.jpg").symlink_to("nowhere")
     found = audit(root, QUICK)
     assert not found.leaks, "two empty files are no copies of a picture"
     kinds = summarise(found)
     assert kinds["identical_files"]["files"] == 4
-    assert kinds["unreadable"]["found"] == kinds["empty"]["found"] == 2
+    assert kinds["unreadable"]["found"] == 1 and kinds["empty"]["found"] == 2
     assert kinds["truncated"]["found"] == kinds["not_image"]["found"] == 1
+    assert [file.id for file in found.dataset.unused] == ["train/0/notes.txt"]
 
 
 def test_a_worker_that_is_killed_ends_the_audit_in_one_line(demo, monkeypatch, tmp_path, capsys):

@@ -7,7 +7,7 @@ import numpy as np
 
 from common.audit.leakage import training_warnings
 from common.config import TrainConfig
-from common.data.folders import scan_split
+from common.data.folders import scan_dataset
 
 
 def test_training_is_warned_in_a_few_lines(demo, tmp_path):
@@ -15,16 +15,13 @@ def test_training_is_warned_in_a_few_lines(demo, tmp_path):
     picture = next((root / "train" / "1").iterdir())
     shutil.copy(picture, root / "test" / "1" / "7_left.jpg")
     shutil.copy(picture, root / "train" / "2" / "7_right.jpg")
-    splits = [scan_split(root, name) for name in ("train", "val")]
-    said = "\n".join(training_warnings(TrainConfig(dataset_path=str(root)), splits))
+    said = "\n".join(training_warnings(TrainConfig(), scan_dataset(root)))
     assert "1 patients have images in two splits" in said
     assert "byte-identical files in two splits" in said and "with different grades" in said
     shutil.rmtree(root / "test" / "0")
-    assert "not looked for" in "\n".join(
-        training_warnings(TrainConfig(dataset_path=str(root)), splits)
-    )
-    clean = [scan_split(demo, name) for name in ("train", "val")]
-    assert training_warnings(TrainConfig(dataset_path=str(demo)), clean) == [
+    assert "not looked for" in "\n".join(training_warnings(TrainConfig(), scan_dataset(root)))
+    clean = scan_dataset(demo)
+    assert training_warnings(TrainConfig(), clean) == [
         "data check: grades balanced, no copies by name or bytes"
     ]
-    assert np.ptp([len(split) for split in clean]) > 0
+    assert np.ptp([len(split) for split in clean.splits.values()]) > 0

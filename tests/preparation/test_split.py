@@ -31,7 +31,7 @@ def source(demo, tmp_path_factory):
     second.rename(root / "val" / "1" / "7_right.jpg")
     shutil.copy(third, root / "test" / "1" / "copy.jpg")
     shutil.copy(next((root / "train" / "3").iterdir()), root / "train" / "4" / "doubted.jpg")
-    (root / "train" / "0" / "notes.txt").write_text("x")
+    (root / "train" / "0" / "notes.jpg").write_text("x")
     return audit(root, QUICK)
 
 

@@ -2,7 +2,8 @@
 
 from PIL import Image
 
-from common.reporting.contact_sheets import CaptionedPicture, SheetRow, contact_sheet, printable
+from common.reporting.contact_sheets import CaptionedPicture, SheetRow, contact_sheet
+from common.system.log import printable
 
 
 def test_a_sheet_shows_rows_and_survives_hostile_names(tmp_path):

@@ -1,0 +1,115 @@
+"""Walk through folders: what lies in them, but for what systems and this software have made."""
+
+import os
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from common.listing.picture_files import ending
+from common.system.errors import InputError
+from common.system.log import printable
+
+_MADE_BY_SYSTEMS = {
+    "thumbs.db",
+    "ehthumbs.db",
+    "desktop.ini",
+    "__macosx",
+    "@eadir",
+    "#recycle",
+    "$recycle.bin",
+    "system volume information",
+    "lost+found",
+    "icon\r",
+}
+# what tells that an audit, a training, an evaluation, an analysis or decoded pixels lie in a folder
+_OUR_RESULTS = (
+    ("audit.json", "findings.csv"),
+    ("config.json", "models"),
+    ("results/validation.json",),
+    ("results/predictions_test.npz",),
+    ("results/predictions_val.npz",),
+    ("model_analysis.json",),
+    ("pixels.u8", "index.json"),
+)
+_SHOWN = 12  # folders in a message
+
+
+def list_folder(folder: str | Path) -> list[os.DirEntry]:
+    """List a folder by names, but for what is hidden or made by a system. Raises InputError."""
+    try:
+        with os.scandir(folder) as found:
+            entries = [entry for entry in found if not _is_passed_over(entry.name)]
+    except OSError as error:
+        raise InputError(f"{folder}: the folder cannot be listed ({error.strerror})") from error
+    return sorted(entries, key=lambda entry: entry.name)
+
+
+def _is_passed_over(name: str) -> bool:
+    return (
+        name.startswith(".")
+        or name.lower() in _MADE_BY_SYSTEMS
+        or name.endswith(":Zone.Identifier")  # that Windows keeps with what was downloaded
+    )
+
+
+def list_tree(
+    folder: str | Path, above: Sequence[str | Path] = (), past_our_results: bool = False
+) -> Iterator[os.DirEntry]:
+    """List the files in a folder, however deep, a folder at a time. Raises InputError.
+
+    Links to folders are followed, except to those that they lie in: to `folder` or those `above`.
+    """
+    above = (*above, folder)
+    for entry in list_folder(folder):
+        if not is_folder(entry):
+            yield entry
+        elif entry.is_symlink() and any(os.path.samefile(entry.path, f) for f in above):
+            continue
+        elif not (past_our_results and holds_our_results(entry.path)):
+            yield from list_tree(entry.path, above, past_our_results)
+
+
+def is_folder(entry: os.DirEntry) -> bool:
+    """Tell whether this is a folder or a link to one; a link to itself is none."""
+    return os.path.isdir(entry.path) if entry.is_symlink() else entry.is_dir()
+
+
+def leads_nowhere(entry: os.DirEntry) -> bool:
+    """Tell whether this is a link to nothing."""
+    return entry.is_symlink() and not os.path.exists(entry.path)
+
+
+def holds_our_results(folder: str | Path) -> bool:
+    """Tell whether this software has written its results into a folder."""
+    return any(
+        all(os.path.exists(os.path.join(folder, name)) for name in names) for names in _OUR_RESULTS
+    )
+
+
+def describe(folder: Path) -> str:
+    """Say in short what lies in a folder: its folders by name, its files by their endings."""
+    folders: list[str] = []
+    files: list[str] = []
+    for entry in list_folder(folder):
+        (folders if is_folder(entry) else files).append(entry.name)
+    parts = []
+    if folders:
+        more = f" and {len(folders) - _SHOWN} more" if len(folders) > _SHOWN else ""
+        kind = "folder" if len(folders) == 1 else "folders"
+        parts.append(f"the {kind} {' '.join(map(printable, folders[:_SHOWN]))}{more}")
+    if files:
+        parts.append(f"{count_of(len(files), 'file')} ({by_ending(files)})")
+    return " and ".join(parts) or "nothing"
+
+
+def by_ending(names: Sequence[str]) -> str:
+    """Count names by their endings, such as "3 .csv, 1 no ending"."""
+    endings = Counter(map(ending, names))
+    most = endings.most_common(6)
+    more = ", ..." if len(endings) > len(most) else ""
+    return ", ".join(f"{count} {printable(name) or 'no ending'}" for name, count in most) + more
+
+
+def count_of(number: int, what: str) -> str:
+    """Write a number of things: "1 file", "2 files"."""
+    return f"{number} {what}{'' if number == 1 else 's'}"
