@@ -210,8 +210,9 @@ def scan_dataset(
     A split is a folder of one of the usual names for it; without any, the root is the one split
     ALL. matcher: decides which folder holds which class; by default `match_folders`, which wants
     every class. Pictures in subfolders of a class folder belong to it. What operating systems leave
-    behind, what is hidden and what this software has written is passed over. Raises InputError for no folder, or two for
-    one split; what is wrong within a split is raised where that split is asked for.
+    behind, what is hidden and what this software has written is passed over. Raises InputError for
+    no folder, or two for one split; what is wrong within a split is raised where that split is
+    asked for.
     """
     _require_folder(root)
     matcher = matcher or partial(match_folders, num_classes=num_classes, class_names=class_names)
