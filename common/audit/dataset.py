@@ -18,7 +18,8 @@ from common.audit.shortcuts import Probe, probe
 from common.data.copies import copy_groups
 from common.data.folders import Dataset, ImageFile, scan_dataset
 from common.data.patients import AUTO, Patients, recognise_patients
-from common.duplicates.near_duplicates import components, near_duplicates
+from common.duplicates.links import chains, link_pictures, within
+from common.duplicates.near_duplicates import components
 
 # the most images of each grade that EyePACS's labelled training set has (Kaggle 2015)
 EYEPACS_COUNTS = (25810, 2443, 5292, 873, 708)
@@ -26,7 +27,8 @@ EYEPACS_COUNTS = (25810, 2443, 5292, 873, 708)
 GROUPS = {
     "identical_files": "the same bytes",
     "identical_pixels": "the same pixels in files that differ",
-    "near_duplicates": "one picture resized, saved again, turned, mirrored or brightened",
+    "near_duplicates": "one picture resized, saved again, turned, cropped, mirrored or brightened",
+    "same_eye": "several photographs of one eye",
     "augmented_copies": "copies of one picture, going by their names",
     "patient": "several images of one patient",
 }
@@ -62,14 +64,6 @@ class Finding:
 
 
 @dataclass(frozen=True)
-class PictureLinks:
-    """Which files show one picture."""
-
-    pairs: np.ndarray  # (L, 2) places among the entries, enough to connect all that belong together
-    groups: dict[str, np.ndarray]  # kind of GROUPS -> number of each file's group, (N,)
-
-
-@dataclass(frozen=True)
 class Audit:
     """All that an audit found."""
 
@@ -98,7 +92,12 @@ def audit(root: Path, config: AuditConfig) -> Audit:
     started = time.monotonic()
     records = inspect_files([entry.path for entry in entries], config.num_workers, config.cache_dir)
     inspected = time.monotonic()
-    links = link_pictures(records)
+    links = link_pictures(
+        [record.sha256 if record.usable else "" for record in records],
+        [record.pixels for record in records],
+        [record.signature for record in records],
+        config.num_workers,
+    )
     linked = time.monotonic()
 
     usable = np.array([record.usable for record in records])
@@ -106,11 +105,11 @@ def audit(root: Path, config: AuditConfig) -> Audit:
     ids = [entry.id for entry in entries]
     patients = _patients_of(ids, usable, config.patient_regex)
     names = {
-        "augmented_copies": _within(copy_groups(ids), usable),
+        "augmented_copies": within(copy_groups(ids), usable),
         "patient": patients.groups,
     }
-    chains = [_chains(groups) for groups in names.values()]
-    units = components(len(records), np.concatenate([links.pairs, *chains]))
+    named = [chains(groups) for groups in names.values()]
+    units = components(len(records), np.concatenate([links.pairs, links.eye_pairs, *named]))
     findings = _faults(records)
     for kind, groups in {**links.groups, **names}.items():
         findings += _group_findings(kind, groups, entries)
@@ -138,23 +137,6 @@ def audit(root: Path, config: AuditConfig) -> Audit:
     )
 
 
-def link_pictures(records: list[FileRecord]) -> PictureLinks:
-    """Link files that show one picture: by bytes, by pixels, and by their looks."""
-    same_bytes = _numbers([record.sha256 if record.usable else "" for record in records])
-    same_pixels = _numbers([record.pixels for record in records])
-    exact_pairs = np.concatenate([_chains(same_bytes), _chains(same_pixels)])
-    exact = components(len(records), exact_pairs)
-    _, first_of_each = np.unique(exact, return_index=True)  # exact copies are looked at once
-    pairs = np.concatenate([exact_pairs, _similar(records, first_of_each)])
-    looks = components(len(records), pairs)
-    groups = {
-        "identical_files": same_bytes,
-        "identical_pixels": _if_differing(same_pixels, same_bytes),
-        "near_duplicates": _if_differing(looks, exact),
-    }
-    return PictureLinks(pairs, groups)
-
-
 def summarise(audit: Audit) -> dict[str, dict[str, int]]:
     """Count findings by kind: groups, files, and those across splits."""
     table: dict[str, Counter] = {}
@@ -166,21 +148,6 @@ def summarise(audit: Audit) -> dict[str, dict[str, int]]:
     return {kind: dict(row) for kind, row in table.items()}
 
 
-def _similar(records: list[FileRecord], candidates: np.ndarray) -> np.ndarray:
-    """Find the pairs (L, 2) that look alike among candidates, given as places of records."""
-    places, hashes, sketches = [], [], []
-    for place in candidates.tolist():
-        record = records[place]
-        if record.hashes is not None and record.sketch is not None:
-            places.append(place)
-            hashes.append(record.hashes)
-            sketches.append(record.sketch)
-    if len(places) < 2:
-        return np.empty((0, 2), dtype=np.int64)
-    pairs, _ = near_duplicates(np.stack(hashes), np.stack(sketches))
-    return np.array(places, dtype=np.int64)[pairs]
-
-
 def _patients_of(ids: list[str], usable: np.ndarray, regex: str) -> Patients:
     """Group usable files by patient; only their names are evidence."""
     places = np.flatnonzero(usable)
@@ -188,30 +155,6 @@ def _patients_of(ids: list[str], usable: np.ndarray, regex: str) -> Patients:
     groups, known = np.arange(len(ids)) + len(ids), np.zeros(len(ids), dtype=bool)
     groups[places], known[places] = found.groups, found.known
     return Patients(groups, found.evidence, known)
-
-
-def _numbers(keys: list[str]) -> np.ndarray:
-    """Number equal keys alike; each empty one is by itself."""
-    return np.unique([key or f"-{i}" for i, key in enumerate(keys)], return_inverse=True)[1]
-
-
-def _within(groups: np.ndarray, usable: np.ndarray) -> np.ndarray:
-    """Put what cannot be used into groups of its own."""
-    return np.where(usable, groups, groups.max(initial=0) + 1 + np.arange(len(groups)))
-
-
-def _if_differing(groups: np.ndarray, finer: np.ndarray) -> np.ndarray:
-    """Keep the groups that hold several of the finer groups; dissolve the others."""
-    pairs = np.unique(np.stack([groups, finer]), axis=1)
-    several = np.bincount(pairs[0], minlength=groups.max(initial=0) + 1) > 1
-    return _within(groups, several[groups])
-
-
-def _chains(groups: np.ndarray) -> np.ndarray:
-    """Link the members of each group as pairs (L, 2), each to the next."""
-    order = np.argsort(groups, kind="stable")
-    joined = groups[order][1:] == groups[order][:-1]
-    return np.stack([order[:-1][joined], order[1:][joined]], axis=1)
 
 
 def _members(groups: np.ndarray) -> list[np.ndarray]:

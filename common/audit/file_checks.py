@@ -20,7 +20,7 @@ from common.audit.image_statistics import (
     read_header,
 )
 from common.data.folders import IMAGE_SUFFIXES
-from common.duplicates.near_duplicates import sketch_and_hashes
+from common.duplicates.signatures import Signature, signature_of
 from common.pixels.decoding import ImageError, decode_image
 
 # fault -> what it means; those before "grayscale" make a file useless
@@ -52,8 +52,7 @@ class FileRecord:
     sha256: str = ""
     pixels: str = ""  # digest of the upright RGB pixels
     statistics: Statistics | None = None
-    sketch: np.ndarray | None = None  # (64, 64) int8, None for a picture without structure
-    hashes: np.ndarray | None = None  # (8, 32) uint8, one for each orientation of the sketch
+    signature: Signature | None = None  # by which it is recognised in other files
 
     @property
     def usable(self) -> bool:
@@ -96,14 +95,12 @@ def _describe(data: bytes, image: np.ndarray, header: PictureHeader) -> FileReco
     """Describe a file that holds a picture (H, W, 3) uint8 RGB."""
     height, width = image.shape[:2]
     retina = cut_out_retina(image)
-    sketch, hashes = sketch_and_hashes(retina.grey)
     return FileRecord(
         faults=_faults(min(height, width), header, retina),
         sha256=hashlib.sha256(data).hexdigest(),
         pixels=hashlib.sha256(repr(image.shape).encode() + image.tobytes()).hexdigest(),
         statistics=measure(width, height, len(data), header, retina),
-        sketch=sketch,
-        hashes=hashes,
+        signature=signature_of(retina.crop),
     )
 
 

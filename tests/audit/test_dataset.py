@@ -168,5 +168,7 @@ def test_what_is_in_the_photographs_is_found():
     expected |= {("near_duplicates", frozenset(("013", "397")))}  # one eye, two exposures
     expected |= {("blurred", frozenset(("081",)))}  # it is
     conflicts = [twins[3], twins[4], ("013", "397")]
+    eyes = [("404", "046"), ("038", "126"), ("319", "338"), ("043", "401"), ("133", "282")]
+    expected |= {("same_eye", frozenset(pair)) for pair in [*eyes, ("354", "339")]}
     assert groups == expected | {("different_grades", frozenset(pair)) for pair in conflicts}
-    assert [f.kind for f in found.leaks] == ["near_duplicates"]
+    assert {f.kind for f in found.leaks} == {"near_duplicates", "same_eye"}

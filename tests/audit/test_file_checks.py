@@ -26,7 +26,7 @@ def saved(tmp_path, picture, name="a.png", **options):
 def test_a_good_picture_has_no_fault_and_a_full_record(tmp_path, eye):
     record = inspect_file(saved(tmp_path, eye, "a.jpg", quality=92))
     assert record.faults == () and record.usable
-    assert record.sketch.shape == (64, 64) and record.hashes.shape == (8, 32)
+    assert record.signature.sketch.shape == (64, 64) and record.signature.hashes.shape == (8, 32)
     assert len(record.sha256) == len(record.pixels) == 64
     assert record.statistics["file"]["width"] == record.statistics["file"]["height"] == 256
 
@@ -50,7 +50,7 @@ def test_each_fault_is_named(tmp_path, eye):
         assert fault in record.faults and record.usable, (fault, record.faults)
     assert inspect_file(cases["deep"]).faults == ("grayscale", "deep")
     flat = saved(tmp_path, np.zeros((200, 200, 3), np.uint8), "flat.png")
-    assert inspect_file(flat).sketch is None
+    assert not inspect_file(flat).signature.has_structure
 
 
 def test_useless_files_are_told_apart(tmp_path, eye):

@@ -37,12 +37,12 @@ CHANGES = {
 
 
 def fingerprints_of(pictures, folder, quality=85):
-    records = []
+    signatures = []
     for number, picture in enumerate(pictures):
         path = folder / f"{number}.jpg"
         Image.fromarray(np.ascontiguousarray(picture)).save(path, quality=quality)
-        records.append(inspect_file(path))
-    return np.stack([f.hashes for f in records]), np.stack([f.sketch for f in records])
+        signatures.append(inspect_file(path).signature)
+    return np.stack([s.hashes for s in signatures]), np.stack([s.sketch for s in signatures])
 
 
 @pytest.mark.parametrize("real", [False, True], ids=["drawn", "photographs"])
