@@ -13,15 +13,17 @@ from pathlib import Path
 from typing import Any
 
 import cv2
-import numpy as np
 
 from common.audit.file_checks import FileRecord, inspect_file
+from common.duplicates import signatures
 from common.duplicates.signature_store import SignatureStore, StoredRecord, file_key
+from common.duplicates.signatures import Signature
 from common.system.environment import worker_count
 from common.system.errors import InputError
 from common.system.log import log, progress_bar
 
-VERSION = "1"  # of what a FileRecord holds; another one makes stored records expire
+# of what a FileRecord holds; another one makes stored records expire
+VERSION = f"1-{signatures.VERSION}"
 _SAVE_EVERY = 256  # files between two savings
 
 
@@ -103,10 +105,11 @@ def _start_worker() -> None:
 
 def _to_stored(record: FileRecord) -> StoredRecord:
     values = {field.name: getattr(record, field.name) for field in fields(record)}
-    arrays = {name: value for name, value in values.items() if isinstance(value, np.ndarray)}
-    return StoredRecord({k: v for k, v in values.items() if k not in arrays}, arrays)
+    signature = values.pop("signature")
+    return StoredRecord(values, {} if signature is None else vars(signature))
 
 
 def _from_stored(stored: StoredRecord) -> FileRecord:
-    values: dict[str, Any] = {**stored.values, **stored.arrays}
-    return FileRecord(**{**values, "faults": tuple(values["faults"])})
+    values: dict[str, Any] = {**stored.values, "faults": tuple(stored.values["faults"])}
+    signature = Signature(**stored.arrays) if stored.arrays else None
+    return FileRecord(**values, signature=signature)
