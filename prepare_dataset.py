@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
-"""Audit or split a dataset, fill its pixel cache before training, or write the demo dataset.
+"""Make graded folders from a table; audit or split a dataset; fill its cache; write the demo.
 
+    python prepare_dataset.py import ./labels.csv ./photographs ./my_graded_photographs
     python prepare_dataset.py audit ./my_graded_photographs --strict
     python prepare_dataset.py split ./my_graded_photographs ./my_split --val 0.15 --test 0.15
     python prepare_dataset.py demo ./demo_dataset
@@ -12,6 +13,7 @@ Training fills the cache itself; filling it beforehand shows early which files c
 from common.cli import Parser, boolean, folder, guarded
 
 import argparse
+import shlex
 import sys
 import tempfile
 from collections import Counter
@@ -20,13 +22,29 @@ from pathlib import Path
 from common.audit.dataset import AuditConfig, audit
 from common.audit.report import audit_text, write_audit
 from common.config import TrainConfig
-from common.data.folders import ALL, SPLITS, scan_dataset
+from common.data.folders import ALL, SPLITS, scan_dataset, split_of
+from common.data.label_tables import NO_COLUMN, ColumnFlags
+from common.data.metadata import METADATA, some
 from common.data.patients import AUTO, PATIENT_HELP
 from common.data.synthetic import write_dataset
 from common.flags import default_of
 from common.models.backbones import preprocessing_for, resolve
 from common.pixels.pixel_cache import open_cache
-from common.preparation.new_dataset import WAYS, remove_leftovers, require_apart, require_empty
+from common.preparation.import_table import (
+    NO_ROW,
+    ImportConfig,
+    ImportPlan,
+    LabelSource,
+    plan_import,
+    write_import,
+)
+from common.preparation.new_dataset import (
+    MANIFEST,
+    WAYS,
+    remove_leftovers,
+    require_apart,
+    require_empty,
+)
 from common.preparation.split import Plan, plan_split, write_split
 from common.system.errors import InputError
 from common.system.log import log
@@ -72,6 +90,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     divide.add_argument("--files", choices=WAYS, default="copy", help="(default copy)")
     for command in (check, divide):
         _add_audit_flags(command)
+    table = commands.add_parser("import", help="make graded folders from a table of grades")
+    _add_import_flags(table)
     return parser.parse_args(argv)
 
 
@@ -94,6 +114,58 @@ def _add_cache_flags(cache: argparse.ArgumentParser) -> None:
         metavar="true|false",
         default=default_of("enable_clahe"),
     )
+
+
+def _add_import_flags(table: argparse.ArgumentParser) -> None:
+    table.add_argument(
+        "table", type=label_source, help="of grades, as text; or SPLIT=TABLE, if all its rows are"
+    )
+    table.add_argument("images", type=folder, nargs="+", help="folders of pictures")
+    table.add_argument("dest", type=folder, help="a new folder")
+    table.add_argument(
+        "--more",
+        type=label_source,
+        nargs="+",
+        default=[],
+        metavar="SPLIT=TABLE",
+        help="tables of other splits",
+    )
+    table.add_argument("--files", choices=WAYS, default="hardlink", help="(default hardlink)")
+    for name, what in (
+        ("image_column", "the pictures' names"),
+        ("grade_column", "the grades"),
+        ("split_column", f"train, val or test; {NO_COLUMN} for no split"),
+    ):
+        table.add_argument(f"--{name}", default="", metavar="NAME", help=f"the column of {what}")
+    table.add_argument(
+        "--ungradable",
+        nargs="+",
+        default=[],
+        metavar="VALUE",
+        help="in the column of grades: marks pictures to leave out",
+    )
+    table.add_argument(
+        "--keep",
+        nargs="+",
+        default=[],
+        metavar="COLUMN",
+        help="for metadata.csv, beside patient, eye, camera, site, age and sex; or such as "
+        "patient=COLUMN",
+    )
+    table.add_argument("--num_classes", type=int, default=default_of("num_classes"))
+    table.add_argument("--class_names", nargs="+", default=(), help="class folders, grade order")
+
+
+def label_source(text: str) -> LabelSource:
+    """Read TABLE or SPLIT=TABLE."""
+    name, equals, path = text.partition("=")
+    if equals and not Path(text).exists():
+        if not split_of(name):
+            raise argparse.ArgumentTypeError(
+                f"expected train, val or test before =, found {text!r}"
+            )
+        return LabelSource(folder(path), split_of(name))
+    return LabelSource(folder(text))
 
 
 def _add_audit_flags(parser: argparse.ArgumentParser) -> None:
@@ -182,6 +254,45 @@ def split_dataset(args: argparse.Namespace) -> None:
     )
 
 
+def import_dataset(args: argparse.Namespace) -> None:
+    """Make graded folders of a table's rows and their pictures."""
+    dest = args.dest.resolve()
+    for images in args.images:
+        require_apart(images, dest)
+    require_empty(dest)
+    remove_leftovers(dest)
+    config = _checked_config(args, "num_classes")
+    columns = ColumnFlags(
+        args.image_column, args.grade_column, args.split_column, tuple(args.ungradable)
+    )
+    reading = ImportConfig(config.num_classes, config.class_names, columns, tuple(args.keep))
+    plan = plan_import([args.table, *args.more], args.images, reading)
+    for remark in plan.remarks:
+        log(remark)
+    known = write_import(plan, dest, args.files)
+    _log_import(plan)
+    log(
+        f"wrote {args.dest} with {MANIFEST}"
+        + (f" and {METADATA} ({', '.join(known)})" if known else "")
+    )
+    log(f"next: python prepare_dataset.py audit {shlex.quote(str(args.dest))}")
+    if not {"train", "val"} <= set(plan.splits):
+        split = shlex.quote(f"{args.dest}_split")
+        log(f"      python prepare_dataset.py split {shlex.quote(str(args.dest))} {split}")
+
+
+def _log_import(plan: ImportPlan) -> None:
+    """Say what each split holds, and what was left out."""
+    for split in plan.splits:
+        row = plan.counts(split)
+        log(f"{f'{split}: ' if split else ''}{sum(row)} images, per grade {row}")
+        if 0 in row:
+            log(f"note: {split or 'the table'} has no picture of {plan.folders[row.index(0)]}")
+    for reason, names in plan.reasons().items():
+        what = "pictures" if reason == NO_ROW else "rows"
+        log(f"left out: {len(names)} {what}, {reason}: {some(names)}")
+
+
 def _log_split(plan: Plan, counts: Counter[tuple[str, int]], num_classes: int) -> None:
     """Say what each split holds and lacks, and what was left out."""
     grades = range(num_classes)
@@ -223,7 +334,12 @@ def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
     if args.command == "audit":
         return check_dataset(args)
-    commands = {"demo": write_demo, "cache": fill_caches, "split": split_dataset}
+    commands = {
+        "demo": write_demo,
+        "cache": fill_caches,
+        "split": split_dataset,
+        "import": import_dataset,
+    }
     commands[args.command](args)
     return 0
 

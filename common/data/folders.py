@@ -46,6 +46,7 @@ _SPLIT_NAMES = {
     "test": ("test", "testing"),
 }
 _MADE_BY_US = {"manifest.csv", "metadata.csv", "SYNTHETIC.md"}
+_TABLES = (".csv", ".tsv", ".txt", ".xlsx")  # endings of what may hold the grades
 
 
 @dataclass(frozen=True)
@@ -321,7 +322,7 @@ def _refuse_doubtful(entry: os.DirEntry, folder: Path, others: Collection[str]) 
     if os.path.dirname(entry.path) == str(folder):
         return
     for name in Path(entry.path).relative_to(folder).parts[:-1]:
-        if name.casefold() in others or _split_of(name):
+        if name.casefold() in others or split_of(name):
             raise InputError(
                 f"expected pictures of one class in {folder}, found {printable(entry.path)}: is "
                 f"its grade that of {folder.name} or of {name}, or is {name} a split? Rename or "
@@ -351,7 +352,7 @@ def _split_folders(root: Path) -> dict[str, Path]:
     """Find the folder of each split; raises InputError for two of one."""
     found: dict[str, Path] = {}
     for entry in list_folder(root):
-        name = _split_of(entry.name)
+        name = split_of(entry.name)
         if name and is_folder(entry):
             if name in found:
                 raise InputError(
@@ -362,7 +363,7 @@ def _split_folders(root: Path) -> dict[str, Path]:
     return {name: found[name] for name in SPLITS if name in found}
 
 
-def _split_of(name: str) -> str:
+def split_of(name: str) -> str:
     """Tell which split a folder of this name is, "" for none."""
     plain = re.sub(r"[ _-]", "", name.casefold()).removesuffix("set")
     return next((split for split, names in _SPLIT_NAMES.items() if plain in names), "")
@@ -375,7 +376,8 @@ def _class_folders(folder: Path, matcher: Matcher) -> FolderLabels:
         match = matcher(found, folder)
     except InputError as error:
         raise InputError(
-            f"{error}; {folder} holds {describe(folder)}{_better_place(folder)}; check "
+            _table_instead(folder)
+            or f"{error}; {folder} holds {describe(folder)}{_better_place(folder)}; check "
             "--dataset_path (or DATASET_PATH)"
         ) from error
     others = [name for name in found if name not in match.labels]
@@ -388,17 +390,32 @@ def _class_folders(folder: Path, matcher: Matcher) -> FolderLabels:
     return match
 
 
+def _table_instead(folder: Path) -> str:
+    """Say how to make class folders where there is a table in their place; "" for no table."""
+    places = (folder, folder.resolve().parent) if split_of(folder.resolve().name) else (folder,)
+    for place in places:
+        names = [entry.name for entry in list_folder(place) if not is_folder(entry)]
+        tables = [name for name in names if ending(name) in _TABLES and name not in _MADE_BY_US]
+        if tables and _holds_pictures(place):
+            paths = [str(place / tables[0]), str(place), f"{place.resolve()}_graded"]
+            more = f" (or {printable(' or '.join(tables[1:4]))})" if tables[1:] else ""
+            return (
+                f"expected class folders in {folder}, found {describe(folder)}; if "
+                f"{printable(tables[0])}{more} holds the grades, make them: python "
+                f"prepare_dataset.py import {printable(quoted(paths))}"
+            )
+    return ""
+
+
 def _better_place(folder: Path) -> str:
-    """Say where a dataset lies below a folder, and what reads a table of grades."""
+    """Say where a dataset lies below a folder."""
     hints = ""
     for entry in list_folder(folder):
         if is_folder(entry):
             with suppress(InputError):
                 inside = [part.name for part in list_folder(entry.path) if is_folder(part)]
-                if any(map(_split_of, inside)):
+                if any(map(split_of, inside)):
                     hints += f"; a dataset seems to lie in {entry.path}: pass that"
-        elif ending(entry.name) in (".csv", ".tsv", ".xlsx"):
-            hints += f"; if {entry.name} holds the grades, see prepare_dataset.py import"
     return hints
 
 

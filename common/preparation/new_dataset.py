@@ -5,6 +5,7 @@ what became of it.
 """
 
 import csv
+import errno
 import fcntl
 import glob
 import io
@@ -29,6 +30,7 @@ WAYS = tuple(_WAYS)
 MANIFEST = "manifest.csv"
 # in the hidden folder; says what the folder is, and for which destination
 _MARKER = ".unfinished_dataset.json"
+_NO_HARD_LINK = {errno.EXDEV, errno.EPERM, errno.EMLINK, errno.EOPNOTSUPP, errno.ENOSYS}
 _RANDOM_PART = "?" * 8  # of the names that mkdtemp makes
 
 
@@ -61,10 +63,18 @@ def new_dataset(target: Path) -> Iterator[Path]:
 
 
 def put_file(source: Path, file: Path, way: str) -> None:
-    """Copy a file or link to it; way: "copy", "hardlink" or "symlink". An OSError names `file`."""
+    """Copy a file or link to it; way: "copy", "hardlink" or "symlink".
+
+    Raises InputError where hard links cannot be; another OSError names `file`.
+    """
     try:
         _WAYS[way](os.path.realpath(source), file)
     except OSError as error:
+        if way == "hardlink" and error.errno in _NO_HARD_LINK:
+            raise InputError(
+                f"{source} cannot be hard-linked to the new place ({error.strerror}: another disk, "
+                "or a file system without hard links); add --files symlink, or --files copy"
+            ) from error
         raise OSError(error.errno, error.strerror, str(file)) from error
 
 
