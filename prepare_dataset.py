@@ -243,7 +243,7 @@ def split_dataset(args: argparse.Namespace) -> None:
     require_empty(dest)
     remove_leftovers(dest)
     found = audit(args.source, _audit_config(args, shortcuts=False))
-    for line in found.dataset.remarks():
+    for line in [*found.dataset.remarks(), *(found.metadata.remarks if found.metadata else ())]:
         log(line)
     plan = plan_split(found, args.val, args.test, args.seed)
     counts = write_split(found, plan, dest, args.files)

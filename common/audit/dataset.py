@@ -11,12 +11,14 @@ from pathlib import Path
 
 import numpy as np
 
+from common.audit.cross_tables import CrossTable, column_statistics, cross_tables
 from common.audit.file_checks import FileRecord
 from common.audit.image_statistics import KINDS
 from common.audit.inspection import inspect_files
 from common.audit.shortcuts import Probe, probe
 from common.data.copies import copy_groups
 from common.data.folders import Dataset, ImageFile, scan_dataset
+from common.data.metadata import Metadata, read_metadata
 from common.data.patients import AUTO, Patients, recognise_patients
 from common.duplicates.links import chains, link_pictures, within
 from common.duplicates.near_duplicates import components
@@ -77,6 +79,8 @@ class Audit:
     pictures: np.ndarray  # (N,) number of the picture that each file shows, in whatever version
     units: np.ndarray  # (N,) number of the patient or picture that must stay in one split
     patients: Patients  # who they are of, as far as that is known
+    metadata: Metadata | None  # what metadata.csv says of them
+    cross_tables: list[CrossTable]  # its columns against the grades
     seconds: dict[str, float]  # step -> how long it took
 
     @property
@@ -89,6 +93,7 @@ def audit(root: Path, config: AuditConfig) -> Audit:
     """Look at every file of a dataset; raises InputError if its folders are no dataset."""
     dataset = scan_dataset(root, config.num_classes, config.class_names)
     entries = dataset.all_images()
+    metadata = read_metadata(root)
     started = time.monotonic()
     records = inspect_files([entry.path for entry in entries], config.num_workers, config.cache_dir)
     inspected = time.monotonic()
@@ -103,7 +108,7 @@ def audit(root: Path, config: AuditConfig) -> Audit:
     usable = np.array([record.usable for record in records])
     pictures = components(len(records), links.pairs)
     ids = [entry.id for entry in entries]
-    patients = _patients_of(ids, usable, config.patient_regex)
+    patients = _patients_of(ids, usable, config.patient_regex, metadata)
     names = {
         "augmented_copies": within(copy_groups(ids), usable),
         "patient": patients.groups,
@@ -117,6 +122,11 @@ def audit(root: Path, config: AuditConfig) -> Audit:
     counts = _counts(dataset, entries, usable, config.num_classes)
     notes = _copies_note(pictures[usable]) + _count_notes(counts)
     probes = _probes(entries, records, units, config.seed) if config.shortcuts else []
+    tables: list[CrossTable] = []
+    if metadata is not None and config.shortcuts:
+        good = [entry for entry, is_good in zip(entries, usable) if is_good]
+        tables, found = _against_grades(metadata, good, units[usable], config)
+        probes += found
     seconds = {
         "inspection": inspected - started,
         "pair search": linked - inspected,
@@ -133,6 +143,8 @@ def audit(root: Path, config: AuditConfig) -> Audit:
         pictures,
         units,
         patients,
+        metadata,
+        tables,
         seconds,
     )
 
@@ -148,13 +160,26 @@ def summarise(audit: Audit) -> dict[str, dict[str, int]]:
     return {kind: dict(row) for kind, row in table.items()}
 
 
-def _patients_of(ids: list[str], usable: np.ndarray, regex: str) -> Patients:
-    """Group usable files by patient; only their names are evidence."""
+def _patients_of(
+    ids: list[str], usable: np.ndarray, regex: str, metadata: Metadata | None
+) -> Patients:
+    """Group usable files by patient; metadata.csv and their names are evidence."""
     places = np.flatnonzero(usable)
-    found = recognise_patients([ids[i] for i in places], regex)
+    found = recognise_patients([ids[i] for i in places], regex, metadata)
     groups, known = np.arange(len(ids)) + len(ids), np.zeros(len(ids), dtype=bool)
     groups[places], known[places] = found.groups, found.known
     return Patients(groups, found.evidence, known)
+
+
+def _against_grades(
+    metadata: Metadata, entries: list[ImageFile], units: np.ndarray, config: AuditConfig
+) -> tuple[list[CrossTable], list[Probe]]:
+    """Compare metadata with the grades: in tables, and as one more kind of shortcut."""
+    ids = [entry.id for entry in entries]
+    grades = np.array([entry.label for entry in entries], dtype=np.int64)
+    columns = column_statistics(metadata, ids)
+    probes = [probe("metadata", columns, grades, units, config.seed)] if columns else []
+    return cross_tables(metadata, ids, grades, config.num_classes), probes
 
 
 def _members(groups: np.ndarray) -> list[np.ndarray]:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from common.audit.cross_tables import CrossTable
 from common.audit.dataset import CONFLICT, GROUPS, Audit, Finding, summarise
 from common.audit.file_checks import FAULTS, UNUSABLE
 from common.audit.shortcuts import RULES, Probe
@@ -37,6 +38,8 @@ def audit_text(audit: Audit) -> str:
     parts += [_examples(audit)] if audit.leaks else []
     parts += [f"note: {note}" for note in audit.notes]
     parts += audit.dataset.remarks()
+    parts += audit.metadata.remarks if audit.metadata else ()
+    parts += [cross_table_text(table) for table in audit.cross_tables]
     if audit.probes:
         parts.append(shortcut_text(audit.probes))
     leaks = len(audit.leaks)
@@ -85,6 +88,16 @@ def shortcut_text(probes: list[Probe]) -> str:
     return "\n".join(lines)
 
 
+def cross_table_text(table: CrossTable) -> str:
+    """Show how many images of each grade have each value of a column."""
+    rows = [
+        [printable(value) or "(not known)", sum(counts), *counts]
+        for value, counts in zip(table.values, table.counts)
+    ]
+    grades = [f"grade {k}" for k in range(len(table.counts[0]))]
+    return format_table([printable(table.column), "images", *grades], rows)
+
+
 def write_audit(audit: Audit, folder: Path, settings: dict[str, Any]) -> list[Path]:
     """Write audit.json, findings.csv and the contact sheets; returns what was written.
 
@@ -111,6 +124,7 @@ def audit_content(audit: Audit, settings: dict[str, Any]) -> dict[str, Any]:
         "not_looked_at": audit.dataset.unused_pictures,
         "summary": summarise(audit),
         "notes": audit.notes,
+        "metadata": audit.cross_tables,
         "shortcuts": [probe.summary() for probe in audit.probes],
         "seconds": audit.seconds,
         "findings": [

@@ -13,6 +13,7 @@ from sklearn.model_selection import StratifiedGroupKFold
 
 from common.audit.dataset import Audit
 from common.data.folders import SPLITS
+from common.data.metadata import METADATA
 from common.preparation.new_dataset import MANIFEST, free_name, new_dataset, put_file, write_rows
 from common.system.errors import InputError
 from common.system.random_streams import random_generator
@@ -76,6 +77,12 @@ def write_split(audit: Audit, plan: Plan, target: Path, way: str) -> Counter[tup
         rows = _fill(audit, plan, folder, way)
         columns = [column.name for column in fields(ManifestRow)]
         write_rows(folder / MANIFEST, columns, (astuple(row) for row in rows))
+        if audit.metadata is not None:
+            known = audit.metadata.rows
+            kept = [
+                (row.file, *known[row.source]) for row in rows if row.file and row.source in known
+            ]
+            write_rows(folder / METADATA, ("image", *audit.metadata.columns), kept)
     return Counter((name, entry.label) for name, entry in zip(plan.places, audit.entries) if name)
 
 
