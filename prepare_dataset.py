@@ -28,6 +28,7 @@ from common.data.metadata import METADATA, some
 from common.data.patients import AUTO, PATIENT_HELP
 from common.data.synthetic import write_dataset
 from common.flags import default_of
+from common.listing.walking import count_of
 from common.models.backbones import preprocessing_for, resolve
 from common.pixels.pixel_cache import open_cache
 from common.preparation.import_table import (
@@ -286,11 +287,12 @@ def _log_import(plan: ImportPlan) -> None:
     for split in plan.splits:
         row = plan.counts(split)
         log(f"{f'{split}: ' if split else ''}{sum(row)} images, per grade {row}")
-        if 0 in row:
-            log(f"note: {split or 'the table'} has no picture of {plan.folders[row.index(0)]}")
+        missing = [name for name, count in zip(plan.folders, row) if not count]
+        if missing:
+            log(f"note: {split or 'the table'} has no picture of {', '.join(missing)}")
     for reason, names in plan.reasons().items():
-        what = "pictures" if reason == NO_ROW else "rows"
-        log(f"left out: {len(names)} {what}, {reason}: {some(names)}")
+        what = count_of(len(names), "picture" if reason == NO_ROW else "row")
+        log(f"left out: {what}, {reason}: {some(names)}")
 
 
 def _log_split(plan: Plan, counts: Counter[tuple[str, int]], num_classes: int) -> None:

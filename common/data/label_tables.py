@@ -207,6 +207,10 @@ def read_labels(
     if odd:
         shown = ", ".join(f"{printable(cell)!r} in line {line}" for line, cell in odd[:_EXAMPLES])
         mark = f", what marks ungradable pictures by {flags.mark_flag}" if flags.mark_flag else ""
+        if min((n for n in numbers if n is not None), default=0) == 1 and all(
+            cell == str(num_classes) for _, cell in odd
+        ):
+            mark = f" (do they count from 1? Then subtract 1){mark}"
         more = f" and {len(odd) - _EXAMPLES} more" if len(odd) > _EXAMPLES else ""
         raise InputError(
             f"{table.path}: expected grades 0..{num_classes - 1} in column "

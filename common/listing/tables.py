@@ -4,12 +4,14 @@ import codecs
 import csv
 import io
 import re
+import stat
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from common.listing.picture_files import is_picture
 from common.system.errors import InputError
+from common.system.log import printable
 
 _MAX_BYTES = 2**28  # 50,000 rows of BRSET take 8 MB
 _SAMPLE = 50  # lines that decide on the separator
@@ -50,8 +52,9 @@ def read_table(path: Path) -> Table:
     for line, cells in found:
         if header and len(_without_blank_end(cells)) > len(names):
             raise InputError(
-                f"{path}: line {line} has {len(_without_blank_end(cells))} cells, the header names "
-                f"{width} columns (a cell that holds a separator needs quotes around it)"
+                f"{path}: line {line} has {len(_without_blank_end(cells))} cells, the header "
+                f"{printable(' | '.join(names[:9]))!r} has {len(names)} (the first line is the "
+                "header; a cell that holds a separator needs quotes around it)"
             )
     width = max(width, filled)
     names = (names + [""] * width)[:width]
@@ -66,9 +69,11 @@ def read_table(path: Path) -> Table:
 def _decode(path: Path) -> tuple[str, str]:
     """Return a file's text and how it is encoded."""
     try:
-        size = path.stat().st_size
-        if size > _MAX_BYTES:
-            raise InputError(f"{path}: expected a table, found {size / 2**20:.0f} MB")
+        found = path.stat()
+        if not stat.S_ISREG(found.st_mode):
+            raise InputError(f"{path}: expected a table, found no regular file")
+        if found.st_size > _MAX_BYTES:
+            raise InputError(f"{path}: expected a table, found {found.st_size / 2**20:.0f} MB")
         content = path.read_bytes()
     except OSError as error:
         raise InputError(f"{path}: expected a table ({error.strerror})") from error
@@ -125,13 +130,16 @@ def _split_rows(text: str, separator: str) -> Iterator[tuple[int, list[str]]]:
     reader = csv.reader(
         io.StringIO(text, newline=""), delimiter=separator, strict=True, skipinitialspace=True
     )
+    before = 0
     try:
         for row in reader:
             cells = [cell.strip() for cell in row]
             if any(cells):
                 yield reader.line_num, cells
+            before = reader.line_num
     except csv.Error as error:
-        raise csv.Error(f"line {reader.line_num}: {error}") from error
+        reason = "a quote is not closed" if "end of data" in str(error) else error
+        raise csv.Error(f"line {before + 1}: {reason}") from error
 
 
 def _without_blank_end(cells: Sequence[str]) -> list[str]:

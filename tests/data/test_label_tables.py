@@ -165,3 +165,8 @@ def test_other_grades_are_refused_with_their_line(tmp_path, cell):
 def test_many_odd_grades_are_counted(tmp_path):
     with pytest.raises(InputError, match="in line 4 and 7 more;"):
         labels_of(table_of(tmp_path, "image,grade\n" + "a,9\n" * 10))
+
+
+def test_grades_that_count_from_one_are_suspected(tmp_path):
+    with pytest.raises(InputError, match="do they count from 1"):
+        labels_of(table_of(tmp_path, "image,grade\na,1\nb,5\n"))

@@ -88,7 +88,7 @@ def test_documented_tables_become_graded_folders(run, tmp_path, name):
     expected += ["metadata.csv"] if name in KNOWN else []
     assert tree(tmp_path / "new") == expected
     sixth = {"DDR": "ungradable", "Messidor-2": "ungradable", "mBRSET": "no grade"}
-    assert f"1 rows, {sixth[name]}" in said if name in sixth else "1 pictures, no row" in said
+    assert f"1 row, {sixth[name]}" in said if name in sixth else "1 picture, no row" in said
     if name in KNOWN:
         known = read_metadata(tmp_path / "new")
         assert known.columns == KNOWN[name]
@@ -114,7 +114,7 @@ def test_a_split_column_makes_split_folders(run, tmp_path):
         "train/0/a.jpg",
         "val/1/b.jpg",
     ]
-    assert "1 rows, no split: d (line 5)" in said
+    assert "1 row, no split: d (line 5)" in said
     shutil.rmtree(tmp_path / "new")
     assert run(text, "--split_column", "none")[0] == 0
     assert "1/d.jpg" in tree(tmp_path / "new")
@@ -135,20 +135,20 @@ def test_several_tables_give_a_split_each(tmp_path, images, capsys):
         "train/1/b.jpg",
         "val/2/c.jpg",
     ]
-    assert "1 rows, ungradable: d.jpg (valid.txt line 2)" in capsys.readouterr().out
+    assert "1 row, ungradable: d.jpg (valid.txt line 2)" in capsys.readouterr().out
 
 
 def test_what_is_left_out_is_counted_shown_and_listed(run, tmp_path):
     text = "image,grade\na,0\nb.jpg,\nc,ungradable\nx,1\n,2\nd,3\nd.jpg,3.0\n"
     status, said = run(text)
     assert status == 0 and "2 images, per grade [1, 0, 0, 1, 0]" in said
-    assert "note: the table has no picture of 1" in said
+    assert "note: the table has no picture of 1, 2, 4" in said
     for line in (
-        "1 rows, no grade: b.jpg (line 3)",
-        "1 rows, ungradable: c (line 4)",
-        "1 rows, no picture: x (line 5)",
-        "1 rows, no name of a picture: no name (line 6)",
-        "1 rows, named twice: d.jpg (line 8)",
+        "1 row, no grade: b.jpg (line 3)",
+        "1 row, ungradable: c (line 4)",
+        "1 row, no picture: x (line 5)",
+        "1 row, no name of a picture: no name (line 6)",
+        "1 row, named twice: d.jpg (line 8)",
         "2 pictures, no row in the table: ",
     ):
         assert f"left out: {line}" in said
