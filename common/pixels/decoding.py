@@ -4,19 +4,44 @@ H, W pixels of the photograph.
 """
 
 import io
+from dataclasses import dataclass
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageCms, ImageOps
 
 from common.data.folders import PICTURE_FORMATS
+from common.pixels import deep, dicom
+from common.pixels.deep import TiffPage
 
+# what a file's pixels are has a version, which a model's checkpoint keeps: raise it when a change
+# moves a pixel, and leave the earlier ones as they are
+PIXEL_VERSION = 2
 # a photograph has 1 to 60 megapixels; what claims more is a mistake or a decompression bomb
 MAX_PIXELS = 178_000_000
 FORMATS = tuple(sorted({*PICTURE_FORMATS.values()} - {"DICOM"}))  # that Pillow reads
+_TRANSPARENT = ("LA", "PA", "RGBA", "La", "RGBa")
+_LEAST_PRESENT = 0.95  # share of its rows that a JPEG file must hold
+_TURNS = {  # EXIF orientation -> what makes it upright
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 
 
 class ImageError(ValueError):
     """A file that holds no usable picture; the message names the file and the reason."""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A decoded photograph, and what is odd about its file though it can be used."""
+
+    pixels: np.ndarray  # (H, W, 3) uint8 RGB, upright
+    notes: tuple[str, ...] = ()
 
 
 def check_size(width: int, height: int) -> None:
@@ -28,23 +53,174 @@ def check_size(width: int, height: int) -> None:
         )
 
 
-def decode_image(data: bytes, name: str) -> np.ndarray:
-    """Decode a picture file to (H, W, 3) uint8 RGB, turned as its EXIF data says.
+def decode_image(data: bytes, name: str, version: int = PIXEL_VERSION) -> np.ndarray:
+    """Decode a picture file to (H, W, 3) uint8 RGB as by `decode_picture`."""
+    return decode_picture(data, name, version).pixels
 
-    Grey, palette, 16-bit and transparent pictures are converted. Raises ImageError for bytes that
-    are no such picture, are cut short, or claim more pixels than `check_size` allows.
+
+def decode_picture(data: bytes, name: str, version: int = PIXEL_VERSION) -> Picture:
+    """Decode a picture file, turned as its EXIF data says; its content tells the format.
+
+    Grey, palette, CMYK and LAB pictures are converted, transparent ones laid on black, deeper ones
+    than 8 bits scaled by `deep.to_bytes`; of several pages the largest is taken. version: 1 for the
+    pixels of earlier checkpoints, which differ for deep, transparent and many-paged files. Raises
+    ImageError for bytes that are no such picture, are cut short, or claim more pixels than
+    `check_size` allows.
     """
     try:
-        with Image.open(io.BytesIO(data), formats=FORMATS) as file:
-            check_size(file.width, file.height)
-            if file.mode == "F":
-                raise ValueError("floating-point pixels, whose range is not known")
-            image: Image.Image = ImageOps.exif_transpose(file)
-            if image.mode.startswith("I"):  # 16-bit grey, which convert() would clip to white
-                image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
-            return np.asarray(image.convert("RGB"))
+        if dicom.is_dicom(data, name):
+            return Picture(dicom.decode(data, check_size))
+        return _decode_first_version(data) if version == 1 else _decode(data)
     except MemoryError:
+        raise
+    except dicom.NoPydicomError:
         raise
     except Exception as error:  # decoders raise a dozen kinds of exception on hostile bytes
         reason = "empty file" if not data else f"{type(error).__name__}: {error}"
         raise ImageError(f"{name}: expected a picture ({reason})") from error
+
+
+def _decode_first_version(data: bytes) -> Picture:
+    """Decode as the first version did; nothing here may change."""
+    with Image.open(io.BytesIO(data), formats=FORMATS) as file:
+        check_size(file.width, file.height)
+        if file.mode == "F":
+            raise ValueError("floating-point pixels, whose range is not known")
+        image: Image.Image = ImageOps.exif_transpose(file)
+        if image.mode.startswith("I"):  # 16-bit grey, which convert() would clip to white
+            image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+        return Picture(np.asarray(image.convert("RGB")))
+
+
+def _decode(data: bytes) -> Picture:
+    if deep.is_tiff(data):
+        return _decode_tiff(data)
+    with Image.open(io.BytesIO(data), formats=FORMATS) as file:
+        check_size(file.width, file.height)
+        kind, notes = str(file.format), []
+        if kind == "MPO":
+            notes = _seek_largest_frame(file)
+        elif getattr(file, "is_animated", False):
+            notes = ["an animation; its first frame is used"]
+        if declared := deep.declared_greatest(data, kind):
+            pixels = _turned(_from_samples(deep.read_deep(data), declared), _orientation(file))
+            return Picture(pixels, tuple(notes))
+        try:
+            file.load()
+        except OSError as error:
+            if kind != "JPEG" or "truncated" not in str(error):
+                raise
+            return _decode_cut_jpeg(data, error)
+        return Picture(_to_rgb(ImageOps.exif_transpose(file)), tuple(notes))
+
+
+def _to_rgb(image: Image.Image, declared: int = 0, white_is_zero: bool = False) -> np.ndarray:
+    """Convert a picture of any of Pillow's modes to (H, W, 3) uint8 RGB."""
+    if image.mode == "F" or image.mode.startswith("I"):
+        grey = deep.to_bytes(np.asarray(image), declared)
+        return np.stack([255 - grey if white_is_zero else grey] * 3, axis=2)
+    if image.mode == "LAB":
+        profiles = ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB")
+        converted = ImageCms.profileToProfile(image, *profiles, outputMode="RGB")
+        return np.asarray(converted)
+    if image.mode in _TRANSPARENT or "transparency" in image.info:
+        return deep.on_black(np.asarray(image.convert("RGBA")))
+    return np.asarray(image.convert("RGB"))
+
+
+def _from_samples(values: np.ndarray, declared: int, white_is_zero: bool = False) -> np.ndarray:
+    """Turn samples (H, W) or (H, W, 3 or 4) of any depth into (H, W, 3) uint8 RGB."""
+    if values.ndim == 3 and values.shape[2] == 4:
+        return deep.on_black(values, declared)
+    scaled = deep.to_bytes(values, declared)
+    if scaled.ndim == 2:
+        scaled = np.stack([255 - scaled if white_is_zero else scaled] * 3, axis=2)
+    return scaled
+
+
+def _decode_tiff(data: bytes) -> Picture:
+    """Decode the largest page of a TIFF file; thumbnails and masks come before and after it."""
+    pages = deep.tiff_pages(data)
+    pictures = [page for page in pages if not page.is_mask] or pages
+    page = max(pictures, key=lambda one: one.pixels)  # the first of equals
+    check_size(page.width, page.height)
+    equal = sum(other.pixels == page.pixels for other in pictures)
+    notes = (f"{equal} pages of one size; the first is used",) if equal > 1 else ()
+    try:
+        file = Image.open(io.BytesIO(data), formats=("TIFF",))
+        file.seek(page.number)
+    except (OSError, SyntaxError, EOFError):  # colour of 32 bits a sample is not Pillow's
+        if page.bits <= 8:
+            raise
+        return Picture(_decode_deep_page(data, page), notes)
+    with file:
+        if page.bits > 8 and file.mode in ("RGB", "RGBA", "RGBX"):  # Pillow drops bits
+            return Picture(_decode_deep_page(data, page), notes)
+        upright = ImageOps.exif_transpose(file)
+        return Picture(_to_rgb(upright, page.greatest, page.white_is_zero), notes)
+
+
+def _decode_deep_page(data: bytes, page: TiffPage) -> np.ndarray:
+    values = deep.read_deep(data, page.number)
+    pixels = _from_samples(values, page.greatest, page.white_is_zero)
+    return _turned(pixels, page.orientation)
+
+
+def _orientation(file: Image.Image) -> int:
+    return int(file.getexif().get(deep.ORIENTATION, 1))
+
+
+def _turned(pixels: np.ndarray, orientation: int) -> np.ndarray:
+    """Turn (H, W, 3) upright."""
+    turn = _TURNS.get(orientation)
+    return pixels if turn is None else np.asarray(Image.fromarray(pixels).transpose(turn))
+
+
+def _seek_largest_frame(file: Image.Image) -> list[str]:
+    """Go to the largest of the pictures in one JPEG file, the first of equals; what to note."""
+    sizes = []
+    for number in range(min(16, getattr(file, "n_frames", 1))):
+        file.seek(number)
+        sizes.append(file.width * file.height)
+    largest = sizes.index(max(sizes))
+    file.seek(largest)
+    check_size(file.width, file.height)
+    equal = sizes.count(sizes[largest])
+    return [f"{equal} pictures of one size; the first is used"] if equal > 1 else []
+
+
+def _decode_cut_jpeg(data: bytes, error: OSError) -> Picture:
+    """Decode a JPEG file that lacks its last bytes; raises `error` if that is more than a trifle.
+
+    What is missing is filled in by the decoder. Where it begins is seen from two decodings, one of
+    the bytes alone and one of them with bytes added, which agree only above it.
+    """
+    filler = bytes(range(1, 255)) * 256
+    first, second = (_load_jpeg(data + end + b"\xff\xd9") for end in (b"", filler))
+    rows = np.flatnonzero((first != second).any(axis=(1, 2)))
+    present = rows[0] / len(first) if len(rows) else 1.0
+    if present < _LEAST_PRESENT or not _has_all_scans(data):
+        raise error
+    with Image.open(io.BytesIO(data), formats=("JPEG",)) as file:
+        orientation = _orientation(file)
+    note = f"cut short, {100 * (1 - present):.1f} % of its rows are missing"
+    return Picture(_turned(first, orientation), (note,))
+
+
+def _load_jpeg(data: bytes) -> np.ndarray:
+    with Image.open(io.BytesIO(data), formats=("JPEG",)) as file:
+        return np.asarray(file.convert("RGB"))
+
+
+def _has_all_scans(data: bytes) -> bool:
+    """Tell whether a progressive JPEG file has begun its last scan; others have one at once."""
+    if b"\xff\xc2" not in data[:65536]:
+        return True
+    refined, place = set(), data.find(b"\xff\xda")
+    while 0 <= place < len(data) - 5:
+        count = data[place + 4]
+        end = place + 5 + 2 * count
+        if end + 2 < len(data) and data[end] > 0 and data[end + 2] & 15 == 0:  # AC to the last bit
+            refined |= {data[place + 5 + 2 * n] for n in range(count)}
+        place = data.find(b"\xff\xda", place + 2)
+    return len(refined) >= 3
