@@ -30,7 +30,7 @@ from common.data.synthetic import write_dataset
 from common.flags import default_of
 from common.listing.walking import count_of
 from common.models.backbones import preprocessing_for, resolve
-from common.pixels.pixel_cache import open_cache
+from common.pixels.pixel_cache import keep_readable, open_cache
 from common.preparation.import_table import (
     NO_ROW,
     ImportConfig,
@@ -58,6 +58,7 @@ PIXEL_FIELDS = (
     "clahe_clip_limit",
     "clahe_tile_grid_size",
     "num_workers",
+    "skip_unreadable",
 )
 
 
@@ -106,6 +107,7 @@ def _add_cache_flags(cache: argparse.ArgumentParser) -> None:
     cache.add_argument("--cache_dir", type=folder, default=Path(default_of("cache_dir")))
     for name in ("img_size", "clahe_tile_grid_size"):
         cache.add_argument(f"--{name}", type=int, default=default_of(name))
+    cache.add_argument("--skip_unreadable", action="store_true", help="go on without such images")
     cache.add_argument("--clahe_clip_limit", type=float, default=default_of("clahe_clip_limit"))
     cache.add_argument(
         "--enable_clahe",
@@ -210,6 +212,10 @@ def fill_caches(args: argparse.Namespace) -> None:
     for model in args.base_models:
         preprocessing = preprocessing_for(resolve(model), config.pixel_options)
         for split in splits:
+            if config.skip_unreadable:
+                split = keep_readable(
+                    split, preprocessing, args.cache_dir, config.num_workers
+                ).split
             open_cache(split, preprocessing, args.cache_dir, config.num_workers)
             counts = split.counts(config.num_classes)
             log(f"{model}: {split.name} is cached, {len(split)} images, per grade {counts}")

@@ -14,6 +14,7 @@ import shlex
 import shutil
 import sys
 import time
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -26,7 +27,7 @@ from common.data.synthetic import synthetic_note
 from common.flags import RESUME_ADVICE, TrainingRequest, parse_training
 from common.models.backbones import build, preprocessing_for, resolve
 from common.pairs import Head, heads_of_model
-from common.pixels.pixel_cache import PixelCache, open_cache
+from common.pixels.pixel_cache import PixelCache, keep_readable, open_cache
 from common.result_dir import ResultDir
 from common.system import signals
 from common.system.device import resolve_precision, select_device
@@ -36,7 +37,12 @@ from common.system.run_lock import lock_directory
 from common.training.context import RunInputs, TrainContext, build_context, take_fingerprints
 from common.training.dry_run import plan_lines
 from common.training.loop import start_heads, train
-from common.training.resume import check_continuation, record_override, start_config
+from common.training.resume import (
+    check_continuation,
+    pixel_version_of,
+    record_override,
+    start_config,
+)
 from common.training.trainer import HeadTrainer
 
 
@@ -45,7 +51,8 @@ def load_inputs(config: TrainConfig, dataset: Dataset) -> RunInputs:
     device = select_device(config.device)
     precision = resolve_precision(config.precision, config.use_amp, device)
     spec = resolve(config.model)
-    preprocessing = preprocessing_for(spec, config.pixel_options)
+    version = pixel_version_of(ResultDir(Path(config.output_dir)))
+    preprocessing = preprocessing_for(spec, config.pixel_options, version)
     train_split, val_split = dataset.split("train"), dataset.split("val")
     backbone = build(
         spec,
@@ -62,6 +69,19 @@ def warn_of_dataset(config: TrainConfig, dataset: Dataset) -> None:
     """Log what of a dataset is not used, what is unbalanced, and what its splits share."""
     for line in [*dataset.remarks(), *training_warnings(config, dataset)]:
         log(line)
+
+
+def leave_out_unreadable(inputs: RunInputs) -> RunInputs:
+    """Decode the images now, and go on without those that cannot be read."""
+    folder, workers = Path(inputs.config.cache_dir), inputs.config.num_workers
+    train_part, val_part = (
+        keep_readable(split, inputs.preprocessing, folder, workers)
+        for split in (inputs.train, inputs.val)
+    )
+    skipped = {
+        part.split.name: sorted(part.skipped) for part in (train_part, val_part) if part.skipped
+    }
+    return replace(inputs, train=train_part.split, val=val_part.split, skipped=skipped)
 
 
 def open_caches(inputs: RunInputs) -> tuple[PixelCache, PixelCache]:
@@ -122,6 +142,8 @@ def run(config: TrainConfig, request: TrainingRequest) -> None:
         return
     directory = ResultDir(Path(config.output_dir))
     with lock_directory(directory.root, directory.lock):  # before hours of decoding
+        if config.skip_unreadable:
+            inputs = leave_out_unreadable(inputs)
         fingerprints = take_fingerprints(inputs)
         changes = check_continuation(
             directory, config, fingerprints, request.resume, request.override

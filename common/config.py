@@ -17,6 +17,7 @@ FREE_FIELDS = (
     "device",
     "num_workers",
     "experiment_name",
+    "skip_unreadable",
     "checkpoint_frequency",
     "grad_checkpointing",
     "pair_parallelism",
@@ -140,6 +141,7 @@ class TrainConfig:
     validation_frequency: int = _option(1, "epochs between validations")
     checkpoint_frequency: int = _option(1, "epochs between checkpoints for --resume")
     num_workers: int = _option(4, "threads that fill the cache, at most the cores")
+    skip_unreadable: bool = _option(False, "go on without images that cannot be read, and say so")
     cache_dir: str = _option("./cache", "folder of decoded pixels (env CACHE_DIR)")
     seed: int = _option(42, "seed of every random stream")
     device: str = _option("auto", "auto, cpu, cuda or cuda:N")

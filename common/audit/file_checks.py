@@ -21,7 +21,8 @@ from common.audit.image_statistics import (
 )
 from common.data.folders import IMAGE_SUFFIXES
 from common.duplicates.signatures import Signature, signature_of
-from common.pixels.decoding import ImageError, decode_image
+from common.pixels.decoding import ImageError, Picture, decode_picture
+from common.pixels.dicom import NoPydicomError
 
 # fault -> what it means; those before "grayscale" make a file useless
 FAULTS = {
@@ -30,7 +31,10 @@ FAULTS = {
     "unreadable": "cannot be read or decoded",
     "truncated": "the file ends before the picture does",
     "grayscale": "no colour",
-    "deep": "16 bits per channel",
+    "cut_short": "a JPEG file without its last bytes, used as it is",
+    "several_pages": "several pages or frames of one size, the first of which is used",
+    "two_discs": "two discs, as of both eyes side by side; training uses the larger",
+    "deep": "more than 8 bits per channel",
     "alpha": "has a transparency channel",
     "tiny": "the shorter side is below 128 pixels",
     "exif_rotated": "turned by its EXIF data only",
@@ -48,7 +52,7 @@ class FileRecord:
     """What is known of one file; what needs a picture is None or "" where there is none."""
 
     faults: tuple[str, ...] = ()  # of FAULTS
-    detail: str = ""  # why it is useless
+    detail: str = ""  # why it is useless, or what is odd about it
     sha256: str = ""
     pixels: str = ""  # digest of the upright RGB pixels
     statistics: Statistics | None = None
@@ -73,12 +77,14 @@ def inspect_file(path: Path) -> FileRecord:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of Pillow, about metadata
-            image = decode_image(data, path.name)
+            picture = decode_picture(data, path.name)
             header = read_header(data)
+    except NoPydicomError as error:
+        return FileRecord(("unreadable",), str(error), sha256=hashlib.sha256(data).hexdigest())
     except ImageError as error:
         fault, detail = _why_useless(data, error.__cause__)
         return FileRecord((fault,), detail, sha256=hashlib.sha256(data).hexdigest())
-    return _describe(data, image, header)
+    return _describe(data, picture, header)
 
 
 def _why_useless(data: bytes, cause: BaseException | None) -> tuple[str, str]:
@@ -91,12 +97,14 @@ def _why_useless(data: bytes, cause: BaseException | None) -> tuple[str, str]:
     return ("truncated" if "truncated" in text.lower() else "unreadable"), text
 
 
-def _describe(data: bytes, image: np.ndarray, header: PictureHeader) -> FileRecord:
-    """Describe a file that holds a picture (H, W, 3) uint8 RGB."""
+def _describe(data: bytes, picture: Picture, header: PictureHeader) -> FileRecord:
+    """Describe a file that holds a picture."""
+    image = picture.pixels
     height, width = image.shape[:2]
     retina = cut_out_retina(image)
     return FileRecord(
-        faults=_faults(min(height, width), header, retina),
+        faults=_faults(min(height, width), picture, header, retina),
+        detail="; ".join(note.text for note in picture.notes),
         sha256=hashlib.sha256(data).hexdigest(),
         pixels=hashlib.sha256(repr(image.shape).encode() + image.tobytes()).hexdigest(),
         statistics=measure(width, height, len(data), header, retina),
@@ -104,10 +112,16 @@ def _describe(data: bytes, image: np.ndarray, header: PictureHeader) -> FileReco
     )
 
 
-def _faults(shorter_side: int, header: PictureHeader, retina: Retina) -> tuple[str, ...]:
+def _faults(
+    shorter_side: int, picture: Picture, header: PictureHeader, retina: Retina
+) -> tuple[str, ...]:
+    noted = {note.kind for note in picture.notes}
     black = np.percentile(retina.square.max(axis=2), 99) < _BLACK
     found = {
         "grayscale": header.grey or not np.ptp(retina.square.astype(np.int16), axis=2).any(),
+        "cut_short": "cut_short" in noted,
+        "several_pages": "several_pages" in noted,
+        "two_discs": retina.num_discs > 1,
         "deep": header.deep,
         "alpha": header.alpha,
         "tiny": shorter_side < _TINY,

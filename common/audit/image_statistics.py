@@ -4,7 +4,7 @@ H, W pixels of the photograph; h, w pixels of the retina in it. There are three 
 by what can cause them: of the file, of the background between lesions, and of the whole image.
 Everything but the file is measured on the retina's box, stretched to a square, because fundus
 photographs resemble each other in everything else; the square also undoes black borders, resizing
-and a changed aspect. A bright frame of one colour is cut off first.
+and a changed aspect.
 """
 
 import io
@@ -12,17 +12,18 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
-from PIL import Image, JpegImagePlugin
+from PIL import Image, JpegImagePlugin, UnidentifiedImageError
 
-from common.pixels.retina import retina_box
+from common.pixels.decoding import FORMATS
+from common.pixels.deep import ORIENTATION, declared_greatest, is_tiff
+from common.pixels.retina import find_retina
 
 # the kinds of statistics: of the file, which no eye can cause; of the background, measured where
 # lesions hardly reach; of the whole image, to which lesions add
 KINDS = ("file", "background", "image")
 Statistics = dict[str, dict[str, float]]  # kind -> name -> value
-_BRIGHT_FRAME = 120  # grey level from which the colour of the corners may be that of a frame
-_FRAME_NOISE = 24  # grey levels by which compression changes a frame
-_EXIF_ORIENTATION = 274
+# formats, each with a number for the probe
+_KINDS = ("JPEG", "PNG", "TIFF", "BMP", "MPO", "WEBP", "GIF", "PPM", "JPEG2000", "DICOM")
 _BITS_PER_SAMPLE = 258  # a tag of TIFF
 
 
@@ -31,7 +32,7 @@ class PictureHeader:
     """What a picture's file says before its pixels are decoded."""
 
     grey: bool
-    deep: bool  # 16 bits per channel
+    deep: bool  # more than 8 bits per channel
     alpha: bool  # a transparency channel
     turned: bool  # by its EXIF data
     format: float  # place in a list of formats
@@ -50,42 +51,45 @@ class Retina:
     square: np.ndarray  # (256, 256, 3) uint8, stretched
     grey: np.ndarray  # (256, 256) float32, the grey levels of the square
     detail: float  # fine structure in shares of the coarse structure
+    num_discs: int  # 2 where two eyes lie side by side
 
 
 def read_header(data: bytes) -> PictureHeader:
     """Read the header of a picture that can be decoded."""
-    with Image.open(io.BytesIO(data)) as image:
-        tables = getattr(image, "quantization", None) or {}
-        depth = getattr(image, "tag_v2", {}).get(_BITS_PER_SAMPLE, (8,))
-        mode, kind = image.mode, image.format
+    try:
+        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+            return _read_header(data, image)
+    except UnidentifiedImageError:  # DICOM, and TIFF files that are not Pillow's
+        kind = "TIFF" if is_tiff(data) else "DICOM"
         return PictureHeader(
-            grey=mode in ("1", "L", "LA", "F") or mode.startswith("I"),
-            deep=mode.startswith("I")
-            or (kind == "PNG" and data[24] == 16)
-            or (kind == "TIFF" and max(depth) == 16),
-            alpha=mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info,
-            turned=image.getexif().get(_EXIF_ORIENTATION, 1) not in (0, 1),
-            format=float(
-                ("JPEG", "PNG", "TIFF", "BMP", "MPO", "WEBP", "GIF", "PPM", "JPEG2000").index(
-                    str(kind)
-                )
-            ),
-            luma_table=float(np.mean(tables[0])) if 0 in tables else 0.0,
-            chroma_table=float(np.mean(tables[1])) if 1 in tables else 0.0,
-            subsampling=float(JpegImagePlugin.get_sampling(image)) if tables else -1.0,
-            progressive=float(bool(image.info.get("progressive"))),
+            False, kind == "TIFF", False, False, float(_KINDS.index(kind)), 0.0, 0.0, -1.0, 0.0
         )
 
 
+def _read_header(data: bytes, image: Image.Image) -> PictureHeader:
+    tables = getattr(image, "quantization", None) or {}
+    depth = getattr(image, "tag_v2", {}).get(_BITS_PER_SAMPLE, (8,))
+    mode, kind = image.mode, str(image.format)
+    return PictureHeader(
+        grey=mode in ("1", "L", "LA", "F") or mode.startswith("I"),
+        deep=mode.startswith(("I", "F"))
+        or declared_greatest(data, kind) > 0
+        or (kind == "TIFF" and max(depth) > 8),
+        alpha=mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info,
+        turned=image.getexif().get(ORIENTATION, 1) not in (0, 1),
+        format=float(_KINDS.index(kind)),
+        luma_table=float(np.mean(tables[0])) if 0 in tables else 0.0,
+        chroma_table=float(np.mean(tables[1])) if 1 in tables else 0.0,
+        subsampling=float(JpegImagePlugin.get_sampling(image)) if tables else -1.0,
+        progressive=float(bool(image.info.get("progressive"))),
+    )
+
+
 def cut_out_retina(image: np.ndarray) -> Retina:
-    """Find the retina of a photograph (H, W, 3) uint8 RGB and cut it out."""
+    """Cut the retina out of a photograph (H, W, 3) uint8 RGB on a ground of any colour."""
     height, width = image.shape[:2]
-    inner = _unframed(image)
-    # a picture made brighter by a constant has no dark border: find its disc without that constant
-    sample = inner[:: max(1, height // 256), :: max(1, width // 256)]
-    constant = np.uint8(np.percentile(sample.max(axis=2), 1))
-    top, bottom, left, right = retina_box(np.maximum(inner, constant) - constant)
-    crop = inner[top:bottom, left:right]
+    found = find_retina(image)
+    crop = found.crop
     shrinking = min(crop.shape[:2]) > 256
     square = cv2.resize(
         crop, (256, 256), interpolation=cv2.INTER_AREA if shrinking else cv2.INTER_LINEAR
@@ -96,6 +100,7 @@ def cut_out_retina(image: np.ndarray) -> Retina:
         square=square,
         grey=cv2.cvtColor(square, cv2.COLOR_RGB2GRAY).astype(np.float32),
         detail=_detail(crop),
+        num_discs=found.num_discs,
     )
 
 
@@ -163,18 +168,6 @@ def _image_statistics(num_bytes: int, bytes_per_pixel: float, retina: Retina) ->
         "detail": retina.detail,
         "clipped share": float(np.mean((colours >= 253) | (colours <= 2))),
     }
-
-
-def _unframed(image: np.ndarray) -> np.ndarray:
-    """Cut a frame of one bright colour, such as white margins, off a picture (H, W, 3)."""
-    colour = int(np.median(image[[0, 0, -1, -1], [0, -1, 0, -1]].max(axis=1)))
-    if colour < _BRIGHT_FRAME:
-        return image
-    inside = np.abs(image.max(axis=2).astype(np.int16) - colour) > _FRAME_NOISE
-    rows, columns = (np.flatnonzero(inside.mean(axis=axis) > 0.01) for axis in (1, 0))
-    if not len(rows) or not len(columns):
-        return image
-    return image[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
 
 
 def _detail(crop: np.ndarray) -> float:

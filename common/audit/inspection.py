@@ -23,7 +23,7 @@ from common.system.errors import InputError
 from common.system.log import log, progress_bar
 
 # of what a FileRecord holds; another one makes stored records expire
-VERSION = f"1-{signatures.VERSION}"
+VERSION = f"2-{signatures.VERSION}"
 _SAVE_EVERY = 256  # files between two savings
 
 

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from common.config import PixelOptions
 from common.models import timm_patches
 from common.models.pretrained import Architecture, create_network, load_weights, one_line
+from common.pixels.decoding import PIXEL_VERSION
 from common.pixels.preprocessing import Preprocessing
 from common.system.errors import InputError
 
@@ -186,8 +187,13 @@ def _is_timm_model(name: str) -> bool:
         return False
 
 
-def preprocessing_for(spec: BackboneSpec, options: PixelOptions) -> Preprocessing:
-    """Combine the model's own pretrained input settings with what the user chose."""
+def preprocessing_for(
+    spec: BackboneSpec, options: PixelOptions, version: int = PIXEL_VERSION
+) -> Preprocessing:
+    """Combine the model's own pretrained input settings with what the user chose.
+
+    version: of the pixels, where a run goes on with those of an earlier release.
+    """
     if spec.source == "timm":
         cfg = timm.get_pretrained_cfg(spec.builder) or PretrainedCfg()  # every model has one
         own, mean, std, mode = cfg.input_size[-1], cfg.mean, cfg.std, cfg.interpolation
@@ -203,6 +209,7 @@ def preprocessing_for(spec: BackboneSpec, options: PixelOptions) -> Preprocessin
         enable_clahe=options.enable_clahe,
         clahe_clip_limit=options.clahe_clip_limit,
         clahe_tile_grid_size=options.clahe_tile_grid_size,
+        version=version,
     )
 
 

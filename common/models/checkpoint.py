@@ -177,7 +177,7 @@ class PairCheckpoint:
         return cls(
             model=str(content["model"]),
             head=head,
-            preprocessing=Preprocessing(**content["preprocessing"]),
+            preprocessing=Preprocessing.from_dict(content["preprocessing"]),
             trunk=dict(content["trunk"]),
             stages=dict(content["top"]),
             classifier=dict(content["classifier"]),

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageCms, ImageOps
 
-from common.data.folders import PICTURE_FORMATS
+from common.listing.picture_files import PICTURE_FORMATS
 from common.pixels import deep, dicom
 from common.pixels.deep import TiffPage
 
@@ -36,12 +36,24 @@ class ImageError(ValueError):
     """A file that holds no usable picture; the message names the file and the reason."""
 
 
+class UnreadableError(ImageError):
+    """A file that this machine cannot open now: a matter of rights, disks or links."""
+
+
+@dataclass(frozen=True)
+class Note:
+    """Something odd about a file that can be used."""
+
+    kind: str  # a fault of the audit: "cut_short", "several_pages" or "two_discs"
+    text: str
+
+
 @dataclass(frozen=True)
 class Picture:
     """A decoded photograph, and what is odd about its file though it can be used."""
 
     pixels: np.ndarray  # (H, W, 3) uint8 RGB, upright
-    notes: tuple[str, ...] = ()
+    notes: tuple[Note, ...] = ()
 
 
 def check_size(width: int, height: int) -> None:
@@ -97,21 +109,17 @@ def _decode(data: bytes) -> Picture:
         return _decode_tiff(data)
     with Image.open(io.BytesIO(data), formats=FORMATS) as file:
         check_size(file.width, file.height)
-        kind, notes = str(file.format), []
-        if kind == "MPO":
-            notes = _seek_largest_frame(file)
-        elif getattr(file, "is_animated", False):
-            notes = ["an animation; its first frame is used"]
+        kind, notes = str(file.format), _choose_frame(file)
         if declared := deep.declared_greatest(data, kind):
             pixels = _turned(_from_samples(deep.read_deep(data), declared), _orientation(file))
-            return Picture(pixels, tuple(notes))
+            return Picture(pixels, notes)
         try:
             file.load()
         except OSError as error:
             if kind != "JPEG" or "truncated" not in str(error):
                 raise
             return _decode_cut_jpeg(data, error)
-        return Picture(_to_rgb(ImageOps.exif_transpose(file)), tuple(notes))
+        return Picture(_to_rgb(ImageOps.exif_transpose(file)), notes)
 
 
 def _to_rgb(image: Image.Image, declared: int = 0, white_is_zero: bool = False) -> np.ndarray:
@@ -145,7 +153,7 @@ def _decode_tiff(data: bytes) -> Picture:
     page = max(pictures, key=lambda one: one.pixels)  # the first of equals
     check_size(page.width, page.height)
     equal = sum(other.pixels == page.pixels for other in pictures)
-    notes = (f"{equal} pages of one size; the first is used",) if equal > 1 else ()
+    notes = _several(f"{equal} pages of one size") if equal > 1 else ()
     try:
         file = Image.open(io.BytesIO(data), formats=("TIFF",))
         file.seek(page.number)
@@ -176,17 +184,23 @@ def _turned(pixels: np.ndarray, orientation: int) -> np.ndarray:
     return pixels if turn is None else np.asarray(Image.fromarray(pixels).transpose(turn))
 
 
-def _seek_largest_frame(file: Image.Image) -> list[str]:
-    """Go to the largest of the pictures in one JPEG file, the first of equals; what to note."""
+def _choose_frame(file: Image.Image) -> tuple[Note, ...]:
+    """Go to the largest of the pictures in one JPEG file, of an animation to the first frame."""
+    if file.format != "MPO":
+        animated = getattr(file, "is_animated", False)
+        return _several("an animation of several frames") if animated else ()
     sizes = []
     for number in range(min(16, getattr(file, "n_frames", 1))):
         file.seek(number)
         sizes.append(file.width * file.height)
-    largest = sizes.index(max(sizes))
-    file.seek(largest)
+    file.seek(sizes.index(max(sizes)))  # the first of equals
     check_size(file.width, file.height)
-    equal = sizes.count(sizes[largest])
-    return [f"{equal} pictures of one size; the first is used"] if equal > 1 else []
+    equal = sizes.count(max(sizes))
+    return _several(f"{equal} pictures of one size in one file") if equal > 1 else ()
+
+
+def _several(what: str) -> tuple[Note, ...]:
+    return (Note("several_pages", f"{what}; the first is used"),)
 
 
 def _decode_cut_jpeg(data: bytes, error: OSError) -> Picture:
@@ -203,8 +217,8 @@ def _decode_cut_jpeg(data: bytes, error: OSError) -> Picture:
         raise error
     with Image.open(io.BytesIO(data), formats=("JPEG",)) as file:
         orientation = _orientation(file)
-    note = f"cut short, {100 * (1 - present):.1f} % of its rows are missing"
-    return Picture(_turned(first, orientation), (note,))
+    text = "cut short: its last rows or its finest details are missing, at most 5 %"
+    return Picture(_turned(first, orientation), (Note("cut_short", text),))
 
 
 def _load_jpeg(data: bytes) -> np.ndarray:

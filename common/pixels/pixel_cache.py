@@ -14,7 +14,7 @@ import zlib
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from io import BufferedRandom
 from pathlib import Path
 
@@ -22,14 +22,15 @@ import cv2
 import numpy as np
 
 from common.data.folders import ImageFile, Split
-from common.pixels.decoding import ImageError
-from common.pixels.preprocessing import Preprocessing, load_pixels
+from common.pixels.decoding import ImageError, Note, UnreadableError
+from common.pixels.preprocessing import Preprocessing, load_picture, load_pixels
 from common.system.environment import worker_count
 from common.system.errors import InputError
-from common.system.files import write_json
-from common.system.log import log, progress_bar
+from common.system.files import write_json, write_text
+from common.system.log import log, printable, progress_bar
 
 _SAVE_EVERY = 256  # images between two saves of the index
+_NAMED = 10  # images that a message names
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,14 @@ class CacheRow:
 
     number: int
     checksum: int
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """The row that an image was decoded into, and what is odd about its file."""
+
+    row: CacheRow
+    notes: tuple[Note, ...]
 
 
 CacheIndex = dict[str, CacheRow]  # ImageFile.cache_key() -> row
@@ -95,12 +104,62 @@ def open_cache(
 ) -> PixelCache:
     """Open the cache of a split, decoding what is new or changed first.
 
-    Processes that fill the same cache take turns. Raises InputError for unreadable images.
+    Processes that fill the same cache take turns. What is odd about files that are used is logged.
+    Raises InputError for unreadable images.
     """
     folder = cache_dir / preprocessing.cache_key()
+    index, refused = _filled(folder, split, preprocessing, num_workers)
+    if refused:
+        raise InputError(_refusal(split, refused, cache_dir))
+    _log_notes(folder, split)
+    rows = [index[image.cache_key()] for image in split.images]
+    return PixelCache(_pixel_file(folder), split, preprocessing, rows)
+
+
+@dataclass(frozen=True)
+class Readable:
+    """The images of a split that can be read, and the ids of the others with the reasons."""
+
+    split: Split
+    skipped: dict[str, str]
+
+
+def keep_readable(
+    split: Split, preprocessing: Preprocessing, cache_dir: Path, num_workers: int
+) -> Readable:
+    """Leave out the images of a split whose files hold no usable picture, and log which.
+
+    Raises InputError for files that this machine cannot open, which another one might read, and
+    where nothing is left.
+    """
+    folder = cache_dir / preprocessing.cache_key()
+    _, refused = _filled(folder, split, preprocessing, num_workers)
+    passing: dict[str, ImageError] = {
+        id_: error for id_, error in refused.items() if isinstance(error, UnreadableError)
+    }
+    if passing or len(refused) == len(split):
+        raise InputError(_refusal(split, passing or refused, cache_dir, skipping=True))
+    if not refused:
+        return Readable(split, {})
+    names = ", ".join(printable(id_) for id_ in list(refused)[:_NAMED])
+    more = f" and {len(refused) - _NAMED} more" if len(refused) > _NAMED else ""
+    log(
+        f"note: --skip_unreadable leaves {len(refused)} of {len(split)} images of {split.name} "
+        f"out: {names}{more}; reasons in {_write_refused(split, refused, cache_dir)}"
+    )
+    left = tuple(image for image in split.images if image.id not in refused)
+    return Readable(
+        replace(split, images=left), {id_: str(error) for id_, error in refused.items()}
+    )
+
+
+def _filled(
+    folder: Path, split: Split, preprocessing: Preprocessing, num_workers: int
+) -> tuple[CacheIndex, dict[str, ImageError]]:
+    """Decode what the cache lacks; returns its index, and what cannot be used, by id."""
     folder.mkdir(parents=True, exist_ok=True)
     keys = [image.cache_key() for image in split.images]
-    index = _read_index(folder)
+    index, errors = _read_index(folder), {}
     if not all(key in index for key in keys):
         with _filling(folder):
             index = _read_index(folder)  # another process may have decoded some meanwhile
@@ -108,8 +167,55 @@ def open_cache(
             images = {key: image for key, image in zip(keys, split.images) if key not in index}
             if images:
                 log(f"cache: decoding {len(images)} of {len(split)} images of {split.name}")
-                _fill(folder, index, images, preprocessing, num_workers)
-    return PixelCache(_pixel_file(folder), split, preprocessing, [index[key] for key in keys])
+                errors = _fill(folder, index, images, preprocessing, num_workers)
+    return index, {image.id: errors[key] for key, image in zip(keys, split.images) if key in errors}
+
+
+def _refusal(
+    split: Split, refused: dict[str, ImageError], cache_dir: Path, skipping: bool = False
+) -> str:
+    """Say which images cannot be used, all of them in a file where they are many."""
+    shown = "; ".join(str(error) for error in list(refused.values())[:_NAMED])
+    if len(refused) > _NAMED:
+        path = _write_refused(split, refused, cache_dir)
+        shown += f"; and {len(refused) - _NAMED} more, all of them in {path}"
+    advice = "" if skipping else ", or go on without them with --skip_unreadable"
+    return (
+        f"{len(refused)} of {len(split)} images of {split.name} cannot be used: {shown}; remove or "
+        f"mend them{advice}"
+    )
+
+
+def _write_refused(split: Split, refused: dict[str, ImageError], cache_dir: Path) -> Path:
+    path = cache_dir / f"unreadable_{split.name}.txt"
+    lines = (" ".join(str(error).split()) for error in refused.values())
+    write_text(path, "".join(f"{line}\n" for line in lines))
+    return path
+
+
+def _log_notes(folder: Path, split: Split) -> None:
+    """Log what is odd about the files of a split, each kind with its first names."""
+    notes = _read_notes(folder)
+    named: dict[str, list[str]] = {}
+    for image in split.images:
+        for note in notes.get(image.cache_key(), ()):
+            named.setdefault(note, []).append(printable(image.id))
+    for note, ids in sorted(named.items()):
+        more = f" and {len(ids) - _NAMED} more" if len(ids) > _NAMED else ""
+        log(f"note: {split.name}: {note}: {', '.join(ids[:_NAMED])}{more}")
+
+
+def _notes_file(folder: Path) -> Path:
+    return folder / "notes.json"
+
+
+def _read_notes(folder: Path) -> dict[str, list[str]]:
+    """Read what is odd about cached files, by their keys; what is damaged is as good as empty."""
+    try:
+        content = json.loads(_notes_file(folder).read_text())
+        return {str(key): [str(note) for note in notes] for key, notes in content.items()}
+    except (OSError, ValueError, TypeError, AttributeError, RecursionError):
+        return {}
 
 
 def _pixel_file(folder: Path) -> Path:
@@ -150,19 +256,20 @@ def _fill(
     images: dict[str, ImageFile],
     preprocessing: Preprocessing,
     num_workers: int,
-) -> None:
+) -> dict[str, ImageError]:
     """Decode images, by their keys, on threads into new rows, and save the index as it grows.
 
-    Raises InputError naming the files that cannot be read; the others stay in the cache.
+    Returns the keys of those that cannot be used, with the reasons; the others stay in the cache.
     """
     cv2.setNumThreads(1)  # the pool already has a thread per core
     first = 1 + max((row.number for row in index.values()), default=-1)
-    errors: list[str] = []
+    errors: dict[str, ImageError] = {}
+    notes = _read_notes(folder)
     with (
         open(_pixel_file(folder), "r+b", opener=_open_or_create) as file,
         ThreadPoolExecutor(worker_count(num_workers)) as pool,
     ):
-        jobs: dict[Future[CacheRow], str] = {
+        jobs: dict[Future[Decoded], str] = {
             pool.submit(_decode, image, preprocessing, file, number): key
             for number, (key, image) in enumerate(images.items(), first)
         }
@@ -171,9 +278,12 @@ def _fill(
         try:
             for done, job in enumerate(bar, 1):
                 try:
-                    index[jobs[job]] = job.result()
+                    decoded = job.result()
+                    index[jobs[job]] = decoded.row
+                    if decoded.notes:
+                        notes[jobs[job]] = [note.text for note in decoded.notes]
                 except ImageError as error:
-                    errors.append(str(error))
+                    errors[jobs[job]] = error
                 if done % _SAVE_EVERY == 0:
                     _save(folder, index)
         except BaseException:
@@ -183,10 +293,10 @@ def _fill(
                 _save(folder, index)
             raise
         os.fsync(file.fileno())
+    if notes:
+        write_json(_notes_file(folder), notes)
     _save(folder, index)
-    if errors:
-        shown = "; ".join(sorted(errors)[:5])
-        raise InputError(f"{len(errors)} images cannot be used: {shown}; remove or mend them")
+    return errors
 
 
 def _open_or_create(path: str, flags: int) -> int:
@@ -195,18 +305,21 @@ def _open_or_create(path: str, flags: int) -> int:
 
 def _decode(
     image: ImageFile, preprocessing: Preprocessing, file: BufferedRandom, number: int
-) -> CacheRow:
+) -> Decoded:
     """Decode an image into the row of this number of the cache's file."""
     try:
-        pixels = np.ascontiguousarray(load_pixels(image.path, preprocessing))
+        picture = load_picture(image.path, preprocessing)
         stat = image.path.stat()
-    except ImageError:
+    except (ImageError, InputError):
         raise
     except Exception as error:  # one odd picture must not end the work on the others
         reason = " ".join(str(error).split())[:160]
-        raise ImageError(f"{image.path}: {type(error).__name__}: {reason}") from error
+        of_machine = isinstance(error, MemoryError | OSError)
+        kind = UnreadableError if of_machine else ImageError
+        raise kind(f"{image.path}: {type(error).__name__}: {reason}") from error
     if (stat.st_size, stat.st_mtime_ns) != (image.size, image.modified):
-        raise ImageError(f"{image.path}: was changed while the images were read")
+        raise UnreadableError(f"{image.path}: was changed while the images were read")
+    pixels = np.ascontiguousarray(picture.pixels)
     view = pixels.data.cast("B")
     done = 0
     try:
@@ -214,7 +327,7 @@ def _decode(
             done += os.pwrite(file.fileno(), view[done:], number * len(view) + done)
     except OSError as error:
         raise OSError(error.errno, error.strerror, str(file.name)) from error
-    return CacheRow(number, zlib.crc32(view))
+    return Decoded(CacheRow(number, zlib.crc32(view)), picture.notes)
 
 
 @contextmanager

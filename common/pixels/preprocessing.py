@@ -8,15 +8,16 @@ import hashlib
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 from PIL import Image
 
-from common.pixels.decoding import ImageError, decode_image
-from common.pixels.retina import retina_box
+from common.pixels.decoding import PIXEL_VERSION, Note, Picture, UnreadableError, decode_picture
+from common.pixels.retina import find_retina, retina_box
 
-_VERSION = 1  # part of the cache key: raise it when a change here moves a pixel
+TWO_DISCS = Note("two_discs", "two discs, as of both eyes side by side; the larger is used")
 _RESAMPLING = {
     "bicubic": Image.Resampling.BICUBIC,
     "bilinear": Image.Resampling.BILINEAR,
@@ -36,11 +37,16 @@ class Preprocessing:
     enable_clahe: bool = True
     clahe_clip_limit: float = 2.0
     clahe_tile_grid_size: int = 8
+    version: int = PIXEL_VERSION  # of decoding and of finding the retina; see `from_dict`
 
     def __post_init__(self) -> None:
         if self.interpolation not in _RESAMPLING:
             raise ValueError(
                 f"expected interpolation {' or '.join(_RESAMPLING)}, found {self.interpolation!r}"
+            )
+        if self.version not in range(1, PIXEL_VERSION + 1):
+            raise ValueError(
+                f"pixels of version {self.version!r}; this release knows 1 to {PIXEL_VERSION}"
             )
         # lists come back from JSON and from checkpoints, which may be a stranger's
         object.__setattr__(self, "mean", tuple(self.mean))
@@ -54,12 +60,17 @@ class Preprocessing:
         if len(numbers) != 7 or not all(abs(n) < 1e6 for n in numbers) or 0 in self.std:
             raise ValueError(f"expected three means and deviations, found {numbers}")
 
+    @classmethod
+    def from_dict(cls, content: dict[str, Any]) -> "Preprocessing":
+        """Read what a checkpoint holds; one without a version was trained on the first pixels."""
+        return cls(**{"version": 1, **content})
+
     def cache_key(self) -> str:
         """Hash what decides the uint8 pixels; mean and std come later and are left out."""
         deciding = {k: v for k, v in asdict(self).items() if k not in ("mean", "std")}
         if not self.enable_clahe:
             deciding["clahe_clip_limit"] = deciding["clahe_tile_grid_size"] = None
-        text = json.dumps({"version": _VERSION, **deciding}, sort_keys=True)
+        text = json.dumps(deciding, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
@@ -83,9 +94,23 @@ def pad_to_square(image: np.ndarray) -> np.ndarray:
 
 def preprocess(image: np.ndarray, preprocessing: Preprocessing) -> np.ndarray:
     """Crop to the retina, equalise, pad and resize (H, W, 3) uint8 RGB to (S, S, 3) uint8."""
-    if preprocessing.crop_retina:
+    return _finish(_crop(image, preprocessing).pixels, preprocessing)
+
+
+def _crop(image: np.ndarray, preprocessing: Preprocessing) -> Picture:
+    """Cut out the retina, if it is to be, with a note of what is odd about it."""
+    if not preprocessing.crop_retina:
+        return Picture(image)
+    if preprocessing.version == 1:
         top, bottom, left, right = retina_box(image)
-        image = image[top:bottom, left:right]
+        return Picture(image[top:bottom, left:right])
+    found = find_retina(image)
+    notes = (TWO_DISCS,) if found.num_discs > 1 else ()
+    return Picture(found.crop, notes)
+
+
+def _finish(image: np.ndarray, preprocessing: Preprocessing) -> np.ndarray:
+    """Equalise, pad and resize what was cut out."""
     if preprocessing.enable_clahe:
         image = apply_clahe(
             image, preprocessing.clahe_clip_limit, preprocessing.clahe_tile_grid_size
@@ -98,8 +123,18 @@ def preprocess(image: np.ndarray, preprocessing: Preprocessing) -> np.ndarray:
 
 def load_pixels(path: Path, preprocessing: Preprocessing) -> np.ndarray:
     """Read a file and preprocess it to (S, S, 3) uint8 RGB; ImageError if that cannot be done."""
+    return load_picture(path, preprocessing).pixels
+
+
+def load_picture(path: Path, preprocessing: Preprocessing) -> Picture:
+    """Read and preprocess as `load_pixels`, with notes on what is odd about the file.
+
+    Raises ImageError for what the file holds, UnreadableError where it cannot be opened.
+    """
     try:
         data = path.read_bytes()
     except OSError as error:
-        raise ImageError(f"{path}: cannot be read ({error.strerror})") from error
-    return preprocess(decode_image(data, str(path)), preprocessing)
+        raise UnreadableError(f"{path}: cannot be read ({error.strerror})") from error
+    decoded = decode_picture(data, str(path), preprocessing.version)
+    cropped = _crop(decoded.pixels, preprocessing)
+    return Picture(_finish(cropped.pixels, preprocessing), decoded.notes + cropped.notes)

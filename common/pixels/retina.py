@@ -201,13 +201,15 @@ def _paint(image: np.ndarray, colour: np.ndarray, limit: float, ground: np.ndarr
     kernel = np.ones((3, 3), np.uint8)
     inside, around = (
         cv2.resize(
-            change(ground.astype(np.uint8), kernel), (width, height), interpolation=cv2.INTER_NEAREST
+            change(ground.astype(np.uint8), kernel),
+            (width, height),
+            interpolation=cv2.INTER_NEAREST,
         )
         for change in (cv2.erode, cv2.dilate)
     )
     low, high = (np.clip(colour + step, 0, 255).astype(np.float64) for step in (-limit, limit))
-    near = cv2.inRange(image, low, high) & (255 * around)
-    near |= 255 * inside
+    near = cv2.bitwise_and(cv2.inRange(image, low, high), 255 * around)
+    near = cv2.bitwise_or(near, 255 * inside)
     seam = 2 * round(_scale(image) / 2) + 1  # resampling and JPEG mix the colours there
     painted = image.copy()
     painted[cv2.dilate(near, np.ones((seam, seam), np.uint8)) > 0] = 0

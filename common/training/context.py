@@ -1,7 +1,7 @@
 """What the heads of a run share: its inputs, and the context that training builds from them."""
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 
@@ -28,6 +28,7 @@ class RunInputs:
     val: Split
     device: torch.device
     precision: str  # resolved: "fp32", "bf16" or "fp16"
+    skipped: dict[str, list[str]] = field(default_factory=dict)  # by split, ids left out of it
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,8 @@ class Fingerprints:
     initial_weights: str
     precision: str
     synthetic: bool
+    pixel_version: int = 1  # what runs without this key have
+    skipped: dict[str, list[str]] = field(default_factory=dict)  # by split, unreadable images
 
 
 def take_fingerprints(inputs: RunInputs) -> Fingerprints:
@@ -47,6 +50,8 @@ def take_fingerprints(inputs: RunInputs) -> Fingerprints:
         initial_weights=hash_weights(inputs.backbone),
         precision=inputs.precision,
         synthetic=bool(synthetic_note(inputs.train.ids)),
+        pixel_version=inputs.preprocessing.version,
+        skipped=inputs.skipped,
     )
 
 

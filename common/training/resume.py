@@ -11,6 +11,7 @@ from common.config import FIXED_FIELDS, Change, TrainConfig, config_differences
 from common.models.checkpoint import MISFIT, PairCheckpoint, ResumeState, load_pair
 from common.models.checkpoint_file import DamagedError, load_checkpoint
 from common.pairs import Head, heads_of_model
+from common.pixels.decoding import PIXEL_VERSION
 from common.result_dir import ResultDir, read_config, read_history
 from common.system.environment import git_commit, versions
 from common.system.errors import InputError
@@ -20,7 +21,7 @@ from common.training.context import Fingerprints, TrainContext
 from common.training.trainer import HeadTrainer, load_finished, load_state
 
 # what a run may not change even with --override: its networks or its pixels would not fit
-_FIXED = (*FIXED_FIELDS, "initial_weights", "synthetic")
+_FIXED = (*FIXED_FIELDS, "initial_weights", "synthetic", "pixel_version")
 
 
 def _now() -> str:
@@ -78,10 +79,24 @@ def start_config(directory: ResultDir, config: TrainConfig, fingerprints: Finger
     write_json(directory.config, content)
 
 
+def pixel_version_of(directory: ResultDir) -> int:
+    """Return the version of the pixels of the run that is there, of a new one the latest."""
+    if not directory.config.is_file():
+        return PIXEL_VERSION
+    version = read_config(directory).get("pixel_version", 1)
+    if version not in range(1, PIXEL_VERSION + 1):
+        raise InputError(
+            f"{directory.config}: pixel_version {version!r}; this release knows 1 to "
+            f"{PIXEL_VERSION}"
+        )
+    return version
+
+
 def _differences(
     old: dict[str, Any], config: TrainConfig, fingerprints: Fingerprints
 ) -> list[Change]:
     """List what is not as config.json has it."""
+    old = {"pixel_version": 1, "skipped": {}, **old}  # newer keys
     return config_differences(old["config"], config) + [
         Change(name, old.get(name), value)
         for name, value in asdict(fingerprints).items()

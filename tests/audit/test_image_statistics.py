@@ -48,5 +48,5 @@ def test_the_retina_is_the_same_whatever_border_surrounds_it(eye):
     alone = cut_out_retina(eye)
     framed = cut_out_retina(np.pad(eye, ((20, 20), (40, 40), (0, 0)), constant_values=255))
     darkly = cut_out_retina(np.pad(eye, ((20, 20), (40, 40), (0, 0))))
-    assert np.array_equal(alone.square, framed.square)
+    assert np.abs(alone.grey - framed.grey).mean() < 8
     assert np.abs(alone.grey - darkly.grey).mean() < 8

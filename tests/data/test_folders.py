@@ -27,7 +27,7 @@ def test_lists_images_and_labels_without_opening_one(demo, monkeypatch):
         raise AssertionError("an image was opened")
 
     monkeypatch.setattr(Image, "open", fail)
-    monkeypatch.setattr(pixel_cache, "load_pixels", fail)
+    monkeypatch.setattr(pixel_cache, "load_picture", fail)
     split = scan_split(demo, "train")
     assert split.counts(5) == [7, 10, 10, 10, 10]
     assert all(name.split("/")[1] == str(label) for name, label in zip(split.ids, split.labels))

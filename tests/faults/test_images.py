@@ -9,7 +9,7 @@ from helpers import FOUR_EPOCHS, MODEL, SMALL_PIXELS, at_step, same_weights
 from common.data.folders import scan_split
 from common.pixels import pixel_cache
 from common.pixels.pixel_cache import open_cache
-from common.pixels.preprocessing import load_pixels
+from common.pixels.preprocessing import load_picture
 from common.system.errors import InputError
 
 
@@ -17,13 +17,13 @@ def test_a_worker_that_dies_keeps_what_the_others_have_done(demo, tmp_path, monk
     def dies(path, preprocessing):
         if path.name.endswith("3_0002.jpg"):
             raise RuntimeError("worker died")
-        return load_pixels(path, preprocessing)
+        return load_picture(path, preprocessing)
 
     split = scan_split(demo, "val")
-    monkeypatch.setattr(pixel_cache, "load_pixels", dies)
-    with pytest.raises(InputError, match=r"1 images .*3_0002.jpg: RuntimeError: worker died"):
+    monkeypatch.setattr(pixel_cache, "load_picture", dies)
+    with pytest.raises(InputError, match=r"1 of 20 images .*3_0002.jpg: RuntimeError: worker died"):
         open_cache(split, SMALL_PIXELS, tmp_path, 2)
-    monkeypatch.setattr(pixel_cache, "load_pixels", load_pixels)
+    monkeypatch.setattr(pixel_cache, "load_picture", load_picture)
     assert len(open_cache(split, SMALL_PIXELS, tmp_path, 2).read(np.arange(20))) == 20
 
 
@@ -34,9 +34,9 @@ def test_an_image_replaced_while_it_is_decoded_is_named(demo, tmp_path, monkeypa
     def replaced(path, preprocessing):
         if path == split.paths[4]:
             path.write_bytes(split.paths[5].read_bytes())
-        return load_pixels(path, preprocessing)
+        return load_picture(path, preprocessing)
 
-    monkeypatch.setattr(pixel_cache, "load_pixels", replaced)
+    monkeypatch.setattr(pixel_cache, "load_picture", replaced)
     with pytest.raises(InputError, match="was changed while the images were read"):
         open_cache(split, SMALL_PIXELS, tmp_path / "c", 1)
 

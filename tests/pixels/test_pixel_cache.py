@@ -12,7 +12,7 @@ from PIL import Image
 from common.data.folders import scan_split
 from common.pixels import pixel_cache
 from common.pixels.pixel_cache import open_cache
-from common.pixels.preprocessing import Preprocessing, load_pixels
+from common.pixels.preprocessing import Preprocessing, load_picture, load_pixels
 from common.system.errors import InputError
 
 SETTINGS = Preprocessing(48, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
@@ -35,7 +35,7 @@ def test_the_cache_holds_what_preprocessing_makes(demo, tmp_path):
 def test_each_image_is_decoded_once_ever(images, tmp_path, monkeypatch):
     calls = []
     monkeypatch.setattr(
-        pixel_cache, "load_pixels", lambda path, s: calls.append(path) or load_pixels(path, s)
+        pixel_cache, "load_picture", lambda path, s: calls.append(path) or load_picture(path, s)
     )
     for _ in range(3):
         open_cache(scan_split(images, "val"), SETTINGS, tmp_path / "c", 2).read(np.arange(20))
@@ -62,7 +62,7 @@ def test_unreadable_images_are_named_and_the_rest_is_kept(images, tmp_path):
     split = scan_split(images, "val")
     split.paths[2].write_bytes(b"")
     split.paths[5].write_bytes(b"nothing")
-    with pytest.raises(InputError, match="2 images cannot be used") as error:
+    with pytest.raises(InputError, match="2 of 20 images of val cannot be used") as error:
         open_cache(scan_split(images, "val"), SETTINGS, tmp_path / "c", 2)
     assert split.paths[2].name in str(error.value) and "empty file" in str(error.value)
     index = json.loads(next((tmp_path / "c").rglob("index.json")).read_text())
@@ -97,13 +97,13 @@ def test_filling_goes_on_after_being_killed_half_way(demo, tmp_path, monkeypatch
         if len(calls) == 9:
             raise KeyboardInterrupt
         calls.append(path)
-        return load_pixels(path, preprocessing)
+        return load_picture(path, preprocessing)
 
     monkeypatch.setattr(pixel_cache, "_SAVE_EVERY", 4)
-    monkeypatch.setattr(pixel_cache, "load_pixels", dies)
+    monkeypatch.setattr(pixel_cache, "load_picture", dies)
     with pytest.raises(KeyboardInterrupt):
         open_cache(split, SETTINGS, tmp_path, 1)
-    monkeypatch.setattr(pixel_cache, "load_pixels", load_pixels)
+    monkeypatch.setattr(pixel_cache, "load_picture", load_picture)
     cache = open_cache(split, SETTINGS, tmp_path, 2)
     expected = [load_pixels(path, SETTINGS) for path in split.paths]
     assert np.array_equal(cache.read(np.arange(20)), np.stack(expected))
