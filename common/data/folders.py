@@ -223,7 +223,9 @@ def scan_dataset(
         split, unused = walk.split(ALL, root)
         return Dataset(root, {ALL: split}, {}, tuple(unused))
     splits, problems = {}, {}
-    unused = walk.beside(root, {folder.name for folder in folders.values()}, "no split's name")
+    unused = walk.beside(
+        root, {folder.name for folder in folders.values()}, "no split has that name"
+    )
     for name, folder in folders.items():
         try:
             splits[name], others = walk.split(name, folder)
@@ -258,15 +260,16 @@ class _Walk:
         place = f"the class folders of {self.name_of(folder)}"
         for class_name, label in match.labels.items():
             others = {other.casefold() for other in match.labels} - {class_name.casefold()}
-            for entry in list_tree(folder / class_name, (self.root, folder)):
+            class_folder = folder / class_name
+            for entry in list_tree(class_folder, (self.root, folder)):
                 if not is_picture(entry.name):
                     unused.append(self.odd(entry, place))
                 elif leads_nowhere(entry) or entry.is_file():
-                    _refuse_doubtful(entry, folder / class_name, others)
+                    _refuse_doubtful(entry, class_folder, others)
                     images.append(self.image(entry, name, label, class_name))
                 else:
                     unused.append(Unused(self.id_of(entry.path), place, "no regular file", True))
-        unused += self.beside(folder, match.labels, "no class's name")
+        unused += self.beside(folder, match.labels, "no class has that name")
         ordered = tuple(sorted(images, key=lambda image: image.id))
         return Split(name, ordered, match), unused
 

@@ -4,6 +4,7 @@ N images, K classes, M models, P pairs.
 """
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -159,7 +160,8 @@ def output_dir_for(run: Run, dataset: Dataset, output_dir: Path | None) -> Resul
     if run.dataset_path or run.train_fingerprint:
         own = dataset.root.resolve() == Path(run.dataset_path).resolve()
         if not own and dataset.has("train"):
-            own = dataset.split("train").fingerprint() == run.train_fingerprint
+            with suppress(InputError):  # what cannot be listed is not what it was trained on
+                own = dataset.split("train").fingerprint() == run.train_fingerprint
     else:
         own = any(dataset.has(name) for name in SPLITS[:2])
     if own:

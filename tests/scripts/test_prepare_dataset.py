@@ -4,6 +4,9 @@ import json
 import shutil
 from pathlib import Path
 
+import pytest
+from PIL import Image
+
 import prepare_dataset
 from common.audit import shortcuts
 
@@ -105,3 +108,78 @@ def test_ctrl_c_in_the_audit_does_not_advise_to_resume(demo, tmp_path, capsys, m
     assert prepare_dataset.main(words) == 130
     said = capsys.readouterr().err
     assert "interrupted" in said and "--resume" not in said
+
+
+@pytest.fixture
+def spoiled(demo, tmp_path):
+    """A copy of the demo dataset whose validation folder has another usual name."""
+    root = Path(shutil.copytree(demo, tmp_path / "images"))
+    (root / "val").rename(root / "valid")
+    return root
+
+
+def test_a_training_file_under_another_grade_in_valid_is_no_clean_audit(spoiled, tmp_path, capsys):
+    words = ["audit", str(spoiled), "--strict", "--output_dir", str(tmp_path / "a")]
+    assert prepare_dataset.main(words) == 0
+    shutil.copy(next((spoiled / "train" / "1").iterdir()), spoiled / "valid" / "3" / "x.jpg")
+    assert prepare_dataset.main(words) == 1
+    assert "LEAKAGE: 1 groups lie in two splits" in capsys.readouterr().out
+    found = json.loads((tmp_path / "a" / "audit.json").read_text())
+    assert found["files"] == 88 and set(found["images_per_grade"]) == {"train", "val", "test"}
+
+
+def test_an_audit_is_not_clean_where_pictures_were_not_looked_at(spoiled, tmp_path, capsys):
+    (spoiled / "extra").mkdir()
+    for number in range(5):
+        shutil.copy(next((spoiled / "train" / "1").iterdir()), spoiled / "extra" / f"{number}.jpg")
+    words = ["audit", str(spoiled), "--output_dir", str(tmp_path / "a")]
+    assert prepare_dataset.main(words) == 0
+    assert prepare_dataset.main([*words, "--strict"]) == 1
+    said = capsys.readouterr().out
+    assert "not used: 5 pictures (5 .jpg) in extra/: no split has that name" in said
+    assert "NOT LOOKED AT: 5 pictures in the dataset" in said
+    found = json.loads((tmp_path / "a" / "audit.json").read_text())
+    assert found["not_looked_at"] == 5 == len(found["not_used"])
+    assert found["not_used"][4]["id"] == "extra/4.jpg"
+
+
+def test_split_uses_valid_and_subfolders_and_names_the_rest(spoiled, tmp_path, capsys):
+    inner = spoiled / "train" / "2" / "left"
+    inner.mkdir()
+    next((spoiled / "train" / "2").glob("*.jpg")).rename(inner / "a.jpg")
+    (spoiled / "loose.jpg").write_bytes(b"x")
+    assert prepare_dataset.main(["split", str(spoiled), str(tmp_path / "new")]) == 0
+    said = capsys.readouterr().out
+    assert "not used: 1 picture (1 .jpg) in the dataset's own folder: in no class folder" in said
+    assert "note: 1 picture in subfolders of class folders" in said
+    files = list((tmp_path / "new").rglob("*.jpg"))
+    assert len(files) == 87 and {path.parent.name for path in files} == set("01234")
+
+
+def test_the_cache_takes_usual_names_and_a_dataset_without_splits(spoiled, tmp_path, capsys):
+    words = ["--base_models", "demo_convnext", "--cache_dir", str(tmp_path / "c")]
+    words += ["--num_workers", "2"]
+    assert prepare_dataset.main(["cache", str(spoiled), "--splits", "val", *words]) == 0
+    (spoiled / "valid" / "loose.jpg").write_bytes(b"x")
+    assert prepare_dataset.main(["cache", str(spoiled / "valid"), *words]) == 0
+    said = capsys.readouterr().out
+    assert "val is cached, 20 images" in said and "all is cached, 20 images" in said
+    assert "not used: 1 picture (1 .jpg) in the dataset's own folder" in said
+    assert prepare_dataset.main(["cache", str(spoiled), "--splits", "test", *words]) == 0
+    shutil.rmtree(spoiled / "test")
+    assert prepare_dataset.main(["cache", str(spoiled), "--splits", "test", *words]) == 2
+    assert "expected a folder test or testing in" in capsys.readouterr().err
+
+
+def test_pictures_of_every_usual_format_are_used(demo, tmp_path, capsys):
+    endings = ["jpg", "JPG", "webp", "ppm", "jfif", "gif", "jp2", "jpe"]
+    formats = ["JPEG", "JPEG", "WEBP", "PPM", "JPEG", "GIF", "JPEG2000", "JPEG"]
+    source = Image.open(next((demo / "train" / "1").iterdir()))
+    for grade in range(5):
+        (tmp_path / "d" / "train" / str(grade)).mkdir(parents=True)
+        for ending, kind in zip(endings, formats):
+            file = tmp_path / "d" / "train" / str(grade) / f"{ending}.{ending}"
+            source.save(file, kind)
+    words = ["cache", str(tmp_path / "d"), "--base_models", "demo_convnext"]
+    assert prepare_dataset.main([*words, "--cache_dir", str(tmp_path / "c")]) == 0
+    assert "train is cached, 40 images, per grade [8, 8, 8, 8, 8]" in capsys.readouterr().out

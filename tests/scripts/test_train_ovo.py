@@ -10,9 +10,11 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 from helpers import ROOT, flags, same_weights
 
+import evaluate_ensemble
 from common.pairs import pair_head
 
 
@@ -171,3 +173,38 @@ def test_it_warns_of_copies_across_splits_and_trains_all_the_same(
     shutil.copy(next((root / "train" / "1").iterdir()), root / "test" / "1")
     assert quick_train(tmp_path / "r", dataset_path=root, pairs="0-1", epochs=1) == 0
     assert "data check: 1 groups of byte-identical files in two splits" in capsys.readouterr().out
+
+
+def test_pictures_that_are_not_used_are_named_and_the_data_check_is_not_clean(
+    quick_train, demo, tmp_path, capsys
+):
+    root = Path(shutil.copytree(demo, tmp_path / "d"))
+    (root / "extra" / "0").mkdir(parents=True)
+    shutil.copy(next((root / "train" / "1").iterdir()), root / "extra" / "0" / "a.jpg")
+    for changes in ({"dry_run": None}, {"pairs": "0-1", "epochs": 1}):
+        assert quick_train(tmp_path / "r", dataset_path=root, **changes) == 0
+        said = capsys.readouterr().out
+        assert "not used: 1 picture (1 .jpg) in extra/: no split has that name" in said
+    assert "data check: 1 picture in the dataset not used" in said
+    assert "grades balanced" not in said
+
+
+def test_a_dataset_with_other_usual_names_trains_and_is_evaluated_whole(
+    quick_train, demo, tmp_path, capsys
+):
+    root = Path(shutil.copytree(demo, tmp_path / "d"))
+    for name, other in (("train", "Training"), ("val", "Valid"), ("test", "Test Set")):
+        (root / name).rename(root / other)
+    inner = root / "Valid" / "3" / "clinic"
+    inner.mkdir()
+    next((root / "Valid" / "3").glob("*.jpg")).rename(inner / "a.jpg")
+    cache = {"dataset_path": root, "cache_dir": tmp_path / "c"}
+    assert quick_train(tmp_path / "r", **cache) == 0
+    said = capsys.readouterr().out
+    assert "val: 20 images, per grade [4, 4, 4, 4, 4]" in said and "grades balanced" in said
+    words = {**cache, "results_dirs": tmp_path / "r", "device": "cpu", "resamples": 20}
+    assert evaluate_ensemble.main(flags(**words)) == 0
+    predictions = {path.name for path in (tmp_path / "r" / "results").glob("predictions_*")}
+    assert predictions == {"predictions_test.npz", "predictions_val.npz"}
+    with np.load(tmp_path / "r" / "results" / "predictions_val.npz") as file:
+        assert "Valid/3/clinic/a.jpg" in file["ids"] and len(file["ids"]) == 20
