@@ -22,12 +22,13 @@ from pathlib import Path
 from common.audit.dataset import AuditConfig, audit
 from common.audit.report import audit_text, write_audit
 from common.config import TrainConfig
-from common.data.folders import ALL, SPLITS, scan_dataset, split_of
+from common.data.folders import scan_dataset
 from common.data.label_tables import NO_COLUMN, ColumnFlags
 from common.data.metadata import METADATA, some
 from common.data.patients import AUTO, PATIENT_HELP
 from common.data.synthetic import write_dataset
 from common.flags import default_of
+from common.listing.split_folders import ALL, SPLITS, split_of
 from common.listing.walking import count_of
 from common.models.backbones import preprocessing_for, resolve
 from common.pixels.pixel_cache import keep_readable, open_cache

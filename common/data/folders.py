@@ -5,7 +5,6 @@ N images.
 
 import hashlib
 import os
-import re
 from collections.abc import Collection
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -15,20 +14,18 @@ from pathlib import Path
 import numpy as np
 
 from common.data.class_names import FolderLabels, Matcher, match_folders, quoted
-from common.listing.picture_files import (
-    IMAGE_SUFFIXES,
-    begins_like_picture,
-    ending,
-    is_picture,
-)
-from common.listing.picture_files import (
-    PICTURE_FORMATS as PICTURE_FORMATS,
-)
-from common.listing.unused import Unused, examples, unused_lines
+from common.listing.advice import require_folder, what_instead
+from common.listing.picture_files import IMAGE_SUFFIXES as IMAGE_SUFFIXES
+from common.listing.picture_files import PICTURE_FORMATS as PICTURE_FORMATS
+from common.listing.picture_files import is_picture, shows_picture
+from common.listing.split_folders import ALL, SPLIT_NAMES, split_folders, split_of
+from common.listing.split_folders import SPLITS as SPLITS
+from common.listing.unused import MADE_BY_US, Unused, examples, unused_lines
 from common.listing.walking import (
     count_of,
     describe,
     holds_our_results,
+    holds_pictures,
     is_folder,
     leads_nowhere,
     list_folder,
@@ -36,17 +33,6 @@ from common.listing.walking import (
 )
 from common.system.errors import InputError
 from common.system.log import printable
-
-SPLITS = ("train", "val", "test")
-ALL = "all"  # the one split of a dataset without split folders
-# what a split's folder may be called; in any case, also with "set" behind it and with - _ or space
-_SPLIT_NAMES = {
-    "train": ("train", "training"),
-    "val": ("val", "valid", "validation", "dev"),
-    "test": ("test", "testing"),
-}
-_MADE_BY_US = {"manifest.csv", "metadata.csv", "SYNTHETIC.md"}
-_TABLES = (".csv", ".tsv", ".txt", ".xlsx")  # endings of what may hold the grades
 
 
 @dataclass(frozen=True)
@@ -128,7 +114,7 @@ class Dataset:
             raise InputError(self.problems[chosen])
         if chosen not in self.splits:
             raise InputError(
-                f"expected a folder {' or '.join(_SPLIT_NAMES.get(name, (name,)))} in "
+                f"expected a folder {' or '.join(SPLIT_NAMES.get(name, (name,)))} in "
                 f"{self.root}, found {describe(self.root)}; check --dataset_path (or DATASET_PATH)"
             )
         split = self.splits[chosen]
@@ -215,10 +201,10 @@ def scan_dataset(
     no folder, or two for one split; what is wrong within a split is raised where that split is
     asked for.
     """
-    _require_folder(root)
+    require_folder(root)
     matcher = matcher or partial(match_folders, num_classes=num_classes, class_names=class_names)
     walk = _Walk(root, matcher)
-    folders = _split_folders(root)
+    folders = split_folders(root)
     if not folders:
         split, unused = walk.split(ALL, root)
         return Dataset(root, {ALL: split}, {}, tuple(unused))
@@ -289,7 +275,7 @@ class _Walk:
             if is_folder(entry):
                 if entry.name not in known:
                     unused += self.folder(Path(entry.path), self.name_of(entry.path), reason)
-            elif folder != self.root or entry.name not in _MADE_BY_US:
+            elif folder != self.root or entry.name not in MADE_BY_US:
                 place = self.name_of(folder)
                 id_ = self.id_of(entry.path)
                 unused.append(
@@ -305,7 +291,7 @@ class _Walk:
             return []
         try:
             return [
-                Unused(self.id_of(entry.path), place, reason, _shows_picture(entry))
+                Unused(self.id_of(entry.path), place, reason, shows_picture(entry.path))
                 for entry in list_tree(folder, (self.root,), past_our_results=True)
             ]
         except InputError as error:
@@ -314,7 +300,7 @@ class _Walk:
     def odd(self, entry: os.DirEntry, place: str) -> Unused:
         """Note a file whose ending is not that of a picture."""
         id_ = self.id_of(entry.path)
-        if _shows_picture(entry):
+        if shows_picture(entry.path):
             reason = "pictures under an ending that is not read; convert or rename them"
             return Unused(id_, place, reason, True)
         return Unused(id_, place, "no pictures, going by their endings", False)
@@ -333,100 +319,24 @@ def _refuse_doubtful(entry: os.DirEntry, folder: Path, others: Collection[str]) 
             )
 
 
-def _require_folder(root: Path) -> None:
-    """Raise InputError where a dataset's folder is none."""
-    if root.is_dir():
-        return
-    if root.exists():
-        raise InputError(
-            f"expected the folder of a dataset, found the file {root} (a table of grades is read "
-            "by prepare_dataset.py import)"
-        )
-    if root.expanduser().is_dir():
-        raise InputError(f"expected a dataset in {root}, found none; write {root.expanduser()}")
-    above = next((folder for folder in root.absolute().parents if folder.is_dir()), Path("/"))
-    raise InputError(
-        f"expected a dataset in {str(root)!r}, found no such folder; {above} holds "
-        f"{describe(above)}; check --dataset_path (or DATASET_PATH)"
-    )
-
-
-def _split_folders(root: Path) -> dict[str, Path]:
-    """Find the folder of each split; raises InputError for two of one."""
-    found: dict[str, Path] = {}
-    for entry in list_folder(root):
-        name = split_of(entry.name)
-        if name and is_folder(entry):
-            if name in found:
-                raise InputError(
-                    f"expected one folder for {name} in {root}, found {found[name].name} and "
-                    f"{entry.name}; move one away"
-                )
-            found[name] = Path(entry.path)
-    return {name: found[name] for name in SPLITS if name in found}
-
-
-def split_of(name: str) -> str:
-    """Tell which split a folder of this name is, "" for none."""
-    plain = re.sub(r"[ _-]", "", name.casefold()).removesuffix("set")
-    return next((split for split, names in _SPLIT_NAMES.items() if plain in names), "")
-
-
 def _class_folders(folder: Path, matcher: Matcher) -> FolderLabels:
     """Find the class folders and their classes; raises InputError where they are not clear."""
+
+    def are_classes(names: list[str]) -> bool:
+        with suppress(InputError):
+            return bool(matcher(names, folder).labels)
+        return False
+
     found = [entry.name for entry in list_folder(folder) if is_folder(entry)]
     try:
         match = matcher(found, folder)
     except InputError as error:
-        raise InputError(
-            _table_instead(folder)
-            or f"{error}; {folder} holds {describe(folder)}{_better_place(folder)}; check "
-            "--dataset_path (or DATASET_PATH)"
-        ) from error
+        raise InputError(f"{error}; {what_instead(folder, are_classes)}") from error
     others = [name for name in found if name not in match.labels]
-    strange = [name for name in others if _holds_pictures(folder / name)]
+    strange = [name for name in others if holds_pictures(folder / name)]
     if strange:
         raise InputError(
             f"expected the class folders {match.expected} in {folder}, found images in "
             f"{printable(quoted(strange))}, too; {match.advice}"
         )
     return match
-
-
-def _table_instead(folder: Path) -> str:
-    """Say how to make class folders where there is a table in their place; "" for no table."""
-    places = (folder, folder.resolve().parent) if split_of(folder.resolve().name) else (folder,)
-    for place in places:
-        names = [entry.name for entry in list_folder(place) if not is_folder(entry)]
-        tables = [name for name in names if ending(name) in _TABLES and name not in _MADE_BY_US]
-        if tables and _holds_pictures(place):
-            paths = [str(place / tables[0]), str(place), f"{place.resolve()}_graded"]
-            more = f" (or {printable(' or '.join(tables[1:4]))})" if tables[1:] else ""
-            return (
-                f"expected class folders in {folder}, found {describe(folder)}; if "
-                f"{printable(tables[0])}{more} holds the grades, make them: python "
-                f"prepare_dataset.py import {printable(quoted(paths))}"
-            )
-    return ""
-
-
-def _better_place(folder: Path) -> str:
-    """Say where a dataset lies below a folder."""
-    hints = ""
-    for entry in list_folder(folder):
-        if is_folder(entry):
-            with suppress(InputError):
-                inside = [part.name for part in list_folder(entry.path) if is_folder(part)]
-                if any(map(split_of, inside)):
-                    hints += f"; a dataset seems to lie in {entry.path}: pass that"
-    return hints
-
-
-def _holds_pictures(folder: Path) -> bool:
-    return not holds_our_results(folder) and any(
-        is_picture(entry.name) for entry in list_tree(folder, (), past_our_results=True)
-    )
-
-
-def _shows_picture(entry: os.DirEntry) -> bool:
-    return is_picture(entry.name) or begins_like_picture(entry.path)

@@ -51,8 +51,10 @@ def is_picture(name: str) -> bool:
     return ending(name) in PICTURE_FORMATS
 
 
-def begins_like_picture(path: str) -> bool:
-    """Tell by its first bytes whether a regular file is a picture."""
+def shows_picture(path: str) -> bool:
+    """Tell whether a file is a picture by its ending, else by its first bytes."""
+    if is_picture(path):
+        return True
     try:
         if not os.path.isfile(path):  # a pipe would be waited for
             return False

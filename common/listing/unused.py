@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from common.listing.walking import by_ending, count_of
 from common.system.log import printable
 
+MADE_BY_US = {"manifest.csv", "metadata.csv", "SYNTHETIC.md"}  # in a dataset's own folder
 _EXAMPLES = 2
 _LINES = 8
 

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from common.listing.picture_files import ending
+from common.listing.picture_files import ending, is_picture
 from common.system.errors import InputError
 from common.system.log import printable
 
@@ -83,6 +83,13 @@ def holds_our_results(folder: str | Path) -> bool:
     """Tell whether this software has written its results into a folder."""
     return any(
         all(os.path.exists(os.path.join(folder, name)) for name in names) for names in _OUR_RESULTS
+    )
+
+
+def holds_pictures(folder: str | Path) -> bool:
+    """Tell whether pictures, by their endings, lie in a folder, however deep."""
+    return not holds_our_results(folder) and any(
+        is_picture(entry.name) for entry in list_tree(folder, past_our_results=True)
     )
 
 

@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from dataclasses import astuple, dataclass, field, fields, replace
 from pathlib import Path
 
-from common.data.folders import SPLITS, split_of
 from common.data.label_tables import (
     ColumnFlags,
     choose_columns,
@@ -21,6 +20,7 @@ from common.data.label_tables import (
 from common.data.metadata import METADATA, metadata_columns, some
 from common.listing.picture_files import is_picture
 from common.listing.picture_names import match_names
+from common.listing.split_folders import SPLITS, split_of
 from common.listing.tables import Table, read_table
 from common.listing.walking import count_of, describe, leads_nowhere, list_tree
 from common.preparation.new_dataset import MANIFEST, free_name, new_dataset, put_file, write_rows

@@ -353,11 +353,16 @@ def test_found_none_says_what_was_found(tmp_path):
         scan_dataset(tmp_path)
     said = str(caught.value)
     assert "the folders DR NoDR other and 2 files (1 .jpg, 1 .csv)" in said
-    assert "if labels.csv holds the grades, see prepare_dataset.py import" in said
+    assert "if labels.csv holds the grades, make class folders of it: python prepare_" in said
 
 
-def test_a_dataset_one_folder_further_down_is_named(images, tmp_path):
-    with pytest.raises(InputError, match=f"a dataset seems to lie in {images}: pass that"):
+@pytest.mark.parametrize("inside", ["", "val"], ids=["splits", "classes"])
+def test_a_dataset_further_down_is_named(images, tmp_path, inside):
+    deep = tmp_path / "data" / "v2"
+    deep.mkdir(parents=True)
+    (images / inside).rename(deep / "eyes")
+    shutil.rmtree(images, ignore_errors=True)
+    with pytest.raises(InputError, match=f"a dataset seems to lie in {deep / 'eyes'}: pass that"):
         scan_split(tmp_path, "train")
 
 
