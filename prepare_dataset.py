@@ -283,10 +283,13 @@ def import_dataset(args: argparse.Namespace) -> None:
         f"wrote {args.dest} with {MANIFEST}"
         + (f" and {METADATA} ({', '.join(known)})" if known else "")
     )
-    log(f"next: python prepare_dataset.py audit {shlex.quote(str(args.dest))}")
-    if not {"train", "val"} <= set(plan.splits):
+    path = shlex.quote(str(args.dest))
+    log(f"next: python prepare_dataset.py audit {path}")
+    if {"train", "val"} <= set(plan.splits):
+        log(f"      python train_ovo.py --base_models convnext --dataset_path {path}")
+    else:
         split = shlex.quote(f"{args.dest}_split")
-        log(f"      python prepare_dataset.py split {shlex.quote(str(args.dest))} {split}")
+        log(f"      python prepare_dataset.py split {path} {split}")
 
 
 def _log_import(plan: ImportPlan) -> None:

@@ -61,7 +61,10 @@ def test_flags_within_the_text_of_a_page_exist(page):
     everything = (
         help_of(*TRAIN)
         + help_of(*EVALUATE)
-        + "".join(help_of("prepare_dataset.py", command) for command in ("audit", "split", "cache"))
+        + "".join(
+            help_of("prepare_dataset.py", command)
+            for command in ("audit", "split", "cache", "import")
+        )
     )
     everything += help_of("compare_models.py")
     everything += help_of("-m", "dev.golden") + help_of("-m", "dev.fuzz")

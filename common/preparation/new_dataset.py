@@ -73,7 +73,8 @@ def put_file(source: Path, file: Path, way: str) -> None:
         if way == "hardlink" and error.errno in _NO_HARD_LINK:
             raise InputError(
                 f"{source} cannot be hard-linked to the new place ({error.strerror}: another disk, "
-                "or a file system without hard links); add --files symlink, or --files copy"
+                "another user's file, or a file system without hard links); add --files symlink or "
+                "--files copy"
             ) from error
         raise OSError(error.errno, error.strerror, str(file)) from error
 
