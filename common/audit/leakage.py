@@ -28,7 +28,9 @@ def training_warnings(config: TrainConfig, dataset: Dataset) -> list[str]:
     splits = [dataset.split("train"), dataset.split("val")]
     lines = _balance_warnings(splits, config.num_classes)
     if dataset.unused_pictures:
-        lines.append(f"{count_of(dataset.unused_pictures, 'picture')} in the dataset not used")
+        lines.append(
+            f"{count_of(dataset.unused_pictures, 'picture')} in the dataset not used (above)"
+        )
     all_splits = list(splits)
     try:
         if dataset.has("test"):

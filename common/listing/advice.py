@@ -58,11 +58,13 @@ def _datasets_below(
         for entry in filter(is_folder, list_folder(folder)):
             place = Path(entry.path)
             inside = [part.name for part in list_folder(place) if is_folder(part)]
-            if any(map(split_of, inside)) or are_classes(inside):
+            if are_classes(inside):
+                found.append(folder if split_of(place.name) else place)
+            elif any(map(split_of, inside)):
                 found.append(place)
             elif depth > 1:
                 found += _datasets_below(place, are_classes, depth - 1)
-    return found
+    return list(dict.fromkeys(found))
 
 
 def _table_hint(folder: Path) -> str:

@@ -59,14 +59,19 @@ def list_tree(
 
     Links to folders are followed, except to those that they lie in: to `folder` or those `above`.
     """
-    above = (*above, folder)
-    for entry in list_folder(folder):
-        if not is_folder(entry):
-            yield entry
-        elif entry.is_symlink() and any(os.path.samefile(entry.path, f) for f in above):
-            continue
-        elif not (past_our_results and holds_our_results(entry.path)):
-            yield from list_tree(entry.path, above, past_our_results)
+    stack = [(iter(list_folder(folder)), (*above, folder))]  # no recursion: folders may lie deep
+    while stack:
+        entries, within = stack[-1]
+        for entry in entries:
+            if not is_folder(entry):
+                yield entry
+            elif entry.is_symlink() and any(os.path.samefile(entry.path, f) for f in within):
+                continue
+            elif not (past_our_results and holds_our_results(entry.path)):
+                stack.append((iter(list_folder(entry.path)), (*within, entry.path)))
+                break
+        else:
+            stack.pop()
 
 
 def is_folder(entry: os.DirEntry) -> bool:

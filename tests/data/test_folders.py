@@ -418,3 +418,20 @@ def test_hidden_and_odd_folders_above_a_dataset_do_not_matter(images, tmp_path, 
     dataset = scan_dataset(Path())
     assert dataset.split("train").ids == scan_split(moved, "train").ids
     assert [file.id for file in dataset.unused] == ["loose.jpg"]
+
+
+def test_a_split_unpacked_into_itself_is_named(images):
+    (images / "val" / "val").mkdir()
+    for grade in range(5):
+        (images / "val" / str(grade)).rename(images / "val" / "val" / str(grade))
+    with pytest.raises(InputError, match=f"a dataset seems to lie in {images / 'val'}: pass that"):
+        scan_split(images, "val")
+
+
+def test_folders_may_lie_very_deep(images):
+    deep = images / "val" / "1"
+    for _ in range(1200):
+        deep = deep / "a"
+        deep.mkdir()
+    shutil.copy(next((images / "val" / "2").glob("*.jpg")), deep / "a.jpg")
+    assert scan_split(images, "val").counts(5) == [4, 5, 4, 4, 4]
