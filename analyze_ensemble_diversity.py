@@ -198,7 +198,7 @@ def draw(names: list[str], pairwise: PairwiseDiversity, note: str, output: Resul
 def main(argv: list[str] | None = None) -> int:
     """Analyse all models that are found."""
     args = parse_args(argv)
-    found = find_evaluated_models(args.models, args.results_dirs, args.split)
+    found = find_evaluated_models(args.models, args.results_dirs, args.split, args.referable_from)
     if len(found) < 2:
         raise InputError(f"expected two or more models, found {found[0].label} alone")
     models = [apply_vote(each.label, each.pairs, args.vote) for each in found]
@@ -217,6 +217,8 @@ def main(argv: list[str] | None = None) -> int:
         f"{len(names)} models on {args.split}{note}: {images} images, {args.vote} vote, "
         f"95 % intervals by bootstrap over {bootstrap.resampled(images)}\n"
     )
+    if first.set_classes is not None:
+        print(f"{tables.classes_text(first)}\n")
     texts = [pairwise_table(pairs), ensemble_table(whole), gains_table(gains)]
     print("\n\n".join([*texts, criteria_text(criteria)]))
 

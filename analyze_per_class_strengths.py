@@ -24,6 +24,7 @@ from common.flags import add_analysis_flags
 from common.metrics.classification import binary_metrics, confusion_matrix, f1_scores
 from common.metrics.intervals import UNKNOWN, BootstrapConfig, Interval, Metrics
 from common.pairs import class_pairs, pair_name, pair_targets
+from common.prediction.classes import Classes
 from common.prediction.ensemble import ModelResult, apply_vote
 from common.prediction.evaluated_models import EvaluatedModel, find_evaluated_models
 from common.prediction.predictions import same_images
@@ -105,9 +106,12 @@ def find_leader(intervals: dict[str, Interval], grade: str, metric: str) -> Lead
 
 
 def rank_pairs(model: ModelResult) -> list[PairStrength]:
-    """Measure each binary classifier of a model on its two grades, weakest first."""
+    """Measure each binary classifier of a model on its two grades, weakest first.
+
+    None where the images are graded in fewer classes than the model's.
+    """
     pairs, targets = model.pairs, model.targets
-    if pairs.head != "ovo":
+    if pairs.head != "ovo" or pairs.set_classes is not None:
         return []
     matrix = confusion_matrix(targets, model.classes.predicted, pairs.num_classes).astype(int)
     rows = []
@@ -136,6 +140,8 @@ def suggest_weights(found: list[EvaluatedModel], vote: str) -> dict[str, list[fl
 
     Empty unless every model, as it is now, was evaluated on the same val images.
     """
+    if found[0].pairs.set_classes is not None:
+        return {}
     vals = [model.stored_val() for model in found]
     known = [val for val in vals if val is not None]
     if len(known) < len(found) or not all(same_images(known[0], val) for val in known):
@@ -176,12 +182,12 @@ def leaders_table(leaders: list[Leader]) -> str:
     return tables.format_table(["grade", "metric", "leader", "value", behind], cells)
 
 
-def pairs_table(rows: list[PairStrength]) -> str:
+def pairs_table(rows: list[PairStrength], classes: Classes) -> str:
     """Show how well binary classifiers tell their grades apart, and what the model confuses."""
     cells = [
         [
             row.model,
-            row.pair,
+            classes.pair_title(row.pair),
             tables.percent(row.balanced_accuracy),
             tables.decimal(row.auc),
             tables.percent(row.recall_low),
@@ -234,25 +240,33 @@ def draw(results: dict[str, Metrics], grades: list[str], note: str, output: Resu
 def main(argv: list[str] | None = None) -> int:
     """Analyse all models that are found."""
     args = parse_args(argv)
-    found = find_evaluated_models(args.models, args.results_dirs, args.split)
+    found = find_evaluated_models(args.models, args.results_dirs, args.split, args.referable_from)
     models = [apply_vote(each.label, each.pairs, args.vote) for each in found]
     first = found[0].pairs
     patients = recognise_patients(first.ids.tolist(), args.patient_regex)
     bootstrap = BootstrapConfig(args.resamples, args.seed, patients.clusters, patients.evidence)
-    results = {m.label: evaluate(m.targets, m.classes, bootstrap).metrics for m in models}
-    leaders = find_leaders(results, first.class_names)
+    scored = first.scored
+    results = {m.label: evaluate(m.targets, m.classes, bootstrap, scored).metrics for m in models}
+    leaders = find_leaders(results, list(scored.names))
     pairs = [rank_pairs(model) for model in models]
     weights = suggest_weights(found, args.vote)
 
     note, images = synthetic_note(first.ids), len(first.ids)
-    grades = [f"grade {name}" for name in first.class_names]
+    grades = list(scored.titles)
     print(
         f"{len(models)} models on {args.split}{note}: {images} images, {args.vote} vote, "
         f"95 % intervals by bootstrap over {bootstrap.resampled(images)}\n"
     )
     texts = [metric_table(metric, results, grades) for metric in METRICS]
     weakest = [row for own in pairs for row in own[:WEAKEST]]
-    texts += [leaders_table(leaders), pairs_table(weakest), weights_text(weights, grades)]
+    texts.append(leaders_table(leaders))
+    if first.set_classes is None:
+        texts += [pairs_table(weakest, scored), weights_text(weights, grades)]
+    else:
+        texts.append(
+            f"{tables.classes_text(first)}\nbinary classifiers and weights per class need images "
+            "that are graded in the models' classes"
+        )
     print("\n\n".join(texts) + "\n")
 
     output = ResultDir(args.output_dir)
@@ -264,6 +278,7 @@ def main(argv: list[str] | None = None) -> int:
             "synthetic": note,
             "vote": args.vote,
             "images": images,
+            "scored_classes": scored.names,
             "models": results,
             "leaders": [leader.to_json() for leader in leaders],
             "pairs": rows,

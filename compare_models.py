@@ -36,7 +36,6 @@ from common.evaluation.gates import (
     validation_content,
 )
 from common.flags import add_analysis_flags
-from common.metrics.classification import REFERABLE_GRADE
 from common.metrics.comparison import COMPARED, Difference, holm, paired_metrics
 from common.metrics.intervals import BootstrapConfig
 from common.prediction.ensemble import ModelResult, apply_vote
@@ -166,54 +165,68 @@ def check(models: list[Model], bootstrap: BootstrapConfig, holdout: Holdout) -> 
     ensemble = None
     if len(models) > 1:
         mean = combine_models([model.result.classes.probabilities for model in models])
-        ensemble = evaluate(pairs.targets, mean, bootstrap).metrics
+        ensemble = evaluate(pairs.targets, mean, bootstrap, pairs.scored).metrics
     found = [gate_input(model.result, model.evaluation.metrics) for model in models]
-    return check_gates(found, ensemble, pairs.num_classes, holdout)
+    coarser = pairs.set_classes is not None
+    return check_gates(found, ensemble, pairs.scored, holdout, coarser)
 
 
 def draw(models: list[Model], note: str, output: ResultDir) -> None:
     """Draw bars with intervals, ROC curves for referable DR, and accuracy against cost."""
     metrics = {model.label: model.evaluation.metrics for model in models}
     bars = {label: [found[name] for name in BARS] for label, found in metrics.items()}
-    groups = [name.replace("_", " ") for name in BARS]
+    classes = models[0].result.pairs.scored
+    second = f"recall {classes.names[1]}"
+    groups = [second if name == "recall_1" else name.replace("_", " ") for name in BARS]
     plot_bars(bars, groups, f"models, 95 % intervals{note}", output.figure("metrics"))
-    referable = models[0].result.targets >= REFERABLE_GRADE
-    if 0 < referable.sum() < len(referable):
-        curves = {}
-        for model in models:
-            score = model.result.classes.probabilities[:, REFERABLE_GRADE:].sum(1)
-            auc = metrics[model.label]["referable_auc"].value
-            false_positives, true_positives, _ = roc_curve(referable, score)
-            curve = RocCurve(false_positives, true_positives)
-            curves[f"{model.label}, AUC {auc:.3f}"] = curve
-        plot_roc(curves, f"referable DR (grade >= 2){note}", output.figure("roc_referable"))
+    curves = referable_curves(models)
+    if curves:
+        title = f"referable DR ({classes.referable}){note}"
+        plot_roc(curves, title, output.figure("roc_referable"))
     gflops = {model.label: model.result.pairs.cost.gflops for model in models}
     accuracies = {label: found["accuracy"] for label, found in metrics.items()}
     path = output.figure("accuracy_vs_cost")
     plot_cost(gflops, accuracies, f"accuracy against cost{note}", path)
 
 
+def referable_curves(models: list[Model]) -> dict[str, RocCurve]:
+    """Compute each model's ROC curve for referable DR, by label; none where that has none."""
+    cut, targets = models[0].result.pairs.scored.referable_from, models[0].result.targets
+    if cut is None or not 0 < (targets >= cut).sum() < len(targets):
+        return {}
+    curves = {}
+    for model in models:
+        score = model.result.classes.probabilities[:, cut:].sum(1)
+        auc = model.evaluation.metrics["referable_auc"].value
+        false_positives, true_positives, _ = roc_curve(targets >= cut, score)
+        curves[f"{model.label}, AUC {auc:.3f}"] = RocCurve(false_positives, true_positives)
+    return curves
+
+
 @guarded
 def main(argv: list[str] | None = None) -> int:
     """Compare all models that are found."""
     args = parse_args(argv)
-    found = find_evaluated_models(args.models, args.results_dirs, args.split)
+    found = find_evaluated_models(args.models, args.results_dirs, args.split, args.referable_from)
     first = found[0].pairs
     patients = recognise_patients(first.ids.tolist(), args.patient_regex)
     bootstrap = BootstrapConfig(args.resamples, args.seed, patients.clusters, patients.evidence)
     models = []
     for each in found:
         result = apply_vote(each.label, each.pairs, args.vote)
-        models.append(Model(result, evaluate(first.targets, result.classes, bootstrap)))
+        models.append(
+            Model(result, evaluate(first.targets, result.classes, bootstrap, first.scored))
+        )
     note, output = synthetic_note(first.ids), ResultDir(args.output_dir)
     metrics = {model.label: model.evaluation.metrics for model in models}
     costs = {model.label: model.result.pairs.cost for model in models}
     evaluation = models[0].evaluation
     print(
         f"{len(models)} models on {args.split}{note}: {evaluation.images} images, {args.vote} vote,"
-        f" 95 % intervals by bootstrap over {evaluation.resampled}\n"
+        f" 95 % intervals by bootstrap over {evaluation.resampled}\n{tables.classes_text(first)}\n"
     )
-    print(f"{tables.metrics_table(metrics, 'model')}\n\n{tables.cost_table(metrics, costs)}")
+    print(tables.metrics_table(metrics, "model"), end="\n\n")
+    print(tables.cost_table(metrics, costs, first.scored))
 
     pairs = compare_pairs(models, bootstrap)
     if pairs:
@@ -231,6 +244,9 @@ def main(argv: list[str] | None = None) -> int:
             **tested,
             "vote": args.vote,
             "images": evaluation.images,
+            "scored_classes": first.scored.names,
+            "referable": first.scored.referable,
+            "undefined": evaluation.undefined,
             "models": metrics,
             "costs": costs,
             "pairs": [pair.to_row() for pair in pairs],

@@ -35,6 +35,7 @@ from common.evaluation.gates import (
 from common.flags import add_ensemble_flags, add_evaluation_flags, find_runs
 from common.metrics.intervals import BootstrapConfig
 from common.metrics.prevalence import parse_prevalence
+from common.prediction.classes import SetMatcher, describe_classes, require_same_classes
 from common.prediction.ensemble import (
     EVERY_VOTE,
     ModelResult,
@@ -117,26 +118,28 @@ def list_models(args: argparse.Namespace) -> list[Model]:
     """Find the trained models and list the images that each is evaluated on."""
     runs = find_runs(args.results_dirs, args.base_models, args.output_dir, args.num_classes)
     check_weights(args.weights, len(runs))
+    require_same_classes([(str(run.directory.root), run.names) for run in runs])
     models: list[Model] = []
     for run, label in zip(runs, label_runs(runs)):
         dataset = list_images(run, args)
         output = output_dir_for(run, dataset, args.output_dir)
         models.append(Model(run, label, output, dataset, dataset.split(args.split)))
-    for line in models[0].dataset.remarks():
+    first = models[0]
+    for line in [*first.dataset.remarks(), *describe_classes(first.run, first.split)]:
         log(line)
     return models
 
 
 def list_images(run: Run, args: argparse.Namespace) -> Dataset:
-    """List the images of the dataset, graded as the model was trained."""
-    names = tuple(args.class_names) or run.class_names
-    return scan_dataset(Path(args.dataset_path), run.num_classes, names)
+    """List the images of the dataset, each with the model's class that its folder means."""
+    matcher = SetMatcher(run.names, tuple(args.class_names), tuple(args.class_map))
+    return scan_dataset(Path(args.dataset_path), matcher=matcher)
 
 
 def build_setting(models: list[Model], args: argparse.Namespace) -> Setting:
     """Decide how results are measured; see whether the images are independent of the training."""
     images, root = models[0].split, Path(args.dataset_path)
-    num_classes = models[0].run.num_classes
+    num_classes = images.folders.num_classes if images.folders else models[0].run.num_classes
     patients = recognise_patients(images.ids, args.patient_regex)
     return Setting(
         split=args.split,
@@ -163,7 +166,8 @@ def predict_models(models: list[Model], args: argparse.Namespace) -> None:
 def predict(model: Model, split: Split, args: argparse.Namespace) -> PairPredictions:
     """Predict a split, or take what is stored of it."""
     config = choose_arithmetic(args, args.precision)
-    return predict_run(model.run, split, config, model.output.predictions(split.name))
+    stored_in = model.output.predictions(split.name)
+    return predict_run(model.run, split, config, stored_in, args.referable_from)
 
 
 def choose_arithmetic(args: argparse.Namespace, precision: str) -> PredictionConfig:
@@ -179,7 +183,10 @@ def predict_val(model: Model, args: argparse.Namespace) -> PairPredictions | Non
         return model.pairs
     if not model.dataset.has("val"):
         return load_val(model.run.directory, model.pairs)
-    val = predict(model, model.dataset.split("val"), args)
+    images = model.dataset.split("val")
+    if images.folders is not None and images.folders.classes.coarser:
+        return load_val(model.run.directory, model.pairs)
+    val = predict(model, images, args)
     voted = apply_vote(model.label, val, args.vote)
     save_predictions(model.output.predictions("val"), val, voted.classes, voted.vote)
     return val
@@ -211,6 +218,7 @@ def evaluate_model(model: Model, setting: Setting) -> Outcome:
         **findings.to_json(),
         **({"votes": votes} if votes else {}),
         "class_names": pairs.class_names,
+        "of_model": pairs.of_model,
         "cost": pairs.cost,
         "origin": pairs.origin,
         "holdout": [setting.holdout.status, setting.holdout.reason],
@@ -220,8 +228,8 @@ def evaluate_model(model: Model, setting: Setting) -> Outcome:
     save_predictions(path, pairs, result.classes, result.vote, result.temperature)
     write_metrics(output.metrics(split), content)
     write_table(output.table(f"votes_{split}"), tables.flat_rows(findings.compared))
-    plot_predictions(output, split, pairs.targets, result.classes, pairs.class_names, title)
-    texts = tables.evaluation_tables(title, findings, pairs.class_names, "vote")
+    plot_predictions(output, split, pairs.targets, result.classes, pairs.scored, title)
+    texts = tables.evaluation_tables(title, findings, "vote")
     return Outcome([pairs.model], result.vote, output, result.classes, findings, texts)
 
 
@@ -239,6 +247,7 @@ def evaluate_together(
         "members": labels,
         "weights": ensemble.weights.tolist(),
         "class_names": pairs.class_names,
+        "of_model": pairs.of_model,
         "vote": args.vote,
         "temperature": ensemble.temperature,
     }
@@ -259,9 +268,9 @@ def evaluate_together(
     write_predictions(output.predictions(split), arrays, details)
     write_metrics(output.metrics(split), content)
     write_table(output.table(f"graders_{split}"), tables.flat_rows(findings.compared))
-    plot_predictions(output, split, pairs.targets, ensemble.classes, pairs.class_names, title)
+    plot_predictions(output, split, pairs.targets, ensemble.classes, pairs.scored, title)
     shares = ", ".join(f"{name} {weight:.3f}" for name, weight in zip(labels, ensemble.weights))
-    texts = tables.evaluation_tables(title, findings, pairs.class_names, "model")
+    texts = tables.evaluation_tables(title, findings, "model")
     texts.append(f"weights ({weighting}): {shares}")
     return Outcome(labels, args.vote, output, ensemble.classes, findings, texts)
 
@@ -271,8 +280,9 @@ def check_all(models: list[Model], final: Outcome, setting: Setting) -> list[Gat
     return check_gates(
         [gate_input(m.result, m.outcome.findings.evaluation.metrics) for m in models],
         final.findings.evaluation.metrics if len(models) > 1 else None,
-        models[0].run.num_classes,
+        models[0].pairs.scored,
         setting.holdout,
+        models[0].pairs.set_classes is not None,
     )
 
 
@@ -285,7 +295,7 @@ def report_on(
         models=final.models,
         dataset_path=setting.dataset_path,
         split=first.split,
-        class_names=first.pairs.class_names,
+        classes=first.pairs.scored,
         vote=final.vote,
         bootstrap_units=final.findings.evaluation.resampled,
         predictions=final.classes,

@@ -10,6 +10,7 @@ for copies of files, to warn of them.
 
 from common.cli import guarded
 
+import dataclasses
 import shlex
 import shutil
 import sys
@@ -22,12 +23,14 @@ from torch.utils.tensorboard import SummaryWriter
 
 from common.audit.leakage import training_warnings
 from common.config import TrainConfig
-from common.data.folders import Dataset, scan_dataset
+from common.data.class_names import GRADES, meaning_of
+from common.data.folders import Dataset, Split, scan_dataset
 from common.data.synthetic import synthetic_note
 from common.flags import RESUME_ADVICE, TrainingRequest, parse_training
 from common.models.backbones import build, preprocessing_for, resolve
 from common.pairs import Head, heads_of_model
 from common.pixels.pixel_cache import PixelCache, keep_readable, open_cache
+from common.prediction.classes import classes_of
 from common.result_dir import ResultDir
 from common.system import signals
 from common.system.device import resolve_precision, select_device
@@ -54,6 +57,7 @@ def load_inputs(config: TrainConfig, dataset: Dataset) -> RunInputs:
     version = pixel_version_of(ResultDir(Path(config.output_dir)))
     preprocessing = preprocessing_for(spec, config.pixel_options, version)
     train_split, val_split = dataset.split("train"), dataset.split("val")
+    config = name_classes(config, train_split)
     backbone = build(
         spec,
         preprocessing.img_size,
@@ -63,6 +67,19 @@ def load_inputs(config: TrainConfig, dataset: Dataset) -> RunInputs:
         config.seed,
     )
     return RunInputs(config, backbone, preprocessing, train_split, val_split, device, precision)
+
+
+def name_classes(config: TrainConfig, split: Split) -> TrainConfig:
+    """Note the classes' names where none were given and the folders have names; check the cut.
+
+    Five classes are the grades, and numbers say that already.
+    """
+    found = split.folders.classes.names if split.folders else ()
+    numbered = all(meaning_of(name).counts for name in found)
+    if not config.class_names and config.num_classes != GRADES and not numbered:
+        config = dataclasses.replace(config, class_names=found)
+    classes_of(config.names, config.referable_from)
+    return config
 
 
 def warn_of_dataset(config: TrainConfig, dataset: Dataset) -> None:
@@ -137,6 +154,7 @@ def run(config: TrainConfig, request: TrainingRequest) -> None:
     started = time.monotonic()
     dataset = scan_dataset(Path(config.dataset_path), config.num_classes, config.class_names)
     inputs = load_inputs(config, dataset)
+    config = inputs.config
     if request.dry_run:
         print("\n".join([*plan_lines(inputs, request.heads), *dataset.remarks()]))
         return

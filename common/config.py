@@ -21,6 +21,7 @@ FREE_FIELDS = (
     "checkpoint_frequency",
     "grad_checkpointing",
     "pair_parallelism",
+    "referable_from",
 )
 # fields that no --override changes in mid-run: other networks or pixels, or another scale of scores
 FIXED_FIELDS = (
@@ -101,6 +102,9 @@ class TrainConfig:
     head: str = _option("ovo", "one classifier per pair, or one for all grades", HEADS)
     num_classes: int = _option(5, "number of grades")
     class_names: tuple[str, ...] = _option((), "class folders in grade order")
+    referable_from: str = _option(
+        "", "first class that is referred, by name or index (default: by the names)"
+    )
     img_size: int = _option(0, "input size in pixels (0: the model's own)")
     epochs: int = _option(100, "epochs at most")
     batch_size: int = _option(
@@ -208,6 +212,11 @@ class TrainConfig:
         """Return the weight given for a grade; 0 where there is none."""
         fields_of_weights = self.class_weight_fields()
         return getattr(self, fields_of_weights[grade]) if grade < len(fields_of_weights) else 0.0
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Return the names of the classes: those given, or "0", "1" and so on."""
+        return self.class_names or tuple(str(grade) for grade in range(self.num_classes))
 
     @property
     def pixel_options(self) -> PixelOptions:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from common.config import TrainConfig
+from common.data.class_names import quoted
 from common.data.folders import SPLITS
 from common.data.patients import AUTO, PATIENT_HELP
 from common.models.backbones import resolve
@@ -109,8 +110,23 @@ def _training_parser(description: str) -> Parser:
 def add_evaluation_flags(parser: argparse.ArgumentParser) -> None:
     """Add the flags of every script that predicts."""
     for name in ("dataset_path", "cache_dir", "num_workers", "device", "use_amp", "precision"):
-        _add_field(parser, next(f for f in fields(TrainConfig) if f.name == name))
-    parser.add_argument("--class_names", nargs="+", default=(), help="class folders, grade order")
+        _add_named_field(parser, name)
+    parser.add_argument(
+        "--class_names",
+        nargs="+",
+        default=(),
+        metavar="FOLDER",
+        help="class folders to read, matched with the model's classes by name or meaning "
+        "(default: all)",
+    )
+    parser.add_argument(
+        "--class_map",
+        nargs="+",
+        default=(),
+        metavar="FOLDER=CLASS",
+        help="which of the model's classes a folder holds, by name or index, where its name does "
+        "not say; FOLDER=FIRST..LAST for several",
+    )
 
 
 def add_ensemble_flags(parser: argparse.ArgumentParser) -> None:
@@ -152,7 +168,9 @@ def add_ensemble_flags(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="only compute stored predictions again; exit 1 if they differ",
     )
-    parser.add_argument("--num_classes", type=int, default=5, help="(default 5)")
+    parser.add_argument(
+        "--num_classes", type=int, default=None, help="expected of the models (default: theirs)"
+    )
     _add_measuring_flags(parser)
 
 
@@ -179,7 +197,13 @@ def _add_results_dirs(parser: argparse.ArgumentParser, help: str) -> None:
 
 
 def _add_measuring_flags(parser: argparse.ArgumentParser) -> None:
-    """Add what is measured: the split, the vote, and how the bootstrap resamples."""
+    """Add what is measured: the split, the vote, the cut, and how the bootstrap resamples."""
+    parser.add_argument(
+        "--referable_from",
+        default="",
+        metavar="CLASS",
+        help="first class that is referred, by name or index (default: by the names)",
+    )
     parser.add_argument("--split", choices=SPLITS, default="test", help="(default test)")
     parser.add_argument(
         "--vote", choices=VOTES, default="coupling", help="pairs to classes (default coupling)"
@@ -202,12 +226,16 @@ def default_directory(model: str, num_classes: int, head: str = "ovo") -> Path:
 
 
 def find_runs(
-    results_dirs: list[Path], base_models: list[str], output_dir: Path | None, num_classes: int
+    results_dirs: list[Path],
+    base_models: list[str],
+    output_dir: Path | None,
+    num_classes: int | None,
 ) -> list[Run]:
     """Find the trained models to evaluate, by their directories or by their names.
 
     base_models: models in their default directories below `output_dir`; one model may be in
-    `output_dir` itself. Raises InputError unless there is one directory for each.
+    `output_dir` itself. num_classes: if given, that of all models. Raises InputError unless there
+    is one directory for each.
     """
     if bool(results_dirs) == bool(base_models):
         raise InputError("expected either --results_dirs or --base_models")
@@ -215,7 +243,7 @@ def find_runs(
     if len(base_models) == 1 and output_dir:
         folders = [output_dir]
     elif base_models:
-        defaults = [default_directory(model, num_classes) for model in base_models]
+        defaults = [default_directory(model, num_classes or 5) for model in base_models]
         folders = [(output_dir or Path()) / default for default in defaults]
     for path in folders:
         if not path.is_dir():
@@ -223,11 +251,21 @@ def find_runs(
     if len({path.resolve() for path in folders}) < len(folders):
         raise InputError("--results_dirs: the same directory is given twice")
     runs = [find_run(ResultDir(path)) for path in folders]
+    for run in runs:
+        if num_classes not in (None, run.num_classes):
+            raise InputError(
+                f"--num_classes {num_classes}: {run.directory.root} was trained on "
+                f"{run.num_classes} classes, {quoted(run.names)}; leave the flag out"
+            )
     for model, run in zip(base_models, runs):
         if resolve(run.model).name != resolve(model).name:
             path = run.directory.root
             raise InputError(f"{path} holds {run.model}, not {model}; check --output_dir")
     return runs
+
+
+def _add_named_field(parser: argparse.ArgumentParser, name: str) -> None:
+    _add_field(parser, next(item for item in fields(TrainConfig) if item.name == name))
 
 
 def _add_field(parser: argparse.ArgumentParser, item: Field[Any]) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from common.data.class_names import grade_order
 from common.models.checkpoint import HISTORY_COLUMNS, MISFIT, EpochRow
 from common.pairs import Head, heads_of_model
 from common.system.errors import InputError
@@ -163,6 +164,25 @@ class Run:
     dataset_path: str
     train_fingerprint: str  # of the training images; "" of the earlier trainer
     files: tuple[Path, ...]
+    referable_from: str = ""  # the class from which on an eye is referred, if the training said
+
+    @property
+    def trained_names(self) -> tuple[str, ...]:
+        """The classes' names in the order of the training."""
+        return self.class_names or tuple(str(k) for k in range(self.num_classes))
+
+    @property
+    def order(self) -> tuple[int, ...]:
+        """The places of the training's classes in the order of their grades.
+
+        Earlier trainings took classes in any order.
+        """
+        return grade_order(self.trained_names)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The classes' names in the order of their grades, as all results have them."""
+        return tuple(self.trained_names[place] for place in self.order)
 
 
 def find_run(directory: ResultDir) -> Run:
@@ -209,7 +229,7 @@ def _run(directory: ResultDir, model: str, files: dict[str, Path], content: dict
             f"run train_ovo.py --resume{chosen}"
         )
     names = config.get("class_names", ())
-    if not all(isinstance(name, str) for name in names):
+    if not all(isinstance(name, str) for name in names) or len(names) not in (0, num_classes):
         raise ValueError(f"class_names {names}")
     return Run(
         directory,
@@ -220,6 +240,7 @@ def _run(directory: ResultDir, model: str, files: dict[str, Path], content: dict
         str(config.get("dataset_path", "")),
         fingerprint,
         tuple(files[name] for name in expected),
+        str(config.get("referable_from", "")),
     )
 
 

@@ -21,6 +21,7 @@ from common.models import checkpoint_file
 from common.models.checkpoint import EpochRow
 from common.pairs import Head, pair_head
 from common.pixels.preprocessing import Preprocessing
+from common.prediction.classes import classes_of
 from common.result_dir import ResultDir
 from common.system import files
 from common.training import loop
@@ -28,6 +29,7 @@ from common.training import loop
 ROOT = Path(__file__).parents[1]
 MODEL = "demo_convnext"
 HEAD = pair_head((0, 1))
+GRADES = classes_of("01234")  # the five, as tables and metrics take them
 SMALL_PIXELS = Preprocessing(48, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 
 # a training that takes a second

@@ -9,7 +9,7 @@ import shlex
 import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import combinations, pairwise
 from pathlib import Path
 
 from common.system.errors import InputError
@@ -99,27 +99,32 @@ def grades_of(names: Sequence[str]) -> list[tuple[int, int] | None]:
     return [meaning.grades for meaning in found]
 
 
-def require_grade_order(names: Sequence[str]) -> None:
-    """Raise InputError where names contradict their order, with the order to pass instead.
+def grade_order(names: Sequence[str]) -> tuple[int, ...]:
+    """Return the places of names in the order of their grades, from healthy to worst.
 
     Names that are not known stay where they are.
     """
     keys = _order_keys(names)
     places = [place for place, key in enumerate(keys) if key is not None]
-    ordered = sorted(places, key=lambda place: keys[place] or (0, 0))
-    for first, second in pairwise(ordered):
-        if keys[first] == keys[second]:
+    order = list(range(len(names)))
+    for place, source in zip(places, sorted(places, key=lambda place: keys[place] or (0, 0))):
+        order[place] = source
+    return tuple(order)
+
+
+def require_grade_order(names: Sequence[str]) -> None:
+    """Raise InputError where names contradict their order, with the order to pass instead."""
+    keys, order = _order_keys(names), grade_order(names)
+    for first, second in combinations(range(len(names)), 2):
+        if keys[first] is not None and keys[first] == keys[second]:
             raise InputError(
                 f"--class_names: {names[first]} and {names[second]} mean the same; expected "
                 "different classes"
             )
-    if ordered != places:
-        right = list(names)
-        for place, source in zip(places, ordered):
-            right[place] = names[source]
+    if order != tuple(range(len(names))):
         raise InputError(
             f"--class_names: {quoted(names)} is not the order of the grades, from healthy to "
-            f"worst; pass --class_names {quoted(right)}"
+            f"worst; pass --class_names {quoted([names[place] for place in order])}"
         )
 
 
@@ -163,6 +168,11 @@ class FolderLabels:
     missing: tuple[str, ...] = ()  # classes that no folder holds
     expected: str = ""  # the classes' names, for messages
     advice: str = "move them away or check --num_classes and --class_names"  # on other folders
+
+    @property
+    def num_classes(self) -> int:
+        """Count the set's classes."""
+        return len(self.classes.names)
 
 
 # Tells which class each of the folders of these names, found in this place, holds; raises

@@ -10,6 +10,7 @@ import numpy as np
 
 from common.metrics.classification import confusion_matrix, undefined_reasons
 from common.metrics.intervals import BootstrapConfig, Metrics, metrics_with_intervals
+from common.prediction.classes import Classes
 from common.prediction.voting import ClassPredictions
 
 
@@ -22,6 +23,7 @@ class Evaluation:
     undefined: dict[str, str]  # metric: why it has no value
     confusion_matrix: list[list[int]]  # (K, K), rows are true grades
     bootstrap: BootstrapConfig
+    classes: Classes  # (K,)
 
     @property
     def images(self) -> int:
@@ -43,6 +45,8 @@ class Evaluation:
         return {
             "images": self.images,
             "images_per_grade": self.images_per_grade,
+            "scored_classes": self.classes.names,
+            "referable": self.classes.referable,
             "metrics": self.metrics,
             "undefined": self.undefined,
             "confusion_matrix": self.confusion_matrix,
@@ -57,16 +61,18 @@ class Evaluation:
 
 
 def evaluate(
-    targets: np.ndarray, predictions: ClassPredictions, bootstrap: BootstrapConfig
+    targets: np.ndarray, predictions: ClassPredictions, bootstrap: BootstrapConfig, classes: Classes
 ) -> Evaluation:
-    """Measure predictions against targets (N,)."""
+    """Measure predictions of classes against targets (N,)."""
     num_classes = predictions.probabilities.shape[1]
     matrix = confusion_matrix(targets, predictions.predicted, num_classes)
-    metrics = metrics_with_intervals(targets, predictions, bootstrap)
+    metrics = metrics_with_intervals(targets, predictions, bootstrap, classes.referable_from)
+    values = {name: found.value for name, found in metrics.items()}
     return Evaluation(
         images_per_grade=matrix.sum(1).astype(int).tolist(),
         metrics=metrics,
-        undefined=undefined_reasons({name: m.value for name, m in metrics.items()}, matrix),
+        undefined=undefined_reasons(values, matrix, classes),
         confusion_matrix=matrix.astype(int).tolist(),
         bootstrap=bootstrap,
+        classes=classes,
     )

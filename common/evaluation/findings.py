@@ -54,22 +54,26 @@ def measure_model(
 ) -> Findings:
     """Measure a model under every vote; also at a population's grade mix (K,), if given.
 
-    A softmax head has no votes: it is measured as it is, and so is a calibrated model.
+    A softmax head has no votes: it is measured as it is, and so is a calibrated model. Pairs are
+    not looked at where the images are graded in fewer classes than these.
     """
+    scored = model.pairs.scored
     evaluations: dict[str, Evaluation] = {}
     consistency = None
     chosen = model.vote
     if model.pairs.head == "ovo":
         for vote, classes in combine_by_every_vote(model).items():
-            evaluations[vote] = evaluate(model.targets, classes, bootstrap)
-        consistency = measure_consistency(model.pairs, model.voted)
+            evaluations[vote] = evaluate(model.targets, classes, bootstrap, scored)
+        if model.pairs.set_classes is None:
+            consistency = measure_consistency(model.pairs, model.voted)
     if model.pairs.head != "ovo" or model.calibrated:
         chosen = f"{model.vote}, calibrated" if model.pairs.head == "ovo" else model.pairs.head
-        evaluations[chosen] = evaluate(model.targets, model.classes, bootstrap)
+        evaluations[chosen] = evaluate(model.targets, model.classes, bootstrap, scored)
     restated = None
     if grade_mix is not None:
         classes_by_model = {model.label: model.classes}
-        restated = restate_models(model.targets, classes_by_model, grade_mix, bootstrap)
+        cut = scored.referable_from
+        restated = restate_models(model.targets, classes_by_model, grade_mix, bootstrap, cut)
     return Findings(
         evaluation=evaluations[chosen],
         compared={name: evaluation.metrics for name, evaluation in evaluations.items()},
@@ -90,16 +94,17 @@ def measure_ensemble(
 
     model_metrics: of each model alone, by its label.
     """
-    targets = models[0].targets
+    targets, scored = models[0].targets, models[0].pairs.scored
     classes = {model.label: model.classes for model in models} | ensemble.means
     evaluations = {
-        name: evaluate(targets, mean, bootstrap) for name, mean in ensemble.means.items()
+        name: evaluate(targets, mean, bootstrap, scored) for name, mean in ensemble.means.items()
     }
     best = best_single(models)
     differences = compare_to_best(targets, classes, best.label, bootstrap)
     restated = None
     if grade_mix is not None:
-        restated = restate_models(targets, classes, grade_mix, bootstrap)
+        cut = scored.referable_from
+        restated = restate_models(targets, classes, grade_mix, bootstrap, cut)
     return Findings(
         evaluation=evaluations[ensemble.final],
         compared=model_metrics | {name: found.metrics for name, found in evaluations.items()},

@@ -11,6 +11,7 @@ from typing import Any
 
 from common.metrics.intervals import UNKNOWN, Interval, Metrics
 from common.models.backbones import resolve
+from common.prediction.classes import Classes
 from common.prediction.ensemble import ModelResult
 from common.prediction.predictions import Origin
 from common.result_dir import ResultDir
@@ -122,31 +123,44 @@ class _Subject:
     metrics: Metrics
     label: str = ""
     remarks: Mapping[str, str] = field(default_factory=dict)  # by the threshold's key
+    additions: Mapping[str, str] = field(default_factory=dict)  # to the threshold's name
 
 
 def check_gates(
-    models: list[GateInput], ensemble: Metrics | None, num_classes: int, holdout: Holdout
+    models: list[GateInput],
+    ensemble: Metrics | None,
+    classes: Classes,
+    holdout: Holdout,
+    coarser: bool = False,
 ) -> list[Gate]:
-    """Compare models and ensemble, None if there is none, with the guide's thresholds."""
+    """Compare models and ensemble, None if there is none, with the guide's thresholds.
+
+    classes: those that were scored. coarser: they are fewer than the models'; what the guide asks
+    on single grades is not measured then.
+    """
     subjects = [_model_subject(model) for model in models]
     if not any(model.pair_accuracies for model in models):
         none = {PAIR.key: "there are no binary classifiers"}
         subjects.append(_Subject((NO_PAIRS,), {}, remarks=none))
-    subjects += [_ensemble_subject(ensemble or {}, num_classes), _diversity_subject(models)]
+    subjects += [_ensemble_subject(ensemble or {}, classes), _diversity_subject(models)]
+    unknown = f"the images are graded as {', '.join(classes.titles)} only" if coarser else ""
     gates = []
     for subject in subjects:
         for asked in subject.thresholds:
             measured = subject.metrics.get(asked.metric, UNKNOWN)
+            remark = subject.remarks.get(asked.key, "")
+            if unknown and asked.kind in ("single", "ensemble"):
+                measured, remark = UNKNOWN, unknown
             gates.append(
                 Gate(
                     key=asked.key,
                     kind=asked.kind,
-                    name=asked.name.format(subject.label),
+                    name=asked.name.format(subject.label) + subject.additions.get(asked.key, ""),
                     asked=asked.asked,
                     measured=measured,
                     status=asked.verdict(measured.value),
                     lower_bound=asked.verdict(measured.low),
-                    remark=subject.remarks.get(asked.key, ""),
+                    remark=remark,
                 )
             )
     return [*gates, _holdout_gate(holdout)]
@@ -162,11 +176,17 @@ def _model_subject(model: GateInput) -> _Subject:
     return _Subject((single, PAIR), metrics, model.label, {PAIR.key: remark})
 
 
-def _ensemble_subject(metrics: Metrics, num_classes: int) -> _Subject:
-    recalls = [metrics.get(f"recall_{k}", UNKNOWN) for k in range(num_classes)]
+def _ensemble_subject(metrics: Metrics, classes: Classes) -> _Subject:
+    recalls = [metrics.get(f"recall_{k}", UNKNOWN) for k in range(len(classes))]
     worst = min(recalls, key=lambda recall: (not math.isnan(recall.value), recall.value))
-    remarks = {"recall": "the worst is shown", "recall_1": f"goal {100 * RECALL_1_GOAL:g} %"}
-    return _Subject(ENSEMBLE, {**metrics, "worst_recall": worst}, remarks=remarks)
+    which = f", {classes.titles[recalls.index(worst)]}" if metrics else ""
+    remarks = {
+        "recall": f"the worst is shown{which}",
+        "recall_1": f"goal {100 * RECALL_1_GOAL:g} %",
+    }
+    name = "" if classes.names[1] == "1" else f" ({classes.titles[1]})"
+    found = {**metrics, "worst_recall": worst}
+    return _Subject(ENSEMBLE, found, remarks=remarks, additions={"recall_1": name})
 
 
 def _diversity_subject(models: list[GateInput]) -> _Subject:

@@ -10,7 +10,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-REFERABLE_GRADE = 2  # moderate or worse is referred (International Clinical DR scale)
+from common.prediction.classes import Classes
+
+REFERABLE = ("referable_sensitivity", "referable_specificity", "referable_auc")
 _BINS = 15
 Values = dict[str, np.ndarray]
 
@@ -139,11 +141,13 @@ def classification_metrics(
     probabilities: np.ndarray,
     predictions: np.ndarray,
     weights: np.ndarray | None = None,
+    referable_from: int | None = None,
 ) -> Values:
     """Measure predictions (N,) against targets (N,), both in 0..K-1; probabilities (N, K).
 
-    Averages over classes are over those with images. The referable metrics call grade >= 2
-    positive: sensitivity and specificity of the predicted grade, AUC of the summed probability.
+    Averages over classes are over those with images. The referable metrics call the classes from
+    `referable_from` on positive: sensitivity and specificity of the predicted class, AUC of the
+    summed probability; NaN without it.
     """
     num_classes = probabilities.shape[1]
     matrix = confusion_matrix(targets, predictions, num_classes, weights)
@@ -161,7 +165,7 @@ def classification_metrics(
         "macro_precision": macro_average(precision, present),
         "macro_recall": macro_average(recall, present),
         "macro_f1": macro_average(f1, present),
-        **_referable(targets, probabilities, matrix, weights),
+        **_referable(targets, probabilities, matrix, weights, referable_from),
         "ece": expected_calibration_error(confidence, targets == predictions, weights),
         "brier": brier_score(probabilities, targets, weights),
         "nll": negative_log_likelihood(probabilities, targets, weights),
@@ -173,34 +177,45 @@ def classification_metrics(
 
 
 def _referable(
-    targets: np.ndarray, probabilities: np.ndarray, matrix: np.ndarray, weights: np.ndarray | None
+    targets: np.ndarray,
+    probabilities: np.ndarray,
+    matrix: np.ndarray,
+    weights: np.ndarray | None,
+    cut: int | None,
 ) -> Values:
-    cut = REFERABLE_GRADE
+    if cut is None:
+        nothing = np.full(matrix.shape[:-2], math.nan)
+        return dict.fromkeys(REFERABLE, nothing)
     referred, healthy = matrix[..., cut:, :], matrix[..., :cut, :]
     score = probabilities[:, cut:].sum(1)
-    return {
-        "referable_sensitivity": ratio(referred[..., cut:].sum((-2, -1)), referred.sum((-2, -1))),
-        "referable_specificity": ratio(healthy[..., :cut].sum((-2, -1)), healthy.sum((-2, -1))),
-        "referable_auc": roc_auc(score, targets >= cut, weights),
-    }
+    sensitivity = ratio(referred[..., cut:].sum((-2, -1)), referred.sum((-2, -1)))
+    specificity = ratio(healthy[..., :cut].sum((-2, -1)), healthy.sum((-2, -1)))
+    auc = roc_auc(score, targets >= cut, weights)
+    return dict(zip(REFERABLE, (sensitivity, specificity, auc)))
 
 
-def undefined_reasons(values: dict[str, float], matrix: np.ndarray) -> dict[str, str]:
+def undefined_reasons(
+    values: dict[str, float], matrix: np.ndarray, classes: Classes
+) -> dict[str, str]:
     """Say for each metric that is NaN why; matrix (K, K) is the confusion matrix."""
     counts = matrix.sum(1)
-    absent = [str(k) for k in np.flatnonzero(counts == 0)]
-    silent = [str(k) for k in np.flatnonzero((matrix.sum(0) == 0) & (counts > 0))]
+    absent = {str(k): classes.titles[k] for k in np.flatnonzero(counts == 0)}
+    silent = [classes.titles[k] for k in np.flatnonzero((matrix.sum(0) == 0) & (counts > 0))]
     reasons = {}
     for name in (name for name, value in values.items() if math.isnan(value)):
-        grade = name.rsplit("_", 1)[-1]
-        if name.startswith("referable"):
-            reasons[name] = f"needs images on both sides of grade {REFERABLE_GRADE}"
-        elif grade in absent:
-            reasons[name] = f"there is no image of grade {grade}"
+        place = name.rsplit("_", 1)[-1]
+        if name in REFERABLE and classes.referable_from is None:
+            reasons[name] = f"what is referable is {classes.referable}"
+        elif name in REFERABLE:
+            reasons[name] = (
+                f"it needs images that are referable, {classes.referable}, and others that are not"
+            )
+        elif place in absent:
+            reasons[name] = f"there is no image of {absent[place]}"
         elif "precision" in name:
-            reasons[name] = f"grade {' '.join(silent)} was never predicted"
+            reasons[name] = f"{', '.join(silent)} was never predicted"
         elif len(absent) == len(counts) - 1:
-            reasons[name] = "the images are all of one grade"
+            reasons[name] = f"the images are all of one {classes.word}"
         else:
             reasons[name] = "it is not defined on these images"
     return reasons

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.stats import binomtest
 
-from common.metrics.classification import REFERABLE_GRADE, classification_metrics
+from common.metrics.classification import REFERABLE, classification_metrics
 from common.prediction.voting import ClassPredictions
 from common.system.errors import InputError
 
@@ -73,7 +73,10 @@ def bootstrap_weights(num_images: int, bootstrap: BootstrapConfig) -> Iterator[n
 
 
 def metrics_with_intervals(
-    targets: np.ndarray, predictions: ClassPredictions, bootstrap: BootstrapConfig
+    targets: np.ndarray,
+    predictions: ClassPredictions,
+    bootstrap: BootstrapConfig,
+    referable_from: int | None = None,
 ) -> Metrics:
     """Measure predictions against targets (N,) with 95 % percentile-bootstrap intervals.
 
@@ -83,13 +86,14 @@ def metrics_with_intervals(
     side would cost at most its share. Other metrics then have no interval (NaN).
     """
     arrays = (targets, predictions.probabilities, predictions.predicted)
-    values = classification_metrics(*arrays)
+    values = classification_metrics(*arrays, None, referable_from)
     blocks = [
-        classification_metrics(*arrays, weights)
+        classification_metrics(*arrays, weights, referable_from)
         for weights in bootstrap_weights(len(targets), bootstrap)
     ]
     num_classes = predictions.probabilities.shape[1]
-    trials = independent_units(targets, predictions.predicted, num_classes, bootstrap.groups)
+    groups = bootstrap.groups
+    trials = independent_units(targets, predictions.predicted, num_classes, groups, referable_from)
     result = {}
     for name, value in values.items():
         draws = np.concatenate([block[name] for block in blocks])
@@ -114,7 +118,11 @@ def percentile_interval(draws: np.ndarray) -> tuple[float, float]:
 
 
 def independent_units(
-    targets: np.ndarray, predictions: np.ndarray, num_classes: int, groups: np.ndarray | None
+    targets: np.ndarray,
+    predictions: np.ndarray,
+    num_classes: int,
+    groups: np.ndarray | None,
+    referable_from: int | None = None,
 ) -> dict[str, int]:
     """Count the independent units behind each share."""
     groups = np.arange(len(targets)) if groups is None else groups
@@ -122,13 +130,10 @@ def independent_units(
     def units(mask: np.ndarray) -> int:
         return len(np.unique(groups[mask]))
 
-    shares = {
-        "accuracy": units(np.ones(len(targets), dtype=bool)),
-        "referable_sensitivity": units(targets >= REFERABLE_GRADE),
-        "referable_specificity": units(targets < REFERABLE_GRADE),
-    }
-    cut = shares["referable_sensitivity"], shares["referable_specificity"]
-    shares["referable_auc"] = min(cut)
+    shares = {"accuracy": units(np.ones(len(targets), dtype=bool))}
+    if referable_from is not None:
+        sides = units(targets >= referable_from), units(targets < referable_from)
+        shares |= dict(zip(REFERABLE, (*sides, min(sides))))
     for k in range(num_classes):
         shares[f"recall_{k}"] = units(targets == k)
         shares[f"precision_{k}"] = units(predictions == k)

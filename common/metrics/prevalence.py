@@ -12,7 +12,6 @@ from pathlib import Path
 import numpy as np
 
 from common.metrics.classification import (
-    REFERABLE_GRADE,
     Values,
     accuracy,
     confusion_matrix,
@@ -46,15 +45,16 @@ def restate_models(
     models: dict[str, ClassPredictions],
     grade_mix: np.ndarray,
     bootstrap: BootstrapConfig,
+    referable_from: int | None,
 ) -> Restated:
     """Restate models' results at a population's grade mix (K,)."""
-    return Restated(
-        grade_mix,
-        {
-            name: restated_with_intervals(targets, model.predicted, grade_mix, bootstrap)
-            for name, model in models.items()
-        },
-    )
+    restated = {
+        name: restated_with_intervals(
+            targets, model.predicted, grade_mix, bootstrap, referable_from
+        )
+        for name, model in models.items()
+    }
+    return Restated(grade_mix, restated)
 
 
 def parse_prevalence(text: str, num_classes: int) -> np.ndarray:
@@ -98,19 +98,20 @@ def _grade_counts(path: Path, num_classes: int) -> np.ndarray:
     )
 
 
-def restate_at_prevalence(matrix: np.ndarray, prevalence: np.ndarray) -> Values:
+def restate_at_prevalence(matrix: np.ndarray, prevalence: np.ndarray, cut: int | None) -> Values:
     """Restate confusion matrices (..., K, K) at the grade mix (K,) of a screened population.
 
-    ppv, npv and referrals are of referable DR (grade >= 2); referrals per 1,000 screened. NaN
-    where a grade of the population has no image.
+    ppv, npv and referrals are of referable DR, the classes from `cut` on; referrals per 1,000
+    screened. NaN where a grade of the population has no image, and these where no cut is known.
     """
     shares = np.where(prevalence > 0, ratio(matrix, matrix.sum(-1, keepdims=True)).mT, 0).mT
     mixed = shares * prevalence[:, None]  # (..., K, K), sums to 1
-    cut = REFERABLE_GRADE
+    overall = {"accuracy": accuracy(mixed), "kappa": quadratic_weighted_kappa(mixed)}
+    if cut is None:
+        nothing = np.full(mixed.shape[:-2], math.nan)
+        return overall | dict.fromkeys(("ppv", "npv", "referrals_per_1000"), nothing)
     referred, passed = mixed[..., cut:].sum((-2, -1)), mixed[..., :cut].sum((-2, -1))
-    return {
-        "accuracy": accuracy(mixed),
-        "kappa": quadratic_weighted_kappa(mixed),
+    return overall | {
         "ppv": ratio(mixed[..., cut:, cut:].sum((-2, -1)), referred),
         "npv": ratio(mixed[..., :cut, :cut].sum((-2, -1)), passed),
         "referrals_per_1000": 1000 * referred,
@@ -122,6 +123,7 @@ def restated_with_intervals(
     predictions: np.ndarray,
     prevalence: np.ndarray,
     bootstrap: BootstrapConfig,
+    referable_from: int | None,
 ) -> Metrics:
     """Restate predictions (N,) at a prevalence (K,), each value with its bootstrap interval.
 
@@ -131,7 +133,7 @@ def restated_with_intervals(
     """
     count = len(prevalence)
     matrix = confusion_matrix(targets, predictions, count)
-    found = restate_at_prevalence(matrix, prevalence)
+    found = restate_at_prevalence(matrix, prevalence, referable_from)
     trials = independent_units(targets, predictions, count, bootstrap.groups)
     units = [trials[f"recall_{k}"] for k in range(count)]
     generator = np.random.default_rng(bootstrap.seed)
@@ -142,7 +144,7 @@ def restated_with_intervals(
             other = generator.beta(0.5, units[k] + 0.5, len(drawn))
             drawn[:, k] = other[:, None] / (count - 1)
             drawn[:, k, matrix[k].argmax()] = 1 - other
-        blocks.append(restate_at_prevalence(drawn, prevalence))
+        blocks.append(restate_at_prevalence(drawn, prevalence, referable_from))
     result = {}
     for name, value in found.items():
         low, high = percentile_interval(np.concatenate([block[name] for block in blocks]))

@@ -43,7 +43,7 @@ class Validation:
     auc: float
     sensitivity: float | None = None  # of a pair's second class
     specificity: float | None = None
-    referable_sensitivity: float | None = None  # of grades 2 and above, by a softmax head
+    referable_sensitivity: float | None = None  # by a softmax head; None: not known what that is
     referable_specificity: float | None = None
 
     def monitored(self, monitor: str) -> float:

@@ -21,6 +21,7 @@ from common.prediction.calibration import (
     fit_temperature,
     fit_weights,
 )
+from common.prediction.classes import SetMatcher, sum_up
 from common.prediction.predictions import PairPredictions, same_images
 from common.prediction.voting import (
     SKLEARN_VOTE,
@@ -51,9 +52,10 @@ class ModelResult:
     label: str
     pairs: PairPredictions
     vote: str
-    voted: ClassPredictions  # as the vote gives them
+    voted: ClassPredictions  # as the vote gives them, of the classes that are scored
     temperature: float  # fitted on val; 1 unless calibrated
     classes: ClassPredictions  # the same at that temperature
+    of_model: ClassPredictions  # the same of the model's classes, which may be more
     pair_temperatures: np.ndarray | None = None  # (P,) fitted on val
     val: ValResult | None = None
 
@@ -95,9 +97,10 @@ def apply_vote(
     The probabilities of a softmax head need no vote; the coupling gives them back.
     """
     vote = vote if pairs.head == "ovo" else "coupling"
-    voted = _combine(pairs, vote)
+    of_model = _combine(pairs, vote)
+    voted = sum_up(of_model, pairs.set_classes)
     if val is None:
-        return ModelResult(label, pairs, vote, voted, 1.0, voted)
+        return ModelResult(label, pairs, vote, voted, 1.0, voted, of_model)
     val_classes, classes, temperature, pair_temperatures = _combine(val, vote), voted, 1.0, None
     if pairs.head == "ovo":
         pair_temperatures = fit_pair_temperatures(
@@ -105,10 +108,13 @@ def apply_vote(
         )
     if calibrate:
         temperature = fit_temperature(val_classes.probabilities, val.targets)
-        classes = _tempered(voted, temperature)
+        of_model = _tempered(of_model, temperature)
+        classes = sum_up(of_model, pairs.set_classes)
         val_classes = _tempered(val_classes, temperature)
     found = ValResult(val, val_classes)
-    return ModelResult(label, pairs, vote, voted, temperature, classes, pair_temperatures, found)
+    return ModelResult(
+        label, pairs, vote, voted, temperature, classes, of_model, pair_temperatures, found
+    )
 
 
 def combine_by_every_vote(model: ModelResult) -> dict[str, ClassPredictions]:
@@ -117,13 +123,18 @@ def combine_by_every_vote(model: ModelResult) -> dict[str, ClassPredictions]:
     Where there is val, once more by coupling after each pair's temperature, fitted on val.
     """
     classes = {
-        vote: model.voted if vote == model.vote else _combine(model.pairs, vote)
+        vote: model.voted if vote == model.vote else _scored(model.pairs, vote)
         for vote in (*VOTES, SKLEARN_VOTE)
     }
     if model.pair_temperatures is not None:
         tempered = apply_pair_temperatures(model.pairs.pair_probabilities, model.pair_temperatures)
-        classes[TEMPERED] = combine_pairs(tempered, model.pairs.num_classes)
+        tempered_classes = combine_pairs(tempered, model.pairs.num_classes)
+        classes[TEMPERED] = sum_up(tempered_classes, model.pairs.set_classes)
     return classes
+
+
+def _scored(pairs: PairPredictions, vote: str) -> ClassPredictions:
+    return sum_up(_combine(pairs, vote), pairs.set_classes)
 
 
 def _combine(pairs: PairPredictions, vote: str) -> ClassPredictions:
@@ -265,11 +276,13 @@ def average_models(
 
     Returns that temperature too.
     """
-    mean = combine_models([model.classes.probabilities for model in models], list(weights))
+    mean = combine_models([model.of_model.probabilities for model in models], list(weights))
+    set_classes = models[0].pairs.set_classes
     if not calibrate:
-        return mean, 1.0
+        return sum_up(mean, set_classes), 1.0
     vals = require_val(models, "--calibrate")
     on_val = combine_models([val.classes.probabilities for val in vals], list(weights))
     temperature = fit_temperature(on_val.probabilities, vals[0].pairs.targets)
     tempered = apply_temperature(mean.probabilities, temperature)
-    return ClassPredictions(tempered, tempered.argmax(1)), temperature
+    classes = ClassPredictions(tempered, tempered.argmax(1))
+    return sum_up(classes, set_classes), temperature

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from common.models.backbones import resolve
 from common.pairs import with_head
+from common.prediction.classes import classes_of
 from common.prediction.ensemble import unique_labels
 from common.prediction.predictions import PairPredictions, load_predictions, same_images
 from common.result_dir import ResultDir
@@ -31,18 +32,20 @@ class EvaluatedModel:
 def load_val(directory: ResultDir, pairs: PairPredictions) -> PairPredictions | None:
     """Read a model's predictions on val, if they are of the same checkpoints as `pairs`."""
     val = load_predictions(directory.predictions("val"))
-    same = val is not None and val.origin.checkpoints == pairs.origin.checkpoints
-    return val if same else None
+    if val is None or val.set_classes is not None or val.class_names != pairs.class_names:
+        return None
+    return val if val.origin.checkpoints == pairs.origin.checkpoints else None
 
 
 def find_evaluated_models(
-    names: Sequence[str], folders: Sequence[Path], split: str
+    names: Sequence[str], folders: Sequence[Path], split: str, referable_from: str = ""
 ) -> list[EvaluatedModel]:
     """Read the stored predictions on a split of the models that are asked for.
 
     names: aliases, ALIAS_softmax for a model with that head; none: all models. folders: none: the
     usual places. What is missing or was evaluated on other images is named on stderr; the rest is
-    returned, at least one. Raises InputError when nothing is left.
+    returned, at least one. referable_from: the class from which on an eye is referred, if not the
+    one that the evaluation took. Raises InputError when nothing is left, or these differ.
     """
     wanted = [_label_of(name) for name in names]
     found = []
@@ -66,7 +69,21 @@ def find_evaluated_models(
         raise InputError(
             "found no evaluated result directory; pass --results_dirs, or run evaluate_ensemble.py"
         )
+    kept = [replace(model, pairs=_with_cut(model.pairs, referable_from)) for model in kept]
+    first = kept[0].pairs.scored
+    for model in kept[1:]:
+        if model.pairs.scored.referable_from != first.referable_from:
+            raise InputError(
+                f"{kept[0].label} was evaluated with {first.referable} as referable, {model.label} "
+                f"with {model.pairs.scored.referable}; pass --referable_from CLASS for all"
+            )
     return kept
+
+
+def _with_cut(pairs: PairPredictions, referable_from: str) -> PairPredictions:
+    if not referable_from:
+        return pairs
+    return replace(pairs, scored=classes_of(pairs.scored.names, referable_from))
 
 
 def _label_of(name: str) -> str:

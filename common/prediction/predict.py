@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from common.data.class_names import quoted
 from common.data.folders import Split
 from common.models.checkpoint import PairCheckpoint, load_pair, restore_pair
 from common.models.ovo import Branch, chunk_size, trunk_features, trunk_key
@@ -23,6 +24,7 @@ from common.pairs import Head, class_pairs, heads_of_model, with_head
 from common.pixels.device_pixels import DevicePixels
 from common.pixels.pixel_cache import PixelCache, open_cache
 from common.pixels.preprocessing import Preprocessing
+from common.prediction.classes import scored_classes
 from common.prediction.predictions import Cost, Origin, PairPredictions, load_predictions
 from common.result_dir import Run
 from common.system.device import autocast, tune_malloc
@@ -41,23 +43,32 @@ class PredictionConfig:
 
 
 def predict_run(
-    run: Run, split: Split, config: PredictionConfig, stored_in: Path | None = None
+    run: Run,
+    split: Split,
+    config: PredictionConfig,
+    stored_in: Path | None = None,
+    referable_from: str = "",
 ) -> PairPredictions:
     """Predict a split with the classifiers of a result directory.
 
-    What the file `stored_in` holds is taken where checkpoints, images and precision are still the
-    same.
+    The split's labels are of the run's classes in grade order, or of fewer classes, as the split
+    says. What the file `stored_in` holds is taken where checkpoints, images and precision are still
+    the same. referable_from: the class from which on an eye is referred, if it was given.
     """
+    set_classes = split.folders.classes if split.folders else None
+    scored = scored_classes(run.names, run.referable_from, set_classes, referable_from)
+    set_classes = set_classes if set_classes and set_classes.coarser else None
     origin = Origin("", split.fingerprint(with_times=True), split.fingerprint(), config.precision)
     stored = load_predictions(stored_in) if stored_in is not None else None
     # the classifiers' files, which are large, are read last, and where nothing is stored only once
     if (
         stored is not None
         and stored.origin == replace(origin, checkpoints=stored.origin.checkpoints)
+        and stored.class_names == list(run.names)
         and stored.origin.checkpoints == fingerprint_files(run.files)
     ):
         log(f"{stored.model}: predictions on {split.name} are reused, nothing has changed")
-        return stored
+        return replace(stored, scored=scored, set_classes=set_classes)
     model = load_model(run)
     cache = open_cache(split, model.preprocessing, config.cache_dir, config.num_workers)
     log(
@@ -72,14 +83,33 @@ def predict_run(
     return PairPredictions(
         model=model.model,
         head=model.head,
-        class_names=model.class_names,
+        class_names=list(run.names),
         ids=np.array(split.ids),
         targets=split.labels,
-        pair_probabilities=pair_probabilities(logits, model.head),
-        pair_accuracies=model.pair_accuracies,
+        pair_probabilities=in_grade_order(pair_probabilities(logits, model.head), run.order),
+        pair_accuracies=in_grade_order(model.pair_accuracies, run.order, are_shares=False),
         cost=Cost(count_parameters(model), gflops, speed, str(config.device)),
         origin=replace(origin, checkpoints=model.fingerprint),
+        scored=scored,
+        set_classes=set_classes,
     )
+
+
+def in_grade_order(
+    values: np.ndarray, order: tuple[int, ...], are_shares: bool = True
+) -> np.ndarray:
+    """Arrange values of pairs (..., P) of classes in any order as those in grade order.
+
+    order (K,): the place of each class. are_shares: they are probabilities of a pair's second
+    class, and turn over with the pair.
+    """
+    columns = {pair: column for column, pair in enumerate(class_pairs(len(order)))}
+    found = []
+    for a, b in columns:
+        first, second = order[a], order[b]
+        column = values[..., columns[min(first, second), max(first, second)]]
+        found.append(1 - column if are_shares and first > second else column)
+    return np.stack(found, axis=-1)
 
 
 def _check_finite(logits: np.ndarray, run: Run) -> None:
@@ -128,7 +158,7 @@ class LoadedModel:
 
     model: str
     head: str
-    class_names: list[str]
+    class_names: list[str]  # in the order of the training
     preprocessing: Preprocessing
     groups: list[TrunkGroup]
     pair_accuracies: np.ndarray  # (P,) validation accuracy of each pair's best epoch
@@ -165,14 +195,13 @@ def load_model(run: Run) -> LoadedModel:
             f"note: {unfinished} of {len(checkpoints)} classifiers of {run.model} are unfinished; "
             "train_ovo.py --resume goes on with them"
         )
-    names = run.class_names or checkpoints[0].class_names
     accuracies = [checkpoint.val_accuracy for checkpoint in checkpoints]
     if run.head != "ovo":  # it has no pairs; equal weights leave the weighted vote as it is
         accuracies = [1.0] * len(class_pairs(run.num_classes))
     return LoadedModel(
         model=run.model,
         head=run.head,
-        class_names=list(names)[: run.num_classes],
+        class_names=list(run.trained_names),
         preprocessing=checkpoints[0].preprocessing,
         groups=list(groups.values()),
         pair_accuracies=np.array(accuracies),
@@ -193,6 +222,11 @@ def _check_belongs(
             f"{path}: was trained on other pixels than {run.files[0].name} "
             f"({checkpoint.preprocessing} and {first.preprocessing}); train the pairs of one "
             "directory alike"
+        )
+    if checkpoint.class_names[: run.num_classes] != run.trained_names:
+        raise InputError(
+            f"{path}: was trained on the classes {quoted(checkpoint.class_names)}, but "
+            f"{run.directory.config} says {quoted(run.trained_names)}; restore that file"
         )
 
 

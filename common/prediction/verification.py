@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from common.prediction.calibration import apply_temperature
+from common.prediction.classes import sum_up
 from common.prediction.predictions import PairPredictions, parse_predictions
 from common.prediction.voting import VOTES, ClassPredictions, combine_models, combine_pairs
 from common.result_dir import read_predictions
@@ -134,6 +135,8 @@ def compare(file: PredictionsFile, stored: PairPredictions, again: PairPredictio
         "checkpoints": stored.origin.checkpoints == again.origin.checkpoints,
         "model": (stored.model, stored.head) == (again.model, again.head),
         "class names": list(stored.class_names) == list(again.class_names),
+        "classes scored": (stored.scored.names, stored.set_classes)
+        == (again.scored.names, again.set_classes),
         "precision": precision in TOLERANCES,
         "images": same_ids,
         "grades": not same_ids or np.array_equal(stored.targets, again.targets),
@@ -194,4 +197,5 @@ def _derive(file: PredictionsFile, stored: PairPredictions) -> ClassPredictions:
         vote if vote in VOTES else "coupling",
         stored.pair_accuracies,
     )
-    return ClassPredictions(file.tempered(classes.probabilities), classes.predicted)
+    tempered = ClassPredictions(file.tempered(classes.probabilities), classes.predicted)
+    return sum_up(tempered, stored.set_classes)

@@ -18,9 +18,10 @@ from scipy.cluster.hierarchy import dendrogram, linkage
 from scipy.spatial.distance import squareform
 from sklearn.metrics import roc_curve
 
-from common.metrics.classification import REFERABLE_GRADE, confusion_matrix, roc_auc
+from common.metrics.classification import confusion_matrix, roc_auc
 from common.metrics.intervals import Interval
 from common.models.checkpoint import EpochRow
+from common.prediction.classes import Classes
 from common.prediction.voting import ClassPredictions
 from common.result_dir import ResultDir
 from common.system.files import atomic_write
@@ -218,30 +219,32 @@ def plot_predictions(
     split: str,
     targets: np.ndarray,
     predictions: ClassPredictions,
-    class_names: list[str],
+    classes: Classes,
     title: str,
 ) -> None:
     """Draw confusion matrix, ROC curves and reliability into a result directory; targets (N,)."""
     predicted = predictions.predicted
     confidence = predictions.probabilities[np.arange(len(targets)), predicted]
     reliability = {"predicted grade": Reliability(confidence, predicted == targets)}
-    matrix = confusion_matrix(targets, predicted, len(class_names))
-    curves = _roc_curves(targets, predictions.probabilities, class_names)
-    plot_confusion(matrix, class_names, title, directory.figure(f"confusion_{split}"))
+    matrix = confusion_matrix(targets, predicted, len(classes))
+    curves = _roc_curves(targets, predictions.probabilities, classes)
+    plot_confusion(matrix, list(classes.names), title, directory.figure(f"confusion_{split}"))
     plot_roc(curves, title, directory.figure(f"roc_{split}"))
     plot_reliability(reliability, title, directory.figure(f"reliability_{split}"))
 
 
 def _roc_curves(
-    targets: np.ndarray, probabilities: np.ndarray, class_names: list[str]
+    targets: np.ndarray, probabilities: np.ndarray, classes: Classes
 ) -> dict[str, RocCurve]:
     """Compute the curves of each grade against the rest and of referable images, by label.
 
     What all images are, or none, has no curve.
     """
-    tasks = {f"grade {n}": (probabilities[:, k], targets == k) for k, n in enumerate(class_names)}
-    referable = probabilities[:, REFERABLE_GRADE:].sum(axis=1)
-    tasks["referable"] = (referable, targets >= REFERABLE_GRADE)
+    tasks = {t: (probabilities[:, k], targets == k) for k, t in enumerate(classes.titles)}
+    cut = classes.referable_from
+    if cut is not None:
+        title = f"referable ({classes.referable})"
+        tasks[title] = (probabilities[:, cut:].sum(axis=1), targets >= cut)
     curves = {}
     for name, (scores, positive) in tasks.items():
         if 0 < positive.sum() < len(positive):

@@ -16,6 +16,7 @@ from common.data.folders import Split
 from common.data.synthetic import synthetic_note
 from common.evaluation.gates import PASS, RULE, Gate, rating
 from common.pixels.decoding import ImageError, decode_image
+from common.prediction.classes import Classes
 from common.prediction.voting import ClassPredictions
 from common.reporting.tables import gates_table
 from common.result_dir import ResultDir
@@ -42,7 +43,7 @@ class Report:
     models: list[str]  # as they are called in the tables
     dataset_path: str
     split: Split
-    class_names: list[str]
+    classes: Classes
     vote: str
     bootstrap_units: str  # what the bootstrap drew, such as "images"
     predictions: ClassPredictions  # of the split's images, in its order
@@ -64,12 +65,12 @@ def write_report(directory: ResultDir, report: Report) -> None:
 
     The figures of the evaluation must have been drawn into the directory.
     """
-    split, class_names = report.split, report.class_names
+    split, titles = report.split, report.classes.titles
     html = _TEMPLATES.get_template("report.html").render(
         title=f"Diabetic-retinopathy grading: {', '.join(report.models)}"
         f"{synthetic_note(split.ids)}",
         report=report,
-        images_per_grade=list(zip(class_names, split.counts(len(class_names)))),
+        images_per_grade=list(zip(titles, split.counts(len(titles)))),
         written=utc_now(),
         pytorch=versions()["torch"],
         rating=rating(report.gates),
@@ -107,7 +108,7 @@ def mistake_picture(report: Report, index: int) -> Picture:
     image, predicted = report.split.images[index], report.predictions.predicted[index]
     confidence = 100 * report.predictions.probabilities[index, predicted]
     caption = (
-        f"{report.class_names[image.label]} graded as {report.class_names[predicted]} "
+        f"{report.classes.names[image.label]} graded as {report.classes.names[predicted]} "
         f"({confidence:.0f} %): {image.id}"
     )
     return thumbnail(image.path, caption)

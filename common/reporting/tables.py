@@ -8,7 +8,8 @@ from common.evaluation.gates import Gate
 from common.metrics.agreement import Consistency, Referral
 from common.metrics.intervals import Interval, Metrics
 from common.metrics.prevalence import Restated
-from common.prediction.predictions import Cost
+from common.prediction.classes import Classes
+from common.prediction.predictions import Cost, PairPredictions
 
 _DIFFERENCES = {
     "accuracy": "accuracy",
@@ -75,24 +76,24 @@ def metrics_table(results: dict[str, Metrics], title: str) -> str:
     return format_table([title, *_HEADLINES.values()], rows)
 
 
-def evaluation_tables(
-    title: str, findings: Findings, class_names: list[str], kind: str
-) -> list[str]:
+def evaluation_tables(title: str, findings: Findings, kind: str) -> list[str]:
     """Lay out what was found of a model or an ensemble; kind: what is compared, such as "vote"."""
     found = findings.evaluation
+    classes = found.classes
     tables = [
         f"{title}: {found.images} images, 95 % intervals by bootstrap over {found.resampled}",
         metrics_table(findings.compared, kind),
-        f"{title}, by grade",
-        per_class_table(found.metrics, class_names, found.images_per_grade),
-        confusion_table(found.confusion_matrix, class_names),
+        f"referable (ref.): {classes.referable}",
+        f"{title}, by {classes.word}",
+        per_class_table(found.metrics, classes, found.images_per_grade),
+        confusion_table(found.confusion_matrix, classes),
     ]
     if findings.temperature != 1.0:
         tables.append(_temperature_line(findings.temperature))
     if findings.restated is not None:
         tables.append(prevalence_table(findings.restated))
     if findings.consistency is not None:
-        tables.append(consistency_text(findings.consistency, class_names))
+        tables.append(consistency_text(findings.consistency, classes))
     if findings.versus is not None:
         tables.append(differences_table(findings.versus))
     by_reason: dict[str, list[str]] = {}
@@ -101,13 +102,24 @@ def evaluation_tables(
     return tables + [f"n/a because {r}: {', '.join(names)}" for r, names in by_reason.items()]
 
 
+def classes_text(pairs: PairPredictions) -> str:
+    """Say what is referable, and in which classes images are graded if not in the models'."""
+    line = f"referable (ref.): {pairs.scored.referable}"
+    if pairs.set_classes is None:
+        return line
+    return (
+        f"the images are graded as {', '.join(pairs.scored.names)} only, to which the models' "
+        f"{pairs.num_classes} classes are summed up; {line}"
+    )
+
+
 def _temperature_line(temperature: float) -> str:
     at_limit = temperature > 19 or temperature < 0.053
     note = " (at the limit of the search)" if at_limit else ""
     return f"temperature, fitted on val: {temperature:.2f}{note}"
 
 
-def cost_table(metrics: dict[str, Metrics], costs: dict[str, Cost]) -> str:
+def cost_table(metrics: dict[str, Metrics], costs: dict[str, Cost], classes: Classes) -> str:
     """Show class-1 recall and what a model costs: parameters, GFLOPs, images/s as measured."""
     rows = [
         [
@@ -120,7 +132,8 @@ def cost_table(metrics: dict[str, Metrics], costs: dict[str, Cost]) -> str:
         ]
         for name, cost in costs.items()
     ]
-    header = ["model", "class-1 recall", "ref. AUC", "parameters M", "GFLOPs / image", "images/s"]
+    recall = "class-1 recall" if classes.names[1] == "1" else f"{classes.titles[1]} recall"
+    header = ["model", recall, "ref. AUC", "parameters M", "GFLOPs / image", "images/s"]
     return format_table(header, rows)
 
 
@@ -176,7 +189,7 @@ def referral_table(rows: list[Referral]) -> str:
     return format_table(["referred", "images kept", "accuracy kept", "accuracy referred"], cells)
 
 
-def consistency_text(consistency: Consistency, class_names: list[str]) -> str:
+def consistency_text(consistency: Consistency, classes: Classes) -> str:
     """Say what the vote hides: ties, cycles, referral, and votes on grades never seen."""
     return "\n".join(
         [
@@ -186,17 +199,17 @@ def consistency_text(consistency: Consistency, class_names: list[str]) -> str:
             "Referring the most inconsistent images:",
             referral_table(consistency.referral),
             "",
-            "Share of each grade that a pair gives to its higher class ([its own grades]):",
-            pair_votes_table(consistency.votes_for_higher_class, class_names),
+            f"Share of each {classes.word} that a pair gives to its higher class ([its own]):",
+            pair_votes_table(consistency.votes_for_higher_class, classes),
         ]
     )
 
 
-def pair_votes_table(votes: dict[str, list[float]], class_names: list[str]) -> str:
-    """Show what share of each grade a pair gives to its higher class; [own grades]."""
+def pair_votes_table(votes: dict[str, list[float]], classes: Classes) -> str:
+    """Show what share of each class a pair gives to its higher class; [own classes]."""
     rows = [
         [
-            pair,
+            classes.pair_title(pair),
             *(
                 f"[{percent(share)}]" if str(k) in pair.split("-") else f" {percent(share)}"
                 for k, share in enumerate(shares)
@@ -204,7 +217,7 @@ def pair_votes_table(votes: dict[str, list[float]], class_names: list[str]) -> s
         ]
         for pair, shares in votes.items()
     ]
-    return format_table(["pair", *(f"grade {name}" for name in class_names)], rows)
+    return format_table(["pair", *classes.titles], rows)
 
 
 def gates_table(gates: list[Gate]) -> str:
@@ -217,7 +230,7 @@ def gates_table(gates: list[Gate]) -> str:
     return format_table(header, rows)
 
 
-def per_class_table(metrics: Metrics, class_names: list[str], counts: list[int]) -> str:
+def per_class_table(metrics: Metrics, classes: Classes, counts: list[int]) -> str:
     """Show precision, recall, F1 and AUC of each class with 95 % intervals."""
     rows = [
         [
@@ -225,12 +238,12 @@ def per_class_table(metrics: Metrics, class_names: list[str], counts: list[int])
             count,
             *(with_interval(metrics[f"{key}_{k}"]) for key in ("precision", "recall", "f1", "auc")),
         ]
-        for k, (name, count) in enumerate(zip(class_names, counts))
+        for k, (name, count) in enumerate(zip(classes.names, counts))
     ]
-    return format_table(["grade", "images", "precision", "recall", "F1", "AUC"], rows)
+    return format_table([classes.word, "images", "precision", "recall", "F1", "AUC"], rows)
 
 
-def confusion_table(matrix: list[list[int]], class_names: list[str]) -> str:
+def confusion_table(matrix: list[list[int]], classes: Classes) -> str:
     """Show a confusion matrix, true grades in rows."""
-    rows = [[name, *map(int, row)] for name, row in zip(class_names, matrix)]
-    return format_table(["true \\ predicted", *class_names], rows)
+    rows = [[name, *map(int, row)] for name, row in zip(classes.names, matrix)]
+    return format_table(["true \\ predicted", *classes.names], rows)

@@ -17,6 +17,7 @@ from common.models.ovo import chunk_size, trunk_features, use_batch_statistics
 from common.pairs import Head
 from common.pixels.augmentation import augmentation_table
 from common.pixels.device_pixels import DevicePixels
+from common.prediction.classes import classes_of
 from common.result_dir import write_history
 from common.system import signals
 from common.system.device import autocast, to_device
@@ -229,14 +230,20 @@ def _measure(
             specificity=binary.specificity,
         )
     probabilities = torch.softmax(logits, dim=1).numpy()
-    graded = classification_metrics(targets, probabilities, probabilities.argmax(1))
+    cut = classes_of(config.names, config.referable_from).referable_from
+    predicted = probabilities.argmax(1)
+    graded = classification_metrics(targets, probabilities, predicted, referable_from=cut)
+    sensitivity, specificity = (
+        None if cut is None else float(graded[f"referable_{name}"])
+        for name in ("sensitivity", "specificity")
+    )
     return Validation(
         loss=loss,
         accuracy=float(graded["accuracy"]),
         balanced_accuracy=float(graded["balanced_accuracy"]),
         auc=float(graded["macro_auc"]),
-        referable_sensitivity=float(graded["referable_sensitivity"]),
-        referable_specificity=float(graded["referable_specificity"]),
+        referable_sensitivity=sensitivity,
+        referable_specificity=specificity,
     )
 
 

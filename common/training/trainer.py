@@ -192,7 +192,6 @@ def save_best(context: TrainContext, trainer: HeadTrainer) -> None:
     """Write the head's file with the weights of now, which the last epoch found to be the best."""
     config, backbone, branch = context.config, context.backbone, trainer.branch
     stages, classifier = branch_states(branch)
-    names = config.class_names or tuple(str(grade) for grade in range(config.num_classes))
     checkpoint = PairCheckpoint(
         model=backbone.spec.name,
         head=trainer.head,
@@ -202,7 +201,7 @@ def save_best(context: TrainContext, trainer: HeadTrainer) -> None:
         classifier=classifier,
         frozen_parameters=sum(p.numel() for p in backbone.trunk.parameters()),
         trainable_parameters=sum(p.numel() for p in branch.parameters()),
-        class_names=names,
+        class_names=config.names,
         best_epoch=trainer.epoch,
         best=trainer.history[-1],
         history=tuple(trainer.history),

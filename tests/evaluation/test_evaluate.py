@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from helpers import GRADES
 
 from common.evaluation.evaluate import evaluate
 from common.metrics.comparison import compare_to_best
@@ -15,7 +16,7 @@ TARGETS, PAIRS = RNG.integers(0, 5, 80), RNG.random((80, 10))
 
 
 def test_the_counts_are_those_of_the_confusion_matrix():
-    found = evaluate(TARGETS, combine_pairs(PAIRS, 5, "soft"), BootstrapConfig(50))
+    found = evaluate(TARGETS, combine_pairs(PAIRS, 5, "soft"), BootstrapConfig(50), GRADES)
     matrix = np.array(found.confusion_matrix)
     assert matrix.sum() == found.images == 80
     assert found.metrics["accuracy"].value == pytest.approx(np.trace(matrix) / 80)
@@ -24,9 +25,9 @@ def test_the_counts_are_those_of_the_confusion_matrix():
 
 def test_the_interval_names_its_units():
     classes = ClassPredictions(np.full((80, 5), 0.2), TARGETS)
-    patients = evaluate(TARGETS, classes, BootstrapConfig(20, 0, np.arange(80) // 2))
+    patients = evaluate(TARGETS, classes, BootstrapConfig(20, 0, np.arange(80) // 2), GRADES)
     assert patients.units == patients.to_json()["bootstrap"]["units"] == "40 patients"
-    assert evaluate(TARGETS, classes, BootstrapConfig(20)).units == "80 images"
+    assert evaluate(TARGETS, classes, BootstrapConfig(20), GRADES).units == "80 images"
     for wrong in ({"resamples": 0}, {"seed": -1}, {"resamples": 10**20}):
         with pytest.raises(InputError):
             BootstrapConfig(**wrong)
@@ -47,7 +48,7 @@ def test_results_at_another_grade_mix_agree_with_a_count_by_hand():
     predicted[:5] = 2
     mix = np.array([0.8, 0.1, 0.06, 0.03, 0.01])
     classes = ClassPredictions(np.eye(5)[predicted], predicted)
-    restated = restate_models(targets, {"m": classes}, mix, BootstrapConfig(50))
+    restated = restate_models(targets, {"m": classes}, mix, BootstrapConfig(50), 2)
     found = {name: entry.value for name, entry in restated.prevalence["m"].items()}
     assert found["accuracy"] == pytest.approx(0.6)
     assert found["referrals_per_1000"] == pytest.approx(500)
@@ -57,8 +58,8 @@ def test_results_at_another_grade_mix_agree_with_a_count_by_hand():
 def test_at_the_grade_mix_of_the_images_nothing_changes():
     mix = np.bincount(TARGETS, minlength=5) / 80
     classes, bootstrap = combine_pairs(PAIRS, 5), BootstrapConfig(20)
-    plain = evaluate(TARGETS, classes, bootstrap).metrics
-    restated = restate_models(TARGETS, {"m": classes}, mix, bootstrap).prevalence["m"]
+    plain = evaluate(TARGETS, classes, bootstrap, GRADES).metrics
+    restated = restate_models(TARGETS, {"m": classes}, mix, bootstrap, 2).prevalence["m"]
     for name in ("accuracy", "kappa"):
         assert restated[name].value == pytest.approx(plain[name].value)
 

@@ -4,6 +4,7 @@ import dataclasses
 import math
 
 import pytest
+from helpers import GRADES
 
 from common.evaluation.gates import (
     FAIL,
@@ -38,7 +39,7 @@ NO_BOUND = Interval(0.999, math.nan, math.nan)
 
 def test_models_above_every_threshold_pass_all_gates():
     strong = [dataclasses.replace(m, metrics=metrics()) for m in members()]
-    gates = check_gates(strong, metrics(), 5, HOLDOUT)
+    gates = check_gates(strong, metrics(), GRADES, HOLDOUT)
     assert {gate.status for gate in gates} == {PASS} and rating(gates) == "A+"
     assert len(gates) == 4 + 4 + 4 + 1 + 1
     asked = {gate.asked for gate in gates}
@@ -63,7 +64,7 @@ def test_models_above_every_threshold_pass_all_gates():
 )
 def test_each_gate_decides_the_rating(change, expected, failed):
     values = {"members": members(), "ensemble": metrics(), "holdout": HOLDOUT} | change
-    gates = check_gates(values["members"], values["ensemble"], 5, values["holdout"])
+    gates = check_gates(values["members"], values["ensemble"], GRADES, values["holdout"])
     assert rating(gates) == expected
     assert {gate.kind for gate in gates if gate.status != PASS} == ({failed} if failed else set())
 
@@ -71,20 +72,20 @@ def test_each_gate_decides_the_rating(change, expected, failed):
 def test_swinv2_alone_needs_97_others_98():
     values = [dataclasses.replace(m, metrics=metrics(accuracy=0.975)) for m in members(2)]
     values[0] = dataclasses.replace(values[0], model="swinv2_tiny_window8_256")
-    single = [g for g in check_gates(values, None, 5, HOLDOUT) if g.kind == "single"]
+    single = [g for g in check_gates(values, None, GRADES, HOLDOUT) if g.kind == "single"]
     assert [gate.status for gate in single] == [PASS, FAIL]
     assert [gate.asked for gate in single] == ["> 97 %", "> 98 %"]
 
 
 def test_a_class_without_images_is_not_measured():
     ensemble = metrics() | {"recall_2": UNKNOWN}
-    gates = check_gates(members(), ensemble, 5, HOLDOUT)
+    gates = check_gates(members(), ensemble, GRADES, HOLDOUT)
     assert next(g for g in gates if "every class" in g.name).status == NOT_MEASURED
     assert rating(gates) == "C"
 
 
 def test_the_file_says_rule_and_claims_nothing():
-    content = validation_content(check_gates(members(), metrics(), 5, HOLDOUT))
+    content = validation_content(check_gates(members(), metrics(), GRADES, HOLDOUT))
     assert content["grade"] == content["rating"] and content["rating"] in content["rule"]
     assert set(content["gates"][0]) == set(
         ["kind", "name", "expected", "value", "low", "high", "status", "lower_bound", "remark"]
@@ -94,6 +95,6 @@ def test_the_file_says_rule_and_claims_nothing():
 
 def test_softmax_heads_alone_leave_the_binary_gate_open():
     heads = [dataclasses.replace(m, metrics=metrics(), pair_accuracies=[]) for m in members()]
-    gates = check_gates(heads, metrics(), 5, HOLDOUT)
+    gates = check_gates(heads, metrics(), GRADES, HOLDOUT)
     assert [gate.status for gate in gates if gate.kind == "binary"] == [NOT_MEASURED]
     assert rating(gates) == "B"

@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import pytest
+from helpers import GRADES
 from sklearn import metrics as oracle
 
 from common.metrics import classification, intervals, prevalence
@@ -22,7 +23,7 @@ def grading():
 
 def test_agrees_with_scikit_learn(grading):
     targets, scores, predicted = grading
-    found = classification.classification_metrics(targets, scores, predicted)
+    found = classification.classification_metrics(targets, scores, predicted, referable_from=2)
     expected = {
         "accuracy": oracle.accuracy_score(targets, predicted),
         "balanced_accuracy": oracle.balanced_accuracy_score(targets, predicted),
@@ -68,10 +69,12 @@ def test_calibration_error_agrees_with_a_count_by_hand():
 def test_a_weighted_resample_equals_the_repeated_images(grading):
     targets, scores, predicted = grading
     weights = np.random.default_rng(1).integers(0, 3, (4, len(targets))).astype(np.float32)
-    found = classification.classification_metrics(targets, scores, predicted, weights)
+    found = classification.classification_metrics(targets, scores, predicted, weights, 2)
     for row in range(4):
         take = np.repeat(np.arange(len(targets)), weights[row].astype(int))
-        single = classification.classification_metrics(targets[take], scores[take], predicted[take])
+        single = classification.classification_metrics(
+            targets[take], scores[take], predicted[take], None, 2
+        )
         for name, value in single.items():
             assert found[name][row] == pytest.approx(float(value), abs=1e-6), name
 
@@ -82,16 +85,16 @@ def test_what_is_undefined_is_nan_with_a_reason():
     found = classification.classification_metrics(targets, scores, predicted)
     values = {name: float(value) for name, value in found.items()}
     reasons = classification.undefined_reasons(
-        values, classification.confusion_matrix(targets, predicted, 5)
+        values, classification.confusion_matrix(targets, predicted, 5), GRADES
     )
     assert math.isnan(values["recall_4"]) and "no image of grade 4" in reasons["recall_4"]
     assert math.isnan(values["precision_1"]) and "never predicted" in reasons["precision_1"]
     assert math.isnan(values["macro_precision"]), (
         "an average over the other grades would look too good"
     )
-    other = classification.undefined_reasons({"kappa": math.nan}, np.eye(5))
+    other = classification.undefined_reasons({"kappa": math.nan}, np.eye(5), GRADES)
     assert other == {"kappa": "it is not defined on these images"}
-    other = classification.undefined_reasons({"kappa": math.nan}, np.diag([0, 3, 0, 0, 0]))
+    other = classification.undefined_reasons({"kappa": math.nan}, np.diag([0, 3, 0, 0, 0]), GRADES)
     assert other == {"kappa": "the images are all of one grade"}
     assert values["recall_1"] == 0 and values["macro_recall"] == pytest.approx(2 / 3)
     assert set(reasons) == {name for name, value in values.items() if math.isnan(value)}
@@ -165,6 +168,6 @@ def test_a_grade_that_is_always_right_still_leaves_doubt_at_another_prevalence()
     predictions = targets.copy()
     predictions[targets == 2] = np.tile([1, 2], 20)
     mix = np.array([0.735, 0.07, 0.15, 0.025, 0.02])
-    restated = prevalence.restated_with_intervals(targets, predictions, mix, BootstrapConfig())
+    restated = prevalence.restated_with_intervals(targets, predictions, mix, BootstrapConfig(), 2)
     found = restated["accuracy"]
     assert found.low < 0.85 and found.low < found.value <= found.high

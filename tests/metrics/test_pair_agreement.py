@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from helpers import GRADES
 
 from common.metrics.agreement import (
     count_cycles,
@@ -70,6 +71,7 @@ def test_ties_cycles_referral_and_votes_are_measured_together():
         pair_accuracies=np.ones(10),
         cost=Cost(1, 1.0, 1.0, "cpu"),
         origin=Origin("", "", "", "fp32"),
+        scored=GRADES,
     )
     found = measure_consistency(pairs, ClassPredictions(np.eye(5)[targets], targets))
     assert found.accuracy_of_tied == 1.0 and found.images_with_cycles > 10

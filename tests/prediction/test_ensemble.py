@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers import GRADES
 
 from common.audit.leakage import check_holdout
 from common.data.folders import scan_split
@@ -44,6 +45,7 @@ def predictions(skill: float, seed: int, model: str = "demo_convnext", head: str
         np.ones(10),
         Cost(1, 1.0, 1.0, "cpu"),
         Origin("", "", "", "fp32"),
+        GRADES,
     )
 
 

@@ -3,6 +3,7 @@
 import cv2
 import numpy as np
 import pytest
+from helpers import GRADES
 
 from common.metrics.intervals import UNKNOWN, Interval
 from common.models.checkpoint import EpochRow, Validation
@@ -74,7 +75,7 @@ def test_predictions_are_drawn_as_three_figures(tmp_path):
         "test",
         targets,
         ClassPredictions(scores, scores.argmax(1)),
-        list("01234"),
+        GRADES,
         "t",
     )
     found = sorted(path.name for path in (tmp_path / "results").iterdir())

@@ -6,11 +6,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from helpers import GRADES
 from PIL import Image
 
 from common.data.folders import scan_split
 from common.evaluation.gates import FAIL, Gate
 from common.metrics.intervals import Interval
+from common.prediction.classes import classes_of
 from common.prediction.voting import ClassPredictions
 from common.reporting.report import Report, thumbnail, worst_mistakes, write_report
 from common.result_dir import ResultDir
@@ -39,7 +41,7 @@ def report_on(split, shift, **changes):
         "models": ["coatnet"],
         "dataset_path": "images",
         "split": split,
-        "class_names": list("01234"),
+        "classes": GRADES,
         "vote": "coupling",
         "bootstrap_units": "images",
         "predictions": ClassPredictions(np.eye(5)[predicted], predicted),
@@ -55,7 +57,7 @@ def test_everything_from_outside_is_escaped(demo, directory):
     evil = {
         "models": [EVIL],
         "dataset_path": EVIL,
-        "class_names": [f'{grade}" onload="{EVIL}' for grade in range(5)],
+        "classes": classes_of([f'{grade}" onload="{EVIL}' for grade in range(5)]),
         "vote": EVIL,
         "bootstrap_units": EVIL,
         "tables": [EVIL, f"{EVIL}\n\udcff"],

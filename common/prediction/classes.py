@@ -1,0 +1,382 @@
+"""The classes that predictions are of, and those that a set of images is graded in.
+
+K classes of a model, M of a set, both in grade order. A set may know less than the model: whoever
+grades "referable" or not puts grades 2 to 4 into one class, and the model's probabilities of these
+are summed.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from common.data.class_names import (
+    GRADES,
+    FolderLabels,
+    SetClasses,
+    grades_of,
+    meaning_of,
+    quoted,
+    require_grade_order,
+    spelled,
+)
+from common.data.folders import Split
+from common.prediction.voting import ClassPredictions
+from common.result_dir import Run
+from common.system.errors import InputError
+
+MODERATE = 2  # the least grade that is referred (International Clinical DR scale)
+_UNSURE = "--referable_from CLASS says from which class on an eye is referred"
+
+
+@dataclass(frozen=True)
+class Classes:
+    """Classes by name, and from which one on an eye is referred."""
+
+    names: tuple[str, ...]  # (K,)
+    referable_from: int | None = None  # the first class that is referred; None: not known
+    unknown: str = ""  # why it is not known
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    @property
+    def word(self) -> str:
+        """Say what a class is called in general: a grade where they are named 0 to 4."""
+        return "grade" if self.names == tuple(map(str, range(GRADES))) else "class"
+
+    @property
+    def titles(self) -> tuple[str, ...]:
+        """Call each class as tables do: by its name, "grade 3" or "class 3" if that is a number."""
+        return tuple(f"{self.word} {n}" if n.isdecimal() else n for n in self.names)
+
+    def pair_title(self, pair: str) -> str:
+        """Name a pair such as "0-1" together with its classes, where they are not called that."""
+        first, second = (self.names[int(place)] for place in pair.split("-"))
+        return pair if pair == f"{first}-{second}" else f"{pair} ({first} vs {second})"
+
+    @property
+    def referable(self) -> str:
+        """Say which classes are referable."""
+        if self.referable_from is None:
+            return f"not known ({self.unknown})"
+        last = self.referable_from == len(self) - 1
+        return f"{self.titles[self.referable_from]}{'' if last else ' or worse'}"
+
+
+def classes_of(names: Sequence[str], referable_from: str = "") -> Classes:
+    """Find out from which class on an eye is referred, by what the names mean.
+
+    referable_from: that class, by name or index, if it was given. Else the higher of two classes;
+    else the first that holds only moderate or worse, unless another holds both sides of that cut,
+    as "NPDR" does. Five names that are not known are taken as the five grades. Raises InputError
+    where the class given is none of these, or the first.
+    """
+    names = tuple(names)
+    if referable_from:
+        return Classes(names, _class_named(referable_from, names))
+    if len(names) == 2:
+        return Classes(names, 1)
+    grades = grades_of(names)
+    if len(names) == GRADES and all(g in (None, (k, k)) for k, g in enumerate(grades)):
+        return Classes(names, MODERATE)
+    known = [both for both in grades if both is not None]
+    if len(known) < len(names):
+        missing = quoted([name for name, both in zip(names, grades) if both is None])
+        return Classes(
+            names, None, f"the names {missing} do not say how severe they are; {_UNSURE}"
+        )
+    for name, (first, last) in zip(names, known):
+        if first < MODERATE <= last:
+            text = f"{name} holds eyes below and above moderate; {_UNSURE}"
+            return Classes(names, None, text)
+    cut = sum(last < MODERATE for _, last in known)
+    if cut in (0, len(names)):
+        side = "at least" if cut == 0 else "below"
+        return Classes(names, None, f"all classes are {side} moderate; {_UNSURE}")
+    return Classes(names, cut)
+
+
+def _class_named(text: str, names: tuple[str, ...]) -> int:
+    """Find a class by its name, in any case, or else by its index."""
+    places = [k for k, name in enumerate(names) if name == text]
+    places = places or [k for k, name in enumerate(names) if spelled(name) == spelled(text)]
+    if not places and text.isdecimal() and int(text) < len(names):
+        places = [int(text)]
+    if len(places) != 1 or places == [0]:
+        raise InputError(
+            f"--referable_from: expected the first class that is referred, one of "
+            f"{quoted(names[1:])} or its index 1..{len(names) - 1}, found {text!r}"
+        )
+    return places[0]
+
+
+# -- a set's classes and a model's -------------------------------------------------------------
+
+Span = tuple[int, int]  # first and last of the model's classes that a class of a set holds
+_ADVICE = (
+    "say which of these each folder holds: --class_map FOLDER=CLASS, or FOLDER=FIRST..LAST for a "
+    "folder of several"
+)
+
+
+def sum_up(predictions: ClassPredictions, classes: SetClasses | None) -> ClassPredictions:
+    """Turn predictions of a model's classes into those of a set's.
+
+    Probabilities (N, K) are summed to (N, M), and the most probable of these is predicted. None,
+    or a set that knows all of the model's classes: they stay as they are.
+    """
+    if classes is None or not classes.coarser:
+        return predictions
+    sums = predictions.probabilities @ np.eye(len(classes.names))[list(classes.of_model)]
+    return ClassPredictions(sums, sums.argmax(1))
+
+
+def scored_classes(
+    names: Sequence[str], model_cut: str, classes: SetClasses | None, referable_from: str = ""
+) -> Classes:
+    """Find out in which classes predictions are scored, and from which one an eye is referred.
+
+    names: of the model's classes; model_cut: what its training was told of the cut, if anything.
+    classes: the set's. The cut is the class given as referable_from; of a set that knows less than
+    the model, the higher of two classes, else the model's cut, if a class of the set begins there.
+    """
+    if classes is None or not classes.coarser:
+        return classes_of(names, referable_from or model_cut)
+    if referable_from or len(classes.names) == 2:
+        return classes_of(classes.names, referable_from)
+    model = classes_of(names, model_cut)
+    cut = model.referable_from
+    if cut is None:
+        return Classes(classes.names, None, model.unknown)
+    below, above = classes.of_model[cut - 1], classes.of_model[cut]
+    if below == above:
+        both = f"{model.titles[cut - 1]} and {model.titles[cut]}"
+        return Classes(classes.names, None, f"{classes.names[above]} holds {both}; {_UNSURE}")
+    return Classes(classes.names, above)
+
+
+@dataclass(frozen=True)
+class SetMatcher:
+    """Matches the folders of a set with the classes of a model, by name or meaning: a Matcher."""
+
+    model: tuple[str, ...]  # (K,) names of the model's classes
+    class_names: tuple[str, ...] = ()  # the set's folders, if given
+    class_map: tuple[str, ...] = ()  # FOLDER=CLASS or FOLDER=FIRST..LAST, if given
+
+    def __call__(self, found: Sequence[str], place: Path) -> FolderLabels:
+        """Tell which class of the set each folder in a place holds, and what those classes are.
+
+        A class without folder counts as one without images. Raises InputError, with both lists,
+        where names cannot be matched, or where only "0" and "1" are there: they may be two of the
+        grades, or referable and not.
+        """
+        spans = self._spans(found, place)
+        distinct = sorted(set(spans.values()))
+        covered = [k for first, last in distinct for k in range(first, last + 1)]
+        if not spans or len(set(covered)) < len(covered):
+            what = "two folders share a class in part" if spans else "none can be matched"
+            raise self._refused(found, place, what)
+        distinct += [(k, k) for k in range(len(self.model)) if k not in covered]
+        distinct.sort()
+        if len(distinct) < 2:
+            raise self._refused(found, place, "all would be one class")
+        labels = {name: distinct.index(span) for name, span in spans.items()}
+        names = [self._name(span, spans) for span in distinct]
+        of_model = [label for label, (a, b) in enumerate(distinct) for _ in range(a, b + 1)]
+        missing = [name for label, name in enumerate(names) if label not in labels.values()]
+        return FolderLabels(
+            labels,
+            SetClasses(tuple(names), tuple(of_model)),
+            tuple(missing),
+            quoted(self.model),
+            _ADVICE,
+        )
+
+    def _spans(self, found: Sequence[str], place: Path) -> dict[str, Span]:
+        """Find the model's classes that each folder holds; those that are no class are left out."""
+        mapped = dict(self._read_map())
+        folders = self._asked(found, place)
+        spans: dict[str, Span] = {}
+        for name in folders:
+            span = mapped.get(spelled(name)) or self.span_of(name)
+            if span is not None:
+                spans[name] = span
+        counted = {name: meaning_of(name).number for name in folders if meaning_of(name).counts}
+        strange = [name for name in counted if name not in spans]
+        if spans and strange:  # such as 1..5 for 0..4
+            raise self._refused(found, place, f"{quoted(strange)} cannot be matched")
+        two = set(counted.values()) == {0, 1} and len(spans) == 2
+        if two and len(self.model) > 2 and not mapped:
+            last = len(self.model) - 1
+            raise self._refused(
+                found,
+                place,
+                "0 and 1 may be two of the grades or two groups of them, such as referable or not "
+                f"(--class_map 0=0 1=1, or --class_map 0=0..1 1=2..{last})",
+            )
+        for name in [name for name in spans if name not in self.model]:
+            twins = [n for n in spans if n != name and _means_the_same(n, name)]
+            if any(twin in self.model for twin in twins):
+                del spans[name]  # images in it are refused when the folder is listed
+            elif twins:
+                raise self._refused(found, place, f"{name} and {twins[0]} mean the same")
+        return spans
+
+    def _asked(self, found: Sequence[str], place: Path) -> Sequence[str]:
+        """Choose the folders that --class_names names, in any case; all without it.
+
+        Names that are no folders but mean the model's classes, in their order, name those.
+        """
+        if not self.class_names:
+            return found
+        require_grade_order(self.class_names)
+        wanted = {spelled(name) for name in self.class_names}
+        folders = [name for name in found if name in self.class_names]
+        folders += [
+            n
+            for n in found
+            if n not in folders and spelled(n) in wanted - set(map(spelled, folders))
+        ]
+        unknown = [
+            name
+            for name in self.class_names
+            if self.span_of(name) is None and spelled(name) not in dict(self._read_map())
+        ]
+        if unknown:
+            raise self._refused(self.class_names, place, f"{quoted(unknown)} cannot be matched")
+        return folders or found
+
+    def span_of(self, name: str) -> Span | None:
+        """Find the model's classes that a name means; None where that is not clear."""
+        for same in (spelled, _squeezed):
+            alike = [k for k, own in enumerate(self.model) if same(own) == same(name)]
+            if len(alike) == 1:
+                return alike[0], alike[0]
+        meaning = meaning_of(name)
+        if meaning.counts and all(meaning_of(own).counts for own in self.model):
+            alike = [
+                k for k, own in enumerate(self.model) if meaning_of(own).number == meaning.number
+            ]
+            return (alike[0], alike[0]) if len(alike) == 1 else None
+        wanted = meaning.grades or meaning.number_as_grade
+        if wanted is None:
+            return None
+        inside = []
+        for k, own in enumerate(grades_of(self.model)):
+            if own is None or own[1] < wanted[0] or wanted[1] < own[0]:
+                continue
+            if own[0] <= wanted[0] and wanted[1] <= own[1]:
+                return k, k
+            if own[0] < wanted[0] or wanted[1] < own[1]:
+                return None
+            inside.append(k)
+        return (inside[0], inside[-1]) if inside else None
+
+    def _read_map(self) -> list[tuple[str, Span]]:
+        """Read --class_map: folder, as spelled, and the model's classes that it holds."""
+        entries = []
+        for entry in self.class_map:
+            folder, _, classes = entry.rpartition("=")
+            first, _, last = classes.partition("..")
+            span = self._class_named(first), self._class_named(last or first)
+            if not folder or span[0] is None or span[1] is None or span[0] > span[1]:
+                raise InputError(
+                    f"--class_map: expected FOLDER=CLASS or FOLDER=FIRST..LAST with the model's "
+                    f"classes {quoted(self.model)}, or 0..{len(self.model) - 1}, found {entry!r}"
+                )
+            entries.append((spelled(folder), (span[0], span[1])))
+        if len({folder for folder, _ in entries}) < len(entries):
+            raise InputError(f"--class_map: {quoted(self.class_map)} names a folder twice")
+        return entries
+
+    def _class_named(self, text: str) -> int | None:
+        """Find one of the model's classes by its name, or its index."""
+        if text in self.model:
+            return self.model.index(text)
+        if text.isdecimal() and int(text) < len(self.model):
+            return int(text)
+        span = self.span_of(text)
+        return span[0] if span is not None and span[0] == span[1] else None
+
+    def _name(self, span: Span, spans: dict[str, Span]) -> str:
+        """Name a class of the set: as the model does if it is its own, else as the folder."""
+        if span[0] == span[1]:
+            return self.model[span[0]]
+        name = next(name for name, found in spans.items() if found == span)
+        outside = {*self.model[: span[0]], *self.model[span[1] + 1 :]} - set(spans)
+        return f"{name} ({span[0]}..{span[1]})" if name in outside else name
+
+    def _refused(self, found: Sequence[str], place: Path, what: str) -> InputError:
+        return InputError(
+            f"expected folders of the model's classes {quoted(self.model)} in {place}, found "
+            f"{quoted(found) or 'none'}: {what}; {_ADVICE}"
+        )
+
+
+def _squeezed(name: str) -> str:
+    """Reduce a name to its letters and digits."""
+    return "".join(c for c in spelled(name) if c.isalnum())
+
+
+def _means_the_same(one: str, other: str) -> bool:
+    first, second = meaning_of(one), meaning_of(other)
+    grades = first.grades or first.number_as_grade
+    same = grades is not None and grades == (second.grades or second.number_as_grade)
+    return same or _squeezed(one) == _squeezed(other)
+
+
+def same_classes(one: Sequence[str], other: Sequence[str]) -> bool:
+    """Tell whether two models' classes are the same, however they are spelled."""
+    matcher = SetMatcher(tuple(one))
+    return len(one) == len(other) and all(
+        matcher.span_of(name) == (k, k) for k, name in enumerate(other)
+    )
+
+
+def require_same_classes(models: Sequence[tuple[str, Sequence[str]]]) -> None:
+    """Raise InputError unless all models, each with its classes' names, know the same classes."""
+    for model, names in models[1:]:
+        first, expected = models[0]
+        if not same_classes(expected, names):
+            raise InputError(
+                f"{first} knows the classes {quoted(expected)}, {model} {quoted(names)}; models "
+                "of one ensemble need the same classes"
+            )
+
+
+def describe_classes(run: Run, split: Split) -> list[str]:
+    """Say how a split's folders were matched with a model's classes, where that is not plain."""
+    lines = []
+    if run.names != run.trained_names:
+        lines.append(
+            f"note: {run.directory.root} was trained on the classes {quoted(run.trained_names)}; "
+            f"results are in the order of their grades, {quoted(run.names)}"
+        )
+    folders = split.folders
+    if folders is None:
+        return lines
+    titles = Classes(run.names).titles
+    held: dict[int, list[str]] = {}  # the model's classes, by the set's
+    for k, label in enumerate(folders.classes.of_model):
+        held.setdefault(label, []).append(titles[k])
+    renamed = {
+        name: label
+        for name, label in folders.labels.items()
+        if folders.classes.names[label] != name or len(held[label]) > 1
+    }
+    if renamed:
+        texts = (f"{name} is {', '.join(held[label])}" for name, label in renamed.items())
+        lines.append(f"{split.name}: by their names, " + "; ".join(texts))
+    if folders.missing:
+        lines.append(
+            f"{split.name}: no folder holds {', '.join(folders.missing)}; evaluated as without "
+            "images"
+        )
+    if folders.classes.coarser:
+        lines.append(
+            f"{split.name}: graded in {len(folders.classes.names)} classes, not in the model's "
+            f"{len(run.names)}: the probabilities of those that a class holds are summed"
+        )
+    return lines
