@@ -21,7 +21,7 @@ from common.prediction.calibration import (
     fit_temperature,
     fit_weights,
 )
-from common.prediction.classes import SetMatcher, sum_up
+from common.prediction.classes import sum_up
 from common.prediction.predictions import PairPredictions, same_images
 from common.prediction.voting import (
     SKLEARN_VOTE,
