@@ -213,7 +213,8 @@ def undefined_reasons(
         elif place in absent:
             reasons[name] = f"there is no image of {absent[place]}"
         elif "precision" in name:
-            reasons[name] = f"{', '.join(silent)} was never predicted"
+            verb = "was" if len(silent) == 1 else "were"
+            reasons[name] = f"{', '.join(silent)} {verb} never predicted"
         elif len(absent) == len(counts) - 1:
             reasons[name] = f"the images are all of one {classes.word}"
         else:

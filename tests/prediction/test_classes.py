@@ -1,0 +1,190 @@
+"""The classes of a model against those of a set, and from which one on an eye is referred."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from common.data.class_names import SetClasses
+from common.pairs import class_pairs
+from common.prediction.classes import (
+    SetMatcher,
+    classes_of,
+    require_same_classes,
+    same_classes,
+    scored_classes,
+    sum_up,
+)
+from common.prediction.predict import in_grade_order
+from common.prediction.voting import ClassPredictions
+from common.system.errors import InputError
+
+NUMBERS, NAMES = tuple("01234"), ("No_DR", "Mild", "Moderate", "Severe", "PDR")
+PLACE = Path("images/test")
+
+
+def match(model, found, **given):
+    return SetMatcher(tuple(model), **given)(found, PLACE)
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        (NUMBERS, 2),
+        (NAMES, 2),
+        ("abcde", 2),  # five names that are not known are the five grades
+        ("12345", 2),
+        (NAMES[:4], 2),
+        (NAMES[1:], 1),
+        (["No_DR", "DR"], 1),
+        (["a", "b"], 1),
+        (["Mild", "Severe"], 1),
+        (["No_DR", "Mild", "referable"], 2),
+        (["No_DR", "NPDR", "PDR"], None),
+        ("012", None),
+        (["R0", "R1", "R2", "R3"], None),
+        (["No_DR", "Mild", "Ungradable"], None),
+        (["Moderate", "Severe", "PDR"], None),
+    ],
+)
+def test_what_is_referable_follows_from_the_names(names, expected):
+    found = classes_of(names)
+    assert found.referable_from == expected
+    assert (expected is None) == ("--referable_from" in found.unknown)
+
+
+def test_what_is_referable_may_be_given_by_name_or_index():
+    assert classes_of(["No_DR", "NPDR", "PDR"], "npdr").referable_from == 1
+    assert classes_of(["No_DR", "NPDR", "PDR"], "2").referable_from == 2
+    assert classes_of("12345", "3").referable_from == 2, "the name comes first"
+    for wrong in ("No_DR", "0", "3", "x", "-1"):
+        with pytest.raises(InputError, match="one of NPDR PDR or its index"):
+            classes_of(["No_DR", "NPDR", "PDR"], wrong)
+
+
+def test_classes_are_called_by_their_names_and_numbers_by_what_they_are():
+    assert classes_of(NUMBERS).titles[2] == "grade 2" and classes_of(NUMBERS).word == "grade"
+    assert classes_of("12345").titles[2] == "class 3"
+    assert classes_of(NAMES).titles == NAMES
+    assert classes_of(NUMBERS).pair_title("0-1") == "0-1"
+    assert classes_of(NAMES).pair_title("0-1") == "0-1 (No_DR vs Mild)"
+
+
+@pytest.mark.parametrize(
+    ("model", "found", "labels"),
+    [
+        (NUMBERS, NAMES, [0, 1, 2, 3, 4]),
+        (NAMES, NUMBERS, [0, 1, 2, 3, 4]),
+        (NUMBERS, sorted(NAMES), [1, 2, 0, 4, 3]),
+        (NAMES, ["grade0", "GRADE 1", "Class 2", "3", "level-4"], [0, 1, 2, 3, 4]),
+        ("abcde", "edcba", [4, 3, 2, 1, 0]),
+        (["No_DR", "NPDR", "PDR"], NUMBERS, [0, 1, 1, 1, 2]),
+        (["No_DR", "DR"], sorted(NAMES), [1, 1, 0, 1, 1]),
+        ("012", ["grade 2", "grade 0", "grade 1"], [2, 0, 1]),
+        (NUMBERS, ["Mild", "Moderate"], [1, 2]),
+    ],
+)
+def test_each_folder_has_the_model_s_class_that_its_name_means(model, found, labels):
+    matched = match(model, list(found))
+    assert matched.labels == dict(zip(found, labels)) and not matched.classes.coarser
+    assert matched.classes.names == tuple(model)
+
+
+@pytest.mark.parametrize(
+    ("model", "found", "given", "of_model", "cut"),
+    [
+        (NUMBERS, ["referable", "non_referable"], {}, (0, 0, 1, 1, 1), 1),
+        (NAMES, ["DR", "No_DR"], {}, (0, 1, 1, 1, 1), 1),
+        (NAMES, ["No_DR", "NPDR", "PDR"], {}, (0, 1, 1, 1, 2), None),
+        (NAMES, ["No_DR", "Mild", "RDR"], {}, (0, 1, 2, 2, 2), 2),
+        (NUMBERS, ["0", "1"], {"class_map": ("0=0..1", "1=2..4")}, (0, 0, 1, 1, 1), 1),
+        (NUMBERS, ["0", "1"], {"class_map": ("0=0", "1=Mild..PDR")}, (0, 1, 1, 1, 1), 1),
+        (
+            NAMES,
+            ["ok", "see=doctor"],
+            {"class_map": ("ok=No_DR..Mild", "see=doctor=2..4")},
+            (0, 0, 1, 1, 1),
+            1,
+        ),
+    ],
+)
+def test_a_set_may_know_less_than_the_model(model, found, given, of_model, cut):
+    classes = match(model, found, **given).classes
+    assert classes.of_model == of_model and classes.coarser
+    assert scored_classes(model, "", classes).referable_from == cut
+
+
+def test_the_cut_of_a_coarser_set_is_the_model_s_where_it_can_be():
+    classes = SetClasses(("No_DR", "NPDR", "PDR"), (0, 1, 1, 1, 2))
+    assert scored_classes(NAMES, "PDR", classes).referable_from == 2
+    assert "Mild and Moderate" in scored_classes(NAMES, "", classes).unknown
+    assert scored_classes(NAMES, "PDR", classes, "NPDR").referable_from == 1
+    assert scored_classes(NAMES, "Mild", None).referable_from == 1
+
+
+@pytest.mark.parametrize(
+    ("model", "found", "given", "said"),
+    [
+        (NAMES, list("abcde"), {}, "none can be matched"),
+        ("abcde", list(NUMBERS), {}, "none can be matched"),
+        (NAMES, list("abcde"), {"class_names": tuple("abcde")}, "a b c d e cannot be matched"),
+        (NUMBERS, list(NAMES), {"class_names": tuple(sorted(NAMES))}, "is not the order"),
+        (NUMBERS, ["0", "1"], {}, "may be two of the grades or two groups"),
+        (NUMBERS, list("12345"), {}, "5 cannot be matched"),
+        ("12345", list(NUMBERS), {}, "0 cannot be matched"),
+        (NUMBERS, ["No_DR", "Normal"], {}, "mean the same"),
+        (NUMBERS, ["DR", "NPDR", "No_DR"], {}, "share a class in part"),
+        (NUMBERS, ["x"], {"class_map": ("x=0..4",)}, "all would be one class"),
+        (NUMBERS, ["x"], {"class_map": ("x",)}, "--class_map: expected FOLDER=CLASS"),
+        (NUMBERS, ["x"], {"class_map": ("x=7",)}, "--class_map: expected FOLDER=CLASS"),
+        (NUMBERS, ["x"], {"class_map": ("x=3..2",)}, "--class_map: expected FOLDER=CLASS"),
+        (NUMBERS, ["x"], {"class_map": ("x=1", "X=2")}, "names a folder twice"),
+    ],
+)
+def test_what_cannot_be_matched_is_refused_with_both_lists(model, found, given, said):
+    with pytest.raises(InputError, match=said) as error:
+        match(model, found, **given)
+    if "expected folders" in str(error.value):
+        assert " ".join(model) in str(error.value) and " ".join(found) in str(error.value)
+
+
+def test_a_class_without_folder_is_one_without_images():
+    found = match(NUMBERS, ["0", "1", "2", "3"])
+    assert found.missing == ("4",) and found.classes.names == NUMBERS
+
+
+def test_names_that_are_given_choose_among_the_folders():
+    found = match(NUMBERS, [*NAMES, "extra"], class_names=("no_dr", "MILD"))
+    assert found.labels == {"No_DR": 0, "Mild": 1}
+    found = match(NUMBERS, list(NUMBERS), class_names=NAMES)
+    assert found.labels == {str(k): k for k in range(5)}, "names for the numbered folders"
+
+
+def test_probabilities_of_a_coarser_set_are_sums():
+    fine = np.array([[0.3, 0.25, 0.2, 0.15, 0.1], [0.1, 0.2, 0.3, 0.3, 0.1]])
+    found = sum_up(
+        ClassPredictions(fine, fine.argmax(1)), SetClasses(("no", "yes"), (0, 0, 1, 1, 1))
+    )
+    assert np.allclose(found.probabilities, [[0.55, 0.45], [0.3, 0.7]])
+    assert found.predicted.tolist() == [0, 1]
+    same = ClassPredictions(fine, fine.argmax(1))
+    assert sum_up(same, None) is same
+
+
+def test_models_whose_names_differ_in_spelling_know_the_same_classes():
+    assert same_classes(NUMBERS, NAMES) and same_classes(NAMES, NUMBERS)
+    assert same_classes(NAMES, ["no dr", "mild npdr", "MODERATE", "severe", "proliferative"])
+    assert same_classes("abcde", "ABCDE") and not same_classes("abcde", NUMBERS)
+    assert not same_classes(NAMES[:4], NAMES)
+    with pytest.raises(InputError, match="m knows the classes 0 1 2 3 4, n a b c d e"):
+        require_same_classes([("m", NUMBERS), ("n", "abcde")])
+
+
+def test_pairs_of_classes_in_another_order_are_turned():
+    order = (2, 0, 1)  # places of the training's classes in grade order
+    values = np.array([[0.1, 0.2, 0.3]])  # of 0-1, 0-2, 1-2: of the second
+    assert np.allclose(in_grade_order(values, order), [[0.8, 0.7, 0.1]])
+    assert in_grade_order(values[0], order, are_shares=False).tolist() == [0.2, 0.3, 0.1]
+    generator = np.random.default_rng(0)
+    values = generator.random((4, len(class_pairs(5))))
+    assert np.array_equal(in_grade_order(values, tuple(range(5))), values)
