@@ -183,12 +183,12 @@ class SetMatcher:
         if len(distinct) < 2:
             raise self._refused(found, place, "all would be one class")
         labels = {name: distinct.index(span) for name, span in spans.items()}
-        names = [self._name(span, spans) for span in distinct]
+        names = self._names(distinct, spans)
         of_model = [label for label, (a, b) in enumerate(distinct) for _ in range(a, b + 1)]
         missing = [name for label, name in enumerate(names) if label not in labels.values()]
         return FolderLabels(
             labels,
-            SetClasses(tuple(names), tuple(of_model)),
+            SetClasses(names, tuple(of_model)),
             tuple(missing),
             quoted(self.model),
             _ADVICE,
@@ -300,13 +300,17 @@ class SetMatcher:
         span = self.span_of(text)
         return span[0] if span is not None and span[0] == span[1] else None
 
-    def _name(self, span: Span, spans: dict[str, Span]) -> str:
-        """Name a class of the set: as the model does if it is its own, else as the folder."""
-        if span[0] == span[1]:
-            return self.model[span[0]]
-        name = next(name for name, found in spans.items() if found == span)
-        outside = {*self.model[: span[0]], *self.model[span[1] + 1 :]} - set(spans)
-        return f"{name} ({span[0]}..{span[1]})" if name in outside else name
+    def _names(self, distinct: Sequence[Span], spans: dict[str, Span]) -> tuple[str, ...]:
+        """Name the set's classes: as the model's if they are these, else as their folders."""
+        if all(first == last for first, last in distinct):
+            return self.model
+        titles = Classes(self.model).titles
+        names = []
+        for span in distinct:
+            folders = [name for name, found in spans.items() if found == span]
+            name = folders[0] if len(folders) == 1 else titles[span[0]]
+            names.append(f"{name} ({span[0]}..{span[1]})" if name in names else name)
+        return tuple(names)
 
     def _refused(self, found: Sequence[str], place: Path, what: str) -> InputError:
         return InputError(
