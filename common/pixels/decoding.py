@@ -20,7 +20,8 @@ PIXEL_VERSION = 2
 MAX_PIXELS = 178_000_000
 FORMATS = tuple(sorted({*PICTURE_FORMATS.values()} - {"DICOM"}))  # that Pillow reads
 _TRANSPARENT = ("LA", "PA", "RGBA", "La", "RGBa")
-_LEAST_PRESENT = 0.95  # share of its rows that a JPEG file must hold
+_MOST_MISSING = 0.05  # share of its pixels that a JPEG file may lack
+_BLOCK = 16  # rows that JPEG codes at a time
 _TURNS = {  # EXIF orientation -> what makes it upright
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -169,9 +170,8 @@ def _decode_tiff(data: bytes) -> Picture:
 
 
 def _decode_deep_page(data: bytes, page: TiffPage) -> np.ndarray:
-    values = deep.read_deep(data, page.number)
-    pixels = _from_samples(values, page.greatest, page.white_is_zero)
-    return _turned(pixels, page.orientation)
+    values = deep.read_deep(data, page.number)  # which OpenCV turns upright in this format alone
+    return _from_samples(values, page.greatest, page.white_is_zero)
 
 
 def _orientation(file: Image.Image) -> int:
@@ -211,9 +211,11 @@ def _decode_cut_jpeg(data: bytes, error: OSError) -> Picture:
     """
     filler = bytes(range(1, 255)) * 256
     first, second = (_load_jpeg(data + end + b"\xff\xd9") for end in (b"", filler))
-    rows = np.flatnonzero((first != second).any(axis=(1, 2)))
-    present = rows[0] / len(first) if len(rows) else 1.0
-    if present < _LEAST_PRESENT or not _has_all_scans(data):
+    differing = (first != second).any(axis=2)  # (H, W)
+    rows = np.flatnonzero(differing.any(axis=1))
+    below = len(first) - int(rows[0]) - _BLOCK if len(rows) else 0
+    missing = max(float(differing.mean()), below / len(first))
+    if missing > _MOST_MISSING or not _has_all_scans(data):
         raise error
     with Image.open(io.BytesIO(data), formats=("JPEG",)) as file:
         orientation = _orientation(file)

@@ -19,7 +19,7 @@ _MAX_PAGES = 256  # of a TIFF file that are looked at
 _MASK = 4  # a bit of TIFF's NewSubfileType: the page is a mask of another one
 _SUBFILE, _WIDTH, _HEIGHT, _BITS, _PHOTOMETRIC = 254, 256, 257, 258, 262
 _GREATEST = 281
-ORIENTATION = 274  # also of EXIF data
+ORIENTATION = 274  # of EXIF data
 _TIFF_MAGIC = (b"II\x2a\0", b"MM\0\x2a", b"II\x2b\0", b"MM\0\x2b")
 
 
@@ -33,7 +33,6 @@ class TiffPage:
     bits: int  # of the deepest channel
     greatest: int  # value that it says to hold; 0 where it says nothing
     white_is_zero: bool
-    orientation: int
     is_mask: bool
 
     @property
@@ -68,7 +67,6 @@ def tiff_pages(data: bytes) -> list[TiffPage]:
                 bits=depth,
                 greatest=2**depth - 1 if 8 < depth < 16 else declared,
                 white_is_zero=tags.get(_PHOTOMETRIC) == 0,
-                orientation=_number(tags.get(ORIENTATION, 1)),
                 is_mask=bool(_number(tags.get(_SUBFILE, 0)) & _MASK),
             )
         )
