@@ -35,6 +35,7 @@ from common.evaluation.gates import (
 from common.flags import add_ensemble_flags, add_evaluation_flags, find_runs
 from common.metrics.intervals import BootstrapConfig
 from common.metrics.prevalence import parse_prevalence
+from common.pixels.pixel_cache import keep_readable
 from common.prediction.classes import SetMatcher, describe_classes, require_same_classes
 from common.prediction.ensemble import (
     EVERY_VOTE,
@@ -47,7 +48,7 @@ from common.prediction.ensemble import (
     require_val,
 )
 from common.prediction.evaluated_models import load_val
-from common.prediction.predict import PredictionConfig, predict_run
+from common.prediction.predict import PredictionConfig, pixels_of, predict_run
 from common.prediction.predictions import PairPredictions, require_same_images, save_predictions
 from common.prediction.verification import Recomputable, verify
 from common.prediction.voting import ClassPredictions
@@ -57,7 +58,7 @@ from common.reporting.report import Report, write_report
 from common.result_dir import ResultDir, Run, write_metrics, write_predictions, write_table
 from common.system.device import resolve_precision, select_device
 from common.system.files import write_json
-from common.system.log import log
+from common.system.log import log, printable
 
 
 @dataclass
@@ -96,14 +97,24 @@ class Setting:
     bootstrap: BootstrapConfig
     grade_mix: np.ndarray | None  # (K,) of a population at which results are restated
     holdout: Holdout
+    skipped: dict[str, list[str]]  # by split, images that cannot be read
 
-    def describe(self) -> dict[str, str]:
+    def describe(self) -> dict[str, object]:
         """Say in a file what was evaluated."""
         return {
             "split": self.split,
             "dataset_path": self.dataset_path,
             "synthetic": self.synthetic,
+            **({"skipped": self.skipped} if self.skipped else {}),
         }
+
+    def remarks(self) -> list[str]:
+        """Say in a report which images are not part of its figures."""
+        skipped = self.skipped.get(self.split, [])
+        more = f" and {len(skipped) - 10} more" if len(skipped) > 10 else ""
+        names = ", ".join(map(printable, skipped[:10]))
+        text = f"left out by --skip_unreadable: {len(skipped)} images, {names}{more}"
+        return [text] if skipped else []
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -136,7 +147,29 @@ def list_images(run: Run, args: argparse.Namespace) -> Dataset:
     return scan_dataset(Path(args.dataset_path), matcher=matcher)
 
 
-def build_setting(models: list[Model], args: argparse.Namespace) -> Setting:
+def leave_out_unreadable(models: list[Model], args: argparse.Namespace) -> dict[str, list[str]]:
+    """Go on, with all models alike, without images that one of them cannot read.
+
+    Returns their ids, by split.
+    """
+    first, skipped = models[0].dataset, {}
+    for name in dict.fromkeys([args.split, "val"] if first.has("val") else [args.split]):
+        unreadable: set[str] = set()
+        for pixels in {pixels_of(model.run) for model in models}:
+            images, folder = first.split(name), Path(args.cache_dir)
+            unreadable |= keep_readable(images, pixels, folder, args.num_workers).skipped.keys()
+        if unreadable:
+            skipped[name] = sorted(unreadable)
+    left_out = {id_ for ids in skipped.values() for id_ in ids}
+    for model in models:
+        model.dataset = model.dataset.without(left_out)
+        model.split = model.dataset.split(args.split)
+    return skipped
+
+
+def build_setting(
+    models: list[Model], skipped: dict[str, list[str]], args: argparse.Namespace
+) -> Setting:
     """Decide how results are measured; see whether the images are independent of the training."""
     images, root = models[0].split, Path(args.dataset_path)
     num_classes = images.folders.num_classes if images.folders else models[0].run.num_classes
@@ -148,6 +181,7 @@ def build_setting(models: list[Model], args: argparse.Namespace) -> Setting:
         bootstrap=BootstrapConfig(args.resamples, args.seed, patients.clusters, patients.evidence),
         grade_mix=parse_prevalence(args.prevalence, num_classes) if args.prevalence else None,
         holdout=check_holdout(images, root, [model.run for model in models]),
+        skipped=skipped,
     )
 
 
@@ -230,6 +264,7 @@ def evaluate_model(model: Model, setting: Setting) -> Outcome:
     write_table(output.table(f"votes_{split}"), tables.flat_rows(findings.compared))
     plot_predictions(output, split, pairs.targets, result.classes, pairs.scored, title)
     texts = tables.evaluation_tables(title, findings, "vote")
+    texts += setting.remarks()
     return Outcome([pairs.model], result.vote, output, result.classes, findings, texts)
 
 
@@ -271,7 +306,7 @@ def evaluate_together(
     plot_predictions(output, split, pairs.targets, ensemble.classes, pairs.scored, title)
     shares = ", ".join(f"{name} {weight:.3f}" for name, weight in zip(labels, ensemble.weights))
     texts = tables.evaluation_tables(title, findings, "model")
-    texts.append(f"weights ({weighting}): {shares}")
+    texts += [f"weights ({weighting}): {shares}", *setting.remarks()]
     return Outcome(labels, args.vote, output, ensemble.classes, findings, texts)
 
 
@@ -311,10 +346,11 @@ def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
     models = list_models(args)
     ensemble_dir = ResultDir(args.output_dir or Path("super_ensemble_results"))
+    skipped = leave_out_unreadable(models, args) if args.skip_unreadable else {}
     if args.verify:
         return 0 if verify_models(models, ensemble_dir, args) else 1
 
-    setting = build_setting(models, args)
+    setting = build_setting(models, skipped, args)
     predict_models(models, args)
     for model in models:
         model.outcome = evaluate_model(model, setting)

@@ -109,7 +109,15 @@ def _training_parser(description: str) -> Parser:
 
 def add_evaluation_flags(parser: argparse.ArgumentParser) -> None:
     """Add the flags of every script that predicts."""
-    for name in ("dataset_path", "cache_dir", "num_workers", "device", "use_amp", "precision"):
+    for name in (
+        "dataset_path",
+        "cache_dir",
+        "num_workers",
+        "skip_unreadable",
+        "device",
+        "use_amp",
+        "precision",
+    ):
         _add_named_field(parser, name)
     parser.add_argument(
         "--class_names",

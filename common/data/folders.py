@@ -129,6 +129,14 @@ class Dataset:
         images = tuple(replace(image, split=name) for image in split.images)
         return Split(name, images, split.folders)
 
+    def without(self, ids: Collection[str]) -> "Dataset":
+        """Leave images out of all splits, by their ids."""
+        left = {
+            name: replace(split, images=tuple(i for i in split.images if i.id not in ids))
+            for name, split in self.splits.items()
+        }
+        return replace(self, splits=left)
+
     def has(self, name: str) -> bool:
         """Tell whether there is a folder for this split, whatever is in it."""
         return name in self.splits or name in self.problems

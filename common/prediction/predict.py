@@ -170,6 +170,11 @@ class LoadedModel:
         return max(own.columns.stop for group in self.groups for own in group.branches)
 
 
+def pixels_of(run: Run) -> Preprocessing:
+    """Read which pixels the classifiers of a result directory see, from one of them."""
+    return load_pair(run.files[0]).preprocessing
+
+
 def load_model(run: Run) -> LoadedModel:
     """Load all classifiers of a result directory.
 
