@@ -165,6 +165,7 @@ class Run:
     train_fingerprint: str  # of the training images; "" of the earlier trainer
     files: tuple[Path, ...]
     referable_from: str = ""  # the class from which on an eye is referred, if the training said
+    skipped: tuple[str, ...] = ()  # ids of unreadable images that the training left out
 
     @property
     def trained_names(self) -> tuple[str, ...]:
@@ -241,6 +242,7 @@ def _run(directory: ResultDir, model: str, files: dict[str, Path], content: dict
         fingerprint,
         tuple(files[name] for name in expected),
         str(config.get("referable_from", "")),
+        tuple(str(id_) for ids in (content.get("skipped") or {}).values() for id_ in ids),
     )
 
 

@@ -127,6 +127,7 @@ def _seen_by(run: Run, dataset_path: Path) -> dict[tuple[Path, str], Split]:
     for root in {dataset_path, Path(run.dataset_path or dataset_path)}:
         with suppress(InputError, OSError):
             dataset = scan_dataset(root, run.num_classes, run.class_names)
+            dataset = dataset.without(run.skipped)
             for name in ("train", "val"):
                 with suppress(InputError):
                     parts[root.resolve(), name] = dataset.split(name)

@@ -7,7 +7,7 @@ import io
 from dataclasses import dataclass
 
 import numpy as np
-from PIL import Image, ImageCms, ImageOps
+from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 
 from common.listing.picture_files import PICTURE_FORMATS
 from common.pixels import deep, dicom
@@ -22,6 +22,16 @@ FORMATS = tuple(sorted({*PICTURE_FORMATS.values()} - {"DICOM"}))  # that Pillow 
 _TRANSPARENT = ("LA", "PA", "RGBA", "La", "RGBa")
 _MOST_MISSING = 0.05  # share of its pixels that a JPEG file may lack
 _BLOCK = 16  # rows that JPEG codes at a time
+# bytes at the beginning of pictures in other formats
+_NOT_READ = {
+    b"ftypheic": "HEIC",
+    b"ftypheix": "HEIC",
+    b"ftypmif1": "HEIC",
+    b"ftypavif": "AVIF",
+    b"JXL ": "JPEG XL",
+    b"8BPS": "Photoshop",
+    b"%PDF": "PDF",
+}
 _TURNS = {  # EXIF orientation -> what makes it upright
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -89,8 +99,19 @@ def decode_picture(data: bytes, name: str, version: int = PIXEL_VERSION) -> Pict
     except dicom.NoPydicomError:
         raise
     except Exception as error:  # decoders raise a dozen kinds of exception on hostile bytes
-        reason = "empty file" if not data else f"{type(error).__name__}: {error}"
-        raise ImageError(f"{name}: expected a picture ({reason})") from error
+        raise ImageError(f"{name}: expected a picture ({_reason(data, error)})") from error
+
+
+def _reason(data: bytes, error: Exception) -> str:
+    """Say in a few words why bytes are no usable picture."""
+    if not data:
+        return "empty file"
+    if isinstance(error, UnidentifiedImageError):
+        kind = next((kind for mark, kind in _NOT_READ.items() if mark in data[:16]), "")
+        if kind:
+            return f"{kind}, which is not read; save it as PNG or JPEG"
+        return "its bytes are of no format that is read"
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
 
 
 def _decode_first_version(data: bytes) -> Picture:

@@ -172,7 +172,8 @@ def output_dir_for(run: Run, dataset: Dataset, output_dir: Path | None) -> Resul
         own = dataset.root.resolve() == Path(run.dataset_path).resolve()
         if not own and dataset.has("train"):
             with suppress(InputError):  # what cannot be listed is not what it was trained on
-                own = dataset.split("train").fingerprint() == run.train_fingerprint
+                train = dataset.without(run.skipped).split("train")
+                own = train.fingerprint() == run.train_fingerprint
     else:
         own = any(dataset.has(name) for name in SPLITS[:2])
     if own:
