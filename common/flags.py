@@ -10,8 +10,8 @@ from typing import Any
 
 from common.config import TrainConfig
 from common.data.class_names import quoted
-from common.data.folders import SPLITS
 from common.data.patients import AUTO, PATIENT_HELP
+from common.listing.split_folders import SPLITS
 from common.models.backbones import resolve
 from common.pairs import Head, heads_of_model, pair_head, parse_pairs
 from common.prediction.calibration import WEIGHTS

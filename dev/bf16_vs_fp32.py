@@ -17,7 +17,8 @@ import numpy as np
 
 from benchmarks import report, results
 from benchmarks.results import PrecisionDifference, PrecisionSection
-from common.data.folders import SPLITS, scan_split
+from common.data.folders import scan_split
+from common.listing.split_folders import SPLITS
 from common.metrics.classification import binary_metrics, classification_metrics
 from common.pairs import class_pairs, pair_targets
 from common.pixels.pixel_cache import open_cache

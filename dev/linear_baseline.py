@@ -24,8 +24,9 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from common.config import PixelOptions
-from common.data.folders import SPLITS, scan_split
+from common.data.folders import scan_split
 from common.flags import add_evaluation_flags
+from common.listing.split_folders import SPLITS
 from common.metrics.classification import accuracy, confusion_matrix, quadratic_weighted_kappa
 from common.models.backbones import build, preprocessing_for, resolve
 from common.models.ovo import chunk_size, trunk_features

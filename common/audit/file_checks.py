@@ -19,8 +19,8 @@ from common.audit.image_statistics import (
     measure,
     read_header,
 )
-from common.data.folders import IMAGE_SUFFIXES
 from common.duplicates.signatures import Signature, signature_of
+from common.listing.picture_files import IMAGE_SUFFIXES
 from common.pixels.decoding import ImageError, Picture, decode_picture
 from common.pixels.dicom import NoPydicomError
 

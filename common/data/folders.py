@@ -15,11 +15,8 @@ import numpy as np
 
 from common.data.class_names import FolderLabels, Matcher, match_folders, quoted
 from common.listing.advice import require_folder, what_instead
-from common.listing.picture_files import IMAGE_SUFFIXES as IMAGE_SUFFIXES
-from common.listing.picture_files import PICTURE_FORMATS as PICTURE_FORMATS
-from common.listing.picture_files import is_picture, shows_picture
-from common.listing.split_folders import ALL, SPLIT_NAMES, split_folders, split_of
-from common.listing.split_folders import SPLITS as SPLITS
+from common.listing.picture_files import IMAGE_SUFFIXES, is_picture, shows_picture
+from common.listing.split_folders import ALL, SPLIT_NAMES, SPLITS, split_folders, split_of
 from common.listing.unused import MADE_BY_US, Unused, examples, unused_lines
 from common.listing.walking import (
     count_of,
@@ -113,9 +110,12 @@ class Dataset:
         if chosen in self.problems:
             raise InputError(self.problems[chosen])
         if chosen not in self.splits:
+            advice = "check --dataset_path (or DATASET_PATH)"
+            if self.has(ALL):
+                advice = f"prepare_dataset.py split divides them; {advice}"
             raise InputError(
                 f"expected a folder {' or '.join(SPLIT_NAMES.get(name, (name,)))} in "
-                f"{self.root}, found {describe(self.root)}; check --dataset_path (or DATASET_PATH)"
+                f"{self.root}, found {describe(self.root)}; {advice}"
             )
         split = self.splits[chosen]
         lost = [image for image in split.images if image.size < 0]
@@ -214,7 +214,12 @@ def scan_dataset(
     walk = _Walk(root, matcher)
     folders = split_folders(root)
     if not folders:
-        split, unused = walk.split(ALL, root)
+        try:
+            split, unused = walk.split(ALL, root)
+        except InputError as error:
+            raise InputError(
+                f"no split folders ({', '.join(SPLITS)}) in {root}; {error}"
+            ) from error
         return Dataset(root, {ALL: split}, {}, tuple(unused))
     splits, problems = {}, {}
     unused = walk.beside(

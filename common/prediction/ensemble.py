@@ -10,7 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from common.data.folders import SPLITS, Dataset
+from common.data.folders import Dataset
+from common.listing.split_folders import SPLITS
 from common.models.backbones import resolve
 from common.pairs import with_head
 from common.prediction.calibration import (

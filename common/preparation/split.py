@@ -12,8 +12,8 @@ import numpy as np
 from sklearn.model_selection import StratifiedGroupKFold
 
 from common.audit.dataset import Audit
-from common.data.folders import SPLITS
 from common.data.metadata import METADATA
+from common.listing.split_folders import SPLITS
 from common.preparation.new_dataset import MANIFEST, free_name, new_dataset, put_file, write_rows
 from common.system.errors import InputError
 from common.system.random_streams import random_generator

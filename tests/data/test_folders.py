@@ -77,6 +77,8 @@ def test_missing_folders_are_named(tmp_path):
 
 def test_graded_folders_without_splits_are_a_test_set(images):
     assert len(scan_split(images / "val", "test")) == 20
+    with pytest.raises(InputError, match=r"folder train .* 0 1 2 3 4; prepare_dataset.py split"):
+        scan_split(images / "val", "train")
 
 
 def test_other_files_are_left_alone(images):
@@ -352,6 +354,7 @@ def test_found_none_says_what_was_found(tmp_path):
     with pytest.raises(InputError) as caught:
         scan_dataset(tmp_path)
     said = str(caught.value)
+    assert said.startswith(f"no split folders (train, val, test) in {tmp_path}; expected the class")
     assert "the folders DR NoDR other and 2 files (1 .jpg, 1 .csv)" in said
     assert "if labels.csv holds the grades, make class folders of it: python prepare_" in said
 
