@@ -90,6 +90,11 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     divide.add_argument("dest", type=folder, help="a new folder")
     divide.add_argument("--val", type=float, default=0.15, help="share (default 0.15)")
     divide.add_argument("--test", type=float, default=0.15, help="share (default 0.15)")
+    divide.add_argument(
+        "--allow_uneven",
+        action="store_true",
+        help="write a split that lacks a grade or misses the shares, too",
+    )
     divide.add_argument("--files", choices=WAYS, default="copy", help="(default copy)")
     for command in (check, divide):
         _add_audit_flags(command)
@@ -254,6 +259,12 @@ def split_dataset(args: argparse.Namespace) -> None:
     for line in [*found.dataset.remarks(), *(found.metadata.remarks if found.metadata else ())]:
         log(line)
     plan = plan_split(found, args.val, args.test, args.seed)
+    if plan.uneven and not args.allow_uneven:
+        raise InputError(
+            f"the split would not be what was asked for: {'; '.join(plan.uneven)}. "
+            "prepare_dataset.py audit shows what belongs together; --allow_uneven writes the split "
+            "all the same"
+        )
     counts = write_split(found, plan, dest, args.files)
     _log_split(plan, counts, args.num_classes)
     log(
@@ -308,12 +319,11 @@ def _log_import(plan: ImportPlan) -> None:
 def _log_split(plan: Plan, counts: Counter[tuple[str, int]], num_classes: int) -> None:
     """Say what each split holds and lacks, and what was left out."""
     grades = range(num_classes)
-    totals = [sum(counts[split, grade] for split in SPLITS) for grade in grades]
     for split in SPLITS:
         row = [counts[split, grade] for grade in grades]
         log(f"{split}: {sum(row)} images, per grade {row}")
-        if any(total and not count for total, count in zip(totals, row)):
-            log(f"note: {split} lacks a grade that has too few pictures or patients")
+    for line in plan.uneven:
+        log(f"WARNING: {line}")
     for reason in sorted({reason for reason in plan.reasons if reason}):
         log(f"left out: {plan.reasons.count(reason)} files, {reason}")
 

@@ -16,33 +16,45 @@ import numpy as np
 from common.data.folders import ImageFile, Split
 from common.system.environment import worker_count
 
+# what marks a copy, at the end of a name; the words of people, of Windows and of augmentation tools
 _SUFFIX = re.compile(
-    r"(?:[ _.-]+(?:aug(?:ment(?:ed)?)?|copy|dup|[hv]?flip(?:ped)?|rot(?:ated?)?|mirror(?:ed)?|"
-    r"bright(?:ness)?|dark(?:er)?|contrast|gamma|zoom|crop(?:ped)?|shift(?:ed)?|noise|noisy|blur|"
-    r"clahe|sharp(?:en(?:ed)?)?|enh(?:anced)?|smote|synth)[ _.-]*[0-9]*| ?\([0-9]+\))$",
+    r"[ _.-]+(?:aug(?:ment(?:ed|ation)?)?|copy|kopie|copie|copia|dup(?:licate)?|"
+    r"[hv]?flip(?:ped)?(?:[ _.-]?[hv])?|rot(?:at(?:e|ed|ion))?|mirror(?:ed)?|bright(?:ness)?|"
+    r"dark(?:er)?|contrast|gamma|zoom(?:ed)?|crop(?:ped)?|shift(?:ed)?|scaled?|resized?|"
+    r"translat(?:e|ed|ion)|jitter(?:ed)?|elastic|affine|noise|noisy|blur(?:red)?|clahe|"
+    r"sharp(?:en(?:ed)?)?|enh(?:anced)?|smote|synth)[ _.-]*[0-9]*$|"
+    r"(?:_(?:jpe?g|png|tiff?|bmp))?\.rf\.[0-9a-f]{16,}$|"  # Roboflow
+    r"\.(?:jpe?g|png|tiff?|bmp)_[0-9a-f]{8}-[0-9a-f-]{27}$",  # Augmentor
     re.IGNORECASE,
 )
-_PREFIX = re.compile(r"^(?:aug(?:mented)?|copy|flip|rot)[0-9]*[ _.-]+", re.IGNORECASE)
+_PREFIX = re.compile(
+    r"^(?:(?:copy of|kopie von|copi[ea] de) |(?:aug(?:mented)?|copy|flip|rot)[0-9]*[ _.-]+|"
+    r".{0,80}?_original_(?=.+\.(?:jpe?g|png|tiff?|bmp)_[0-9a-f]{8}-))",
+    re.IGNORECASE,
+)
+# a number that marks a copy if there is a file without it; alone, it may be a mere numbering
+_NUMBER = re.compile(r" ?\([0-9]+\)$|[ _-][0-9]{1,2}$")
+_IN_BRACKETS = re.compile(r"(?<=\S) ?\([0-9]+\)$")
 _SAMPLE = 4096  # bytes read of files of equal size before all of them are
 
 
 def source_name(name: str) -> str:
-    """Strip what marks a file as a copy: "10_left_aug1_flip.jpg" comes from "10_left"."""
-    stem = os.path.splitext(name)[0]
-    while (shorter := _SUFFIX.sub("", _PREFIX.sub("", stem))) not in ("", stem):
-        stem = shorter
-    return stem
+    """Strip what marks a file as a copy: "10_left_aug1_flip (2).jpg" comes from "10_left"."""
+    return _strip(os.path.splitext(name)[0], _IN_BRACKETS)
 
 
-def copy_groups(ids: Sequence[str]) -> np.ndarray:
-    """Group ids (N,) by the file that they are copies of, going by their names.
+def copy_groups(ids: Sequence[str], bare_numbers: bool = True) -> np.ndarray:
+    """Group ids (N,) by the file that they may be copies of, going by their names.
 
-    Where several folders have a plain file of that name (0/1.jpg, 1/1.jpg), a copy belongs to that
-    of its own folder. A plain file without copies is its own group.
+    A name is no proof: whether the pictures agree is for others to see. Where several folders have
+    a plain file of that name (0/1.jpg, 1/1.jpg), a copy belongs to that of its own folder. A plain
+    file without copies is its own group. bare_numbers: group "Mild (1)" and "Mild (2)", too,
+    without a "Mild" among them, which may just be numbered.
     """
     folders, names = zip(*(name.rpartition("/")[::2] for name in ids)) if ids else ((), ())
-    sources = [source_name(name) for name in names]
-    plain = [os.path.splitext(name)[0] == source for name, source in zip(names, sources)]
+    stems = [os.path.splitext(name)[0] for name in names]
+    sources = _sources(stems, bare_numbers)
+    plain = [stem == source for stem, source in zip(stems, sources)]
     counts = Counter(source for source, is_plain in zip(sources, plain) if is_plain)
     groups: dict[tuple, int] = {}
     numbers = []
@@ -55,6 +67,31 @@ def copy_groups(ids: Sequence[str]) -> np.ndarray:
     alone = ~np.isin(result, list(copied))
     result[alone] = len(groups) + np.arange(alone.sum())
     return result
+
+
+def _sources(stems: list[str], bare_numbers: bool) -> list[str]:
+    """Name the file that each of these may be a copy of, itself if none."""
+    known = set(stems)
+    sources = []
+    for stem in stems:
+        source = _strip(stem)
+        shorter = _NUMBER.sub("", source)
+        if shorter != source and (shorter in known or _strip(shorter) in known):
+            source = _strip(shorter)
+        elif bare_numbers:
+            source = _strip(source, _IN_BRACKETS)
+        sources.append(source)
+    return sources
+
+
+def _strip(stem: str, number: re.Pattern[str] | None = None) -> str:
+    """Strip marks of copies, and numbers as given, from a name without its ending."""
+    while True:
+        shorter = _SUFFIX.sub("", _PREFIX.sub("", stem))
+        shorter = number.sub("", shorter) if number else shorter
+        if shorter in ("", stem):
+            return stem
+        stem = shorter
 
 
 def identical_files(splits: Sequence[Split], workers: int = 8) -> list[list[ImageFile]]:

@@ -15,6 +15,7 @@ from common.audit.dataset import Audit
 from common.data.metadata import METADATA
 from common.listing.split_folders import SPLITS
 from common.preparation.new_dataset import MANIFEST, free_name, new_dataset, put_file, write_rows
+from common.preparation.shares import uneven_parts
 from common.system.errors import InputError
 from common.system.random_streams import random_generator
 
@@ -28,6 +29,7 @@ class Plan:
 
     places: list[str]  # (N,)
     reasons: list[str]  # (N,)
+    uneven: tuple[str, ...] = ()  # where it differs from what was asked for, and why
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,9 @@ def plan_split(audit: Audit, val: float, test: float, seed: int) -> Plan:
     places = [""] * len(labels)
     for i, name in zip(kept, chosen):
         places[i] = name
-    return Plan(places, reasons)
+    shares = {"train": 1 - val - test, "val": val, "test": test}
+    uneven = uneven_parts(chosen.tolist(), labels[kept], audit.units[kept], shares)
+    return Plan(places, reasons, tuple(uneven))
 
 
 def write_split(audit: Audit, plan: Plan, target: Path, way: str) -> Counter[tuple[str, int]]:

@@ -21,6 +21,18 @@ from common.data.folders import scan_split
         ("aug1.jpg", "aug1"),
         ("_aug1.jpg", "_aug1"),
         ("macula.jpg", "macula"),
+        ("Mild - Copy (2).jpg", "Mild"),
+        ("Copy of Mild.jpg", "Mild"),
+        ("Mild - Kopie.jpg", "Mild"),
+        ("x_copy2.png", "x"),
+        ("scan_rot_3.jpg", "scan"),
+        ("scan_flip_h.jpg", "scan"),
+        ("10_left_jpg.rf.0123456789abcdef0123456789abcdef.jpg", "10_left"),
+        ("1_original_7_left.jpeg_0a1b2c3d-0000-1111-2222-333344445555.jpeg", "7_left"),
+        ("img_1.jpg", "img_1"),
+        ("(1).jpg", "(1)"),
+        ("rot.jpg", "rot"),
+        ("carrot.jpg", "carrot"),
     ],
 )
 def test_a_copy_s_source_is_read_from_its_name(name, source):
@@ -35,6 +47,15 @@ def test_copies_are_grouped_with_their_source():
     groups = copy_groups(numbered)
     assert groups[0] == groups[2] != groups[1] == groups[3]
     assert copy_groups([]).size == 0
+
+
+def test_a_bare_number_marks_a_copy_where_there_is_a_file_without_it():
+    of_1 = ["0/1.jpg", "0/1_1.jpg", "0/1 2.jpg", "0/1 (3).jpg", "0/1_1_aug2.jpg", "0/1 - Copy.jpg"]
+    assert len(set(copy_groups([*of_1, "0/2_1.jpg", "0/3 2.jpg", "0/img_1.jpg"]))) == 4
+    numbered = ["1/Mild (1).jpg", "1/Mild (2).jpg", "2/Mild (2).jpg"]
+    assert len(set(copy_groups(numbered))) == 1, "they may be; the pictures tell"
+    assert len(set(copy_groups(numbered, bare_numbers=False))) == 3, "names alone do not"
+    assert len(set(copy_groups([*numbered, "1/Mild.jpg"], bare_numbers=False))) == 1
 
 
 def test_identical_files_are_found_and_only_what_must_be_is_read(tmp_path, monkeypatch):
