@@ -28,6 +28,7 @@ from common.data.metadata import METADATA, some
 from common.data.patients import AUTO, PATIENT_HELP
 from common.data.synthetic import write_dataset
 from common.flags import default_of
+from common.inspection.relations import what_is_known
 from common.listing.split_folders import ALL, SPLITS, split_of
 from common.listing.walking import count_of
 from common.models.backbones import preprocessing_for, resolve
@@ -258,6 +259,8 @@ def split_dataset(args: argparse.Namespace) -> None:
     found = audit(args.source, _audit_config(args, shortcuts=False))
     for line in [*found.dataset.remarks(), *(found.metadata.remarks if found.metadata else ())]:
         log(line)
+    for note in found.notes:
+        log(f"note: {note}")
     plan = plan_split(found, args.val, args.test, args.seed)
     if plan.uneven and not args.allow_uneven:
         raise InputError(
@@ -268,8 +271,8 @@ def split_dataset(args: argparse.Namespace) -> None:
     counts = write_split(found, plan, dest, args.files)
     _log_split(plan, counts, args.num_classes)
     log(
-        f"wrote {args.dest} with manifest.csv; both eyes of a patient and all copies of a picture "
-        "are in one split"
+        f"wrote {args.dest} with manifest.csv; all copies of a picture and photographs of an eye "
+        f"that were found are in one split; {what_is_known(found.related.patients, 'in one split')}"
     )
 
 

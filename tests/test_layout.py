@@ -17,6 +17,7 @@ FLOORS = (
     ("data",),
     ("pixels",),
     ("duplicates",),
+    ("inspection",),
     ("models",),
     ("result_dir",),
     ("prediction",),

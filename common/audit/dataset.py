@@ -12,28 +12,19 @@ from pathlib import Path
 import numpy as np
 
 from common.audit.cross_tables import CrossTable, column_statistics, cross_tables
-from common.audit.file_checks import FileRecord
-from common.audit.image_statistics import KINDS
-from common.audit.inspection import inspect_files
 from common.audit.shortcuts import Probe, probe
-from common.data.copies import copy_groups
 from common.data.folders import Dataset, ImageFile, scan_dataset
 from common.data.metadata import Metadata, read_metadata
-from common.data.patients import AUTO, Patients, recognise_patients
-from common.duplicates.links import chains, link_pictures, within
-from common.duplicates.near_duplicates import components
+from common.data.patients import AUTO
+from common.inspection.file_checks import FileRecord
+from common.inspection.image_statistics import KINDS
+from common.inspection.many_files import inspect_files
+from common.inspection.relations import GROUPS, Relations, members_of, relate
+from common.listing.walking import count_of
+from common.system.log import printable
 
 # the most images of each grade that EyePACS's labelled training set has (Kaggle 2015)
 EYEPACS_COUNTS = (25810, 2443, 5292, 873, 708)
-# kind -> what it means; a group of these kinds in two splits is a leak
-GROUPS = {
-    "identical_files": "the same bytes",
-    "identical_pixels": "the same pixels in files that differ",
-    "near_duplicates": "one picture resized, saved again, turned, cropped, mirrored or brightened",
-    "same_eye": "several photographs of one eye",
-    "augmented_copies": "copies of one picture, going by their names",
-    "patient": "several images of one patient",
-}
 CONFLICT = "different_grades"
 
 
@@ -76,9 +67,7 @@ class Audit:
     counts: dict[str, list[int]]  # split -> usable images of each grade
     notes: list[str]
     probes: list[Probe]
-    pictures: np.ndarray  # (N,) number of the picture that each file shows, in whatever version
-    units: np.ndarray  # (N,) number of the patient or picture that must stay in one split
-    patients: Patients  # who they are of, as far as that is known
+    related: Relations
     metadata: Metadata | None  # what metadata.csv says of them
     cross_tables: list[CrossTable]  # its columns against the grades
     seconds: dict[str, float]  # step -> how long it took
@@ -92,40 +81,36 @@ class Audit:
 def audit(root: Path, config: AuditConfig) -> Audit:
     """Look at every file of a dataset; raises InputError if its folders are no dataset."""
     dataset = scan_dataset(root, config.num_classes, config.class_names)
-    entries = dataset.all_images()
-    metadata = read_metadata(root)
+    entries, metadata = dataset.all_images(), read_metadata(root)
     started = time.monotonic()
     records = inspect_files([entry.path for entry in entries], config.num_workers, config.cache_dir)
     inspected = time.monotonic()
-    links = link_pictures(
-        [record.sha256 if record.usable else "" for record in records],
-        [record.pixels for record in records],
-        [record.signature for record in records],
+    related = relate(
+        [entry.id for entry in entries],
+        records,
+        config.patient_regex,
+        metadata,
         config.num_workers,
     )
     linked = time.monotonic()
 
     usable = np.array([record.usable for record in records])
-    pictures = components(len(records), links.pairs)
-    ids = [entry.id for entry in entries]
-    patients = _patients_of(ids, usable, config.patient_regex, metadata)
-    names = {
-        "augmented_copies": within(copy_groups(ids), usable),
-        "patient": patients.groups,
-    }
-    named = [chains(groups) for groups in names.values()]
-    units = components(len(records), np.concatenate([links.pairs, links.eye_pairs, *named]))
     findings = _faults(records)
-    for kind, groups in {**links.groups, **names}.items():
+    for kind, groups in related.groups.items():
         findings += _group_findings(kind, groups, entries)
-    findings += _conflicts(pictures, entries)
+    findings += _conflicts(related.pictures, entries)
     counts = _counts(dataset, entries, usable, config.num_classes)
-    notes = _copies_note(pictures[usable]) + _count_notes(counts)
-    probes = _probes(entries, records, units, config.seed) if config.shortcuts else []
+    notes = [
+        *_copies_note(related.pictures[usable]),
+        *_names_note(entries, related),
+        *_eyes_note(findings, entries),
+        *_count_notes(counts),
+    ]
+    probes = _probes(entries, records, related.units, config.seed) if config.shortcuts else []
     tables: list[CrossTable] = []
     if metadata is not None and config.shortcuts:
         good = [entry for entry, is_good in zip(entries, usable) if is_good]
-        tables, found = _against_grades(metadata, good, units[usable], config)
+        tables, found = _against_grades(metadata, good, related.units[usable], config)
         probes += found
     seconds = {
         "inspection": inspected - started,
@@ -140,9 +125,7 @@ def audit(root: Path, config: AuditConfig) -> Audit:
         counts,
         notes,
         probes,
-        pictures,
-        units,
-        patients,
+        related,
         metadata,
         tables,
         seconds,
@@ -160,17 +143,6 @@ def summarise(audit: Audit) -> dict[str, dict[str, int]]:
     return {kind: dict(row) for kind, row in table.items()}
 
 
-def _patients_of(
-    ids: list[str], usable: np.ndarray, regex: str, metadata: Metadata | None
-) -> Patients:
-    """Group usable files by patient; metadata.csv and their names are evidence."""
-    places = np.flatnonzero(usable)
-    found = recognise_patients([ids[i] for i in places], regex, metadata)
-    groups, known = np.arange(len(ids)) + len(ids), np.zeros(len(ids), dtype=bool)
-    groups[places], known[places] = found.groups, found.known
-    return Patients(groups, found.evidence, known)
-
-
 def _against_grades(
     metadata: Metadata, entries: list[ImageFile], units: np.ndarray, config: AuditConfig
 ) -> tuple[list[CrossTable], list[Probe]]:
@@ -180,13 +152,6 @@ def _against_grades(
     columns = column_statistics(metadata, ids)
     probes = [probe("metadata", columns, grades, units, config.seed)] if columns else []
     return cross_tables(metadata, ids, grades, config.num_classes), probes
-
-
-def _members(groups: np.ndarray) -> list[np.ndarray]:
-    """List the members of each group of two or more."""
-    order = np.argsort(groups, kind="stable")
-    cuts = np.flatnonzero(np.diff(groups[order])) + 1
-    return [part for part in np.split(order, cuts) if len(part) > 1]
 
 
 def _faults(records: list[FileRecord]) -> list[Finding]:
@@ -199,23 +164,29 @@ def _faults(records: list[FileRecord]) -> list[Finding]:
 
 def _group_findings(kind: str, groups: np.ndarray, entries: list[ImageFile]) -> list[Finding]:
     found = []
-    for part in _members(groups):
+    for part in members_of(groups):
         across = _lies_across(part, entries)
+        grades = sorted({entries[i].label for i in part})
+        # one picture of two grades is a finding of its own; photographs of one eye may differ
+        note = _and(grades) if kind == "same_eye" and len(grades) > 1 else ""
         if across or kind != "patient":  # within a split, a patient's second image is no fault
-            found.append(Finding(kind, tuple(part.tolist()), across))
+            found.append(Finding(kind, tuple(part.tolist()), across, note))
     return sorted(found, key=lambda finding: (not finding.across, finding.members))
 
 
 def _conflicts(pictures: np.ndarray, entries: list[ImageFile]) -> list[Finding]:
     """Find the pictures that have several grades."""
     found = []
-    for part in _members(pictures):
+    for part in members_of(pictures):
         grades = sorted({entries[i].label for i in part})
         if len(grades) > 1:
-            note = "grades " + " and ".join(map(str, grades))
             across = _lies_across(part, entries)
-            found.append(Finding(CONFLICT, tuple(part.tolist()), across, note))
+            found.append(Finding(CONFLICT, tuple(part.tolist()), across, _and(grades)))
     return found
+
+
+def _and(grades: list[int]) -> str:
+    return "grades " + " and ".join(map(str, grades))
 
 
 def _lies_across(members: np.ndarray, entries: list[ImageFile]) -> bool:
@@ -239,6 +210,29 @@ def _copies_note(pictures: np.ndarray) -> list[str]:
     return [
         f"{copies} of {len(pictures)} images are copies of others; {copies} fewer pictures than "
         "files"
+    ]
+
+
+def _names_note(entries: list[ImageFile], related: Relations) -> list[str]:
+    """Say which files are copies by their names and not by their looks, if any."""
+    names = [entries[i].id for i in related.only_named_alike]
+    if not names:
+        return []
+    return [
+        f"{count_of(len(names), 'name')} look like those of copies, but the pictures differ; they "
+        f"are taken for different pictures: {', '.join(map(printable, names[:3]))}"
+    ]
+
+
+def _eyes_note(findings: list[Finding], entries: list[ImageFile]) -> list[str]:
+    """Say which eyes have photographs of several grades, if any."""
+    doubted = [finding for finding in findings if finding.kind == "same_eye" and finding.note]
+    if not doubted:
+        return []
+    names = " = ".join(printable(entries[i].id) for i in doubted[0].members[:3])
+    return [
+        f"{count_of(len(doubted), 'eye')} with photographs of different grades, such as {names} "
+        f"({doubted[0].note}); photographs of an eye may differ, so they stay in use"
     ]
 
 

@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 
 from common.audit.cross_tables import CrossTable
-from common.audit.dataset import CONFLICT, GROUPS, Audit, Finding, summarise
-from common.audit.file_checks import FAULTS, UNUSABLE
+from common.audit.dataset import CONFLICT, Audit, Finding, summarise
 from common.audit.shortcuts import RULES, Probe
+from common.inspection.file_checks import FAULTS, UNUSABLE
+from common.inspection.relations import GROUPS, unseen, what_is_known
 from common.listing.walking import count_of
 from common.reporting.contact_sheets import CaptionedPicture, SheetRow, contact_sheet
 from common.reporting.tables import decimal, format_table, probability
@@ -25,6 +26,7 @@ _SHEET_KINDS = (
     "identical_pixels",
     "identical_files",
     "augmented_copies",
+    "same_eye",
 )
 _EXAMPLES = 5
 
@@ -36,20 +38,13 @@ def audit_text(audit: Audit) -> str:
     header = ["split", "images", *(f"grade {k}" for k in range(grades)), "largest / smallest"]
     parts = [format_table(header, rows), _findings_table(audit)]
     parts += [_examples(audit)] if audit.leaks else []
-    parts += [f"note: {note}" for note in audit.notes]
+    remarks = audit.metadata.remarks if audit.metadata else ()
+    parts += [*remarks, *(f"note: {note}" for note in audit.notes)]
     parts += audit.dataset.remarks()
-    parts += audit.metadata.remarks if audit.metadata else ()
     parts += [cross_table_text(table) for table in audit.cross_tables]
     if audit.probes:
         parts.append(shortcut_text(audit.probes))
-    leaks = len(audit.leaks)
-    parts.append(
-        f"LEAKAGE: {leaks} groups lie in two splits"
-        if leaks
-        else "no leakage across splits was found"
-        if len(audit.counts) > 1
-        else "one split only: nothing can leak"
-    )
+    parts += [f"patients: {what_is_known(audit.related.patients)}", leakage_text(audit)]
     left = audit.dataset.unused_pictures
     if left:
         parts.append(
@@ -57,6 +52,24 @@ def audit_text(audit: Audit) -> str:
             "which, and why); the verdict is not of them"
         )
     return "\n\n".join(parts)
+
+
+def leakage_text(audit: Audit) -> str:
+    """Say what lies in two splits, or what was looked for in vain and what cannot be seen."""
+    if audit.leaks:
+        return f"LEAKAGE: {count_of(len(audit.leaks), 'group')} in two splits"
+    if len(audit.counts) < 2:
+        return "one split only: nothing can leak"
+    looked_for = ", ".join(kind.replace("_", " ") for kind in looked_for_kinds(audit))
+    return (
+        f"no leakage of these kinds across splits was found: {looked_for}; cannot be seen: "
+        f"{'; '.join(unseen(audit.related.patients))}"
+    )
+
+
+def looked_for_kinds(audit: Audit) -> list[str]:
+    """List the kinds of GROUPS that this dataset allows to find."""
+    return [k for k in GROUPS if k != "patient" or audit.related.patients.recognised]
 
 
 def shortcut_text(probes: list[Probe]) -> str:
@@ -123,6 +136,9 @@ def audit_content(audit: Audit, settings: dict[str, Any]) -> dict[str, Any]:
         "leakage": bool(audit.leaks),
         "not_looked_at": audit.dataset.unused_pictures,
         "summary": summarise(audit),
+        "patients": audit.related.patients.evidence,
+        "looked_for": looked_for_kinds(audit),
+        "cannot_be_seen": unseen(audit.related.patients),
         "notes": audit.notes,
         "metadata": audit.cross_tables,
         "shortcuts": [probe.summary() for probe in audit.probes],

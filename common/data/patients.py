@@ -39,6 +39,12 @@ class Patients:
     groups: np.ndarray  # (N,) a number for each patient; an image of nobody known has its own
     evidence: str  # such as "38 patients in 76 names by 'n_left/n_right'"
     known: np.ndarray  # (N,) whether the image's patient is known
+    names: int  # of images that were judged: all, unless some cannot be read
+
+    @property
+    def unknown(self) -> int:
+        """Count the images whose patient is not known."""
+        return self.names - int(self.known.sum())
 
     @property
     def recognised(self) -> bool:
@@ -121,7 +127,8 @@ def recognise_patients(
     nothing = f"no patient recognised in {len(names)} names"
     if regex != AUTO:
         nothing += f" by --patient_regex '{regex}'"
-    return Patients(numbers, "; ".join(found) or nothing, np.array([bool(p) for p in patient]))
+    known = np.array([bool(value) for value in patient], dtype=bool)
+    return Patients(numbers, "; ".join(found) or nothing, known, len(names))
 
 
 def _by_pattern(names: list[str], regex: str) -> tuple[list[str], list[str]]:

@@ -12,7 +12,7 @@ import numpy as np
 from sklearn.model_selection import StratifiedGroupKFold
 
 from common.audit.dataset import Audit
-from common.data.metadata import METADATA
+from common.data.metadata import METADATA, Metadata
 from common.listing.split_folders import SPLITS
 from common.preparation.new_dataset import MANIFEST, free_name, new_dataset, put_file, write_rows
 from common.preparation.shares import uneven_parts
@@ -49,7 +49,8 @@ def plan_split(audit: Audit, val: float, test: float, seed: int) -> Plan:
     """Assign the usable images of an audit to train, val and test, whole groups together.
 
     A picture that has two grades is left out with all its copies: neither grade can be trusted, and
-    no split should contain either. Raises InputError for shares that leave nothing.
+    no split should contain either. Photographs of one eye may have two grades. Raises InputError
+    for shares that leave nothing.
     """
     if not (0 <= val < 1 and 0 <= test < 1 and val + test < 1 and val + test > 0):
         raise InputError(
@@ -61,12 +62,12 @@ def plan_split(audit: Audit, val: float, test: float, seed: int) -> Plan:
     kept = np.array([i for i, reason in enumerate(reasons) if not reason], dtype=np.int64)
     if not len(kept):
         raise InputError("no image is left to split; prepare_dataset.py audit says why")
-    chosen = _assign(labels[kept], audit.units[kept], (val, test), seed)
+    chosen = _assign(labels[kept], audit.related.units[kept], (val, test), seed)
     places = [""] * len(labels)
     for i, name in zip(kept, chosen):
         places[i] = name
     shares = {"train": 1 - val - test, "val": val, "test": test}
-    uneven = uneven_parts(chosen.tolist(), labels[kept], audit.units[kept], shares)
+    uneven = uneven_parts(chosen.tolist(), labels[kept], audit.related.units[kept], shares)
     return Plan(places, reasons, tuple(uneven))
 
 
@@ -82,22 +83,25 @@ def write_split(audit: Audit, plan: Plan, target: Path, way: str) -> Counter[tup
         columns = [column.name for column in fields(ManifestRow)]
         write_rows(folder / MANIFEST, columns, (astuple(row) for row in rows))
         if audit.metadata is not None:
-            known = audit.metadata.rows
-            kept = [
-                (row.file, *known[row.source]) for row in rows if row.file and row.source in known
-            ]
-            write_rows(folder / METADATA, ("image", *audit.metadata.columns), kept)
+            write_rows(folder / METADATA, *_metadata(audit.metadata, rows))
     return Counter((name, entry.label) for name, entry in zip(plan.places, audit.entries) if name)
+
+
+def _metadata(metadata: Metadata, rows: list[ManifestRow]) -> tuple[list[str], list[list[str]]]:
+    """Return the columns and rows of the new dataset's metadata: what was known of its images."""
+    kept = [row for row in rows if row.file and row.source in metadata.rows]
+    known = [[row.file, *metadata.rows[row.source]] for row in kept]
+    return ["image", *metadata.columns], known
 
 
 def _reasons(audit: Audit, labels: np.ndarray) -> list[str]:
     """Say of each file (N,) why it is left out, "" if it is not."""
     grades: dict[int, set[int]] = {}
-    for picture, label, record in zip(audit.pictures, labels, audit.records):
+    for picture, label, record in zip(audit.related.pictures, labels, audit.records):
         if record.usable:
             grades.setdefault(picture, set()).add(int(label))
     reasons = []
-    for picture, record in zip(audit.pictures, audit.records):
+    for picture, record in zip(audit.related.pictures, audit.records):
         if not record.usable:
             reasons.append(record.faults[0])
         elif len(grades[picture]) > 1:
@@ -176,7 +180,7 @@ def _fill(audit: Audit, plan: Plan, folder: Path, way: str) -> list[ManifestRow]
             source=entry.id,
             grade=entry.label,
             split=plan.places[i] or "left out",
-            group=int(audit.units[i]),
+            group=int(audit.related.units[i]),
             sha256=audit.records[i].sha256,
             left_out_because=plan.reasons[i],
         )

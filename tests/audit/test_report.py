@@ -16,7 +16,7 @@ def test_text_and_files_say_the_same(demo, tmp_path):
     shutil.copy(source, root / "test" / "2" / "new\nline\udcff.jpg")
     found = audit(root, AuditConfig(num_workers=1, shortcuts=False))
     text = audit_text(found)
-    assert "LEAKAGE: 1 groups" in text and "new\\nline\\udcff.jpg" in text
+    assert "LEAKAGE: 1 group in two splits" in text and "new\\nline\\udcff.jpg" in text
     assert "new\nline" not in text and "grades 1 and 2" not in text
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "faults_sheet_9.png").write_bytes(b"of an earlier audit")

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from common.audit.file_checks import inspect_file
 from common.data.synthetic import draw_fundus
 from common.duplicates.near_duplicates import (
     candidate_pairs,
@@ -17,6 +16,7 @@ from common.duplicates.near_duplicates import (
     near_duplicates,
     orient,
 )
+from common.inspection.file_checks import inspect_file
 from common.system.random_streams import random_generator
 
 IDRID = Path(__file__).parents[3] / "shared" / "data" / "idrid"

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from common.audit.file_checks import FAULTS, inspect_file
 from common.data.synthetic import draw_fundus
+from common.inspection.file_checks import FAULTS, inspect_file
 from common.system.random_streams import random_generator
 
 

@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from common.audit.file_checks import inspect_file
-from common.audit.image_statistics import KINDS, cut_out_retina
 from common.data.synthetic import draw_fundus
+from common.inspection.file_checks import inspect_file
+from common.inspection.image_statistics import KINDS, cut_out_retina
 from common.system.random_streams import random_generator
 
 

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from helpers import fill_disk
 
-from common.audit import inspection
-from common.audit.inspection import inspect_files
 from common.duplicates.signatures import Signature
+from common.inspection import many_files
+from common.inspection.many_files import inspect_files
 
 
 @pytest.fixture
@@ -21,9 +21,9 @@ def pictures(demo, tmp_path):
 @pytest.fixture
 def opened(monkeypatch):
     """Names of the files that were inspected, in one process."""
-    names, inspect = [], inspection.inspect_file
+    names, inspect = [], many_files.inspect_file
     monkeypatch.setattr(
-        inspection, "inspect_file", lambda path: names.append(path.name) or inspect(path)
+        many_files, "inspect_file", lambda path: names.append(path.name) or inspect(path)
     )
     return names
 
@@ -62,7 +62,7 @@ def test_what_is_new_changed_or_no_picture_is_inspected_again(pictures, tmp_path
 
 
 def test_what_was_inspected_before_an_interruption_is_kept(pictures, tmp_path, monkeypatch, opened):
-    inspect = inspection.inspect_file
+    inspect = many_files.inspect_file
 
     def interrupted(path):
         if path == pictures[2]:
@@ -70,7 +70,7 @@ def test_what_was_inspected_before_an_interruption_is_kept(pictures, tmp_path, m
         return inspect(path)
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(inspection, "inspect_file", interrupted)
+        patch.setattr(many_files, "inspect_file", interrupted)
         inspect_files(pictures, 1, tmp_path / "c")
     opened.clear()
     inspect_files(pictures, 1, tmp_path / "c")
@@ -89,8 +89,8 @@ def test_a_picture_that_is_changed_meanwhile_is_not_stored(pictures, tmp_path, m
         os.utime(path, ns=(1, 1))
         return inspect(path)
 
-    inspect = inspection.inspect_file
-    monkeypatch.setattr(inspection, "inspect_file", changes)
+    inspect = many_files.inspect_file
+    monkeypatch.setattr(many_files, "inspect_file", changes)
     inspect_files(pictures, 1, tmp_path / "c")
     assert not list(tmp_path.rglob("*.records"))
 

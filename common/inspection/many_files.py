@@ -14,10 +14,10 @@ from typing import Any
 
 import cv2
 
-from common.audit.file_checks import FileRecord, inspect_file
 from common.duplicates import signatures
 from common.duplicates.signature_store import SignatureStore, StoredRecord, file_key
 from common.duplicates.signatures import Signature
+from common.inspection.file_checks import FileRecord, inspect_file
 from common.system.environment import worker_count
 from common.system.errors import InputError
 from common.system.log import log, progress_bar

@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 from PIL import UnidentifiedImageError
 
-from common.audit.image_statistics import (
+from common.duplicates.signatures import Signature, signature_of
+from common.inspection.image_statistics import (
     PictureHeader,
     Retina,
     Statistics,
@@ -19,7 +20,6 @@ from common.audit.image_statistics import (
     measure,
     read_header,
 )
-from common.duplicates.signatures import Signature, signature_of
 from common.listing.picture_files import IMAGE_SUFFIXES
 from common.pixels.decoding import ImageError, Picture, decode_picture
 from common.pixels.dicom import NoPydicomError
