@@ -10,7 +10,7 @@
 Training fills the cache itself; filling it beforehand shows early which files cannot be read.
 """
 
-from common.cli import Parser, boolean, folder, guarded
+from common.cli import Parser, boolean, folder, guarded, known_folder
 
 import argparse
 import shlex
@@ -111,7 +111,7 @@ def _add_cache_flags(cache: argparse.ArgumentParser) -> None:
     cache.add_argument("--num_classes", type=int, default=default_of("num_classes"))
     cache.add_argument("--class_names", nargs="+", default=())
     cache.add_argument("--num_workers", type=int, default=default_of("num_workers"))
-    cache.add_argument("--cache_dir", type=folder, default=Path(default_of("cache_dir")))
+    cache.add_argument("--cache_dir", type=known_folder, default=default_of("cache_dir"))
     for name in ("img_size", "clahe_tile_grid_size"):
         cache.add_argument(f"--{name}", type=int, default=default_of(name))
     cache.add_argument("--skip_unreadable", action="store_true", help="go on without such images")
@@ -189,8 +189,8 @@ def _add_audit_flags(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--cache_dir",
-        type=folder,
-        default=Path(default_of("cache_dir")),
+        type=known_folder,
+        default=default_of("cache_dir"),
         help="keeps what was computed of each picture (default ./cache)",
     )
     parser.add_argument("--seed", type=int, default=0)

@@ -4,6 +4,7 @@ import argparse
 import contextlib
 import functools
 import os
+import re
 import signal
 import sys
 import threading
@@ -18,6 +19,9 @@ from common.system.errors import InputError
 from common.system.log import utc_now
 from common.training.trainer import TrainingError
 
+_VARIABLE = re.compile(
+    r"\$(?:\{(?P<braced>[A-Za-z_]\w*)(?::?-(?P<other>[^}]*))?\}|(?P<plain>[A-Za-z_]\w*))"
+)
 _AGAIN = "nothing that was complete is lost; run the same command again"
 
 
@@ -121,7 +125,34 @@ def boolean(text: str) -> bool:
 
 
 def folder(text: str) -> Path:
-    """Read the name of a folder; an empty one does not mean the current folder."""
+    """Read the name of a folder, with ~ for the home; an empty one is not the current folder."""
     if not text:
         raise argparse.ArgumentTypeError("expected a folder, found '' (the current one is .)")
-    return Path(text)
+    return Path(expand_home(text))
+
+
+def known_folder(text: str) -> Path:
+    """Read the name of a folder that .env may hold: with ~, $NAME, ${NAME} and ${NAME:-other}."""
+    return folder(_expand_variables(str(text)))
+
+
+def expand_home(text: str) -> str:
+    """Put the home for a ~ that no shell has expanded, unless there is a file of that name."""
+    return text if os.path.lexists(text) else os.path.expanduser(text)
+
+
+def _expand_variables(text: str) -> str:
+    if os.path.lexists(text):
+        return text
+
+    def value_of(found: re.Match[str]) -> str:
+        name = found["braced"] or found["plain"]
+        value = os.environ.get(name) or found["other"]
+        if value is None:
+            raise argparse.ArgumentTypeError(
+                f"expected a folder, found {text!r}, and {name} is not set, neither in the "
+                "environment nor in .env"
+            )
+        return value
+
+    return _VARIABLE.sub(value_of, text)

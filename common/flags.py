@@ -1,6 +1,6 @@
 """Flags of the scripts: those of the training from its configuration, those of the evaluation."""
 
-from common.cli import Parser, boolean, folder
+from common.cli import Parser, boolean, expand_home, folder, known_folder
 
 import argparse
 import os
@@ -285,15 +285,18 @@ def _add_field(parser: argparse.ArgumentParser, item: Field[Any]) -> None:
     if item.type is bool:
         options.update(type=boolean, nargs="?", const=True, metavar="true|false")
     elif item.name in _FOLDERS:
-        options["type"] = _folder_name
+        options["type"] = _folder_name  # argparse applies it to the default, too, if that is used
+    elif item.name == "output_dir":
+        options["type"] = expand_home
     else:
         options.update(type=item.type, choices=item.metadata["choices"])
     parser.add_argument(f"--{item.name}", **options)
 
 
 def _folder_name(text: str) -> str:
-    folder(text)
-    return text
+    """Read a folder's name; one without ~ and variables stays as it was written."""
+    found = str(known_folder(text))
+    return text if found == str(Path(text)) else found
 
 
 def _weights_by_model(entries: list[str], models: list[str]) -> dict[str, str]:
@@ -307,6 +310,7 @@ def _weights_by_model(entries: list[str], models: list[str]) -> dict[str, str]:
             f"--weights: expected one PATH for one model or MODEL=PATH for each of "
             f"{' '.join(models)}, found {' '.join(entries)}"
         )
+    weights = {model: expand_home(path) for model, path in weights.items()}
     missing = [path for path in weights.values() if not Path(path).is_file()]
     if missing:
         raise InputError(f"--weights {missing[0]}: no such file")

@@ -1,6 +1,6 @@
 """Flags, and how a mistake or an interruption ends a script."""
 
-from common.cli import guarded
+from common.cli import folder, guarded
 
 import importlib.machinery
 import sys
@@ -64,6 +64,41 @@ def test_the_environment_sets_defaults_and_flags_win(monkeypatch):
     monkeypatch.setenv("CACHE_DIR", "/cache")
     assert (one().dataset_path, one().cache_dir) == ("/data", "/cache")
     assert one("--dataset_path", "/other").dataset_path == "/other"
+
+
+@pytest.mark.parametrize("written", ["~/x y", "$HOME/x y", "${HOME}/x y", "${NOPE:-/home/me}/x y"])
+def test_home_and_variables_in_the_environment_s_folders_are_expanded(monkeypatch, written):
+    monkeypatch.setenv("HOME", "/home/me")
+    monkeypatch.delenv("NOPE", raising=False)
+    monkeypatch.setenv("DATASET_PATH", written)
+    monkeypatch.setenv("CACHE_DIR", written)
+    assert (one().dataset_path, one().cache_dir) == ("/home/me/x y", "/home/me/x y")
+
+
+def test_home_in_quoted_flags_is_expanded(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "w.pth").touch()
+    words = ["--dataset_path", "~/d", "--cache_dir", "~/c", "--output_dir", "~/o"]
+    config = one(*words, "--weights", "coatnet=~/w.pth")
+    found = [config.dataset_path, config.cache_dir, config.output_dir, config.weights]
+    assert found == [f"{tmp_path}/{name}" for name in ("d", "c", "o", "w.pth")]
+    assert folder("~/r") == tmp_path / "r"
+
+
+def test_a_variable_that_is_not_set_is_named_where_it_is_used(monkeypatch, capsys):
+    monkeypatch.delenv("NOPE", raising=False)
+    monkeypatch.setenv("DATASET_PATH", "$NOPE/x")
+    with pytest.raises(SystemExit):
+        one()
+    assert "NOPE is not set" in capsys.readouterr().err
+    assert one("--dataset_path", "/given").dataset_path == "/given"
+
+
+def test_folders_that_are_really_called_so_are_left_alone(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    for name in ("~", "$HOME", "a$b"):
+        (tmp_path / name).mkdir()
+        assert one("--dataset_path", name).dataset_path == name
 
 
 @pytest.mark.parametrize(

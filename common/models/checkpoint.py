@@ -21,7 +21,7 @@ from common.models.backbones import (
     pool_by_average,
     resolve,
 )
-from common.models.checkpoint_file import CheckpointError, load_checkpoint
+from common.models.checkpoint_file import CheckpointError, load_checkpoint, without_wrappers
 from common.models.legacy import LEGACY_FORMAT, convert_legacy, is_legacy, legacy_head
 from common.models.ovo import Branch
 from common.pairs import Head, head_from_classes
@@ -178,9 +178,9 @@ class PairCheckpoint:
             model=str(content["model"]),
             head=head,
             preprocessing=Preprocessing.from_dict(content["preprocessing"]),
-            trunk=dict(content["trunk"]),
-            stages=dict(content["top"]),
-            classifier=dict(content["classifier"]),
+            trunk=without_wrappers(content["trunk"]),
+            stages=without_wrappers(content["top"]),
+            classifier=without_wrappers(content["classifier"]),
             frozen_parameters=int(content["parameters"]["frozen"]),
             trainable_parameters=int(content["parameters"]["trainable"]),
             class_names=names,

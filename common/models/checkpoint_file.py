@@ -4,6 +4,7 @@ import hashlib
 import io
 import warnings
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -15,7 +16,7 @@ from common.system.files import atomic_write
 
 _CHECKSUM = "checksum"  # its key in a checkpoint
 # the earlier trainer recorded accuracies as NumPy scalars; nothing else may be rebuilt
-_NUMPY_SCALARS: list[Any] = [
+NUMPY_SCALARS: list[Any] = [
     np.float64(0).__reduce__()[0],  # the function that rebuilds them; its place has moved
     np.dtype,
     *(type(np.dtype(name)) for name in ("float64", "float32", "int64", "int32", "bool")),
@@ -111,10 +112,20 @@ def _is_this_machine_s_fault(error: Exception) -> bool:
 
 def _unpickle(file: BinaryIO) -> tuple[Any, bool]:
     """Read a checkpoint's content, and tell whether it agrees with its checksum, if it has one."""
-    with warnings.catch_warnings(), torch.serialization.safe_globals(_NUMPY_SCALARS):
+    with warnings.catch_warnings(), torch.serialization.safe_globals(NUMPY_SCALARS):
         warnings.simplefilter("ignore")  # of odd pickle protocols: the error says enough
         content = torch.load(file, map_location="cpu", weights_only=True)
     if not isinstance(content, dict) or _CHECKSUM not in content:
         return content, True
     checksum = content.pop(_CHECKSUM)
     return content, checksum == content_checksum(content)
+
+
+def without_wrappers(state: Mapping[str, Any]) -> dict[str, Any]:
+    """Drop what DataParallel and torch.compile put before the names of all tensors of a state."""
+    names = {key: key.replace("_orig_mod.", "") for key in state}
+    while names and all(name.startswith("module.") for name in names.values()):
+        names = {key: name.removeprefix("module.") for key, name in names.items()}
+    if len(set(names.values())) < len(state):
+        return dict(state)
+    return {names[key]: value for key, value in state.items()}

@@ -7,6 +7,8 @@ from typing import Any
 
 from torch import nn
 
+from common.models.checkpoint_file import without_wrappers
+
 LEGACY_FORMAT = "legacy-pair"
 _BUFFERS = ("running_mean", "running_var", "num_batches_tracked")
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet's, for every backbone
@@ -53,7 +55,7 @@ def convert_legacy(content: dict[str, Any]) -> dict[str, Any]:
     CLAHE on the full picture, then a square resize (bilinear with antialiasing), no crop; ImageNet
     mean and deviation. Accuracies were recorded in percent; sensitivity and specificity were not.
     """
-    state = content["model_state_dict"]
+    state = without_wrappers(content["model_state_dict"])
     data = content["config"]["data"]
     pair = [int(c) for c in content["class_pair"]]
     parts = {

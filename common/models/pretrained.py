@@ -1,20 +1,45 @@
 """Networks of timm and torchvision, with random weights, published ones, or those of a file."""
 
+import argparse
 import contextlib
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import safetensors.torch
 import timm
+import torch
 import torchvision
 from huggingface_hub import constants
 from huggingface_hub.utils import get_session
-from torch import nn
+from torch import Tensor, nn
 
+from common.models.checkpoint_file import NUMPY_SCALARS, without_wrappers
 from common.system.errors import InputError
+from common.system.log import log
 
+# where checkpoints keep the state of a network; averaged weights first, as timm takes them
+_WRAPPERS = (
+    "state_dict_ema",
+    "model_ema",
+    "ema_state_dict",
+    "ema",
+    "state_dict",
+    "model_state_dict",
+    "model_state",
+    "model",
+    "network",
+    "net",
+    "backbone",
+    "encoder",
+    "weights",
+    "params",
+)
+_DEEPEST = 4  # wrappers in each other
+_PREFIXES = ("module.", "model.", "network.", "net.", "backbone.", "encoder.")
+_MOST = 0.9  # share of the names that a prefix must stand before
 _HEADS = ("classifier.", "fc.", "head.")  # keys of a file that the network does not need
 
 
@@ -103,19 +128,19 @@ def _no_download(name: str, reason: str) -> InputError:
 
 
 def load_weights(net: nn.Module, architecture: Architecture, path: Path) -> None:
-    """Load a file in the library's own format; InputError when it cannot be read or does not fit.
+    """Load a file in the library's own format, as saved by whatever training.
 
-    The file may hold a classifier, which is left out, and must hold all the rest.
+    The file may hold a classifier, which is left out, and must hold all the rest. The state may lie
+    in a checkpoint of more (`state_dict`, `model`, ...), its tensors may have prefixes (`module.`,
+    `backbone.`, ...). Raises InputError when it cannot be read, does not fit, or holds NaN.
     """
-    if not path.is_file():
-        raise InputError(f"--weights {path}: no such file")
-    try:
-        state = timm.models.load_state_dict(str(path), weights_only=True)
-    except Exception as error:  # unpickling a stranger's bytes can raise anything
-        raise InputError(f"--weights {path}: not a readable state dict ({error!r})") from error
+    state = _read_state(path)
+    expected = [key for key in net.state_dict() if not key.endswith("num_batches_tracked")]
+    state = _without_prefix(without_wrappers(state), expected, path)
     adapt = getattr(sys.modules[type(net).__module__], "checkpoint_filter_fn", None)
     try:
         state = adapt(state, net) if adapt and architecture.source == "timm" else state
+        _check_finite({key: state[key] for key in expected if key in state}, path)
         result = net.load_state_dict(state, strict=False)
     except (RuntimeError, AttributeError, KeyError, TypeError) as error:
         reason = " ".join(str(error).split())[:300]
@@ -127,3 +152,85 @@ def load_weights(net: nn.Module, architecture: Architecture, path: Path) -> None
             f"{len(result.missing_keys)} tensors {result.missing_keys[:3]}, foreign "
             f"{len(foreign)} {foreign[:3]}"
         )
+
+
+def _read_state(path: Path) -> dict[str, Tensor]:
+    """Read the tensors of a file, by their names; no code in it is ever run."""
+    if not path.is_file():
+        raise InputError(f"--weights {path}: no such file")
+    content: Any
+    try:
+        with path.open("rb") as file:
+            is_safetensors = file.read(9)[8:] == b"{"
+        if is_safetensors:
+            content = safetensors.torch.load_file(path)
+        else:
+            with torch.serialization.safe_globals([*NUMPY_SCALARS, argparse.Namespace]):
+                content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # unpickling a stranger's bytes can raise anything
+        reason = one_line(error).split(". ")[0]  # torch adds advice
+        raise InputError(f"--weights {path}: not a readable state dict ({reason})") from error
+    for _ in range(_DEEPEST):
+        inner = [key for key in _WRAPPERS if isinstance(content, dict) and key in content]
+        inner = [key for key in inner if isinstance(content[key], Mapping) and content[key]]
+        if not inner:
+            break
+        content = content[inner[0]]
+    tensors = {
+        key: value
+        for key, value in (content.items() if isinstance(content, Mapping) else ())
+        if isinstance(key, str) and isinstance(value, Tensor)
+    }
+    if not tensors:
+        keys = " ".join(map(str, list(content)[:6])) if isinstance(content, Mapping) else ""
+        raise InputError(
+            f"--weights {path}: expected a state dict, found no tensors (holds: "
+            f"{keys or type(content).__name__})"
+        )
+    return tensors
+
+
+def _without_prefix(state: dict[str, Tensor], expected: list[str], path: Path) -> dict[str, Tensor]:
+    """Strip what stands before the names of a network's tensors, such as "model.backbone.".
+
+    Where a prefix leads to all that is expected, the rest of the file is not needed. Otherwise, as
+    in files whose names the library will translate, usual prefixes that most names share go.
+    """
+    if not expected or all(key in state for key in expected):
+        return state
+    found = [key.removesuffix(expected[0]) for key in state if key.endswith(f".{expected[0]}")]
+    fitting = [prefix for prefix in found if all(prefix + key in state for key in expected)]
+    if len(fitting) > 1:
+        raise InputError(
+            f"--weights {path}: holds the network {len(fitting)} times, under "
+            f"{' and '.join(fitting[:3])}; save one of them alone"
+        )
+    if fitting:
+        prefix, left_out = fitting[0], [key for key in state if not key.startswith(fitting[0])]
+        if left_out:
+            log(f"note: --weights {path}: {len(left_out)} tensors outside {prefix} are left out")
+        return {
+            key.removeprefix(prefix): value for key, value in state.items() if key not in left_out
+        }
+    while True:
+        for prefix in _PREFIXES:
+            matching = sum(key.startswith(prefix) for key in state)
+            if matching >= _MOST * len(state):
+                state = {key.removeprefix(prefix): value for key, value in state.items()}
+                break
+        else:
+            return state
+
+
+def _check_finite(state: dict[str, Tensor], path: Path) -> None:
+    """Raise InputError for weights that are not numbers."""
+    floating = {key: value for key, value in state.items() if value.is_floating_point()}
+    nan = [key for key, value in floating.items() if value.isnan().any()]
+    infinite = [key for key, value in floating.items() if value.isinf().any()]
+    kinds = [
+        f"{what} in {len(keys)} tensors of {len(state)} ({keys[0]}{', ...' if keys[1:] else ''})"
+        for what, keys in (("NaN", nan), ("infinite values", infinite))
+        if keys
+    ]
+    if kinds:
+        raise InputError(f"--weights {path}: {' and '.join(kinds)}; take an earlier checkpoint")

@@ -110,6 +110,20 @@ def earlier_pixels(path, size):
     return normalise(tensor)[None]
 
 
+@pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "_orig_mod.module.", "module.module."])
+def test_a_checkpoint_saved_under_data_parallel_is_the_same(tmp_path, prefix):
+    net = shaken(EarlierNet("resnet50"))
+    whole = content(net, "resnet50")
+    wrapped = {prefix + key: value for key, value in net.state_dict().items()}
+    for name, state in (("plain", net.state_dict()), ("wrapped", wrapped)):
+        torch.save(whole | {"model_state_dict": state}, tmp_path / f"{name}.pth")
+    plain, found = (load_pair(tmp_path / f"{name}.pth") for name in ("plain", "wrapped"))
+    assert found.stages.keys() == plain.stages.keys() and found.classifier.keys()
+    assert all(torch.equal(found.stages[key], plain.stages[key]) for key in plain.stages)
+    restore_pair(found, "wrapped.pth")
+    assert found.preprocessing == plain.preprocessing and found.preprocessing.version == 1
+
+
 @pytest.mark.parametrize(
     "name",
     [

@@ -1,8 +1,11 @@
 """Networks take weights from the hub or a file, or say in one line why they cannot."""
 
+import argparse
 import time
 
+import numpy as np
 import pytest
+import safetensors.torch
 import timm
 import torch
 import torchvision
@@ -51,6 +54,89 @@ def test_unfit_weights_are_refused(tmp_path):
     ):
         with pytest.raises(InputError, match=message):
             pretrained_backbone("test_convnext", weights=path)
+
+
+def lightning(state):
+    return {"epoch": 3, "state_dict": {f"model.{key}": value for key, value in state.items()}}
+
+
+def parallel(state):
+    return {"model_state_dict": {f"module.{key}": value for key, value in state.items()}}
+
+
+def compiled(state):
+    return {"model": {f"_orig_mod.module.{key}": value for key, value in state.items()}}
+
+
+def with_a_head(state):
+    named = {f"module.model.backbone.{key}": value for key, value in state.items()}
+    return {"net": named | {"module.criterion.centre": torch.zeros(3)}, "lr": 0.1}
+
+
+def averaged(state):
+    return {"ema": dict(state), "model": {key: 0 * value for key, value in state.items()}}
+
+
+def encoder(state):
+    return {f"encoder.{key}": value for key, value in state.items()}
+
+
+def flat_with_numbers(state):
+    return {**state, "epoch": 7, "args": argparse.Namespace(lr=1e-3), "best": np.float64(0.5)}
+
+
+@pytest.mark.parametrize("name", ["w.pth", "w.pt", "w.pth.tar", "w.bin"])
+@pytest.mark.parametrize(
+    "save", [lightning, parallel, compiled, with_a_head, averaged, encoder, flat_with_numbers]
+)
+@pytest.mark.parametrize("model", ["test_convnext", "resnet18"])
+def test_weights_are_found_in_the_checkpoints_that_people_have(tmp_path, save, name, model):
+    if model == "resnet18" and name != "w.pth":
+        pytest.skip("one ending is enough")
+    torch.manual_seed(9)
+    net = timm.create_model(model).eval()
+    torch.save(save(net.state_dict()), tmp_path / name)
+    found = pretrained_backbone(model, weights=tmp_path / name)
+    torch.save(net.state_dict(), tmp_path / "plain.pth")
+    plain = pretrained_backbone(model, weights=tmp_path / "plain.pth")
+    for part in ("trunk", "stages"):
+        one, other = native_state(getattr(found, part)), native_state(getattr(plain, part))
+        assert all(torch.equal(one[key], other[key]) for key in other)
+
+
+def test_safetensors_are_read_whatever_the_file_is_called(tmp_path):
+    net = timm.create_model("test_convnext").eval()
+    state = {f"module.{key}": value for key, value in net.state_dict().items()}
+    for name in ("w.safetensors", "W.SAFETENSORS", "w.pth"):
+        safetensors.torch.save_file(state, tmp_path / name)
+        backbone = pretrained_backbone("test_convnext", weights=tmp_path / name)
+        found = native_state(backbone.trunk) | native_state(backbone.stages)
+        assert all(torch.equal(value, net.state_dict()[key]) for key, value in found.items())
+
+
+def test_weights_that_are_not_numbers_are_refused_and_counted(tmp_path):
+    state = timm.create_model("test_convnext").state_dict()
+    first, second, third = [key for key in state if key.endswith("weight")][:3]
+    state[first][0], state[second][0], state[third][0] = float("nan"), float("nan"), float("inf")
+    torch.save({"state_dict": {f"module.{key}": v for key, v in state.items()}}, tmp_path / "w.pt")
+    message = f"NaN in 2 tensors of .*{first}.* and infinite values in 1 tensors"
+    with pytest.raises(InputError, match=message):
+        pretrained_backbone("test_convnext", weights=tmp_path / "w.pt")
+
+
+def test_weights_that_hold_two_networks_are_refused(tmp_path):
+    state = timm.create_model("test_convnext").state_dict()
+    both = {f"{name}.{key}": value for name in ("query", "key") for key, value in state.items()}
+    torch.save(both, tmp_path / "w.pth")
+    with pytest.raises(InputError, match=r"2 times, under query\. and key\."):
+        pretrained_backbone("test_convnext", weights=tmp_path / "w.pth")
+
+
+def test_weights_without_tensors_are_refused_with_what_they_hold(tmp_path):
+    for content, words in (({"epoch": 3}, "epoch"), ([1, 2], "list"), ({}, "no tensors")):
+        torch.save(content, tmp_path / "w.pth")
+        with pytest.raises(InputError, match=f"found no tensors.*{words}|{words}"):
+            pretrained_backbone("test_convnext", weights=tmp_path / "w.pth")
 
 
 @pytest.fixture

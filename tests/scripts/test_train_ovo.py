@@ -152,18 +152,43 @@ def test_sigkill_in_mid_epoch_then_resume_gives_the_same_bits(demo, shared_cache
         assert same_weights(tmp_path / "whole", tmp_path / "killed", head, "demo_coatnet")
 
 
-def test_env_file_sets_paths(tmp_path):
-    (tmp_path / ".env").write_text("DATASET_PATH=/data\nCACHE_DIR=./from_env\n")
+def read_env_file(tmp_path, program):
     environment = {k: v for k, v in os.environ.items() if k not in ("DATASET_PATH", "CACHE_DIR")}
-    program = "import common, os; print(os.environ['DATASET_PATH'], os.environ['CACHE_DIR'])"
-    done = subprocess.run(
+    return subprocess.run(
         [sys.executable, "-c", program],
         cwd=tmp_path,
         env={**environment, "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
     )
-    assert done.stdout.split() == ["/data", "./from_env"], done.stderr
+
+
+def test_env_file_sets_paths(tmp_path):
+    program = "import common, os; print(os.environ['DATASET_PATH'], os.environ['CACHE_DIR'])"
+    for encoding in ("utf-8", "utf-8-sig"):
+        (tmp_path / ".env").write_text("DATASET_PATH=/data\nCACHE_DIR=./from_env\n", encoding)
+        done = read_env_file(tmp_path, program)
+        assert done.stdout.split() == ["/data", "./from_env"], done.stderr
+
+
+def test_variables_in_an_env_file_are_expanded_and_a_missing_one_is_named(tmp_path):
+    (tmp_path / ".env").write_text("ROOT=/data\nDATASET_PATH=${ROOT}/eyes\nCACHE_DIR=$NOPE/c\n")
+    program = (
+        "from common.flags import parse_training as parse; "
+        "words = ['--base_models', 'coatnet']; "
+        "print(parse([*words, '--cache_dir', 'c'], '').configs[0].dataset_path, flush=True); "
+        "parse(words, '')"
+    )
+    done = read_env_file(tmp_path, program)
+    assert done.stdout.split() == ["/data/eyes"] and done.returncode == 2
+    assert "NOPE is not set" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_an_env_file_that_is_no_text_is_named_in_one_line(tmp_path):
+    (tmp_path / ".env").write_text("DATASET_PATH=/data\n", "utf-16")
+    done = read_env_file(tmp_path, "import common")
+    assert done.returncode == 1 and ".env: expected readable UTF-8 text" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_it_warns_of_copies_across_splits_and_trains_all_the_same(
