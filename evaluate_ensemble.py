@@ -213,9 +213,9 @@ def choose_arithmetic(args: argparse.Namespace, precision: str) -> PredictionCon
 
 def predict_val(model: Model, args: argparse.Namespace) -> PairPredictions | None:
     """Predict the dataset's val, or take what is stored of the same checkpoints, if anything."""
-    if args.split == "val":
+    if args.split == "val" and model.pairs.set_classes is None:
         return model.pairs
-    if not model.dataset.has("val"):
+    if args.split == "val" or not model.dataset.has("val"):
         return load_val(model.run.directory, model.pairs)
     images = model.dataset.split("val")
     if images.folders is not None and images.folders.classes.coarser:

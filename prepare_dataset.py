@@ -22,6 +22,7 @@ from pathlib import Path
 from common.audit.dataset import AuditConfig, audit
 from common.audit.report import audit_text, write_audit
 from common.config import TrainConfig
+from common.data.class_names import require_grade_order
 from common.data.folders import scan_dataset
 from common.data.label_tables import NO_COLUMN, ColumnFlags
 from common.data.metadata import METADATA, some
@@ -348,6 +349,7 @@ def _checked_config(args: argparse.Namespace, *names: str) -> TrainConfig:
     """Hold the flags of these names to the limits that training has."""
     values = {name: getattr(args, name) for name in names}
     try:
+        require_grade_order(args.class_names)
         return TrainConfig(class_names=tuple(args.class_names), **values)
     except ValueError as error:
         raise InputError(str(error)) from error

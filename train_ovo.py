@@ -35,7 +35,7 @@ from common.result_dir import ResultDir
 from common.system import signals
 from common.system.device import resolve_precision, select_device
 from common.system.environment import worker_count
-from common.system.log import duration, log
+from common.system.log import duration, log, printable
 from common.system.run_lock import lock_directory
 from common.training.context import RunInputs, TrainContext, build_context, take_fingerprints
 from common.training.dry_run import plan_lines
@@ -124,7 +124,20 @@ def describe(context: TrainContext, heads: list[Head]) -> None:
         log(f"{split.name}: {len(split)} images, per grade {split.counts(config.num_classes)}")
     if config.freeze_weights and not config.pretrained:
         log("note: the frozen stages hold random weights; --freeze_weights false trains them")
+    log(class_line(context))
     log(f"classifiers: {' '.join(head.name for head in heads)}")
+
+
+def class_line(context: TrainContext) -> str:
+    """Say which folder holds which class, and which are referable."""
+    config = context.config
+    classes = classes_of(config.names, config.referable_from)
+    labels = context.train.folders.labels if context.train.folders else {}
+    held = [
+        printable(name) + ("" if name == classes.names[label] else f" ({classes.titles[label]})")
+        for name, label in labels.items()
+    ]
+    return f"classes, from folders: {', '.join(held)}; referable: {classes.referable}"
 
 
 def finish(context: TrainContext, trainers: list[HeadTrainer]) -> None:

@@ -22,6 +22,7 @@ from common.listing.split_folders import SPLITS
 from common.metrics.classification import binary_metrics, classification_metrics
 from common.pairs import class_pairs, pair_targets
 from common.pixels.pixel_cache import open_cache
+from common.prediction.classes import SetMatcher
 from common.prediction.ensemble import label_runs
 from common.prediction.predict import load_model, pair_probabilities, predict_logits
 from common.prediction.voting import combine_pairs
@@ -67,7 +68,7 @@ def largest(differences: np.ndarray) -> float:
 
 def compare(run: Run, args: argparse.Namespace) -> PrecisionDifference:
     """Predict with both precisions and measure the differences; NaN where no AUC is defined."""
-    split = scan_split(args.dataset_path, args.split, run.num_classes, run.class_names)
+    split = scan_split(args.dataset_path, args.split, matcher=SetMatcher(run.names))
     member, device = load_model(run), select_device(args.device)
     cache = open_cache(split, member.preprocessing, args.cache_dir, args.num_workers)
     pairs, classes, chosen = [], [], []

@@ -15,6 +15,7 @@ from common.data.folders import Dataset, Split, scan_dataset
 from common.data.patients import recognise_patients
 from common.evaluation.gates import FAIL, NOT_MEASURED, PASS, Holdout
 from common.listing.walking import count_of
+from common.prediction.classes import SetMatcher
 from common.result_dir import Run
 from common.system.errors import InputError
 
@@ -126,7 +127,7 @@ def _seen_by(run: Run, dataset_path: Path) -> dict[tuple[Path, str], Split]:
     parts = {}
     for root in {dataset_path, Path(run.dataset_path or dataset_path)}:
         with suppress(InputError, OSError):
-            dataset = scan_dataset(root, run.num_classes, run.class_names)
+            dataset = scan_dataset(root, matcher=SetMatcher(run.names))
             dataset = dataset.without(run.skipped)
             for name in ("train", "val"):
                 with suppress(InputError):

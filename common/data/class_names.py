@@ -13,6 +13,7 @@ from itertools import combinations, pairwise
 from pathlib import Path
 
 from common.system.errors import InputError
+from common.system.log import printable
 
 GRADES = 5
 # letters of a name, without case and separators -> its grades, first and last
@@ -36,7 +37,11 @@ _KNOWN: dict[str, tuple[int, int]] = {
     **{f"{no}referable{e}": (0, 1) for no in ("non", "not", "no", "un") for e in _RETINOPATHY},
     **dict.fromkeys(("nonrdr", "nrdr", "noreferral", "nonreferral", "norefer"), (0, 1)),
 }
-_COUNTING = ("", "grade", "class", "level", "stage", "label", "dr", "drgrade", "icdr", "severity")
+_COUNTING = ("", "grade", "class", "level", "stage", "label", "severity", "icdr", "dr")
+# as "grade 2 DR" or "DR grade 2" are the number 2
+_COUNTED = {a + b for a in _COUNTING[1:-1] for b in _RETINOPATHY} | {
+    a + b for a in _RETINOPATHY for b in _COUNTING
+}
 
 
 @dataclass(frozen=True)
@@ -50,7 +55,7 @@ class Meaning:
     @property
     def counts(self) -> bool:
         """Tell whether the name is a number, or a word for one: "3", "grade3", "Class 3"."""
-        return self.grades is None and self.number is not None and self.letters in _COUNTING
+        return self.grades is None and self.number is not None and self.letters in _COUNTED
 
     @property
     def number_as_grade(self) -> tuple[int, int] | None:
@@ -62,7 +67,7 @@ class Meaning:
 def meaning_of(name: str) -> Meaning:
     """Read a class's name: any case, separators, a number before or after it.
 
-    "DR 1" is the number 1; "1_DR" is any DR.
+    "DR 1" and "grade 1 DR" are the number 1, "1_DR" (beside "0_No_DR") is any DR.
     """
     plain = unicodedata.normalize("NFKC", name).casefold()
     parts = re.findall(r"[^\W\d_]+|\d+", plain)
@@ -70,8 +75,8 @@ def meaning_of(name: str) -> Meaning:
     number = int(digits[0]) if len(digits) == 1 else None
     words = [part for part in parts if not part.isdecimal()]
     letters = "".join(words)
-    if number is not None and parts and parts[-1].isdecimal() and letters in _COUNTING:
-        return Meaning(letters, None, number)  # before "dr" is taken for a grade
+    if number is not None and letters in _COUNTED and (parts[0].isalpha() or number != 1):
+        return Meaning(letters, None, number)
     known = _KNOWN.get(letters)
     if known is None and number is not None and words and words[0] in _COUNTING:
         known = _KNOWN.get("".join(words[1:]))  # "Grade 2 - Moderate"
@@ -140,7 +145,7 @@ def _order_keys(names: Sequence[str]) -> list[tuple[int, int] | None]:
 
 def quoted(names: Sequence[str]) -> str:
     """Write names so that they can be pasted into a command line."""
-    return " ".join(map(shlex.quote, names))
+    return printable(" ".join(map(shlex.quote, names)))
 
 
 # -- folders -----------------------------------------------------------------------------------

@@ -25,6 +25,7 @@ from common.data.folders import Split
 from common.prediction.voting import ClassPredictions
 from common.result_dir import Run
 from common.system.errors import InputError
+from common.system.log import printable
 
 MODERATE = 2  # the least grade that is referred (International Clinical DR scale)
 _UNSURE = "--referable_from CLASS says from which class on an eye is referred"
@@ -197,6 +198,9 @@ class SetMatcher:
     def _spans(self, found: Sequence[str], place: Path) -> dict[str, Span]:
         """Find the model's classes that each folder holds; those that are no class are left out."""
         mapped = dict(self._read_map())
+        absent = sorted(set(mapped) - set(map(spelled, found)))
+        if absent:
+            raise self._refused(found, place, f"--class_map: there is no {quoted(absent)}")
         folders = self._asked(found, place)
         spans: dict[str, Span] = {}
         for name in folders:
@@ -308,7 +312,7 @@ class SetMatcher:
         names = []
         for span in distinct:
             folders = [name for name, found in spans.items() if found == span]
-            name = folders[0] if len(folders) == 1 else titles[span[0]]
+            name = printable(folders[0]) if len(folders) == 1 else titles[span[0]]
             names.append(f"{name} ({span[0]}..{span[1]})" if name in names else name)
         return tuple(names)
 
@@ -371,7 +375,9 @@ def describe_classes(run: Run, split: Split) -> list[str]:
         if folders.classes.names[label] != name or len(held[label]) > 1
     }
     if renamed:
-        texts = (f"{name} is {', '.join(held[label])}" for name, label in renamed.items())
+        texts = (
+            f"{printable(name)} is {', '.join(held[label])}" for name, label in renamed.items()
+        )
         lines.append(f"{split.name}: by their names, " + "; ".join(texts))
     if folders.missing:
         lines.append(

@@ -177,7 +177,8 @@ def output_dir_for(run: Run, dataset: Dataset, output_dir: Path | None) -> Resul
                 own = train.fingerprint() == run.train_fingerprint
     else:
         own = any(dataset.has(name) for name in SPLITS[:2])
-    if own:
+    coarser = any(s.folders and s.folders.classes.coarser for s in dataset.splits.values())
+    if own and not coarser:
         return run.directory
     name = "-".join(run.directory.root.resolve().parts[-2:]).strip("/")
     return ResultDir((output_dir or Path("external_results")) / name)

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from common.data.class_names import quoted
 from common.models.backbones import resolve
 from common.pairs import with_head
 from common.prediction.classes import classes_of
@@ -61,9 +62,11 @@ def find_evaluated_models(
     kept = [model for model in found if same_images(found[0].pairs, model.pairs)]
     for model in found:
         if model not in kept:
+            names = [quoted(each.pairs.class_names) for each in (model, found[0])]
+            lists = f" ({names[0]}; {names[1]})" if names[0] != names[1] else ""
             _say_missing(
-                f"{model.label}: was evaluated on other images or classes than {found[0].label}; "
-                "left out"
+                f"{model.label}: was evaluated on other images or classes than {found[0].label}"
+                f"{lists}; left out"
             )
     if not kept:
         raise InputError(

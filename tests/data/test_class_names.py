@@ -56,6 +56,13 @@ def test_a_class_may_hold_several_grades(name, grades):
     assert meaning_of(name).grades == grades
 
 
+@pytest.mark.parametrize(
+    "name", ["2", "grade2", "Class 2", "DR_2", "Grade 2 DR", "DR grade 2", "٢"]
+)
+def test_a_number_in_words_is_that_number(name):
+    assert meaning_of(name).counts and meaning_of(name).number == 2 and grade_of(name) is None
+
+
 def test_numbers_are_grades_only_among_others():
     assert grades_of("01234") == [(k, k) for k in range(5)]
     assert grades_of(["healthy", "1", "2"]) == [(0, 0), (1, 1), (2, 2)]

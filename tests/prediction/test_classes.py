@@ -139,6 +139,7 @@ def test_the_cut_of_a_coarser_set_is_the_model_s_where_it_can_be():
         (NUMBERS, ["x"], {"class_map": ("x=7",)}, "--class_map: expected FOLDER=CLASS"),
         (NUMBERS, ["x"], {"class_map": ("x=3..2",)}, "--class_map: expected FOLDER=CLASS"),
         (NUMBERS, ["x"], {"class_map": ("x=1", "X=2")}, "names a folder twice"),
+        (NUMBERS, list(NUMBERS), {"class_map": ("x=1",)}, "there is no x"),
     ],
 )
 def test_what_cannot_be_matched_is_refused_with_both_lists(model, found, given, said):

@@ -134,6 +134,20 @@ def test_the_analyses_say_what_a_coarser_set_cannot_show(
     assert evaluate(**verified) == 0
 
 
+def test_a_coarser_val_is_not_fitted_on(evaluate, regrade, trained_copy, tmp_path, capsys):
+    splits = ("train", "val", "test")
+    root = regrade(["no_dr", "dr", "dr", "dr", "dr"], splits)
+    (trained_copy / "results" / "predictions_val.npz").unlink(missing_ok=True)
+    both = {"results_dirs": trained_copy, "dataset_path": root, "calibrate": None}
+    for split in ("val", "test"):
+        assert evaluate(**both, split=split) == 2
+        assert "--calibrate is fitted on val" in capsys.readouterr().err
+    assert evaluate(results_dirs=trained_copy, split="val") == 0
+    for split in ("val", "test"):
+        assert evaluate(**both, split=split) == 0, "its own val serves"
+    assert metrics(tmp_path / "out")["temperature"] != 1
+
+
 def test_folders_0_and_1_alone_are_asked_about(evaluate, regrade, trained_copy, tmp_path, capsys):
     root = regrade(["0", "0", "1", "1", "1"])
     assert evaluate(results_dirs=trained_copy, dataset_path=root) == 2
@@ -257,6 +271,19 @@ def test_sets_of_two_to_four_classes_train_and_evaluate(
         assert evaluate(results_dirs=run, dataset_path=root, referable_from="x") == 2
     else:
         assert value is not None and content["referable"] == cut
+
+
+def test_a_softmax_head_s_history_has_the_referable_figures_of_its_classes(
+    quick_train, regrade, tmp_path
+):
+    root = regrade(["No_DR", "NPDR", "NPDR", "NPDR", "PDR"], ("train", "val"))
+    words = {"dataset_path": root, "num_classes": 3, "epochs": 1, "head": "softmax"}
+    for name, cut, filled in (("a", False, False), ("b", "NPDR", True), ("c", "2", True)):
+        assert quick_train(tmp_path / name, **words, referable_from=cut) == 0
+        rows = (tmp_path / name / "logs" / "history.csv").read_text().splitlines()
+        row = dict(zip(rows[0].split(","), rows[1].split(",")))
+        assert bool(row["val_referable_sensitivity"]) == filled
+        assert bool(row["val_referable_specificity"]) == filled
 
 
 def test_training_refuses_the_alphabetical_order_and_a_class_without_folder(
