@@ -131,8 +131,9 @@ def list_models(args: argparse.Namespace) -> list[Model]:
     check_weights(args.weights, len(runs))
     require_same_classes([(str(run.directory.root), run.names) for run in runs])
     models: list[Model] = []
+    datasets = {names: list_images(names, args) for names in {run.names for run in runs}}
     for run, label in zip(runs, label_runs(runs)):
-        dataset = list_images(run, args)
+        dataset = datasets[run.names]
         output = output_dir_for(run, dataset, args.output_dir)
         models.append(Model(run, label, output, dataset, dataset.split(args.split)))
     first = models[0]
@@ -141,9 +142,9 @@ def list_models(args: argparse.Namespace) -> list[Model]:
     return models
 
 
-def list_images(run: Run, args: argparse.Namespace) -> Dataset:
-    """List the images of the dataset, each with the model's class that its folder means."""
-    matcher = SetMatcher(run.names, tuple(args.class_names), tuple(args.class_map))
+def list_images(names: tuple[str, ...], args: argparse.Namespace) -> Dataset:
+    """List the images of the dataset, each with the class of a model that its folder means."""
+    matcher = SetMatcher(names, tuple(args.class_names), tuple(args.class_map))
     return scan_dataset(Path(args.dataset_path), matcher=matcher)
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from common.data.class_names import FolderLabels, Matcher, match_folders, quoted
+from common.data.class_names import FolderLabels, Matcher, grade_of, match_folders, quoted
 from common.listing.advice import require_folder, what_instead
 from common.listing.picture_files import IMAGE_SUFFIXES, is_picture, shows_picture
 from common.listing.split_folders import ALL, SPLIT_NAMES, SPLITS, split_folders, split_of
@@ -264,7 +264,7 @@ class _Walk:
                 if not is_picture(entry.name):
                     unused.append(self.odd(entry, place))
                 elif leads_nowhere(entry) or entry.is_file():
-                    _refuse_doubtful(entry, class_folder, others)
+                    _refuse_doubtful(entry, class_folder, label, others)
                     images.append(self.image(entry, name, label, class_name))
                 else:
                     unused.append(Unused(self.id_of(entry.path), place, "no regular file", True))
@@ -319,12 +319,16 @@ class _Walk:
         return Unused(id_, place, "no pictures, going by their endings", False)
 
 
-def _refuse_doubtful(entry: os.DirEntry, folder: Path, others: Collection[str]) -> None:
-    """Raise InputError for a picture in a subfolder that has the name of a class or a split."""
+def _refuse_doubtful(entry: os.DirEntry, folder: Path, label: int, others: Collection[str]) -> None:
+    """Raise InputError for a picture in a subfolder that has the name of a class or a split.
+
+    folder: the class folder of this label; others: the names of the others, case folded.
+    """
     if os.path.dirname(entry.path) == str(folder):
         return
     for name in Path(entry.path).relative_to(folder).parts[:-1]:
-        if name.casefold() in others or split_of(name):
+        other_grade = grade_of(name) not in (None, grade_of(folder.name), label)
+        if name.casefold() in others or other_grade or split_of(name):
             raise InputError(
                 f"expected pictures of one class in {folder}, found {printable(entry.path)}: is "
                 f"its grade that of {folder.name} or of {name}, or is {name} a split? Rename or "

@@ -1,5 +1,6 @@
 """Walk through folders: what lies in them, but for what systems and this software have made."""
 
+import glob
 import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -19,17 +20,22 @@ _MADE_BY_SYSTEMS = {
     "$recycle.bin",
     "system volume information",
     "lost+found",
+    "network trash folder",
+    "temporary items",
     "icon\r",
+    "picasa.ini",
+    "__pycache__",
 }
 # what tells that an audit, a training, an evaluation, an analysis or decoded pixels lie in a folder
 _OUR_RESULTS = (
     ("audit.json", "findings.csv"),
     ("config.json", "models"),
     ("results/validation.json",),
-    ("results/predictions_test.npz",),
-    ("results/predictions_val.npz",),
+    ("results/predictions_*.npz",),
     ("model_analysis.json",),
     ("pixels.u8", "index.json"),
+    ("*/pixels.u8", "*/index.json"),
+    ("signatures-*/*.records",),
 )
 _SHOWN = 12  # folders in a message
 
@@ -47,8 +53,9 @@ def list_folder(folder: str | Path) -> list[os.DirEntry]:
 def _is_passed_over(name: str) -> bool:
     return (
         name.startswith(".")
+        or name.startswith("~$")  # of a document that is open in Office
         or name.lower() in _MADE_BY_SYSTEMS
-        or name.endswith(":Zone.Identifier")  # that Windows keeps with what was downloaded
+        or "zone.identifier" in name.lower()  # that Windows keeps with what was downloaded
     )
 
 
@@ -86,8 +93,9 @@ def leads_nowhere(entry: os.DirEntry) -> bool:
 
 def holds_our_results(folder: str | Path) -> bool:
     """Tell whether this software has written its results into a folder."""
+    place = glob.escape(str(folder))
     return any(
-        all(os.path.exists(os.path.join(folder, name)) for name in names) for names in _OUR_RESULTS
+        all(any(glob.iglob(os.path.join(place, name))) for name in names) for names in _OUR_RESULTS
     )
 
 

@@ -189,7 +189,7 @@ def test_pictures_in_subfolders_of_a_class_are_read_and_said(images):
     assert line.startswith("note: 1 picture in subfolders of class folders, used with the grade")
 
 
-@pytest.mark.parametrize("name", ["2", "train", "Valid"])
+@pytest.mark.parametrize("name", ["2", "train", "Valid", "Severe NPDR"])
 def test_a_subfolder_that_is_called_like_a_class_or_a_split_is_refused(images, name):
     inner = images / "val" / "1" / "more" / name
     inner.mkdir(parents=True)
@@ -259,12 +259,20 @@ def test_what_systems_leave_behind_is_passed_over(images):
 
 
 def test_results_of_this_software_in_a_dataset_are_passed_over(images):
-    for marks in ("audit.json findings.csv", "config.json models/x.pth", "pixels.u8 index.json"):
-        folder = images / marks.partition(".")[0]
+    for marks in (
+        "audit.json findings.csv",
+        "config.json models/x.pth",
+        "pixels.u8 index.json",
+        "cache/signatures-1/a.records cache/unreadable_val.txt",
+        "pixels/48/pixels.u8 pixels/48/index.json pixels/notes.json",
+        "external_results/a/results/predictions_test.npz",
+    ):
+        folder = images / marks.partition(".")[0].partition("/")[0]
+        marks = marks.replace(f"{folder.name}/", "")
         for mark in marks.split():
             (folder / mark).parent.mkdir(parents=True, exist_ok=True)
             (folder / mark).write_bytes(b"x")
-        Image.new("RGB", (8, 8)).save(folder / "sheet.png")
+            Image.new("RGB", (8, 8)).save((folder / mark).parent / "sheet.png")
     assert not scan_dataset(images).unused
     shutil.move(images / "audit", images / "val")
     assert len(scan_split(images, "val")) == 20
