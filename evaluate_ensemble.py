@@ -16,10 +16,9 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-import numpy as np
-
 from common.audit.leakage import check_holdout
 from common.data.folders import Dataset, Split, scan_dataset
+from common.data.metadata import read_metadata
 from common.data.patients import recognise_patients
 from common.data.synthetic import synthetic_note
 from common.evaluation.findings import Findings, measure_ensemble, measure_model
@@ -32,9 +31,10 @@ from common.evaluation.gates import (
     rating,
     validation_content,
 )
+from common.evaluation.subgroups import Columns
 from common.flags import add_ensemble_flags, add_evaluation_flags, find_runs
+from common.metrics.grade_mix import GradeMix, parse_prevalence
 from common.metrics.intervals import BootstrapConfig
-from common.metrics.prevalence import parse_prevalence
 from common.pixels.pixel_cache import keep_readable
 from common.prediction.classes import SetMatcher, describe_classes, require_same_classes
 from common.prediction.ensemble import (
@@ -95,7 +95,8 @@ class Setting:
     dataset_path: str
     synthetic: str  # a note where the images were drawn by this software
     bootstrap: BootstrapConfig
-    grade_mix: np.ndarray | None  # (K,) of a population at which results are restated
+    grade_mix: GradeMix | None  # of a population at which results are restated
+    columns: Columns  # what metadata.csv says of the images
     holdout: Holdout
     skipped: dict[str, list[str]]  # by split, images that cannot be read
 
@@ -173,17 +174,31 @@ def build_setting(
 ) -> Setting:
     """Decide how results are measured; see whether the images are independent of the training."""
     images, root = models[0].split, Path(args.dataset_path)
-    num_classes = images.folders.num_classes if images.folders else models[0].run.num_classes
-    patients = recognise_patients(images.ids, args.patient_regex)
+    metadata = read_metadata(root)
+    for line in metadata.remarks if metadata else ():
+        log(line)
+    patients = recognise_patients(images.ids, args.patient_regex, metadata)
     return Setting(
         split=args.split,
         dataset_path=str(args.dataset_path),
         synthetic=synthetic_note(images.ids),
         bootstrap=BootstrapConfig(args.resamples, args.seed, patients.clusters, patients.evidence),
-        grade_mix=parse_prevalence(args.prevalence, num_classes) if args.prevalence else None,
+        grade_mix=read_grade_mix(models[0], args) if args.prevalence else None,
+        columns=metadata.others(images.ids) if metadata else {},
         holdout=check_holdout(images, root, [model.run for model in models]),
         skipped=skipped,
     )
+
+
+def read_grade_mix(model: Model, args: argparse.Namespace) -> GradeMix:
+    """Read the grade mix of a population, in the classes that the images are graded in."""
+    names = model.split.folders.classes.names if model.split.folders else model.run.names
+    numbered = names == tuple(map(str, range(len(names))))
+    mix = parse_prevalence(
+        args.prevalence, len(names), args.prevalence_column, () if numbered else names
+    )
+    log(f"--prevalence: grade mix of {mix.source}")
+    return mix
 
 
 def predict_models(models: list[Model], args: argparse.Namespace) -> None:
@@ -243,7 +258,7 @@ def verify_models(models: list[Model], ensemble: ResultDir, args: argparse.Names
 def evaluate_model(model: Model, setting: Setting) -> Outcome:
     """Evaluate one model under every vote and write its results."""
     result, pairs, output, split = model.result, model.pairs, model.output, setting.split
-    findings = measure_model(result, setting.bootstrap, setting.grade_mix)
+    findings = measure_model(result, setting.bootstrap, setting.grade_mix, setting.columns)
     votes = {name: found for name, found in findings.compared.items() if name in EVERY_VOTE}
     content = {
         "model": pairs.model,
@@ -263,6 +278,7 @@ def evaluate_model(model: Model, setting: Setting) -> Outcome:
     save_predictions(path, pairs, result.classes, result.vote, result.temperature)
     write_metrics(output.metrics(split), content)
     write_table(output.table(f"votes_{split}"), tables.flat_rows(findings.compared))
+    write_subgroups(output, split, findings)
     plot_predictions(output, split, pairs.targets, result.classes, pairs.scored, title)
     texts = tables.evaluation_tables(title, findings, "vote")
     texts += setting.remarks()
@@ -277,7 +293,9 @@ def evaluate_together(
     labels, weighting = [model.label for model in models], " ".join(args.weights)
     ensemble = build_ensemble(results, args.weights, args.calibrate)
     alone = {model.label: model.outcome.findings.evaluation.metrics for model in models}
-    findings = measure_ensemble(ensemble, results, alone, setting.bootstrap, setting.grade_mix)
+    findings = measure_ensemble(
+        ensemble, results, alone, setting.bootstrap, setting.grade_mix, setting.columns
+    )
     details = {
         "model": "ensemble",
         "members": labels,
@@ -304,11 +322,20 @@ def evaluate_together(
     write_predictions(output.predictions(split), arrays, details)
     write_metrics(output.metrics(split), content)
     write_table(output.table(f"graders_{split}"), tables.flat_rows(findings.compared))
+    write_subgroups(output, split, findings)
     plot_predictions(output, split, pairs.targets, ensemble.classes, pairs.scored, title)
     shares = ", ".join(f"{name} {weight:.3f}" for name, weight in zip(labels, ensemble.weights))
     texts = tables.evaluation_tables(title, findings, "model")
     texts += [f"weights ({weighting}): {shares}", *setting.remarks()]
     return Outcome(labels, args.vote, output, ensemble.classes, findings, texts)
+
+
+def write_subgroups(output: ResultDir, split: str, findings: Findings) -> None:
+    """Write the figures of subgroups as a table, and remove that of an earlier evaluation."""
+    path = output.table(f"subgroups_{split}")
+    path.unlink(missing_ok=True)
+    if findings.subgroups and findings.subgroups.groups:
+        write_table(path, [group.row() for group in findings.subgroups.groups])
 
 
 def check_all(models: list[Model], final: Outcome, setting: Setting) -> list[Gate]:

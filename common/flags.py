@@ -167,8 +167,14 @@ def add_ensemble_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--prevalence",
         default="",
-        metavar="SHARES|CSV",
-        help="restate results at a population's grade mix",
+        metavar="SHARES|TABLE",
+        help="restate results at a population's grade mix: shares, or a label table",
+    )
+    parser.add_argument(
+        "--prevalence_column",
+        default="",
+        metavar="NAME",
+        help="the column of grades in the table of --prevalence, where its name does not tell",
     )
     parser.add_argument("--require", action="store_true", help="exit 1 unless every gate passes")
     parser.add_argument(

@@ -49,6 +49,10 @@ class Metadata:
         blank = ("",) * len(self.columns)
         return [self.rows.get(id_, blank)[place] for id_ in ids]
 
+    def others(self, ids: Sequence[str]) -> dict[str, list[str]]:
+        """Return all columns but the patient for these images: what subgroups are made of."""
+        return {name: self.column(name, ids) for name in self.columns if name != "patient"}
+
 
 def read_metadata(root: Path) -> Metadata | None:
     """Read a dataset's metadata.csv; None if there is none.

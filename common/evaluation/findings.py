@@ -10,11 +10,15 @@ from typing import Any
 import numpy as np
 
 from common.evaluation.evaluate import Evaluation, evaluate
+from common.evaluation.subgroups import Columns, Subgroups, measure_subgroups
 from common.metrics.agreement import Consistency, measure_consistency
 from common.metrics.comparison import Comparison, compare_to_best
+from common.metrics.grade_mix import GradeMix
 from common.metrics.intervals import BootstrapConfig, Metrics
 from common.metrics.prevalence import Restated, restate_models
+from common.prediction.classes import Classes
 from common.prediction.ensemble import Ensemble, ModelResult, best_single, combine_by_every_vote
+from common.prediction.voting import ClassPredictions
 
 
 @dataclass(frozen=True)
@@ -35,12 +39,15 @@ class Findings:
     restated: Restated | None = None
     consistency: Consistency | None = None  # of a model's pairs
     versus: VersusBest | None = None  # of an ensemble and its models
+    subgroups: Subgroups | None = None  # by what metadata.csv says of the images
 
     def to_json(self) -> dict[str, Any]:
         """Return what metrics_<split>.json holds of it."""
         content = {"temperature": self.temperature, **self.evaluation.to_json()}
         if self.restated is not None:
             content |= vars(self.restated)
+        if self.subgroups is not None:
+            content["subgroups"] = [group.row() for group in self.subgroups.groups]
         if self.consistency is not None:
             content["consistency"] = self.consistency.to_json()
         if self.versus is not None:
@@ -50,9 +57,12 @@ class Findings:
 
 
 def measure_model(
-    model: ModelResult, bootstrap: BootstrapConfig, grade_mix: np.ndarray | None = None
+    model: ModelResult,
+    bootstrap: BootstrapConfig,
+    grade_mix: GradeMix | None = None,
+    columns: Columns | None = None,
 ) -> Findings:
-    """Measure a model under every vote; also at a population's grade mix (K,), if given.
+    """Measure a model under every vote; also at a population's grade mix, and by columns.
 
     A softmax head has no votes: it is measured as it is, and so is a calibrated model. Pairs are
     not looked at where the images are graded in fewer classes than these.
@@ -80,6 +90,7 @@ def measure_model(
         temperature=model.temperature,
         restated=restated,
         consistency=consistency,
+        subgroups=_by_columns(model.targets, model.classes, bootstrap, scored, columns),
     )
 
 
@@ -88,7 +99,8 @@ def measure_ensemble(
     models: Sequence[ModelResult],
     model_metrics: dict[str, Metrics],
     bootstrap: BootstrapConfig,
-    grade_mix: np.ndarray | None = None,
+    grade_mix: GradeMix | None = None,
+    columns: Columns | None = None,
 ) -> Findings:
     """Measure the means of models, and compare models and means with the best single model.
 
@@ -111,4 +123,17 @@ def measure_ensemble(
         temperature=ensemble.temperature,
         restated=restated,
         versus=VersusBest(str(best), differences),
+        subgroups=_by_columns(targets, ensemble.classes, bootstrap, scored, columns),
     )
+
+
+def _by_columns(
+    targets: np.ndarray,
+    predictions: ClassPredictions,
+    bootstrap: BootstrapConfig,
+    scored: Classes,
+    columns: Columns | None,
+) -> Subgroups | None:
+    if not columns:
+        return None
+    return measure_subgroups(targets, predictions, bootstrap, scored, columns)

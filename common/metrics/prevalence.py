@@ -3,11 +3,8 @@
 N images, K classes.
 """
 
-import csv
 import math
-import re
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
@@ -18,6 +15,7 @@ from common.metrics.classification import (
     quadratic_weighted_kappa,
     ratio,
 )
+from common.metrics.grade_mix import GradeMix
 from common.metrics.intervals import (
     BootstrapConfig,
     Interval,
@@ -27,9 +25,6 @@ from common.metrics.intervals import (
     percentile_interval,
 )
 from common.prediction.voting import ClassPredictions
-from common.system.errors import InputError
-
-_GRADE_COLUMN = re.compile("level|grade|diagnosis|label", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -37,65 +32,25 @@ class Restated:
     """Models' results at the grade mix of a population."""
 
     grade_mix: np.ndarray  # (K,), sums to 1
+    grade_mix_source: str  # where it comes from
     prevalence: dict[str, Metrics]  # by model
 
 
 def restate_models(
     targets: np.ndarray,
     models: dict[str, ClassPredictions],
-    grade_mix: np.ndarray,
+    grade_mix: GradeMix,
     bootstrap: BootstrapConfig,
     referable_from: int | None,
 ) -> Restated:
-    """Restate models' results at a population's grade mix (K,)."""
+    """Restate models' results at a population's grade mix."""
     restated = {
         name: restated_with_intervals(
-            targets, model.predicted, grade_mix, bootstrap, referable_from
+            targets, model.predicted, grade_mix.shares, bootstrap, referable_from
         )
         for name, model in models.items()
     }
-    return Restated(grade_mix, restated)
-
-
-def parse_prevalence(text: str, num_classes: int) -> np.ndarray:
-    """Read a grade mix: shares such as "0.735,0.07,0.15,0.025,0.02", or a CSV file of grades.
-
-    Returns (K,) summing to 1. Raises InputError for anything else.
-    """
-    path = Path(text)
-    if path.is_file():
-        shares = _grade_counts(path, num_classes)
-    else:
-        try:
-            shares = np.array([float(part) for part in text.split(",")])
-        except ValueError as error:
-            raise InputError(
-                f"--prevalence: expected {num_classes} shares such as 0.735,0.07,0.15,0.025,0.02 "
-                f"or a CSV file of grades, found {text!r}"
-            ) from error
-        if not abs(shares.sum() - 1) < 0.011:
-            raise InputError(f"--prevalence: expected shares with sum 1, found {shares.sum():g}")
-    if len(shares) != num_classes or not (shares >= 0).all() or not shares.sum() > 0:
-        raise InputError(f"--prevalence: expected {num_classes} shares >= 0, found {text!r}")
-    return shares / shares.sum()
-
-
-def _grade_counts(path: Path, num_classes: int) -> np.ndarray:
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            rows = list(csv.DictReader(file))
-    except (OSError, ValueError, csv.Error) as error:
-        raise InputError(f"--prevalence {path}: expected a CSV file ({error})") from error
-    grades = {str(k) for k in range(num_classes)}
-    columns = list(rows[0]) if rows else []
-    for column in sorted(columns, key=lambda name: not _GRADE_COLUMN.search(name or "")):
-        found = [(row[column] or "").strip() for row in rows] if column else []
-        if found and set(found) <= grades:
-            return np.array([found.count(str(k)) for k in range(num_classes)], dtype=float)
-    raise InputError(
-        f"--prevalence {path}: expected a column of grades 0..{num_classes - 1}, "
-        f"found the columns {', '.join(map(str, columns)) or 'none'}"
-    )
+    return Restated(grade_mix.shares, grade_mix.source, restated)
 
 
 def restate_at_prevalence(matrix: np.ndarray, prevalence: np.ndarray, cut: int | None) -> Values:

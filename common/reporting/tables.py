@@ -5,11 +5,13 @@ from typing import Any
 
 from common.evaluation.findings import Findings, VersusBest
 from common.evaluation.gates import Gate
+from common.evaluation.subgroups import FEWEST, FIGURES, Subgroups
 from common.metrics.agreement import Consistency, Referral
-from common.metrics.intervals import Interval, Metrics
+from common.metrics.intervals import UNKNOWN, Interval, Metrics
 from common.metrics.prevalence import Restated
 from common.prediction.classes import Classes
 from common.prediction.predictions import Cost, PairPredictions
+from common.system.log import printable
 
 _DIFFERENCES = {
     "accuracy": "accuracy",
@@ -92,6 +94,8 @@ def evaluation_tables(title: str, findings: Findings, kind: str) -> list[str]:
         tables.append(_temperature_line(findings.temperature))
     if findings.restated is not None:
         tables.append(prevalence_table(findings.restated))
+    if findings.subgroups is not None:
+        tables.append(subgroups_table(findings.subgroups))
     if findings.consistency is not None:
         tables.append(consistency_text(findings.consistency, classes))
     if findings.versus is not None:
@@ -111,6 +115,30 @@ def classes_text(pairs: PairPredictions) -> str:
         f"the images are graded as {', '.join(pairs.scored.names)} only, to which the models' "
         f"{pairs.num_classes} classes are summed up; {line}"
     )
+
+
+def subgroups_table(subgroups: Subgroups) -> str:
+    """Show the main figures of each subgroup, one to a row; * marks those of few images."""
+    rows = [
+        [
+            printable(f"{group.column} {group.value or '(not known)'}") + " *" * group.too_few,
+            group.images,
+            "-" if group.patients is None else group.patients,
+            *(with_interval(group.metrics.get(name, UNKNOWN)) for name in FIGURES),
+        ]
+        for group in subgroups.groups
+    ]
+    header = ["subgroup", "images", "patients", *(_HEADLINES[name] for name in FIGURES)]
+    lines = [format_table(header, rows)] if rows else []
+    if any(group.too_few for group in subgroups.groups):
+        lines.append(f"* fewer than {FEWEST} images")
+    reasons: dict[str, list[str]] = {}
+    for group in subgroups.groups:
+        for name, reason in group.undefined.items():
+            named = f"{_HEADLINES[name]} of {group.column} {group.value or '(not known)'}"
+            reasons.setdefault(reason, []).append(printable(named))
+    lines += [f"n/a because {reason}: {', '.join(names)}" for reason, names in reasons.items()]
+    return "\n".join(lines + subgroups.notes)
 
 
 def _temperature_line(temperature: float) -> str:
@@ -172,7 +200,7 @@ def prevalence_table(restated: Restated) -> str:
     ]
     mix = " / ".join(f"{100 * share:.3g}" for share in restated.grade_mix)
     header = [f"at grades of {mix} %", "accuracy", "kappa", "PPV", "NPV", "referrals / 1,000"]
-    return format_table(header, rows)
+    return f"{format_table(header, rows)}\ngrade mix of {printable(restated.grade_mix_source)}"
 
 
 def referral_table(rows: list[Referral]) -> str:

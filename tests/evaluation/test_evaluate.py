@@ -6,8 +6,9 @@ from helpers import GRADES
 
 from common.evaluation.evaluate import evaluate
 from common.metrics.comparison import compare_to_best
+from common.metrics.grade_mix import GradeMix
 from common.metrics.intervals import BootstrapConfig
-from common.metrics.prevalence import parse_prevalence, restate_models
+from common.metrics.prevalence import restate_models
 from common.prediction.voting import ClassPredictions, combine_pairs
 from common.system.errors import InputError
 
@@ -48,7 +49,7 @@ def test_results_at_another_grade_mix_agree_with_a_count_by_hand():
     predicted[:5] = 2
     mix = np.array([0.8, 0.1, 0.06, 0.03, 0.01])
     classes = ClassPredictions(np.eye(5)[predicted], predicted)
-    restated = restate_models(targets, {"m": classes}, mix, BootstrapConfig(50), 2)
+    restated = restate_models(targets, {"m": classes}, GradeMix(mix, "x"), BootstrapConfig(50), 2)
     found = {name: entry.value for name, entry in restated.prevalence["m"].items()}
     assert found["accuracy"] == pytest.approx(0.6)
     assert found["referrals_per_1000"] == pytest.approx(500)
@@ -59,22 +60,8 @@ def test_at_the_grade_mix_of_the_images_nothing_changes():
     mix = np.bincount(TARGETS, minlength=5) / 80
     classes, bootstrap = combine_pairs(PAIRS, 5), BootstrapConfig(20)
     plain = evaluate(TARGETS, classes, bootstrap, GRADES).metrics
-    restated = restate_models(TARGETS, {"m": classes}, mix, bootstrap, 2).prevalence["m"]
+    restated = restate_models(TARGETS, {"m": classes}, GradeMix(mix, "x"), bootstrap, 2).prevalence[
+        "m"
+    ]
     for name in ("accuracy", "kappa"):
         assert restated[name].value == pytest.approx(plain[name].value)
-
-
-def test_a_grade_mix_is_read_from_shares_or_a_file_of_labels(tmp_path):
-    assert parse_prevalence("0.735,0.07,0.15,0.025,0.02", 5).sum() == pytest.approx(1)
-    labels = tmp_path / "labels.csv"
-    labels.write_text("image,level\na,0\nb,0\nc,2\nd,4\n")
-    assert parse_prevalence(str(labels), 5).tolist() == [0.5, 0, 0.25, 0, 0.25]
-    labels.write_text("name,Retinopathy grade,Risk of macular edema \na,1,0\nb,3,0\n")
-    assert parse_prevalence(str(labels), 5).tolist() == [0, 0.5, 0, 0.5, 0]
-    for text in ("0.5,0.5", "1,1,1,1,1", "a,b", "", "-0.1,0.5,0.2,0.2,0.2", "nan,1,0,0,0"):
-        with pytest.raises(InputError, match="--prevalence"):
-            parse_prevalence(text, 5)
-    for content in ("image,level\na,7\n", "", "image\nx\n"):
-        labels.write_text(content)
-        with pytest.raises(InputError, match="expected a column of grades"):
-            parse_prevalence(str(labels), 5)

@@ -1,0 +1,80 @@
+"""From a folder of photographs and a table of grades to an evaluated model."""
+
+import csv
+import json
+import shutil
+import time
+from pathlib import Path
+
+import pytest
+
+import evaluate_ensemble
+import prepare_dataset
+from common.data.folders import scan_split
+
+IDRID = Path(__file__).parents[3] / "shared" / "data" / "idrid"
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not IDRID.is_dir(), reason="the photographs are not part of the repository")
+def test_photographs_and_a_table_become_an_evaluated_model(tmp_path, quick_train, capsys):
+    start = time.monotonic()
+    flat, dataset, results = (tmp_path / name for name in ("flat", "dataset", "results"))
+    flat.mkdir()
+    for path in sorted(IDRID.glob("*/*/*.jpg")):
+        (flat / path.name).symlink_to(path)
+    with open(IDRID / "labels.csv", newline="") as file:
+        labels = list(csv.DictReader(file))
+    lines = ["image;split;grade;camera;patient"]  # as Excel writes it in much of Europe
+    for number, row in enumerate(labels):
+        camera = "Kowa" if number % 2 else "Canon"
+        lines.append(f"{row['image']};{row['split']};{row['grade']},0;{camera};{number // 2}")
+    (tmp_path / "labels.csv").write_text("\r\n".join(lines), encoding="utf-16")
+    words = ["import", str(tmp_path / "labels.csv"), str(flat), str(dataset), "--files", "symlink"]
+    assert prepare_dataset.main(words) == 0
+    for split, expected in (
+        ("train", [94, 14, 96, 52, 35]),
+        ("val", [20, 3, 20, 11, 7]),
+        ("test", [20, 3, 20, 11, 7]),
+    ):
+        assert scan_split(dataset, split).counts(5) == expected
+    assert quick_train(results, dataset_path=dataset, epochs=1, batch_size=8) == 0
+    command = ["--results_dirs", results, "--dataset_path", dataset, "--resamples", 50]
+    command += ["--prevalence", tmp_path / "labels.csv"]
+    assert evaluate_ensemble.main([str(word) for word in command]) == 0
+    said = capsys.readouterr().out
+    assert "camera Kowa" in said and "413 rows, column 'grade' of" in said
+    content = json.loads((results / "results" / "metrics_test.json").read_text())
+    assert content["images_per_grade"] == [20, 3, 20, 11, 7]
+    assert "by metadata.csv" in content["bootstrap"]["patients"]
+    assert {group["value"] for group in content["subgroups"]} == {"Canon", "Kowa"}
+    assert time.monotonic() - start < 300
+
+
+def test_an_evaluation_groups_by_the_patients_of_metadata_and_shows_subgroups(
+    demo, trained_copy, tmp_path, shared_cache, capsys
+):
+    root = shutil.copytree(demo, tmp_path / "d")
+    ids = scan_split(root, "test").ids
+    rows = [f"{id_};P{i // 2};{'Canon' if i % 3 else ''};{40 + i}" for i, id_ in enumerate(ids)]
+    (root / "metadata.csv").write_text("image;patient;camera;age\n" + "\n".join(rows) + "\n")
+    command = ["--results_dirs", trained_copy, "--dataset_path", root, "--resamples", 20]
+    command = [str(word) for word in [*command, "--cache_dir", shared_cache]]
+    assert evaluate_ensemble.main(command) == 0
+    said = capsys.readouterr().out
+    assert "metadata.csv: patient camera age for 20 of 87 pictures" in said
+    assert "10 patients in 20 names by metadata.csv" in said
+    assert "camera (not known) *" in said and "age 40-49" in said
+    results = trained_copy / "results"
+    content = json.loads((results / "metrics_test.json").read_text())
+    assert content["bootstrap"]["units"] == "10 patients"
+    with open(results / "subgroups_test.csv", newline="") as file:
+        table = list(csv.DictReader(file))
+    assert [(row["value"], row["images"]) for row in table if row["column"] == "camera"] == [
+        ("Canon", "13"),
+        ("", "7"),
+    ]
+    assert [row["value"] for row in content["subgroups"]] == [row["value"] for row in table]
+    (root / "metadata.csv").unlink()
+    assert evaluate_ensemble.main(command) == 0
+    assert not (results / "subgroups_test.csv").exists()
