@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from common.duplicates.near_duplicates import components, near_duplicates
-from common.duplicates.point_search import matching_pictures
+from common.duplicates.point_search import NEIGHBOURS, matching_pictures
 from common.duplicates.signatures import Signature
 
 
@@ -93,8 +93,22 @@ def _similar(
     by_hash, _ = near_duplicates(
         np.stack([one.hashes for one in compared]), np.stack([one.sketch for one in compared])
     )
-    found = matching_pictures(compared, num_workers)
-    one_picture = np.array([match.same_picture for match in found.agreements], dtype=bool)
+    alike, eyes = _by_points(compared, np.arange(len(compared)), num_workers)
+    alike = np.concatenate([by_hash, alike])
+    groups = components(len(compared), alike)
+    if np.bincount(groups).max() > NEIGHBOURS:
+        # many copies of one picture hide another photograph of its eye: look again at one of each
+        _, first_of_each = np.unique(groups, return_index=True)
+        more = _by_points(compared, first_of_each, num_workers)
+        alike, eyes = np.concatenate([alike, more[0]]), np.concatenate([eyes, more[1]])
     where = np.array(places, dtype=np.int64)
-    alike = np.concatenate([by_hash, found.pairs[one_picture]])
-    return where[alike], where[found.pairs[~one_picture]]
+    return where[alike], where[eyes]
+
+
+def _by_points(
+    signatures: Sequence[Signature], places: np.ndarray, num_workers: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Find the pairs (L, 2) of one picture and those (L, 2) of one eye at some places."""
+    found = matching_pictures([signatures[i] for i in places.tolist()], num_workers)
+    one_picture = np.array([match.same_picture for match in found.agreements], dtype=bool)
+    return places[found.pairs[one_picture]], places[found.pairs[~one_picture]]

@@ -1,88 +1,160 @@
 """Find for each picture the few that its points resemble most, without comparing all with all.
 
-N pictures, W words, n points of a picture. The descriptions of a picture are summed up as one
-vector (VLAD, Jegou et al. 2010): for each word of a vocabulary, the sum of what the descriptions
-nearest to it differ from it. The vocabulary is learned from a sample of the pictures at hand, with
-a fixed seed. A mirrored picture is a second question to the same vectors.
+N pictures, T descriptions of points in all of them, n in one, W words. Each description is reduced
+to the nearest word of a vocabulary and 64 bits that say on which side of it the description lies
+(Hamming embedding, Jegou et al. 2008). Two points vote for their pictures where their words are
+equal and their bits nearly so. A mirrored picture is a second question to the same index. The
+vocabulary has two levels and is learned from a sample of the pictures at hand, with a fixed seed.
+
+Chosen by measurement on 413 photographs and copies of 30 of them (turned, cropped, mirrored,
+darker, saved again): in how many standard deviations a copy stands out from the other pictures is,
+for the worst copy, 7.2 here and 2.0 where the descriptions are summed up as one vector (VLAD);
+with 54,000 pictures some 3.4 are needed.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
-import cv2
 import numpy as np
 
 from common.duplicates.agreement import root_sift
 from common.duplicates.local_features import LocalFeatures
 
-_WORDS = 64
-_SAMPLE = 60000  # descriptions
-_BLOCK = 1024  # rows of a block of products
+BLOCK = 256  # pictures that are encoded or asked for at once
+_BITS = 64
+_NEAR = 22  # bits in which two points of one place may differ; unrelated ones differ in 32
+_WORDS = 64  # at most, on each level
+_PER_WORD = 40  # descriptions at least, on average
+_SAMPLE = 100_000  # descriptions
+_ROUNDS = 6  # of k-means
+_LEAST_VOTES = 3
 
 
-def neighbours(features: Sequence[LocalFeatures], count: int) -> np.ndarray:
-    """List (M, 3): a, b, m with a < b, where a, mirrored if m, resembles b.
+@dataclass(frozen=True)
+class Codebook:
+    """A vocabulary of two levels, and the directions in which descriptions are told apart."""
 
-    Each picture has `count` neighbours, and as many in the mirror; all others where there are no
-    more.
-    """
-    total = len(features)
-    if total < 2:
-        return np.empty((0, 3), dtype=np.int64)
-    if total <= count + 1:
-        first, second = (np.tile(places, 2) for places in np.triu_indices(total, 1))
-        turned_over = np.repeat([0, 1], len(first) // 2)
-        return _by_first(np.stack([first, second, turned_over], axis=1))
-    words = _vocabulary(features)
-    plain = np.stack([_vlad(one, words) for one in features])
-    turned = np.stack([_vlad(one.mirrored(), words) for one in features])
-    centre = plain.mean(axis=0)
-    plain, turned = _unit(plain - centre), _unit(turned - centre)
-    codes: list[np.ndarray] = []
-    for mirror, questions in enumerate((plain, turned)):
-        for start in range(0, total, _BLOCK):
-            likeness = questions[start : start + _BLOCK] @ plain.T
-            rows = np.arange(len(likeness))
-            likeness[rows, start + rows] = -2
-            best = np.argpartition(-likeness, count, axis=1)[:, :count]
-            asked = np.repeat(start + rows, count)
-            low, high = np.minimum(asked, best.ravel()), np.maximum(asked, best.ravel())
-            codes.append((low * total + high) * 2 + mirror)
-    rest, mirrors = np.divmod(np.unique(np.concatenate(codes)), 2)
-    return _by_first(np.stack([*np.divmod(rest, total), mirrors], axis=1))
+    coarse: np.ndarray  # (K, 128) float32
+    fine: np.ndarray  # (K, F, 128) float32; W = K * F
+    directions: np.ndarray  # (128, 64) float32
+
+    @property
+    def size(self) -> int:
+        """Count the words."""
+        return self.fine.shape[0] * self.fine.shape[1]
 
 
-def _by_first(candidates: np.ndarray) -> np.ndarray:
-    """Order candidates (M, 3) by their first picture, as it is and then mirrored."""
-    return candidates[np.lexsort((candidates[:, 1], candidates[:, 2], candidates[:, 0]))]
+@dataclass(frozen=True)
+class Codes:
+    """Descriptions of several pictures, reduced."""
+
+    pictures: np.ndarray  # (T,) int32, place of the picture of each
+    words: np.ndarray  # (T,) int32
+    bits: np.ndarray  # (T, 8) uint8
 
 
-def _vocabulary(features: Sequence[LocalFeatures]) -> np.ndarray:
-    """Learn words (W, 128) float32 from a sample of the descriptions."""
+@dataclass(frozen=True)
+class Index:
+    """The codes of all pictures, by word."""
+
+    codebook: Codebook
+    codes: Codes  # ordered by word
+    starts: np.ndarray  # (W + 1,) where the codes of each word begin
+    total: int  # N
+
+
+def learn_codebook(features: Sequence[LocalFeatures]) -> Codebook:
+    """Learn the vocabulary from a sample of the pictures' descriptions, of which there are some."""
     generator = np.random.default_rng(0)
-    chosen = np.sort(generator.permutation(len(features))[:2000])
-    each = max(1, _SAMPLE // len(chosen))
-    parts = [features[i].descriptors for i in chosen]
-    sample = np.concatenate([part[:: max(1, len(part) // each)] for part in parts])
-    cv2.setRNGSeed(0)
-    stop = (cv2.TERM_CRITERIA_MAX_ITER, 15, 0)
-    count = min(_WORDS, len(sample))
-    start = np.zeros((len(sample), 1), dtype=np.int32)
-    return cv2.kmeans(root_sift(sample), count, start, stop, 1, cv2.KMEANS_PP_CENTERS)[2]
+    chosen = np.sort(generator.permutation(len(features))[: _SAMPLE // 100])
+    every = np.concatenate([features[i].descriptors for i in chosen.tolist()])
+    sample = root_sift(every[np.sort(generator.permutation(len(every))[:_SAMPLE])])
+    count = int(np.clip(np.sqrt(len(sample) / _PER_WORD), 1, _WORDS))
+    coarse = _k_means(sample, count, generator)
+    nearest = _nearest(sample, coarse)
+    fine = [_k_means(sample[nearest == k], count, generator) for k in range(count)]
+    directions = np.linalg.qr(generator.normal(size=(128, 128)))[0][:, :_BITS]
+    return Codebook(coarse, np.stack(fine), directions.astype(np.float32))
 
 
-def _vlad(one: LocalFeatures, words: np.ndarray) -> np.ndarray:
-    """Sum up a picture's descriptions as (W * 128,) float32."""
-    summed = np.zeros(words.shape, dtype=np.float32)
-    if len(one.descriptors):
-        vectors = root_sift(one.descriptors)
-        nearest = (vectors @ words.T - 0.5 * (words**2).sum(axis=1)).argmax(axis=1)
+def encode(codebook: Codebook, features: Sequence[LocalFeatures], first: int) -> Codes:
+    """Reduce the descriptions of pictures, the first of which stands at the place `first`."""
+    vectors = root_sift(np.concatenate([one.descriptors for one in features]))
+    lengths = [len(one.descriptors) for one in features]
+    pictures = np.repeat(np.arange(first, first + len(features), dtype=np.int32), lengths)
+    coarse = _nearest(vectors, codebook.coarse)
+    words, bits = np.empty(len(vectors), np.int32), np.empty((len(vectors), _BITS // 8), np.uint8)
+    for k, fine in enumerate(codebook.fine):
+        mine = np.flatnonzero(coarse == k)
+        nearest = _nearest(vectors[mine], fine)
+        words[mine] = k * len(fine) + nearest
+        beside = (vectors[mine] - fine[nearest]) @ codebook.directions > 0
+        bits[mine] = np.packbits(beside, axis=1)
+    return Codes(pictures, words, bits)
+
+
+def build_index(codebook: Codebook, parts: Sequence[Codes], total: int) -> Index:
+    """Order the codes of all pictures by word."""
+    words = np.concatenate([part.words for part in parts])
+    order = np.argsort(words, kind="stable")
+    codes = Codes(
+        np.concatenate([part.pictures for part in parts])[order],
+        words[order],
+        np.concatenate([part.bits for part in parts])[order],
+    )
+    starts = np.searchsorted(codes.words, np.arange(codebook.size + 1))
+    return Index(codebook, codes, starts, total)
+
+
+def neighbours(index: Index, asked: Codes, first: int, number: int, count: int) -> np.ndarray:
+    """List (M, 2): a picture asked for and one of the `count` others that it resembles most.
+
+    asked: codes of `number` pictures, the first of which stands at the place `first`.
+    """
+    votes = _votes(index, asked, first, number)
+    rows = np.arange(number)
+    votes[rows, first + rows] = 0  # itself
+    count = min(count, index.total)
+    best = np.argpartition(-votes, count - 1, axis=1)[:, :count]
+    row, place = np.nonzero(votes[rows[:, None], best] >= _LEAST_VOTES)
+    return np.stack([first + row, best[row, place]], axis=1)
+
+
+def _votes(index: Index, asked: Codes, first: int, number: int) -> np.ndarray:
+    """Count for each picture asked for the points that agree with those of each: (number, N)."""
+    votes = np.zeros(number * index.total, dtype=np.int32)
+    order = np.argsort(asked.words, kind="stable")
+    starts = np.searchsorted(asked.words[order], np.arange(index.codebook.size + 1))
+    for word in range(index.codebook.size):
+        mine = order[starts[word] : starts[word + 1]]
+        theirs = slice(index.starts[word], index.starts[word + 1])
+        if not len(mine) or theirs.start == theirs.stop:
+            continue
+        ones = np.unpackbits(asked.bits[mine], axis=1).astype(np.float32)
+        others = np.unpackbits(index.codes.bits[theirs], axis=1).astype(np.float32)
+        # differing bits: the ones of one, less those shared, and the ones of the other only
+        shared = (2 * ones - 1) @ others.T
+        row, column = np.nonzero(ones.sum(axis=1, keepdims=True) - shared <= _NEAR)
+        places = (asked.pictures[mine] - first).astype(np.int64) * index.total
+        np.add.at(votes, places[row] + index.codes.pictures[theirs][column], 1)
+    return votes.reshape(number, index.total)
+
+
+def _k_means(vectors: np.ndarray, count: int, generator: np.random.Generator) -> np.ndarray:
+    """Find the centres (count, 128) of clusters of vectors (T, 128)."""
+    if not len(vectors):
+        return np.zeros((count, 128), dtype=np.float32)
+    start = generator.permutation(len(vectors))[np.arange(count) % len(vectors)]
+    centres = vectors[start]
+    for _ in range(_ROUNDS):
+        nearest = _nearest(vectors, centres)
         order = np.argsort(nearest, kind="stable")
-        starts = np.flatnonzero(np.diff(nearest[order], prepend=-1))
-        counts = np.diff(starts, append=len(order))[:, None]
-        used = nearest[order][starts]
-        summed[used] = np.add.reduceat(vectors[order], starts, axis=0) - counts * words[used]
-    return _unit(summed).ravel()
+        begins = np.flatnonzero(np.diff(nearest[order], prepend=-1))
+        sizes = np.diff(begins, append=len(order))[:, None]
+        centres[nearest[order][begins]] = np.add.reduceat(vectors[order], begins) / sizes
+    return centres
 
 
-def _unit(rows: np.ndarray) -> np.ndarray:
-    return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-9)
+def _nearest(vectors: np.ndarray, centres: np.ndarray) -> np.ndarray:
+    """Number the centre nearest to each of vectors (T, 128), as (T,)."""
+    return (vectors @ centres.T - 0.5 * (centres**2).sum(axis=1)).argmax(axis=1)
