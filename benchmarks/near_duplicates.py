@@ -22,9 +22,9 @@ from typing import Any
 
 import cv2
 import numpy as np
+from common.audit.image_statistics import cut_out_retina
 
 from benchmarks.changes import CHANGES, Change
-from common.audit.image_statistics import cut_out_retina
 from common.data.folders import IMAGE_SUFFIXES
 from common.duplicates.links import PictureLinks, link_pictures
 from common.duplicates.near_duplicates import components, near_duplicates

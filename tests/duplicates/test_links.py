@@ -5,9 +5,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from common.audit.image_statistics import cut_out_retina
 
 from benchmarks.changes import CHANGES, disc_cropped, frame_cropped, turned
-from common.audit.image_statistics import cut_out_retina
 from common.data.synthetic import draw_fundus
 from common.duplicates.agreement import agree
 from common.duplicates.links import link_pictures

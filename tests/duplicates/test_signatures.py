@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
-
 from common.audit.image_statistics import cut_out_retina
+
 from common.data.synthetic import draw_fundus
 from common.duplicates.agreement import agree
 from common.duplicates.local_features import local_features, structure_of
