@@ -4,7 +4,8 @@ from collections.abc import Callable
 
 import cv2
 import numpy as np
-from common.audit.image_statistics import cut_out_retina
+
+from common.inspection.image_statistics import cut_out_retina
 
 Change = Callable[[np.ndarray], np.ndarray]
 

@@ -22,7 +22,6 @@ from typing import Any
 
 import cv2
 import numpy as np
-from common.audit.image_statistics import cut_out_retina
 
 from benchmarks.changes import CHANGES, Change
 from common.data.folders import IMAGE_SUFFIXES
@@ -30,6 +29,7 @@ from common.duplicates.links import PictureLinks, link_pictures
 from common.duplicates.near_duplicates import components, near_duplicates
 from common.duplicates.point_search import matching_pictures
 from common.duplicates.signatures import Signature, signature_of
+from common.inspection.image_statistics import cut_out_retina
 from common.pixels.decoding import decode_image
 from common.reporting.tables import format_table
 from common.system.environment import worker_count

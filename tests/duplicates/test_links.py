@@ -5,7 +5,6 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from common.audit.image_statistics import cut_out_retina
 
 from benchmarks.changes import CHANGES, disc_cropped, frame_cropped, turned
 from common.data.synthetic import draw_fundus
@@ -14,6 +13,7 @@ from common.duplicates.links import link_pictures
 from common.duplicates.near_duplicates import components
 from common.duplicates.point_search import matching_pictures
 from common.duplicates.signatures import signature_of
+from common.inspection.image_statistics import cut_out_retina
 from common.pixels.decoding import decode_image
 from common.system.random_streams import random_generator
 

@@ -2,12 +2,12 @@
 
 import numpy as np
 import pytest
-from common.audit.image_statistics import cut_out_retina
 
 from common.data.synthetic import draw_fundus
 from common.duplicates.agreement import agree
 from common.duplicates.local_features import local_features, structure_of
 from common.duplicates.signatures import NOTHING, signature_of
+from common.inspection.image_statistics import cut_out_retina
 from common.system.random_streams import random_generator
 
 
