@@ -31,7 +31,7 @@ from common.metrics.comparison import Difference, PairedMetric, paired_metrics
 from common.metrics.intervals import BootstrapConfig
 from common.models.backbones import resolve
 from common.prediction.ensemble import ModelResult, apply_vote
-from common.prediction.evaluated_models import find_evaluated_models
+from common.prediction.evaluated_models import find_evaluated_models, metadata_of
 from common.prediction.voting import combine_models
 from common.reporting import tables
 from common.reporting.figures import plot_dendrogram, plot_heatmaps
@@ -203,7 +203,8 @@ def main(argv: list[str] | None = None) -> int:
         raise InputError(f"expected two or more models, found {found[0].label} alone")
     models = [apply_vote(each.label, each.pairs, args.vote) for each in found]
     names, first = [model.label for model in models], models[0].pairs
-    patients = recognise_patients(first.ids.tolist(), args.patient_regex)
+    metadata = metadata_of(found[0], args.split)
+    patients = recognise_patients(first.ids.tolist(), args.patient_regex, metadata)
     bootstrap = BootstrapConfig(args.resamples, args.seed, patients.clusters, patients.evidence)
 
     correct = np.stack([model.classes.predicted == first.targets for model in models], axis=1)

@@ -26,7 +26,7 @@ from common.metrics.intervals import UNKNOWN, BootstrapConfig, Interval, Metrics
 from common.pairs import class_pairs, pair_name, pair_targets
 from common.prediction.classes import Classes
 from common.prediction.ensemble import ModelResult, apply_vote
-from common.prediction.evaluated_models import EvaluatedModel, find_evaluated_models
+from common.prediction.evaluated_models import EvaluatedModel, find_evaluated_models, metadata_of
 from common.prediction.predictions import same_images
 from common.reporting import tables
 from common.reporting.figures import plot_heatmaps
@@ -243,7 +243,8 @@ def main(argv: list[str] | None = None) -> int:
     found = find_evaluated_models(args.models, args.results_dirs, args.split, args.referable_from)
     models = [apply_vote(each.label, each.pairs, args.vote) for each in found]
     first = found[0].pairs
-    patients = recognise_patients(first.ids.tolist(), args.patient_regex)
+    metadata = metadata_of(found[0], args.split)
+    patients = recognise_patients(first.ids.tolist(), args.patient_regex, metadata)
     bootstrap = BootstrapConfig(args.resamples, args.seed, patients.clusters, patients.evidence)
     scored = first.scored
     results = {m.label: evaluate(m.targets, m.classes, bootstrap, scored).metrics for m in models}

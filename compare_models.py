@@ -39,7 +39,7 @@ from common.flags import add_analysis_flags
 from common.metrics.comparison import COMPARED, Difference, holm, paired_metrics
 from common.metrics.intervals import BootstrapConfig
 from common.prediction.ensemble import ModelResult, apply_vote
-from common.prediction.evaluated_models import EvaluatedModel, find_evaluated_models
+from common.prediction.evaluated_models import EvaluatedModel, find_evaluated_models, metadata_of
 from common.prediction.voting import combine_models
 from common.reporting import tables
 from common.reporting.figures import RocCurve, plot_bars, plot_cost, plot_roc
@@ -209,7 +209,8 @@ def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
     found = find_evaluated_models(args.models, args.results_dirs, args.split, args.referable_from)
     first = found[0].pairs
-    patients = recognise_patients(first.ids.tolist(), args.patient_regex)
+    metadata = metadata_of(found[0], args.split)
+    patients = recognise_patients(first.ids.tolist(), args.patient_regex, metadata)
     bootstrap = BootstrapConfig(args.resamples, args.seed, patients.clusters, patients.evidence)
     models = []
     for each in found:

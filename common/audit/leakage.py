@@ -12,6 +12,7 @@ import numpy as np
 from common.config import TrainConfig
 from common.data.copies import copy_groups, identical_files
 from common.data.folders import Dataset, Split, scan_dataset
+from common.data.metadata import Metadata, read_metadata
 from common.data.patients import recognise_patients
 from common.evaluation.gates import FAIL, NOT_MEASURED, PASS, Holdout
 from common.listing.walking import count_of
@@ -36,7 +37,8 @@ def training_warnings(config: TrainConfig, dataset: Dataset) -> list[str]:
     try:
         if dataset.has("test"):
             all_splits.append(dataset.split("test"))
-        lines += _name_warnings(all_splits) + _byte_warnings(all_splits, config.num_workers)
+        lines += _name_warnings(all_splits, read_metadata(dataset.root))
+        lines += _byte_warnings(all_splits, config.num_workers)
     except (InputError, OSError) as error:
         lines.append(f"copies were not looked for ({error})")
     advice = "; see prepare_dataset.py audit"
@@ -58,12 +60,12 @@ def _balance_warnings(splits: Sequence[Split], num_classes: int) -> list[str]:
     return lines
 
 
-def _name_warnings(splits: Sequence[Split]) -> list[str]:
+def _name_warnings(splits: Sequence[Split], metadata: Metadata | None) -> list[str]:
     ids = [name for split in splits for name in split.ids]
     places = np.repeat(np.arange(len(splits)), [len(split) for split in splits])
     lines = []
     for groups, what in (
-        (recognise_patients(ids).groups, "patients have images"),
+        (recognise_patients(ids, metadata=metadata).groups, "patients have images"),
         (copy_groups(ids), "pictures have augmented copies, by their names,"),
     ):
         pairs = np.unique(np.stack([groups, places]), axis=1)

@@ -164,7 +164,7 @@ def _missing(table: Table, what: str, advice: str) -> InputError:
 
 
 def _columns_text(table: Table) -> str:
-    names = ", ".join(printable(name) for name in table.columns[:40])
+    names = ", ".join(printable(name[:40]) for name in table.columns[:40])
     more = f" and {len(table.columns) - 40} more" if len(table.columns) > 40 else ""
     return f"the columns are {names}{more}"
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from common.data.class_names import quoted
+from common.data.metadata import Metadata, read_metadata
 from common.models.backbones import resolve
 from common.pairs import with_head
 from common.prediction.classes import classes_of
@@ -13,6 +14,7 @@ from common.prediction.ensemble import unique_labels
 from common.prediction.predictions import PairPredictions, load_predictions, same_images
 from common.result_dir import ResultDir
 from common.system.errors import InputError
+from common.system.files import read_json
 
 RESULT_PATTERNS = ("*_5class_results", "v2.5-model-dr/*_5class_results")  # where models usually are
 
@@ -28,6 +30,16 @@ class EvaluatedModel:
     def stored_val(self) -> PairPredictions | None:
         """Read the predictions on val, if they are of the same checkpoints."""
         return load_val(self.directory, self.pairs)
+
+
+def metadata_of(model: EvaluatedModel, split: str) -> Metadata | None:
+    """Read metadata.csv of the dataset that a model was evaluated on, if both are still there."""
+    try:
+        content = read_json(model.directory.metrics(split))
+        root = Path(content["dataset_path"])
+    except (InputError, KeyError, TypeError):
+        return None
+    return read_metadata(root)
 
 
 def load_val(directory: ResultDir, pairs: PairPredictions) -> PairPredictions | None:

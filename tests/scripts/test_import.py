@@ -8,9 +8,12 @@ from pathlib import Path
 
 import pytest
 
+import compare_models
 import evaluate_ensemble
 import prepare_dataset
-from common.data.folders import scan_split
+from common.audit.leakage import training_warnings
+from common.config import TrainConfig
+from common.data.folders import scan_dataset, scan_split
 
 IDRID = Path(__file__).parents[3] / "shared" / "data" / "idrid"
 
@@ -75,6 +78,17 @@ def test_an_evaluation_groups_by_the_patients_of_metadata_and_shows_subgroups(
         ("", "7"),
     ]
     assert [row["value"] for row in content["subgroups"]] == [row["value"] for row in table]
+    compare_models.main(["--results_dirs", str(trained_copy), "--output_dir", str(tmp_path / "c")])
+    assert "10 patients in 20 names by metadata.csv" in capsys.readouterr().out
     (root / "metadata.csv").unlink()
     assert evaluate_ensemble.main(command) == 0
     assert not (results / "subgroups_test.csv").exists()
+
+
+def test_the_data_check_of_a_training_knows_the_patients_of_metadata(demo, tmp_path):
+    root = shutil.copytree(demo, tmp_path / "d")
+    ids = [scan_split(root, name).ids[0] for name in ("train", "test")]
+    (root / "metadata.csv").write_text("image,patient\n" + "".join(f"{i},P1\n" for i in ids))
+    config = TrainConfig(model="convnext_tiny", dataset_path=str(root), num_workers=1)
+    said = "\n".join(training_warnings(config, scan_dataset(root)))
+    assert "1 patients have images in two splits" in said
