@@ -6,6 +6,8 @@ writes it; it may be written by hand.
 """
 
 import re
+import unicodedata
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -64,7 +66,9 @@ def read_metadata(root: Path) -> Metadata | None:
     if not path.is_file():
         return None
     table = read_table(path)
-    image = find_image_column(table, "rename one to 'image'")
+    image = find_image_column(
+        table, "rename one to 'image' (or the file, if it is of another kind)"
+    )
     columns = metadata_columns(table, (), {image})
     ids = sorted(
         Path(entry.path).relative_to(root).as_posix()
@@ -110,12 +114,21 @@ def read_metadata(root: Path) -> Metadata | None:
 
 def _matches(names: Sequence[str], ids: Sequence[str]) -> list[list[int]]:
     """Find the image of each name: by its path in the dataset, or by a file name alone."""
-    places = {id_: i for i, id_ in enumerate(ids)}
-    bare = match_names(["" if name in places else name for name in names], ids).found
+    places: dict[str, list[int]] = defaultdict(list)
+    for i, id_ in enumerate(ids):
+        places[id_].append(i)
+        if _alike(id_) != id_:
+            places[_alike(id_)].append(i)
+    exact = [places.get(name) or places.get(_alike(name)) for name in names]
+    bare = match_names(["" if there else name for name, there in zip(names, exact)], ids).found
     return [
-        [places[name]] if name in places else ([] if "/" in name else found)
-        for name, found in zip(names, bare)
+        there or ([] if "/" in name else found) for name, there, found in zip(names, exact, bare)
     ]
+
+
+def _alike(path: str) -> str:
+    """Reduce a path to what two spellings of it share."""
+    return unicodedata.normalize("NFC", path).casefold().removeprefix("./")
 
 
 def metadata_columns(

@@ -5,6 +5,7 @@ picture, is in the manifest with the reason.
 """
 
 import os
+import re
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import astuple, dataclass, field, fields, replace
@@ -266,7 +267,7 @@ def _choose_pictures(
     doubtful = []
     for row, candidates in zip(rows, found):
         if len(candidates) > 1 and row.split:  # the folder of the row's split decides
-            inside = [i for i in candidates if row.split in map(split_of, pictures[i].parts[:-1])]
+            inside = [i for i in candidates if _split_above(pictures[i]) == row.split]
             candidates = inside if len(inside) == 1 else candidates
         if len(candidates) > 1 and not row.left_out_because:
             doubtful.append((row, candidates))
@@ -280,6 +281,12 @@ def _choose_pictures(
             "folders in the table"
         )
     return chosen
+
+
+def _split_above(path: Path) -> str:
+    """Tell the split of the nearest folder above that is called like one, "b. Testing Set" too."""
+    names = (re.sub(r"^\w{1,2}[.)] *", "", part) for part in reversed(path.parts[:-1]))
+    return next(filter(None, map(split_of, names)), "")
 
 
 def _decide(

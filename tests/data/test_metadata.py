@@ -26,7 +26,7 @@ def test_a_dataset_without_the_file_has_no_metadata(root):
 
 def test_rows_name_images_by_path_or_by_a_name_that_only_one_has(root):
     known = write(
-        root, "image;Patient ID;Device;ward\ntrain/0/a.jpg;7;Canon;\nB;8;;x\nC D;7;Nikon;y\n"
+        root, "image;Patient ID;Device;ward\n./Train/0/A.JPG;7;Canon;\nB;8;;x\nC D;7;Nikon;y\n"
     )
     assert known.columns == ("patient", "camera", "ward")
     ids = ["train/0/a.jpg", "train/1/b.jpg", "test/1/a.jpg", "test/1/c d.PNG"]

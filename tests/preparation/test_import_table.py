@@ -330,3 +330,22 @@ def test_a_table_without_class_folders_names_the_command_that_makes_them(tmp_pat
         scan_split(root, "train" if place == "train" else "test")
     assert prepare_dataset.main(shlex.split(command)) == 0
     assert scan_split(root.with_name("my data_graded"), "test").counts(5) == [0, 1, 0, 0, 0]
+
+
+def test_idrid_as_it_is_published_is_imported_with_its_split(tmp_path):
+    images, tables = tmp_path / "test" / "1. Original Images", tmp_path / "2. Groundtruths"
+    header = "Image name,Retinopathy grade,Risk of macular edema ,,,,,,,,,\n"
+    tables.mkdir()
+    for place, name, grade in (
+        ("a. Training Set", "a. IDRiD_Disease Grading_Training Labels.csv", 3),
+        ("b. Testing Set", "b. IDRiD_Disease Grading_Testing Labels.csv", 1),
+    ):
+        (images / place).mkdir(parents=True)
+        (images / place / "IDRiD_001.jpg").write_text(place)  # both sets count from 1
+        (tables / name).write_text(f"{header}IDRiD_001,{grade},0,,,,,,,,,\n")
+    train, test = sorted(tables.iterdir())
+    command = ["import", f"train={train}", images, tmp_path / "new", "--more", f"test={test}"]
+    assert prepare_dataset.main(list(map(str, command))) == 0
+    new = tmp_path / "new"
+    assert (new / "train" / "3" / "IDRiD_001.jpg").read_text() == "a. Training Set"
+    assert (new / "test" / "1" / "IDRiD_001.jpg").read_text() == "b. Testing Set"
