@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from common.audit.leakage import check_holdout
+from common.audit.holdout import HoldoutConfig, check_holdout
 from common.data.folders import Dataset, Split, scan_dataset
 from common.data.metadata import read_metadata
 from common.data.patients import recognise_patients
@@ -178,6 +178,12 @@ def build_setting(
     for line in metadata.remarks if metadata else ():
         log(line)
     patients = recognise_patients(images.ids, args.patient_regex, metadata)
+    how = HoldoutConfig(
+        patient_regex=args.patient_regex,
+        pictures=args.holdout_check == "pictures",
+        cache_dir=Path(args.cache_dir),
+        num_workers=args.num_workers,
+    )
     return Setting(
         split=args.split,
         dataset_path=str(args.dataset_path),
@@ -185,7 +191,7 @@ def build_setting(
         bootstrap=BootstrapConfig(args.resamples, args.seed, patients.clusters, patients.evidence),
         grade_mix=read_grade_mix(models[0], args) if args.prevalence else None,
         columns=metadata.others(images.ids) if metadata else {},
-        holdout=check_holdout(images, root, [model.run for model in models]),
+        holdout=check_holdout(images, root, [model.run for model in models], how),
         skipped=skipped,
     )
 

@@ -20,6 +20,7 @@ from common.prediction.voting import VOTES
 from common.result_dir import ResultDir, Run, find_run
 from common.system.errors import InputError
 
+HOLDOUT_CHECKS = ("pictures", "names")
 _FOLDERS = ("dataset_path", "cache_dir")  # that must have a name
 _ENVIRONMENT = {"dataset_path": "DATASET_PATH", "cache_dir": "CACHE_DIR"}
 RESUME_ADVICE = "what was complete is kept: run the same command again with --resume"
@@ -181,6 +182,13 @@ def add_ensemble_flags(parser: argparse.ArgumentParser) -> None:
         "--verify",
         action="store_true",
         help="only compute stored predictions again; exit 1 if they differ",
+    )
+    parser.add_argument(
+        "--holdout_check",
+        choices=HOLDOUT_CHECKS,
+        default=HOLDOUT_CHECKS[0],
+        help="compare the test pictures with those that were trained on, or only names and bytes, "
+        "without opening them (default pictures)",
     )
     parser.add_argument(
         "--num_classes", type=int, default=None, help="expected of the models (default: theirs)"

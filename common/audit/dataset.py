@@ -19,7 +19,7 @@ from common.data.patients import AUTO
 from common.inspection.file_checks import FileRecord
 from common.inspection.image_statistics import KINDS
 from common.inspection.many_files import inspect_files
-from common.inspection.relations import GROUPS, Relations, members_of, relate
+from common.inspection.relations import GROUPS, Relations, members_of, patients_of, relate
 from common.listing.walking import count_of
 from common.system.log import printable
 
@@ -85,13 +85,9 @@ def audit(root: Path, config: AuditConfig) -> Audit:
     started = time.monotonic()
     records = inspect_files([entry.path for entry in entries], config.num_workers, config.cache_dir)
     inspected = time.monotonic()
-    related = relate(
-        [entry.id for entry in entries],
-        records,
-        config.patient_regex,
-        metadata,
-        config.num_workers,
-    )
+    ids = [entry.id for entry in entries]
+    patients = patients_of(ids, records, config.patient_regex, metadata)
+    related = relate(ids, records, patients, config.num_workers)
     linked = time.monotonic()
 
     usable = np.array([record.usable for record in records])

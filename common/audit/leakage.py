@@ -1,23 +1,18 @@
-"""Look for copies across splits by names and bytes: the short check before training, the hold-out.
+"""Look for copies across splits by names and bytes: the short check before training.
 
 N images.
 """
 
 from collections.abc import Sequence
-from contextlib import suppress
-from pathlib import Path
 
 import numpy as np
 
 from common.config import TrainConfig
 from common.data.copies import copy_groups, identical_files
-from common.data.folders import Dataset, Split, scan_dataset
+from common.data.folders import Dataset, Split
 from common.data.metadata import Metadata, read_metadata
 from common.data.patients import recognise_patients
-from common.evaluation.gates import FAIL, NOT_MEASURED, PASS, Holdout
 from common.listing.walking import count_of
-from common.prediction.classes import SetMatcher
-from common.result_dir import Run
 from common.system.errors import InputError
 
 
@@ -90,58 +85,3 @@ def _byte_warnings(splits: Sequence[Split], workers: int) -> list[str]:
             names = " = ".join(image.id for image in found[0][:2])
             lines.append(f"{len(found)} groups of {what}, such as {names}")
     return lines
-
-
-def check_holdout(split: Split, dataset_path: Path, runs: list[Run]) -> Holdout:
-    """Tell whether a split is independent of what training and choosing have seen, and why.
-
-    Compares its files with train and val of the dataset and of where each model was trained; the
-    images that a model was trained on are at hand if their fingerprint is the recorded one. Looks
-    for byte-identical files only; copies that were encoded again are not found.
-    """
-    if split.name != "test":
-        return Holdout(FAIL, f"{split.name} is not held out: choices are made on it")
-    seen: dict[tuple[Path, str], Split] = {}
-    unknown = []
-    for run in runs:
-        parts = _seen_by(run, dataset_path)
-        seen |= parts
-        trains = [part for (_, name), part in parts.items() if name == "train"]
-        if not any(part.fingerprint() == run.train_fingerprint for part in trains):
-            unknown.append(run.model)
-    twins = _twins(split, list(seen.values()))
-    if twins:
-        name = min(twins)
-        return Holdout(
-            FAIL,
-            f"{len(twins)} of {len(split)} images are byte for byte in training or validation, "
-            f"such as {name} = {twins[name]}",
-        )
-    if unknown:
-        reason = f"the images that {', '.join(unknown)} learned from are not at hand"
-        return Holdout(NOT_MEASURED, reason)
-    count = sum(map(len, seen.values()))
-    return Holdout(PASS, f"none of {len(split)} files is among {count} of train and val")
-
-
-def _seen_by(run: Run, dataset_path: Path) -> dict[tuple[Path, str], Split]:
-    """List train and val, as far as they are there, of a dataset and of where a run was trained."""
-    parts = {}
-    for root in {dataset_path, Path(run.dataset_path or dataset_path)}:
-        with suppress(InputError, OSError):
-            dataset = scan_dataset(root, matcher=SetMatcher(run.names))
-            dataset = dataset.without(run.skipped)
-            for name in ("train", "val"):
-                with suppress(InputError):
-                    parts[root.resolve(), name] = dataset.split(name)
-    return parts
-
-
-def _twins(split: Split, others: list[Split]) -> dict[str, str]:
-    """Find the images of a split that are byte for byte in others: id -> id of one of those."""
-    twins: dict[str, str] = {}
-    for group in identical_files([split, *others]):
-        known_as = [image.id for image in group if image.split != split.name]
-        if known_as:
-            twins |= {image.id: known_as[0] for image in group if image.split == split.name}
-    return twins

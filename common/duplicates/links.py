@@ -30,17 +30,22 @@ def link_pictures(
     pixel_digests: Sequence[str],
     signatures: Sequence[Signature | None],
     num_workers: int = 1,
+    asked: np.ndarray | None = None,
 ) -> PictureLinks:
     """Link N files by bytes, by pixels and by their looks.
 
-    A digest is "" and a signature None where a file has no picture. In a crowd of equal pictures
-    each is linked with a few, so that the crowd is connected but not every pair listed.
+    asked (N,): True for the files whose links are wanted, such as those of a test set; links among
+    the others may be missing. None for all. A digest is "" and a signature None where a file has no
+    picture. In a crowd of equal pictures each is linked with a few, so that the crowd is connected
+    but not every pair listed.
     """
     same_bytes, same_pixels = number_groups(file_digests), number_groups(pixel_digests)
     exact_pairs = np.concatenate([chains(same_bytes), chains(same_pixels)])
     exact = components(len(signatures), exact_pairs)
     _, first_of_each = np.unique(exact, return_index=True)  # exact copies are looked at once
-    alike, eyes = _similar(signatures, first_of_each, num_workers)
+    wanted = np.ones(len(signatures), dtype=bool) if asked is None else asked
+    wanted = np.bincount(exact, wanted)[exact] > 0
+    alike, eyes = _similar(signatures, first_of_each, wanted, num_workers)
     pairs = np.concatenate([exact_pairs, alike])
     pictures = components(len(signatures), pairs)
     groups = {
@@ -79,9 +84,15 @@ def _if_differing(groups: np.ndarray, finer: np.ndarray) -> np.ndarray:
 
 
 def _similar(
-    signatures: Sequence[Signature | None], candidates: np.ndarray, num_workers: int
+    signatures: Sequence[Signature | None],
+    candidates: np.ndarray,
+    wanted: np.ndarray,
+    num_workers: int,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Find the pairs (L, 2) of one picture and those (L, 2) of one eye among candidates."""
+    """Find the pairs (L, 2) of one picture and those (L, 2) of one eye among candidates.
+
+    wanted (N,): the files of which pairs are wanted.
+    """
     places, compared = [], []
     for place in candidates.tolist():
         signature = signatures[place]
@@ -93,22 +104,25 @@ def _similar(
     by_hash, _ = near_duplicates(
         np.stack([one.hashes for one in compared]), np.stack([one.sketch for one in compared])
     )
-    alike, eyes = _by_points(compared, np.arange(len(compared)), num_workers)
+    wanted = wanted[np.array(places)]
+    alike, eyes = _by_points(compared, np.arange(len(compared)), wanted, num_workers)
     alike = np.concatenate([by_hash, alike])
     groups = components(len(compared), alike)
     if np.bincount(groups).max() > NEIGHBOURS:
         # many copies of one picture hide another photograph of its eye: look again at one of each
         _, first_of_each = np.unique(groups, return_index=True)
-        more = _by_points(compared, first_of_each, num_workers)
+        wanted = np.bincount(groups, wanted)[groups] > 0
+        more = _by_points(compared, first_of_each, wanted, num_workers)
         alike, eyes = np.concatenate([alike, more[0]]), np.concatenate([eyes, more[1]])
     where = np.array(places, dtype=np.int64)
     return where[alike], where[eyes]
 
 
 def _by_points(
-    signatures: Sequence[Signature], places: np.ndarray, num_workers: int
+    signatures: Sequence[Signature], places: np.ndarray, wanted: np.ndarray, num_workers: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """Find the pairs (L, 2) of one picture and those (L, 2) of one eye at some places."""
-    found = matching_pictures([signatures[i] for i in places.tolist()], num_workers)
+    chosen = [signatures[i] for i in places.tolist()]
+    found = matching_pictures(chosen, num_workers, wanted[places])
     one_picture = np.array([match.same_picture for match in found.agreements], dtype=bool)
     return places[found.pairs[one_picture]], places[found.pairs[~one_picture]]

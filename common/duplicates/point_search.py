@@ -49,15 +49,20 @@ class Matches:
 _Found = list[tuple[tuple[int, int], Agreement]]
 
 
-def matching_pictures(signatures: Sequence[Signature], num_workers: int) -> Matches:
+def matching_pictures(
+    signatures: Sequence[Signature], num_workers: int, asked: np.ndarray | None = None
+) -> Matches:
     """Find the pairs of pictures that show one eye, and how well they agree.
 
+    asked (N,): True for the pictures of which pairs are wanted; None for all.
     Raises InputError if a process dies.
     """
     useful = np.flatnonzero([len(one.points) >= LEAST_INLIERS for one in signatures])
     workers = worker_count(num_workers) if len(useful) > _FEW else 1
     candidates = _candidates([signatures[i].features for i in useful.tolist()], workers)
     candidates[:, :2] = useful[candidates[:, :2]]
+    if asked is not None:
+        candidates = candidates[asked[candidates[:, 0]] | asked[candidates[:, 1]]]
     parts = np.array_split(candidates, max(1, -(-len(candidates) // _CHUNK)))
     found = _share(partial(_compare, signatures), parts, workers)
     best: dict[tuple[int, int], Agreement] = {}

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from common.data.copies import copy_groups
-from common.data.patients import Patients, PatientTable, recognise_patients
+from common.data.patients import AUTO, Patients, PatientTable, recognise_patients
 from common.duplicates.agreement import agree
 from common.duplicates.links import PictureLinks, chains, link_pictures, within
 from common.duplicates.near_duplicates import components, correlations
@@ -50,31 +50,55 @@ class Relations:
 def relate(
     ids: Sequence[str],
     records: Sequence[FileRecord],
-    patient_regex: str,
-    metadata: PatientTable | None = None,
+    patients: Patients,
     num_workers: int = 1,
+    asked: np.ndarray | None = None,
 ) -> Relations:
-    """Group N files by all that is known of them; what cannot be read belongs to nothing."""
-    usable = np.array([record.usable for record in records], dtype=bool)
+    """Group N files by all that is known of them; what cannot be read belongs to nothing.
+
+    asked (N,): True for the files of which it is to be known, such as a test set; None for all.
+    """
+    usable = _usable(records)
+    signatures = [record.signature for record in records]
     links = link_pictures(
         [record.sha256 if record.usable else "" for record in records],
         [record.pixels for record in records],
-        [record.signature for record in records],
+        signatures,
         num_workers,
+        asked,
     )
     candidates = within(copy_groups(ids), usable)
-    copies = _confirmed(candidates, [record.signature for record in records], links)
+    if asked is not None:  # what does not concern these need not be looked at
+        candidates = within(candidates, np.bincount(candidates, asked)[candidates] > 0)
+    copies = _confirmed(candidates, signatures, links)
     in_candidates, in_copies = (np.bincount(groups)[groups] > 1 for groups in (candidates, copies))
-    patients = _patients_of(ids, usable, patient_regex, metadata)
     copied, of_patient = chains(copies), chains(patients.groups)
-    count = len(records)
+    units = np.concatenate([links.pairs, links.eye_pairs, copied, of_patient])
     return Relations(
         groups={**links.groups, "augmented_copies": copies, "patient": patients.groups},
-        pictures=components(count, np.concatenate([links.pairs, copied])),
-        units=components(count, np.concatenate([links.pairs, links.eye_pairs, copied, of_patient])),
+        pictures=components(len(records), np.concatenate([links.pairs, copied])),
+        units=components(len(records), units),
         patients=patients,
         only_named_alike=tuple(np.flatnonzero(in_candidates & ~in_copies).tolist()),
     )
+
+
+def patients_of(
+    ids: Sequence[str],
+    records: Sequence[FileRecord],
+    regex: str = AUTO,
+    metadata: PatientTable | None = None,
+) -> Patients:
+    """Group N files by patient; only the names of those that can be read are evidence."""
+    places = np.flatnonzero(_usable(records)).tolist()
+    found = recognise_patients([ids[i] for i in places], regex, metadata)
+    groups, known = np.arange(len(ids)) + len(ids), np.zeros(len(ids), dtype=bool)
+    groups[places], known[places] = found.groups, found.known
+    return Patients(groups, found.evidence, known, found.names)
+
+
+def _usable(records: Sequence[FileRecord]) -> np.ndarray:
+    return np.array([record.usable for record in records], dtype=bool)
 
 
 def members_of(groups: np.ndarray) -> list[np.ndarray]:
@@ -153,14 +177,3 @@ def _look_alike(first: Signature | None, second: Signature | None) -> bool:
     if correlations(sketches, turns).max() >= _LEAST_CORRELATION:
         return True
     return agree(first, second).inliers >= _LEAST_INLIERS
-
-
-def _patients_of(
-    ids: Sequence[str], usable: np.ndarray, regex: str, metadata: PatientTable | None
-) -> Patients:
-    """Group usable files by patient; only their names are evidence."""
-    places = np.flatnonzero(usable).tolist()
-    found = recognise_patients([ids[i] for i in places], regex, metadata)
-    groups, known = np.arange(len(ids)) + len(ids), np.zeros(len(ids), dtype=bool)
-    groups[places], known[places] = found.groups, found.known
-    return Patients(groups, found.evidence, known, found.names)

@@ -1,16 +1,12 @@
 """From pairs to classes, from models to an ensemble, and the independence of the test images."""
 
 import dataclasses
-import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 from helpers import GRADES
 
-from common.audit.leakage import check_holdout
-from common.data.folders import scan_split
-from common.evaluation.gates import FAIL, NOT_MEASURED, PASS
 from common.prediction.ensemble import (
     TEMPERED,
     apply_vote,
@@ -148,42 +144,3 @@ def test_names_are_short_and_different():
         run("d", "resnet50"),
     ]
     assert label_runs(runs) == ["coatnet", "coatnet softmax", "c", "d"]
-
-
-def trained_on(root, fingerprint, path=None):
-    return Run(ResultDir(Path("r")), "resnet50", "ovo", 5, (), str(path or root), fingerprint, ())
-
-
-def test_the_holdout_is_checked_byte_for_byte(demo, tmp_path):
-    root = shutil.copytree(demo, tmp_path / "images")
-    print_ = scan_split(root, "train").fingerprint()
-    run = trained_on(root, print_)
-    found = check_holdout(scan_split(root, "test"), root, [run])
-    assert found.status == PASS and "none of 20 files is among 67" in found.reason
-    assert check_holdout(scan_split(root, "val"), root, [run]).status == FAIL
-    copied = next((root / "train" / "2").iterdir())
-    shutil.copy(copied, root / "test" / "3" / "again.jpg")
-    found = check_holdout(scan_split(root, "test"), root, [run])
-    assert found.status == FAIL and "1 of 21" in found.reason
-    assert copied.name in found.reason and "again.jpg" in found.reason
-
-
-def test_the_holdout_is_not_measured_where_the_training_images_are_not_known(demo, tmp_path):
-    print_ = scan_split(demo, "train").fingerprint()
-    outside = shutil.copytree(demo / "test", tmp_path / "hospital")
-    split = scan_split(outside, "test")
-    assert check_holdout(split, outside, [trained_on(demo, print_)]).status == PASS
-    gone = trained_on(demo, print_, "/gone")
-    earlier = trained_on("", "")
-    for runs in ([gone], [trained_on(demo, print_), gone], [earlier], [trained_on(demo, "other")]):
-        found = check_holdout(split, outside, runs)
-        assert found.status == NOT_MEASURED and "resnet50" in found.reason
-
-
-def test_a_leak_without_the_top_grades_is_found(demo, tmp_path):
-    leak = tmp_path / "leak"
-    for grade in range(5):
-        (leak / str(grade)).mkdir(parents=True)
-    shutil.copytree(demo / "train" / "0", leak / "0", dirs_exist_ok=True)
-    run = trained_on(demo, scan_split(demo, "train").fingerprint())
-    assert check_holdout(scan_split(leak, "test"), leak, [run]).status == FAIL
