@@ -113,8 +113,8 @@ def test_a_worker_that_is_killed_ends_the_audit_in_one_line(demo, monkeypatch, t
         time.sleep(0.05)  # the others have more to do
         return decode(data, name)
 
-    decode = file_checks.decode_image
-    monkeypatch.setattr(file_checks, "decode_image", dies)
+    decode = file_checks.decode_picture
+    monkeypatch.setattr(file_checks, "decode_picture", dies)
     words = ["--output_dir", str(tmp_path / "a"), "--cache_dir", str(tmp_path / "c")]
     assert prepare_dataset.main(["audit", str(demo), *words]) == 2
     assert "a process that reads pictures died" in capsys.readouterr().err

@@ -85,3 +85,32 @@ def test_damaged_bytes_never_raise(tmp_path, eye):
 def test_the_digest_of_pixels_ignores_the_file_format(tmp_path, eye):
     first, second = (inspect_file(saved(tmp_path, eye, name)) for name in ("a.png", "a.bmp"))
     assert first.pixels == second.pixels and first.sha256 != second.sha256
+
+
+def test_what_is_odd_but_used_is_named_with_its_reason(tmp_path, eye):
+    whole = saved(tmp_path, eye, "whole.jpg", quality=95).read_bytes()
+    (tmp_path / "cut.jpg").write_bytes(whole[:-10])
+    twice = Image.fromarray(eye)
+    twice.save(tmp_path / "pages.tif", save_all=True, append_images=[twice])
+    cases = {
+        "cut_short": tmp_path / "cut.jpg",
+        "several_pages": tmp_path / "pages.tif",
+        "two_discs": saved(tmp_path, np.concatenate([eye, eye], axis=1), "both.png"),
+        "deep": saved(tmp_path, Image.fromarray(np.float32(eye[..., 1]) / 255), "float.tif"),
+    }
+    for fault, path in cases.items():
+        record = inspect_file(path)
+        assert fault in record.faults and record.usable, (fault, record)
+    assert "cut short" in inspect_file(cases["cut_short"]).detail
+
+
+def test_a_photograph_on_white_is_described_as_on_black(tmp_path, eye):
+    black = np.zeros((300, 420, 3), np.uint8)
+    black[20:276, 80:336] = eye
+    white = np.where(black.max(axis=2, keepdims=True) == 0, 255, black).astype(np.uint8)
+    on_black, on_white = (
+        inspect_file(saved(tmp_path, picture, f"{name}.png")).statistics
+        for name, picture in (("black", black), ("white", white))
+    )
+    for name, value in on_black["background"].items():
+        assert on_white["background"][name] == pytest.approx(value, rel=0.1, abs=2), name

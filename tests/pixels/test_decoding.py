@@ -318,6 +318,20 @@ def test_pages_that_point_at_each_other_end():
     assert decode_image(bytes(data), "a").shape == KNOWN.shape
 
 
+@pytest.mark.parametrize(
+    "data, kind",
+    [
+        (b"\0\0\0\x20ftypheic" + bytes(200), "HEIC"),
+        (b"\0\0\0\x20ftypavif" + bytes(200), "AVIF"),
+        (b"\0\0\0\x0cJXL \r\n" + bytes(200), "JPEG XL"),
+        (b"plain text", "its bytes are of no format"),
+    ],
+)
+def test_a_format_that_is_not_read_is_named(data, kind):
+    with pytest.raises(ImageError, match=rf"a\.jpg: expected a picture \({kind}"):
+        decode_image(data, "a.jpg")
+
+
 def test_ordinary_pictures_are_those_of_the_first_version():
     for kind in ("JPEG", "PNG", "TIFF", "BMP"):
         data = encoded(KNOWN, kind)

@@ -6,10 +6,10 @@ import io
 
 import numpy as np
 import pytest
-from common.audit.file_checks import inspect_file
 from PIL import Image
 
 from common.data.synthetic import draw_fundus
+from common.inspection.file_checks import inspect_file
 from common.pixels import decoding
 from common.pixels.decoding import ImageError, decode_image
 from common.system.errors import InputError

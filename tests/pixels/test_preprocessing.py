@@ -1,7 +1,7 @@
 """From bytes to the square picture: crop, contrast, size, and odd files."""
 
 import io
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import cv2
 import numpy as np
@@ -127,6 +127,31 @@ def test_mean_and_std_do_not_touch_the_cached_pixels():
     other = replace(SETTINGS, mean=[0.1, 0.2, 0.3], std=[1, 1, 1])
     assert other.cache_key() == SETTINGS.cache_key()
     assert other.mean == (0.1, 0.2, 0.3)
+
+
+def test_the_first_version_keeps_its_cache_and_is_what_checkpoints_without_one_mean():
+    earlier = replace(SETTINGS, version=1)
+    assert earlier.cache_key() == "1ff660db0796cbf2", "existing caches go on being used"
+    assert SETTINGS.cache_key() != earlier.cache_key()
+    stored = {key: value for key, value in asdict(SETTINGS).items() if key != "version"}
+    assert Preprocessing.from_dict(stored) == earlier
+    assert Preprocessing.from_dict(asdict(SETTINGS)) == SETTINGS
+    with pytest.raises(ValueError, match="this release knows 1 to 2"):
+        replace(SETTINGS, version=3)
+
+
+def test_the_first_version_keeps_pixels_that_were_not_meant_so(tmp_path):
+    deep = (np.arange(64 * 64).reshape(64, 64) % 4096).astype(np.uint16)
+    Image.fromarray(deep).save(tmp_path / "deep.png")
+    see_through = Image.fromarray(np.full((64, 64, 4), (200, 100, 50, 0), np.uint8))
+    see_through.putpixel((0, 0), (1, 2, 3, 255))
+    see_through.save(tmp_path / "alpha.png")
+    earlier = replace(SETTINGS, version=1, enable_clahe=False, crop_retina=False)
+    later = replace(earlier, version=2)
+    assert load_pixels(tmp_path / "deep.png", earlier).max() == 15
+    assert load_pixels(tmp_path / "deep.png", later).max() == 255
+    assert load_pixels(tmp_path / "alpha.png", earlier)[9, 9].tolist() == [200, 100, 50]
+    assert load_pixels(tmp_path / "alpha.png", later)[9, 9].tolist() == [0, 0, 0]
 
 
 def test_unknown_interpolation_is_refused():

@@ -15,6 +15,8 @@ import pytest
 from helpers import ROOT, flags, same_weights
 
 import evaluate_ensemble
+from common.models.checkpoint import load_pair
+from common.models.checkpoint_file import load_checkpoint, save_checkpoint
 from common.pairs import pair_head
 
 
@@ -233,3 +235,24 @@ def test_a_dataset_with_other_usual_names_trains_and_is_evaluated_whole(
     assert predictions == {"predictions_test.npz", "predictions_val.npz"}
     with np.load(tmp_path / "r" / "results" / "predictions_val.npz") as file:
         assert "Valid/3/clinic/a.jpg" in file["ids"] and len(file["ids"]) == 20
+
+
+def test_a_run_of_an_earlier_release_goes_on_with_its_own_pixels(quick_train, tmp_path, capsys):
+    output = tmp_path / "r"
+    assert quick_train(output, pairs="0-1") == 0
+    config = json.loads((output / "config.json").read_text())
+    assert config.pop("pixel_version") == 2
+    del config["skipped"], config["config"]["skip_unreadable"]  # as before there were any
+    (output / "config.json").write_text(json.dumps(config))
+    path = next((output / "models").glob("*.pth"))
+    content = load_checkpoint(path)
+    assert content["preprocessing"].pop("version") == 2
+    save_checkpoint(path, content)
+    assert quick_train(output, resume=None) == 0
+    versions = {load_pair(p).preprocessing.version for p in (output / "models").glob("*.pth")}
+    assert versions == {1}, "of the pair that was there and of the nine others"
+
+    (output / "config.json").write_text(json.dumps({**config, "pixel_version": 9}))
+    capsys.readouterr()
+    assert quick_train(output, resume=None) == 2
+    assert "pixel_version 9; this release knows 1 to 2" in capsys.readouterr().err
