@@ -30,6 +30,7 @@ from common.metrics.agreement import (
 from common.metrics.comparison import Difference, PairedMetric, paired_metrics
 from common.metrics.intervals import BootstrapConfig
 from common.models.backbones import resolve
+from common.prediction.classes import sum_up
 from common.prediction.ensemble import ModelResult, apply_vote
 from common.prediction.evaluated_models import find_evaluated_models, metadata_of
 from common.prediction.voting import combine_models
@@ -91,9 +92,10 @@ def measure_gains(models: list[ModelResult], bootstrap: BootstrapConfig) -> Gain
     Differences in accuracy with 95 % paired-bootstrap intervals.
     """
     classes = [model.classes for model in models]
-    scores = [each.probabilities for each in classes]
-    classes.append(combine_models(scores))
-    classes += [combine_models(scores[:i] + scores[i + 1 :]) for i in range(len(scores))]
+    scores = [model.of_model.probabilities for model in models]
+    means = [combine_models(scores)]
+    means += [combine_models(scores[:i] + scores[i + 1 :]) for i in range(len(scores))]
+    classes += [sum_up(mean, models[0].pairs.set_classes) for mean in means]
     found = paired_metrics(models[0].targets, classes, ["accuracy"], bootstrap)["accuracy"]
     count = len(models)
     mean, mean_draws = found.values[:count].mean(), found.draws[:, :count].mean(1)

@@ -38,6 +38,7 @@ from common.evaluation.gates import (
 from common.flags import add_analysis_flags
 from common.metrics.comparison import COMPARED, Difference, holm, paired_metrics
 from common.metrics.intervals import BootstrapConfig
+from common.prediction.classes import sum_up
 from common.prediction.ensemble import ModelResult, apply_vote
 from common.prediction.evaluated_models import EvaluatedModel, find_evaluated_models, metadata_of
 from common.prediction.voting import combine_models
@@ -164,8 +165,9 @@ def check(models: list[Model], bootstrap: BootstrapConfig, holdout: Holdout) -> 
     pairs = models[0].result.pairs
     ensemble = None
     if len(models) > 1:
-        mean = combine_models([model.result.classes.probabilities for model in models])
-        ensemble = evaluate(pairs.targets, mean, bootstrap, pairs.scored).metrics
+        mean = combine_models([model.result.of_model.probabilities for model in models])
+        classes = sum_up(mean, pairs.set_classes)
+        ensemble = evaluate(pairs.targets, classes, bootstrap, pairs.scored).metrics
     found = [gate_input(model.result, model.evaluation.metrics) for model in models]
     coarser = pairs.set_classes is not None
     return check_gates(found, ensemble, pairs.scored, holdout, coarser)

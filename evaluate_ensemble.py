@@ -281,7 +281,7 @@ def evaluate_model(model: Model, setting: Setting) -> Outcome:
     }
     title = f"{model.label} on {split}{setting.synthetic}"
     path = output.predictions(split)
-    save_predictions(path, pairs, result.classes, result.vote, result.temperature)
+    save_predictions(path, pairs, result.of_model, result.vote, result.temperature)
     write_metrics(output.metrics(split), content)
     write_table(output.table(f"votes_{split}"), tables.flat_rows(findings.compared))
     write_subgroups(output, split, findings)
@@ -314,7 +314,7 @@ def evaluate_together(
     arrays = {
         "ids": pairs.ids,
         "targets": pairs.targets,
-        "class_probabilities": ensemble.classes.probabilities,
+        "class_probabilities": ensemble.of_model.probabilities,
         "predictions": ensemble.classes.predicted,
     }
     content = {

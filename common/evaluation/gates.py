@@ -142,7 +142,7 @@ def check_gates(
     if not any(model.pair_accuracies for model in models):
         none = {PAIR.key: "there are no binary classifiers"}
         subjects.append(_Subject((NO_PAIRS,), {}, remarks=none))
-    subjects += [_ensemble_subject(ensemble or {}, classes), _diversity_subject(models)]
+    subjects += [_ensemble_subject(ensemble or {}, classes, coarser), _diversity_subject(models)]
     unknown = f"the images are graded as {', '.join(classes.titles)} only" if coarser else ""
     gates = []
     for subject in subjects:
@@ -176,7 +176,7 @@ def _model_subject(model: GateInput) -> _Subject:
     return _Subject((single, PAIR), metrics, model.label, {PAIR.key: remark})
 
 
-def _ensemble_subject(metrics: Metrics, classes: Classes) -> _Subject:
+def _ensemble_subject(metrics: Metrics, classes: Classes, coarser: bool) -> _Subject:
     recalls = [metrics.get(f"recall_{k}", UNKNOWN) for k in range(len(classes))]
     worst = min(recalls, key=lambda recall: (not math.isnan(recall.value), recall.value))
     which = f", {classes.titles[recalls.index(worst)]}" if metrics else ""
@@ -184,7 +184,7 @@ def _ensemble_subject(metrics: Metrics, classes: Classes) -> _Subject:
         "recall": f"the worst is shown{which}",
         "recall_1": f"goal {100 * RECALL_1_GOAL:g} %",
     }
-    name = "" if classes.names[1] == "1" else f" ({classes.titles[1]})"
+    name = "" if coarser or classes.names[1] == "1" else f" ({classes.titles[1]})"
     found = {**metrics, "worst_recall": worst}
     return _Subject(ENSEMBLE, found, remarks=remarks, additions={"recall_1": name})
 

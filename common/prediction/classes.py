@@ -100,11 +100,13 @@ def classes_of(names: Sequence[str], referable_from: str = "") -> Classes:
 
 
 def _class_named(text: str, names: tuple[str, ...]) -> int:
-    """Find a class by its name, in any case, or else by its index."""
+    """Find a class by its name, in any case, or else by its index, or what the name means."""
     places = [k for k, name in enumerate(names) if name == text]
     places = places or [k for k, name in enumerate(names) if spelled(name) == spelled(text)]
     if not places and text.isdecimal() and int(text) < len(names):
         places = [int(text)]
+    wanted = meaning_of(text).grades
+    places = places or [k for k, own in enumerate(grades_of(names)) if wanted and own == wanted]
     if len(places) != 1 or places == [0]:
         raise InputError(
             f"--referable_from: expected the first class that is referred, one of "
@@ -125,13 +127,15 @@ _ADVICE = (
 def sum_up(predictions: ClassPredictions, classes: SetClasses | None) -> ClassPredictions:
     """Turn predictions of a model's classes into those of a set's.
 
-    Probabilities (N, K) are summed to (N, M), and the most probable of these is predicted. None,
-    or a set that knows all of the model's classes: they stay as they are.
+    Probabilities (N, K) are summed to (N, M); predicted is the set's class that holds the predicted
+    one, so that images have the same referable figures however finely they are graded. None, or a
+    set that knows all of the model's classes: they stay as they are.
     """
     if classes is None or not classes.coarser:
         return predictions
-    sums = predictions.probabilities @ np.eye(len(classes.names))[list(classes.of_model)]
-    return ClassPredictions(sums, sums.argmax(1))
+    of_model = np.array(classes.of_model)
+    sums = predictions.probabilities @ np.eye(len(classes.names))[of_model]
+    return ClassPredictions(sums, of_model[predictions.predicted])
 
 
 def scored_classes(
@@ -365,24 +369,22 @@ def describe_classes(run: Run, split: Split) -> list[str]:
     folders = split.folders
     if folders is None:
         return lines
-    titles = Classes(run.names).titles
-    held: dict[int, list[str]] = {}  # the model's classes, by the set's
-    for k, label in enumerate(folders.classes.of_model):
-        held.setdefault(label, []).append(titles[k])
-    renamed = {
-        name: label
+    titles, of_set = Classes(run.names).titles, Classes(folders.classes.names)
+    held = [
+        [k for k, own in enumerate(folders.classes.of_model) if own == label]
+        for label in range(len(of_set))
+    ]
+    renamed = [
+        f"{printable(name)} is {', '.join(titles[k] for k in held[label])}"
         for name, label in folders.labels.items()
-        if folders.classes.names[label] != name or len(held[label]) > 1
-    }
+        if [run.names[k] for k in held[label]] != [name]
+    ]
     if renamed:
-        texts = (
-            f"{printable(name)} is {', '.join(held[label])}" for name, label in renamed.items()
-        )
-        lines.append(f"{split.name}: by their names, " + "; ".join(texts))
-    if folders.missing:
+        lines.append(f"{split.name}: folder {'; '.join(renamed)}")
+    missing = [of_set.titles[of_set.names.index(name)] for name in folders.missing]
+    if missing:
         lines.append(
-            f"{split.name}: no folder holds {', '.join(folders.missing)}; evaluated as without "
-            "images"
+            f"{split.name}: no folder holds {', '.join(missing)}; evaluated as without images"
         )
     if folders.classes.coarser:
         lines.append(

@@ -79,6 +79,7 @@ class Ensemble:
     means: dict[str, ClassPredictions]  # the plain one, and the weighted one if it differs
     final: str  # which of them is the ensemble's
     temperature: float  # of the final mean, fitted on val; 1 unless calibrated
+    of_model: ClassPredictions  # the final mean of the models' classes, which may be more
 
     @property
     def classes(self) -> ClassPredictions:
@@ -265,27 +266,26 @@ def build_ensemble(
     weights = ensemble_weights(choice, models)
     plain = np.full(len(models), 1 / len(models))
     mean, temperature = average_models(models, plain, calibrate)
-    if np.ptp(weights) <= 1e-12:
-        return Ensemble(weights, {"mean": mean}, "mean", temperature)
-    weighted, temperature = average_models(models, weights, calibrate)
-    name = f"weighted ({' '.join(choice)})"
-    return Ensemble(weights, {"mean": mean, name: weighted}, name, temperature)
+    means, final = {"mean": mean}, "mean"
+    if np.ptp(weights) > 1e-12:
+        final = f"weighted ({' '.join(choice)})"
+        means[final], temperature = average_models(models, weights, calibrate)
+    scored = {name: sum_up(found, models[0].pairs.set_classes) for name, found in means.items()}
+    return Ensemble(weights, scored, final, temperature, means[final])
 
 
 def average_models(
     models: Sequence[ModelResult], weights: np.ndarray, calibrate: bool
 ) -> tuple[ClassPredictions, float]:
-    """Average the models' class probabilities; with `calibrate` at a temperature fitted on val.
+    """Average the probabilities of the models' classes; with `calibrate` at a fitted temperature.
 
-    Returns that temperature too.
+    It is fitted on val. Returns that temperature too.
     """
     mean = combine_models([model.of_model.probabilities for model in models], list(weights))
-    set_classes = models[0].pairs.set_classes
     if not calibrate:
-        return sum_up(mean, set_classes), 1.0
+        return mean, 1.0
     vals = require_val(models, "--calibrate")
     on_val = combine_models([val.classes.probabilities for val in vals], list(weights))
     temperature = fit_temperature(on_val.probabilities, vals[0].pairs.targets)
     tempered = apply_temperature(mean.probabilities, temperature)
-    classes = ClassPredictions(tempered, tempered.argmax(1))
-    return sum_up(classes, set_classes), temperature
+    return ClassPredictions(tempered, tempered.argmax(1)), temperature

@@ -103,7 +103,7 @@ def save_predictions(
     vote: str,
     temperature: float = 1.0,
 ) -> None:
-    """Write predictions of the pairs and of the classes.
+    """Write predictions of the pairs and of the model's classes.
 
     vote, temperature: how the latter follow from the former.
     """
@@ -113,7 +113,7 @@ def save_predictions(
         "pairs": np.array(class_pairs(predictions.num_classes)),
         "pair_probabilities": predictions.pair_probabilities,
         "class_probabilities": classes.probabilities,
-        "predictions": classes.predicted,
+        "predictions": np.array(predictions.of_model)[classes.predicted],
         "pair_val_accuracies": predictions.pair_accuracies,
     }
     details = {

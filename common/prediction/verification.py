@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 
 from common.prediction.calibration import apply_temperature
-from common.prediction.classes import sum_up
 from common.prediction.predictions import PairPredictions, parse_predictions
 from common.prediction.voting import VOTES, ClassPredictions, combine_models, combine_pairs
 from common.result_dir import read_predictions
@@ -157,11 +156,13 @@ def compare_ensemble(file: PredictionsFile, members: Sequence[PredictionsFile]) 
     try:
         mean = combine_models([m["class_probabilities"] for m in stored], file.details["weights"])
         probabilities = file.tempered(mean.probabilities)
+        of_model = file.details.get("of_model", range(probabilities.shape[1]))
+        predicted = np.array(list(of_model))[probabilities.argmax(1)]
         same = {
             "images": all(np.array_equal(arrays["ids"], m["ids"]) for m in stored),
             "grades": all(np.array_equal(arrays["targets"], m["targets"]) for m in stored),
             "temperature": file.temperature is not None,
-            "predictions": np.array_equal(arrays["predictions"], probabilities.argmax(1)),
+            "predictions": np.array_equal(arrays["predictions"], predicted),
         }
         largest = _difference(arrays["class_probabilities"], probabilities)
     except (KeyError, TypeError, ValueError, IndexError) as error:
@@ -197,5 +198,5 @@ def _derive(file: PredictionsFile, stored: PairPredictions) -> ClassPredictions:
         vote if vote in VOTES else "coupling",
         stored.pair_accuracies,
     )
-    tempered = ClassPredictions(file.tempered(classes.probabilities), classes.predicted)
-    return sum_up(tempered, stored.set_classes)
+    predicted = np.array(stored.of_model)[classes.predicted]
+    return ClassPredictions(file.tempered(classes.probabilities), predicted)

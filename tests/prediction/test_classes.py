@@ -57,6 +57,7 @@ def test_what_is_referable_may_be_given_by_name_or_index():
     assert classes_of(["No_DR", "NPDR", "PDR"], "npdr").referable_from == 1
     assert classes_of(["No_DR", "NPDR", "PDR"], "2").referable_from == 2
     assert classes_of("12345", "3").referable_from == 2, "the name comes first"
+    assert classes_of(NUMBERS, "mild_npdr").referable_from == 1, "by what the name means"
     for wrong in ("No_DR", "0", "3", "x", "-1"):
         with pytest.raises(InputError, match="one of NPDR PDR or its index"):
             classes_of(["No_DR", "NPDR", "PDR"], wrong)
@@ -168,6 +169,11 @@ def test_probabilities_of_a_coarser_set_are_sums():
     )
     assert np.allclose(found.probabilities, [[0.55, 0.45], [0.3, 0.7]])
     assert found.predicted.tolist() == [0, 1]
+    split = np.array([[0.4, 0.0, 0.2, 0.2, 0.2]])
+    found = sum_up(
+        ClassPredictions(split, split.argmax(1)), SetClasses(("a", "b"), (0, 0, 1, 1, 1))
+    )
+    assert found.predicted.tolist() == [0], "the class of the predicted grade, as with five grades"
     same = ClassPredictions(fine, fine.argmax(1))
     assert sum_up(same, None) is same
 
