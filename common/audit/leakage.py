@@ -10,8 +10,9 @@ import numpy as np
 from common.config import TrainConfig
 from common.data.copies import copy_groups, identical_files
 from common.data.folders import Dataset, Split
-from common.data.metadata import Metadata, read_metadata
-from common.data.patients import recognise_patients
+from common.data.metadata import read_metadata
+from common.data.patients import Patients, recognise_patients
+from common.inspection.relations import what_is_known
 from common.listing.walking import count_of
 from common.system.errors import InputError
 
@@ -29,17 +30,22 @@ def training_warnings(config: TrainConfig, dataset: Dataset) -> list[str]:
             f"{count_of(dataset.unused_pictures, 'picture')} in the dataset not used (above)"
         )
     all_splits = list(splits)
+    looked_at = ""
     try:
         if dataset.has("test"):
             all_splits.append(dataset.split("test"))
-        lines += _name_warnings(all_splits, read_metadata(dataset.root))
+        ids = [name for split in all_splits for name in split.ids]
+        patients = recognise_patients(ids, metadata=read_metadata(dataset.root))
+        lines += _name_warnings(all_splits, ids, patients)
         lines += _byte_warnings(all_splits, config.num_workers)
+        looked_at = f"looked at names, sizes and bytes, not at pictures; {what_is_known(patients)}"
     except (InputError, OSError) as error:
         lines.append(f"copies were not looked for ({error})")
+    if not lines:
+        lines.append("grades balanced, no copies by name or bytes")
     advice = "; see prepare_dataset.py audit"
-    return [f"data check: {line}{advice if 'two splits' in line else ''}" for line in lines] or [
-        "data check: grades balanced, no copies by name or bytes"
-    ]
+    lines = [f"{line}{advice if 'two splits' in line else ''}" for line in lines]
+    return [f"data check: {line}" for line in (*lines, looked_at) if line]
 
 
 def _balance_warnings(splits: Sequence[Split], num_classes: int) -> list[str]:
@@ -55,17 +61,18 @@ def _balance_warnings(splits: Sequence[Split], num_classes: int) -> list[str]:
     return lines
 
 
-def _name_warnings(splits: Sequence[Split], metadata: Metadata | None) -> list[str]:
-    ids = [name for split in splits for name in split.ids]
+def _name_warnings(splits: Sequence[Split], ids: list[str], patients: Patients) -> list[str]:
+    """Say which names belong together across splits; ids (N,) of all splits, one after another."""
     places = np.repeat(np.arange(len(splits)), [len(split) for split in splits])
+    named_alike = copy_groups(ids, bare_numbers=False)
     lines = []
-    for groups, what in (
-        (recognise_patients(ids, metadata=metadata).groups, "patients have images"),
-        (copy_groups(ids), "pictures have augmented copies, by their names,"),
+    for groups, one, several in (
+        (patients.groups, "patient has images", "patients have images"),
+        (named_alike, "group of names like copies", "groups of names like copies"),
     ):
         pairs = np.unique(np.stack([groups, places]), axis=1)
         count = int((np.bincount(pairs[0]) > 1).sum())
-        lines += [f"{count} {what} in two splits"] if count else []
+        lines += [f"{count} {one if count == 1 else several} in two splits"] if count else []
     return lines
 
 

@@ -1,7 +1,8 @@
 """Say which files belong together, and why: copies, exposures of one eye, images of one patient.
 
 N files. Audit, split and hold-out all ask here. Files that are copies by their names are compared
-directly, and more laxly than all with all: a name is a reason to look, and the pictures decide.
+directly, and more laxly than all with all: a name is a reason to look, and the pictures decide. A
+bare number, as in "Mild (2)", is no such reason where there is no "Mild".
 """
 
 from collections.abc import Sequence
@@ -67,19 +68,19 @@ def relate(
         num_workers,
         asked,
     )
-    candidates = within(copy_groups(ids), usable)
+    candidates = within(copy_groups(ids, bare_numbers=False), usable)
     if asked is not None:  # what does not concern these need not be looked at
         candidates = within(candidates, np.bincount(candidates, asked)[candidates] > 0)
     copies = _confirmed(candidates, signatures, links)
-    in_candidates, in_copies = (np.bincount(groups)[groups] > 1 for groups in (candidates, copies))
     copied, of_patient = chains(copies), chains(patients.groups)
+    alike = components(len(records), np.concatenate([links.pairs, links.eye_pairs, copied]))
     units = np.concatenate([links.pairs, links.eye_pairs, copied, of_patient])
     return Relations(
         groups={**links.groups, "augmented_copies": copies, "patient": patients.groups},
         pictures=components(len(records), np.concatenate([links.pairs, copied])),
         units=components(len(records), units),
         patients=patients,
-        only_named_alike=tuple(np.flatnonzero(in_candidates & ~in_copies).tolist()),
+        only_named_alike=_alone(within(copy_groups(ids), usable), alike),
     )
 
 
@@ -132,6 +133,13 @@ def unseen(patients: Patients) -> list[str]:
         unknown = count_of(patients.unknown, "image")
         return [f"the other eye of a patient, for {unknown}", *several]
     return several
+
+
+def _alone(named_alike: np.ndarray, alike: np.ndarray) -> tuple[int, ...]:
+    """List the files in groups of two or more of one kind (N,) that share no group of another."""
+    both = np.unique(np.stack([named_alike, alike]), axis=1, return_inverse=True)[1].ravel()
+    alone = (np.bincount(named_alike)[named_alike] > 1) & (np.bincount(both)[both] == 1)
+    return tuple(np.flatnonzero(alone).tolist())
 
 
 def _confirmed(

@@ -7,13 +7,14 @@ import os
 import shutil
 import signal
 import time
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 import prepare_dataset
-from common.audit.dataset import AuditConfig, audit
+from common.audit.dataset import AuditConfig, audit, summarise
 from common.data.folders import scan_split
 from common.preparation import new_dataset
 from common.preparation.split import _assign, plan_split, write_split
@@ -153,3 +154,65 @@ def test_equal_names_of_two_splits_do_not_collide(demo, tmp_path):
     counts = write_split(found, plan_split(found, 0.2, 0, 1), tmp_path / "new", "copy")
     assert sum(counts.values()) == 40 == len(list((tmp_path / "new").rglob("*.jpg")))
     assert not (tmp_path / "new" / "test").exists()
+
+
+def renamed(demo, target, name):
+    """Put the demo's val and test images, 8 of each grade, into graded folders under new names."""
+    for grade in range(5):
+        (target / str(grade)).mkdir(parents=True)
+        pictures = [
+            p for split in ("val", "test") for p in sorted((demo / split / str(grade)).iterdir())
+        ]
+        for n, path in enumerate(pictures):
+            shutil.copy(path, target / str(grade) / name(grade, n))
+    return audit(target, QUICK)
+
+
+def test_pictures_that_windows_has_numbered_are_not_taken_for_copies(demo, tmp_path):
+    words = ("No DR", "Mild", "Moderate", "Severe", "PDR")
+    found = renamed(demo, tmp_path / "d", lambda grade, n: f"{words[grade]} ({n + 1}).jpg")
+    assert len(set(found.related.units)) == 40 and "augmented_copies" not in summarise(found)
+    assert found.notes[0].startswith("40 names look like those of copies, but the pictures differ")
+    plan = plan_split(found, 0.2, 0.2, 0)
+    assert not plan.uneven
+    counts = Counter(zip(plan.places, (entry.label for entry in found.entries)))
+    assert all(counts[part, grade] for part in ("train", "val", "test") for grade in range(5))
+
+
+@pytest.mark.parametrize("scheme", ["{n}_{eye}1.jpg", "{n:04}_{number}.jpg", "{n}.{number}.jpg"])
+def test_patients_of_every_scheme_stay_in_one_part(demo, tmp_path, scheme):
+    def name(grade, n):
+        return scheme.format(n=4 * grade + n // 2, eye="lr"[n % 2], number=n % 2 + 1)
+
+    found = renamed(demo, tmp_path / "d", name)
+    assert found.related.patients.evidence.startswith("20 patients in 40 names by ")
+    plan = plan_split(found, 0.2, 0.2, 0)
+    parts = {}
+    for entry, part in zip(found.entries, plan.places):
+        parts.setdefault(entry.path.name.replace(".", "_").split("_")[0], set()).add(part)
+    assert len(parts) == 20 and all(len(part) == 1 for part in parts.values())
+    assert set.union(*parts.values()) == {"train", "val", "test"}
+
+
+def test_a_split_that_would_lack_a_grade_is_refused_unless_it_is_wanted(demo, tmp_path, capsys):
+    for grade in range(5):
+        (tmp_path / "d" / str(grade)).mkdir(parents=True)
+        for n, path in enumerate(sorted((demo / "train" / str(grade)).iterdir())[:4]):
+            name = f"patient{'9' if grade == 4 else f'{grade}{n}'}_{n}.jpg"
+            shutil.copy(path, tmp_path / "d" / str(grade) / name)
+    shutil.copy(tmp_path / "d/0/patient00_0.jpg", tmp_path / "d/0/patient00_1.jpg")
+    words = [
+        "split",
+        str(tmp_path / "d"),
+        str(tmp_path / "new"),
+        "--cache_dir",
+        str(tmp_path / "c"),
+    ]
+    assert prepare_dataset.main(words) == 2
+    said = capsys.readouterr().err
+    assert "has no picture of grade 4 (one group holds 4 of 4 pictures of grade 4)" in said
+    assert "--allow_uneven" in said and not (tmp_path / "new").exists()
+    assert prepare_dataset.main([*words, "--allow_uneven"]) == 0
+    said = capsys.readouterr().out
+    assert "WARNING: val has no picture of grade 4" in said or "WARNING: test has no" in said
+    assert "17 patients in 21 names by 'patient n', each in one split" in said
