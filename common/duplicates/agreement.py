@@ -15,8 +15,8 @@ import numpy as np
 from common.duplicates.local_features import SIDE
 from common.duplicates.signatures import NOTHING, VIEW_SIDE, Signature
 
-# Inliers of the 85,078 pairs of 413 photographs: 33 to 156 for 7 eyes photographed twice, at most
-# 8 for the rest
+# inliers of the 85,078 pairs of 413 photographs: 33 to 135 for 7 eyes photographed twice, at most
+# 7 for all others
 LEAST_INLIERS = 12
 _LEAST_CELLS = 4
 _LEAST_CORRELATION = 0.5
