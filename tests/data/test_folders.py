@@ -14,6 +14,7 @@ from common.data.folders import scan_dataset, scan_split
 from common.listing.picture_files import IMAGE_SUFFIXES
 from common.pixels import pixel_cache
 from common.system.errors import InputError
+from common.system.random_streams import random_generator
 
 
 @pytest.fixture
@@ -450,3 +451,31 @@ def test_folders_may_lie_very_deep(images):
         assert scan_split(images, "val").counts(5) == [4, 5, 4, 4, 4]
     finally:  # too deep for what cleans up after tests
         subprocess.run(["rm", "-rf", str(images / "val" / "1" / "a")], check=True)
+
+
+def test_each_file_of_any_tree_is_used_named_or_passed_over(tmp_path):
+    generator = random_generator("trees", 3)
+    folders = ["train", "Valid", "test", "0", "1", "2", "3", "4", "extra", "a b", ".hidden", "PDR"]
+    files = ["a.jpg", "b.PNG", "notes.txt", "Thumbs.db", "noending", ".hidden.jpg", "labels.csv"]
+    listed = 0
+    for number in range(150):
+        root = tmp_path / str(number)
+        for split in ["train", "Valid", "."][: generator.integers(1, 4)]:
+            for grade in range(5):
+                (root / split / str(grade)).mkdir(parents=True, exist_ok=True)
+        for _ in range(12):
+            place = root.joinpath(*generator.choice(folders, generator.integers(0, 4)))
+            place.mkdir(parents=True, exist_ok=True)
+            (place / str(generator.choice(files))).write_bytes(b"x")
+        try:
+            dataset = scan_dataset(root)
+        except InputError:
+            continue
+        listed += 1
+        images = [image.id for split in dataset.splits.values() for image in split.images]
+        unused = [file.id for file in dataset.unused]
+        passed = {"Thumbs.db", ".hidden", ".hidden.jpg"}
+        there = [path.relative_to(root) for path in root.rglob("*") if path.is_file()]
+        expected = [path.as_posix() for path in there if not passed & set(path.parts)]
+        assert sorted(images + unused) == sorted(expected), number
+    assert listed > 50
