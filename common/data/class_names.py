@@ -204,12 +204,18 @@ def match_folders(
     if len(set(chosen)) != num_classes or None in chosen:
         raise InputError(
             f"expected the class folders {expected} in {place}, found "
-            f"{quoted(found) or 'none'}; rename them or pass --class_names in grade order, "
+            f"{_shown(found)}; rename them or pass --class_names in grade order, "
             "--num_classes if there are not 5 (an empty folder stands for a grade without images)"
         )
     labels = {name: label for label, name in enumerate(chosen) if name is not None}
     names = tuple(class_names or labels)
     return FolderLabels(labels, SetClasses(names, tuple(range(num_classes))), (), expected)
+
+
+def _shown(found: Sequence[str]) -> str:
+    """Name the first of many folders."""
+    more = f" and {len(found) - 12} more" if len(found) > 12 else ""
+    return f"{quoted(found[:12])}{more}" or "none"
 
 
 def _usual_names(num_classes: int) -> str:

@@ -25,6 +25,7 @@ from common.listing.walking import (
     holds_pictures,
     is_folder,
     leads_nowhere,
+    leads_up,
     list_folder,
     list_tree,
 )
@@ -230,7 +231,8 @@ def scan_dataset(
             splits[name], others = walk.split(name, folder)
         except InputError as error:
             problems[name] = str(error)
-            others = walk.folder(folder, walk.name_of(folder), str(error))
+            reason = str(error).partition("; ")[0]
+            others = walk.folder(folder, walk.name_of(folder), reason)
         unused += others
     return Dataset(root, splits, problems, tuple(sorted(unused, key=lambda file: file.id)))
 
@@ -286,7 +288,7 @@ class _Walk:
         unused: list[Unused] = []
         for entry in list_folder(folder):
             if is_folder(entry):
-                if entry.name not in known:
+                if entry.name not in known and not leads_up(entry, (self.root, folder)):
                     unused += self.folder(Path(entry.path), self.name_of(entry.path), reason)
             elif folder != self.root or entry.name not in MADE_BY_US:
                 place = self.name_of(folder)
@@ -313,6 +315,8 @@ class _Walk:
     def odd(self, entry: os.DirEntry, place: str) -> Unused:
         """Note a file whose ending is not that of a picture."""
         id_ = self.id_of(entry.path)
+        if leads_nowhere(entry):
+            return Unused(id_, place, "links that lead nowhere", True)
         if shows_picture(entry.path):
             reason = "pictures under an ending that is not read; convert or rename them"
             return Unused(id_, place, reason, True)
@@ -344,7 +348,8 @@ def _class_folders(folder: Path, matcher: Matcher) -> FolderLabels:
             return bool(matcher(names, folder).labels)
         return False
 
-    found = [entry.name for entry in list_folder(folder) if is_folder(entry)]
+    inside = [entry for entry in list_folder(folder) if is_folder(entry)]
+    found = [entry.name for entry in inside if not leads_up(entry, (folder,))]
     try:
         match = matcher(found, folder)
     except InputError as error:

@@ -14,6 +14,7 @@ from common.system.log import printable
 
 _TABLES = (".csv", ".tsv", ".txt", ".xlsx")  # endings of what may hold the grades
 _DEPTH = 3  # folders below which a dataset is looked for
+_WIDTH = 500  # folders, or files, that are looked at for an advice
 
 
 def require_folder(root: Path) -> None:
@@ -35,49 +36,56 @@ def require_folder(root: Path) -> None:
 
 
 def what_instead(folder: Path, are_classes: Callable[[list[str]], bool]) -> str:
-    """Say what lies in a folder in place of class folders, and what can be done.
+    """Say what lies in a folder beside folders, in place of class folders, and what can be done.
 
     are_classes: tells whether folders of these names are class folders.
     """
-    below = "".join(
-        f"; a dataset seems to lie in {printable(str(place))}: pass that"
-        for place in _datasets_below(folder, are_classes, _DEPTH)[:3]
-    )
-    return (
-        f"{folder} holds {describe(folder)}{below}{_table_hint(folder)}; check --dataset_path (or "
-        "DATASET_PATH)"
-    )
+    files = describe(folder, with_folders=False)
+    below = [
+        f"a dataset seems to lie in {printable(str(place))}: pass that"
+        for place in _datasets_below(folder, are_classes)
+    ]
+    hints = [f"{folder} holds {files}"] if files else []
+    hints += [*below[:3], *_table_hint(folder), "check --dataset_path (or DATASET_PATH)"]
+    return "; ".join(hints)
 
 
-def _datasets_below(
-    folder: Path, are_classes: Callable[[list[str]], bool], depth: int
-) -> list[Path]:
+def _datasets_below(folder: Path, are_classes: Callable[[list[str]], bool]) -> list[Path]:
     """Find folders that hold splits or class folders, a few folders further down."""
     found = []
-    with suppress(InputError):
-        for entry in filter(is_folder, list_folder(folder)):
-            place = Path(entry.path)
-            inside = [part.name for part in list_folder(place) if is_folder(part)]
-            if are_classes(inside):
-                found.append(folder if split_of(place.name) else place)
-            elif any(map(split_of, inside)):
+    places = _folders_in(folder)
+    for _ in range(_DEPTH):
+        below: list[Path] = []
+        for place in places[:_WIDTH]:
+            inside = _folders_in(place)
+            names = [part.name for part in inside]
+            if are_classes(names):
+                found.append(place.parent if split_of(place.name) else place)
+            elif any(map(split_of, names)):
                 found.append(place)
-            elif depth > 1:
-                found += _datasets_below(place, are_classes, depth - 1)
+            else:
+                below += inside
+        places = below
     return list(dict.fromkeys(found))
 
 
-def _table_hint(folder: Path) -> str:
-    """Say how to make class folders of a table and pictures that lie here; "" for no table."""
+def _folders_in(folder: Path) -> list[Path]:
+    with suppress(InputError):
+        return [Path(entry.path) for entry in list_folder(folder) if is_folder(entry)]
+    return []
+
+
+def _table_hint(folder: Path) -> list[str]:
+    """Say how to make class folders of a table and pictures that lie here, if they do."""
     places = (folder, folder.resolve().parent) if split_of(folder.resolve().name) else (folder,)
     for place in places:
         names = [entry.name for entry in list_folder(place) if not is_folder(entry)]
         tables = [name for name in names if ending(name) in _TABLES and name not in MADE_BY_US]
-        if tables and holds_pictures(place):
+        if tables and holds_pictures(place, _WIDTH):
             paths = [str(place / tables[0]), str(place), f"{place.resolve()}_graded"]
             more = f" (or {printable(' or '.join(tables[1:4]))})" if tables[1:] else ""
-            return (
-                f"; if {printable(tables[0])}{more} holds the grades, make class folders of it: "
+            return [
+                f"if {printable(tables[0])}{more} holds the grades, make class folders of it: "
                 f"python prepare_dataset.py import {printable(shlex.join(paths))}"
-            )
-    return ""
+            ]
+    return []

@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from common.listing.walking import is_folder, list_folder
+from common.listing.walking import is_folder, leads_nowhere, list_folder
 from common.system.errors import InputError
 
 SPLITS = ("train", "val", "test")
@@ -21,6 +21,8 @@ def split_folders(root: Path) -> dict[str, Path]:
     found: dict[str, Path] = {}
     for entry in list_folder(root):
         name = split_of(entry.name)
+        if name and leads_nowhere(entry):
+            raise InputError(f"{entry.path}: the link leads nowhere; remove or mend it")
         if name and is_folder(entry):
             if name in found:
                 raise InputError(

@@ -4,6 +4,7 @@ import glob
 import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 
 from common.listing.picture_files import ending, is_picture
@@ -72,7 +73,7 @@ def list_tree(
         for entry in entries:
             if not is_folder(entry):
                 yield entry
-            elif entry.is_symlink() and any(os.path.samefile(entry.path, f) for f in within):
+            elif leads_up(entry, within):
                 continue
             elif not (past_our_results and holds_our_results(entry.path)):
                 stack.append((iter(list_folder(entry.path)), (*within, entry.path)))
@@ -91,6 +92,11 @@ def leads_nowhere(entry: os.DirEntry) -> bool:
     return entry.is_symlink() and not os.path.exists(entry.path)
 
 
+def leads_up(entry: os.DirEntry, above: Sequence[str | Path]) -> bool:
+    """Tell whether this is a link to a folder that it lies in, of those above."""
+    return entry.is_symlink() and any(os.path.samefile(entry.path, folder) for folder in above)
+
+
 def holds_our_results(folder: str | Path) -> bool:
     """Tell whether this software has written its results into a folder."""
     place = glob.escape(str(folder))
@@ -99,27 +105,35 @@ def holds_our_results(folder: str | Path) -> bool:
     )
 
 
-def holds_pictures(folder: str | Path) -> bool:
-    """Tell whether pictures, by their endings, lie in a folder, however deep."""
+def holds_pictures(folder: str | Path, most: int | None = None) -> bool:
+    """Tell whether pictures, by their endings, lie in a folder, however deep.
+
+    most: how many files to look at.
+    """
     return not holds_our_results(folder) and any(
-        is_picture(entry.name) for entry in list_tree(folder, past_our_results=True)
+        is_picture(entry.name) for entry in islice(list_tree(folder, past_our_results=True), most)
     )
 
 
-def describe(folder: Path) -> str:
+def describe(folder: Path, with_folders: bool = True) -> str:
     """Say in short what lies in a folder: its folders by name, its files by their endings."""
     folders: list[str] = []
     files: list[str] = []
+    lost: list[str] = []
     for entry in list_folder(folder):
-        (folders if is_folder(entry) else files).append(entry.name)
+        names = folders if is_folder(entry) else lost if leads_nowhere(entry) else files
+        names.append(entry.name)
     parts = []
-    if folders:
+    if folders and with_folders:
         more = f" and {len(folders) - _SHOWN} more" if len(folders) > _SHOWN else ""
         kind = "folder" if len(folders) == 1 else "folders"
         parts.append(f"the {kind} {' '.join(map(printable, folders[:_SHOWN]))}{more}")
     if files:
         parts.append(f"{count_of(len(files), 'file')} ({by_ending(files)})")
-    return " and ".join(parts) or "nothing"
+    if lost:
+        shown = " ".join(map(printable, lost[:_SHOWN]))
+        parts.append(f"{count_of(len(lost), 'link')} to nowhere ({shown})")
+    return " and ".join(parts) or ("nothing" if with_folders else "")
 
 
 def by_ending(names: Sequence[str]) -> str:

@@ -67,7 +67,7 @@ def test_given_names_decide_the_order(images):
 
 
 def test_missing_folders_are_named(tmp_path):
-    with pytest.raises(InputError, match="holds nothing; check --dataset_path"):
+    with pytest.raises(InputError, match=r"found none; rename them .*; check --dataset_path"):
         scan_split(tmp_path, "train")
     for grade in range(5):
         (tmp_path / "train" / str(grade)).mkdir(parents=True)
@@ -224,9 +224,12 @@ def test_links_in_a_circle_end(images):
     (images / "val" / "1" / "self").symlink_to("self")
     (images / "extra").mkdir()
     (images / "extra" / "round").symlink_to(images)
+    (images / "more").symlink_to(images)
+    (images / "val" / "here").symlink_to(images / "val")
     dataset = scan_dataset(images)
     assert dataset.splits == before.splits
     assert [file.id for file in dataset.unused] == ["val/1/self"]
+    assert "links that lead nowhere" in dataset.remarks()[0] and dataset.unused_pictures == 1
 
 
 def test_all_links_that_lead_nowhere_are_counted(images):
@@ -365,7 +368,7 @@ def test_found_none_says_what_was_found(tmp_path):
         scan_dataset(tmp_path)
     said = str(caught.value)
     assert said.startswith(f"no split folders (train, val, test) in {tmp_path}; expected the class")
-    assert "the folders DR NoDR other and 2 files (1 .jpg, 1 .csv)" in said
+    assert "found DR NoDR other; rename" in said and "holds 2 files (1 .jpg, 1 .csv)" in said
     assert "if labels.csv holds the grades, make class folders of it: python prepare_" in said
 
 
@@ -479,3 +482,25 @@ def test_each_file_of_any_tree_is_used_named_or_passed_over(tmp_path):
         expected = [path.as_posix() for path in there if not passed & set(path.parts)]
         assert sorted(images + unused) == sorted(expected), number
     assert listed > 50
+
+
+def test_folders_of_splits_and_classes_that_are_links_to_nowhere_are_named(images, tmp_path):
+    shutil.rmtree(images / "val" / "3")
+    (images / "val" / "3").symlink_to(tmp_path / "disk")
+    with pytest.raises(InputError, match=r"val holds 1 link to nowhere \(3\)"):
+        scan_split(images, "val")
+    shutil.rmtree(images / "test")
+    (images / "test").symlink_to(tmp_path / "disk")
+    with pytest.raises(InputError, match="test: the link leads nowhere; remove or mend it"):
+        scan_dataset(images)
+
+
+def test_many_folders_without_a_dataset_are_not_all_looked_at(tmp_path, monkeypatch):
+    for number in range(700):
+        (tmp_path / f"patient{number:03d}" / "visit").mkdir(parents=True)
+    seen = []
+    scandir = os.scandir
+    monkeypatch.setattr(os, "scandir", lambda folder: seen.append(folder) or scandir(folder))
+    with pytest.raises(InputError, match=r"found patient000 .* and 688 more; rename"):
+        scan_dataset(tmp_path)
+    assert len(seen) < 1100
