@@ -4,6 +4,7 @@ H, W pixels of the photograph.
 """
 
 import io
+import warnings
 from dataclasses import dataclass
 
 import numpy as np
@@ -41,6 +42,10 @@ _TURNS = {  # EXIF orientation -> what makes it upright
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+
+
+# of Pillow, about metadata that nothing here reads
+warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
 
 
 class ImageError(ValueError):
@@ -133,15 +138,25 @@ def _decode(data: bytes) -> Picture:
         check_size(file.width, file.height)
         kind, notes = str(file.format), _choose_frame(file)
         if declared := deep.declared_greatest(data, kind):
+            file.load()  # OpenCV passes over damage
             pixels = _turned(_from_samples(deep.read_deep(data), declared), _orientation(file))
             return Picture(pixels, notes)
         try:
+            if kind == "JPEG" and _ends_in_zeros(data):  # as copies do that broke off
+                raise OSError("image file is truncated (its end is all zeros)")
             file.load()
         except OSError as error:
             if kind != "JPEG" or "truncated" not in str(error):
                 raise
-            return _decode_cut_jpeg(data, error)
+            return _decode_cut_jpeg(data.rstrip(b"\0"), error)
+        if file.mode == "RGB" and "transparency" not in file.info:
+            return Picture(_turned(np.asarray(file), _orientation(file)), notes)
         return Picture(_to_rgb(ImageOps.exif_transpose(file)), notes)
+
+
+def _ends_in_zeros(data: bytes) -> bool:
+    """Tell whether a JPEG file's end is missing and filled with zeros."""
+    return data[-64:] == bytes(64) and not data.rstrip(b"\0").endswith(b"\xff\xd9")
 
 
 def _to_rgb(image: Image.Image, declared: int = 0, white_is_zero: bool = False) -> np.ndarray:
@@ -185,6 +200,7 @@ def _decode_tiff(data: bytes) -> Picture:
         return Picture(_decode_deep_page(data, page), notes)
     with file:
         if page.bits > 8 and file.mode in ("RGB", "RGBA", "RGBX"):  # Pillow drops bits
+            file.load()  # OpenCV passes over damage
             return Picture(_decode_deep_page(data, page), notes)
         upright = ImageOps.exif_transpose(file)
         return Picture(_to_rgb(upright, page.greatest, page.white_is_zero), notes)
@@ -238,6 +254,8 @@ def _decode_cut_jpeg(data: bytes, error: OSError) -> Picture:
     missing = max(float(differing.mean()), below / len(first))
     if missing > _MOST_MISSING or not _has_all_scans(data):
         raise error
+    if not _is_progressive(data):  # there, only details are missing
+        first = np.where(differing[..., None], 0, first)  # as the ground is, not the decoder's grey
     with Image.open(io.BytesIO(data), formats=("JPEG",)) as file:
         orientation = _orientation(file)
     text = "cut short: its last rows or its finest details are missing, at most 5 %"
@@ -249,9 +267,13 @@ def _load_jpeg(data: bytes) -> np.ndarray:
         return np.asarray(file.convert("RGB"))
 
 
+def _is_progressive(data: bytes) -> bool:
+    return b"\xff\xc2" in data[:65536]
+
+
 def _has_all_scans(data: bytes) -> bool:
     """Tell whether a progressive JPEG file has begun its last scan; others have one at once."""
-    if b"\xff\xc2" not in data[:65536]:
+    if not _is_progressive(data):
         return True
     refined, place = set(), data.find(b"\xff\xda")
     while 0 <= place < len(data) - 5:

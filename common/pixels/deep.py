@@ -92,7 +92,7 @@ def declared_greatest(data: bytes, kind: str) -> int:
         place = data.find(b"sBIT", 33, 4096)  # significant bits, one byte for each channel
         bits = data[place + 4] if 0 <= place < len(data) - 4 else 1
         return 2**bits - 1 if 8 < bits <= 16 else 1
-    if kind == "PPM" and (found := re.match(rb"P[56](?:\s+(?:#[^\n]*\n\s*)*\d+){3}", data[:512])):
+    if kind == "PPM" and (found := re.match(rb"P[2356](?:\s+(?:#[^\n]*\n\s*)*\d+){3}", data[:512])):
         greatest = int(found.group().split()[-1])
         return 1 if greatest == 65535 else greatest if greatest > 255 else 0
     place = data.find(b"\xff\x51", 0, 4096) if kind == "JPEG2000" else -1
@@ -104,8 +104,9 @@ def declared_greatest(data: bytes, kind: str) -> int:
 
 def read_deep(data: bytes, page: int = 0) -> np.ndarray:
     """Decode all bits of a picture as (H, W) grey or (H, W, 3 or 4) RGB or RGBA."""
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # the exception says it
     read, found = cv2.imdecodemulti(
-        np.frombuffer(data, np.uint8),
+        np.frombuffer(data + b"\n", np.uint8),  # by which numbers written as text end
         cv2.IMREAD_UNCHANGED | cv2.IMREAD_IGNORE_ORIENTATION,
         range=(page, page + 1),
     )

@@ -99,8 +99,8 @@ def _largest_box(mask: np.ndarray, image: np.ndarray) -> Box:
 
 def _count_discs(mask: np.ndarray) -> int:
     """Count the discs in the mask of a picture: 2 if two of like size are apart, or touch."""
-    height, width = mask.shape
-    if max(height, width) < 1.2 * min(height, width):
+    _, _, width, height = cv2.boundingRect(mask)
+    if max(height, width) < 1.4 * max(1, min(height, width)):
         return 1
     radius = round(0.2 * min(height, width))
     core = cv2.erode(mask, np.ones((2 * radius + 1, 2 * radius + 1), np.uint8))

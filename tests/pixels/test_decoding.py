@@ -127,6 +127,8 @@ def test_what_a_file_says_of_its_range_is_believed():
     header = b"P5\n256 256\n4095\n"
     found = decode_image(header + values.astype(">u2").tobytes(), "a")
     assert_alike(found, GREYS // 4, 2)
+    text = b"P3 256 256 65535\n" + b" ".join(str(16 * int(v)).encode() for v in KNOWN.flat)
+    assert_alike(decode_image(text, "a"), KNOWN, 2)
     header = b"P6\n256 256\n1023\n"
     deep_rgb = np.round(KNOWN * (1023 / 255)).astype(">u2")
     assert_alike(decode_image(header + deep_rgb.tobytes(), "a"), KNOWN)
@@ -286,11 +288,28 @@ def test_a_jpeg_without_its_last_bytes_is_used_and_noted(progressive):
         decode_image(data[:-20], "a", version=1)
 
 
+def test_a_jpeg_whose_end_is_filled_with_zeros_is_one_that_is_cut_short():
+    data = encoded(KNOWN, "JPEG", quality=90)
+    with pytest.raises(ImageError, match="truncated"):
+        decode_image(data[: len(data) // 2] + bytes(len(data) // 2), "a")
+    picture = decode_picture(data[:-20] + bytes(200), "a")
+    assert picture.notes[0].kind == "cut_short" and picture.pixels[-2:].max() < 40
+    assert decode_picture(data + bytes(200), "a").notes == (), "zeros behind a whole picture"
+
+
 def test_a_png_of_wrong_checksum_is_refused():
-    data = bytearray(encoded(KNOWN))
-    data[len(data) // 2] ^= 0xFF
+    for whole in (encoded(KNOWN), by_opencv(".png", KNOWN.astype(np.uint16) * 16)):
+        data = bytearray(whole)
+        data[len(data) // 2] ^= 0xFF
+        with pytest.raises(ImageError, match="expected a picture"):
+            decode_image(bytes(data), "a")
+
+
+@pytest.mark.parametrize("ending", [".png", ".tiff", ".ppm"])
+def test_a_deep_picture_that_is_cut_short_is_refused(ending):
+    data = by_opencv(ending, np.round(KNOWN * 16.0).astype(np.uint16))
     with pytest.raises(ImageError, match="expected a picture"):
-        decode_image(bytes(data), "a")
+        decode_image(data[: len(data) // 2], "a")
 
 
 @pytest.mark.parametrize("kind", ["TIFF", "WEBP", "GIF", "PPM", "JPEG2000", "BMP"])
