@@ -25,11 +25,14 @@ import model_analyzer
 import prepare_dataset
 from common import flags, result_dir
 from common.config import TrainConfig
+from common.data.metadata import read_metadata
 from common.data.synthetic import draw_fundus
+from common.metrics.grade_mix import parse_prevalence
 from common.models import checkpoint_file
 from common.models.checkpoint import HISTORY_COLUMNS, load_pair, restore_pair
 from common.pixels.preprocessing import Preprocessing, load_pixels
 from common.prediction import predictions, verification
+from common.preparation.import_table import ImportConfig, LabelSource, plan_import
 from common.result_dir import ResultDir
 from common.system.errors import InputError
 from common.training.context import Fingerprints
@@ -208,6 +211,34 @@ def predictions_target(_: Path) -> Target:
     return Target(seeds, read)
 
 
+def table_target(folder: Path) -> Target:
+    """Label tables, imported, as a population's grade mix, and as metadata.csv."""
+    seeds = [
+        "id_code,diagnosis\na,2\nb.jpg,0.0\n",
+        'sep=;\r\nImage Name ;DR grade;Patient ID;age\r\n"a";1;7;61,5\r\nB;No_DR;8;\r\n',
+        "image_id,adjudicated_dr_grade,adjudicated_dme,adjudicated_gradable\na,3,0,1\nc,,,0\n",
+        "train/a.jpg 0\nb.jpg 5\n",
+        "image\tsplit\tgrade\na\ttrain\t1\nb\tvalid\t2\n",
+    ]
+    for name in ("train/0/a.jpg", "train/1/b.jpg", "val/2/c.png"):
+        path = folder / "seeds" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+
+    def read(data: bytes, here: Path) -> None:
+        path = here / "labels.csv"
+        path.write_bytes(data)
+        (here / "a.jpg").touch()
+        (here / "metadata.csv").write_bytes(data)
+        with contextlib.suppress(InputError):
+            parse_prevalence(str(path), 5)
+        with contextlib.suppress(InputError):
+            read_metadata(here)
+        plan_import([LabelSource(path)], [folder / "seeds"], ImportConfig())
+
+    return Target([*map(str.encode, seeds), *(seed.encode("utf-16") for seed in seeds)], read)
+
+
 def flags_target(_: Path) -> Target:
     """Command lines of the scripts, as far as parsing and finding files goes."""
     lines = [
@@ -222,6 +253,7 @@ def flags_target(_: Path) -> Target:
         "diversity --models coatnet --split val --resamples 10 --patient_regex (",
         "prepare cache data --base_models convnext --splits val --clahe_clip_limit 2",
         "prepare demo out --train -1 --size 64",
+        "prepare import train=a.csv images out --more val=b.csv --keep patient=who --num_classes 3",
     ]
     scripts: dict[str, Callable[[list[str]], object]] = {
         "train": lambda words: flags.parse_training(words, "x"),
@@ -254,6 +286,7 @@ MAKERS: dict[str, Callable[[Path], Target]] = {
     "checkpoints": checkpoint_target,
     "config": config_target,
     "predictions": predictions_target,
+    "tables": table_target,
     "flags": flags_target,
 }
 

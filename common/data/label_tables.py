@@ -30,14 +30,16 @@ from common.system.log import printable
 _EXAMPLES = 3
 
 _IMAGE = re.compile(
-    "(?:image|img|picture|photo|photograph|fundus)s?(?:id|name|code|file|filename|path)?"
+    "(?:fundus|retinal)?(?:image|img|picture|photo|photograph)s?"
+    "(?:id|name|code|file|filename|path|no|nr|number)?|fundus"
     "|file(?:name|path|id)?|idcode|filepath|path"
 )
 _WEAK_IMAGE = re.compile("id|name")  # taken if there is no better one
 _GRADE = re.compile(
     "(?:final|adjudicated|consensus|expert|gold|reference|groundtruth|true|gt)?"
     "(?:dr|icdr|retinopathy|diabeticretinopathy)?"
-    "(?:grade|grading|level|label|diagnosis|icdr|severity|severitylevel|stage|class|target)s?"
+    "(?:grade|grading|level|label|diagnosis|icdr|severity|severitylevel|stage|class|target|score)s?"
+    "(?:ofdr|dr)?"
 )
 _GRADABLE = re.compile("(?:adjudicated|is)?grade?able")
 _SPLIT = re.compile("(?:data|dataset)?(?:split|set|subset|partition)")

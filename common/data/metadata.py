@@ -24,10 +24,10 @@ METADATA = "metadata.csv"
 # what columns of these names hold, in any case and spacing; BRSET's and mBRSET's among them
 ROLES = {
     "patient": re.compile(
-        "(?:patient|subject|person|participant)(?:id|no|nr|number|key|code)?|pid"
+        "(?:patient|subject|person|participant)(?:id|no|nr|number|key|code)?|pid|mrn"
     ),
     "eye": re.compile("(?:exam)?(?:eye|laterality|eyeside|side)"),
-    "camera": re.compile("(?:camera|device|scanner)(?:id|model|type|name)?"),
+    "camera": re.compile("(?:fundus)?(?:camera|device|scanner)(?:id|model|type|name)?"),
     "site": re.compile("(?:site|center|centre|hospital|clinic|institution)(?:id|name|code)?"),
     "age": re.compile("(?:patient)?age(?:years|atexam)?"),
     "sex": re.compile("(?:patient)?(?:sex|gender)"),
@@ -120,6 +120,8 @@ def _matches(names: Sequence[str], ids: Sequence[str]) -> list[list[int]]:
         if _alike(id_) != id_:
             places[_alike(id_)].append(i)
     exact = [places.get(name) or places.get(_alike(name)) for name in names]
+    if all(exact):
+        return [there or [] for there in exact]
     bare = match_names(["" if there else name for name, there in zip(names, exact)], ids).found
     return [
         there or ([] if "/" in name else found) for name, there, found in zip(names, exact, bare)

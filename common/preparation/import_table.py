@@ -23,7 +23,7 @@ from common.listing.picture_files import is_picture
 from common.listing.picture_names import match_names
 from common.listing.split_folders import SPLITS, split_of
 from common.listing.tables import Table, read_table
-from common.listing.walking import count_of, describe, leads_nowhere, list_tree
+from common.listing.walking import by_ending, count_of, describe, leads_nowhere, list_tree
 from common.preparation.new_dataset import MANIFEST, free_name, new_dataset, put_file, write_rows
 from common.system.errors import InputError
 from common.system.log import printable
@@ -119,9 +119,14 @@ def plan_import(
     """
     remarks: list[str] = []
     rows = [row for source in sources for row in _read_rows(source, config, remarks, len(sources))]
-    pictures, broken = _list_pictures(images)
+    pictures, broken, others = _list_pictures(images)
     if broken:
-        remarks.append(f"note: {count_of(len(broken), 'link')} lead nowhere: {some(broken)}")
+        remarks.append(f"note: links that lead nowhere: {some(broken)}")
+    if others:
+        remarks.append(
+            f"note: {count_of(len(others), 'other file')} with the pictures, not read as one "
+            f"({by_ending(others)})"
+        )
     matches = match_names([row.name for row in rows], [str(path) for path in pictures])
     if matches.by_name_alone:
         remarks.append(
@@ -241,14 +246,16 @@ def _splits(table: Table, column: int | None) -> list[str] | None:
 # -- pictures ----------------------------------------------------------------------------------
 
 
-def _list_pictures(folders: Sequence[Path]) -> tuple[list[Path], list[str]]:
-    """List the pictures in folders, however deep, and the links that lead nowhere."""
-    found, broken = {}, []
+def _list_pictures(folders: Sequence[Path]) -> tuple[list[Path], list[str], list[str]]:
+    """List the pictures in folders, however deep, the links that lead nowhere, and other files."""
+    found, broken, others = {}, [], []
     for folder in folders:
         if not folder.is_dir():
             raise InputError(f"expected a folder of pictures, found none at {folder}")
         for entry in list_tree(folder, past_our_results=True):
-            if is_picture(entry.name):
+            if not is_picture(entry.name):
+                others.append(entry.name)
+            else:
                 if leads_nowhere(entry):
                     broken.append(entry.path)
                 elif entry.is_file():
@@ -256,7 +263,7 @@ def _list_pictures(folders: Sequence[Path]) -> tuple[list[Path], list[str]]:
     if not found:
         places = " and ".join(f"{folder} ({describe(folder)})" for folder in folders)
         raise InputError(f"expected pictures in {places}, found none")
-    return sorted(found.values()), broken
+    return sorted(found.values()), broken, others
 
 
 def _choose_pictures(

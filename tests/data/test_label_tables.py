@@ -81,16 +81,16 @@ def test_documented_headers_are_understood(tmp_path, name):
 
 
 def test_any_columns_can_be_named(tmp_path):
-    table = table_of(tmp_path, "photo no;opinion;second opinion\na;3;1\n")
-    with pytest.raises(InputError, match=r"--image_column NAME .*photo no, opinion, second"):
+    table = table_of(tmp_path, "shot;opinion;second opinion\na;3;1\n")
+    with pytest.raises(InputError, match=r"--image_column NAME .*shot, opinion, second"):
         choose_columns(table, ColumnFlags())
     with pytest.raises(InputError, match="--grade_column NAME"):
-        choose_columns(table, ColumnFlags(image="photo no"))
-    assert labels_of(table, ColumnFlags("Photo_No", "opinion")) == [3]
+        choose_columns(table, ColumnFlags(image="shot"))
+    assert labels_of(table, ColumnFlags("SHOT", "opinion")) == [3]
     with pytest.raises(InputError, match="no column 'verdict'; the columns are"):
-        choose_columns(table, ColumnFlags("photo no", "verdict"))
+        choose_columns(table, ColumnFlags("shot", "verdict"))
     with pytest.raises(InputError, match="cannot be both"):
-        choose_columns(table, ColumnFlags("photo no", "photo no"))
+        choose_columns(table, ColumnFlags("shot", "shot"))
 
 
 @pytest.mark.parametrize(
@@ -170,3 +170,21 @@ def test_many_odd_grades_are_counted(tmp_path):
 def test_grades_that_count_from_one_are_suspected(tmp_path):
     with pytest.raises(InputError, match="do they count from 1"):
         labels_of(table_of(tmp_path, "image,grade\na,1\nb,5\n"))
+
+
+@pytest.mark.parametrize(
+    "image", ["Fundus Image", "img_path", "Image No.", "file_name", "ID", "Photo"]
+)
+@pytest.mark.parametrize("grade", ["DR_Severity_Level", "Grade (DR)", "ICDR score", "Final label"])
+def test_usual_spellings_are_known(tmp_path, image, grade):
+    columns = choose_columns(table_of(tmp_path, f"{image},{grade},other\na,1,x\n"), NOTHING_SAID)
+    assert (columns.image, columns.grade) == (0, 1)
+
+
+@pytest.mark.parametrize(
+    "column",
+    ["educational_level", "image_quality_grade", "DME grade", "diabetic_retinopathy", "DR_SDRG"],
+)
+def test_other_columns_are_not_taken_for_the_grades(tmp_path, column):
+    with pytest.raises(InputError, match="--grade_column NAME"):
+        choose_columns(table_of(tmp_path, f"image,{column}\na,x\n"), NOTHING_SAID)
