@@ -1,8 +1,9 @@
 """Tell which images are of one patient: by a table, by a pattern, or by the usual names of files.
 
-N images. A name is read without its folder, its ending, and what marks it as a copy. The usual
-schemes are tried in the order of SCHEMES, each on the names that those before it left, and each
-must fit the names as a whole: it is evidence, not a single match, that makes a name a patient's.
+N images. A name is read without its class's folder, its ending, and what marks it as a copy. The
+usual schemes are tried in the order of SCHEMES, each on the names that those before it left, and
+each must fit the names as a whole: it is evidence, not a single match, that makes a name a
+patient's.
 """
 
 import re
@@ -14,6 +15,7 @@ from typing import Protocol
 import numpy as np
 
 from common.data.copies import source_name
+from common.listing.split_folders import split_of
 from common.system.errors import InputError
 
 AUTO = "auto"  # --patient_regex: try the usual schemes
@@ -54,8 +56,7 @@ class Patients:
     @property
     def clusters(self) -> np.ndarray | None:
         """The groups, or None where no two images belong together."""
-        together = len(self.groups) and self.groups.max() + 1 < len(self.groups)
-        return self.groups if together else None
+        return self.groups if len(np.unique(self.groups)) < len(self.groups) else None
 
 
 class PatientTable(Protocol):
@@ -93,7 +94,7 @@ class Scheme:
         if not match:
             return None
         found = match.groupdict()
-        patient = _VISIT.sub("", found["patient"].strip(" _.-"))
+        patient = _VISIT.sub("", found["patient"].strip(" _.-/"))
         if "rest" in found:
             patient += f"|{found['rest']}"
         if not patient.strip("|") or _DATE.match(patient):
@@ -110,7 +111,7 @@ def recognise_patients(
     in the file name. Raises InputError for an expression that is none, has no group, or takes all
     images for one patient's.
     """
-    names = [str(name).rsplit("/", 1)[-1] for name in ids]
+    names = [_below_class_folder(str(name)) for name in ids]
     patient = [""] * len(names)
     found: list[str] = []
     if metadata is not None:
@@ -131,6 +132,13 @@ def recognise_patients(
     return Patients(numbers, "; ".join(found) or nothing, known, len(names))
 
 
+def _below_class_folder(id_: str) -> str:
+    """Return an image's name, with its folders below that of its class, if any."""
+    first, *rest = id_.split("/")
+    above = 2 if split_of(first) else 1
+    return "/".join([first, *rest][above:]) or id_.rpartition("/")[2]
+
+
 def _by_pattern(names: list[str], regex: str) -> tuple[list[str], list[str]]:
     """Read names by a user's expression; returns each one's patient, and what to say of it."""
     try:
@@ -139,7 +147,7 @@ def _by_pattern(names: list[str], regex: str) -> tuple[list[str], list[str]]:
         raise InputError(f"--patient_regex {regex!r}: {error}") from error
     if expression.groups < 1:
         raise InputError(f"--patient_regex {regex!r}: expected a group (...) for the patient")
-    matches = [expression.search(name) for name in names]
+    matches = [expression.search(name.rpartition("/")[2]) for name in names]
     read = [(match[1] or "") if match else "" for match in matches]
     if len(read) > 1 and read[0] and len(set(read)) == 1:
         raise InputError(
@@ -150,7 +158,8 @@ def _by_pattern(names: list[str], regex: str) -> tuple[list[str], list[str]]:
 
 def _by_schemes(names: list[str], _: str) -> tuple[list[str], list[str]]:
     """Read names by the usual schemes; returns each one's patient, and what to say of it."""
-    sources = [source_name(name) for name in names]
+    parts = [name.rpartition("/") for name in names]
+    sources = [f"{folder}{slash}{source_name(name)}" for folder, slash, name in parts]
     read, found = [""] * len(names), []
     for scheme in SCHEMES:
         left = {source for source, patient in zip(sources, read) if not patient}
@@ -223,6 +232,8 @@ def _numbers_fit(
         return True
     if len(several) < _FEWEST or 2 * len(several) < len(images):
         return False
+    if scheme.pattern.groups == 1:  # no number is read
+        return True
     plain = sum(patient in left for patient in images)
     anew = sum(_from_the_start([int(image) for image in each]) for each in several)
     return 10 * plain < len(images) and 10 * anew >= 7 * len(several)
@@ -277,6 +288,11 @@ SCHEMES = (
     Scheme(
         "patient_number",  # 0001_1
         re.compile(r"^(?P<patient>.*\d)[_-](?P<image>\d{1,2})$"),
+        certain=False,
+    ),
+    Scheme(
+        "patient/",  # a folder for each patient, in those of the classes
+        re.compile(r"^(?P<patient>.+)/"),
         certain=False,
     ),
 )

@@ -27,6 +27,7 @@ SCHEMES = {
     "patient n": named("Patient{n:02} - {k}.jpg", k=(1, 2)),
     "patient.number": named("{n}.{k}.jpg", k=(1, 2, 3, 4)),
     "patient_number": named("{n:04}_{k}.jpg", k=(1, 2)),
+    "patient/": named("valid/2/P{n}/IMG_7{k}.jpg", k=(11, 12)),
 }
 
 
@@ -79,6 +80,13 @@ def test_copies_visits_and_unusual_spellings_are_the_same_patient():
     assert len(set(groups[:4])) == 1 and groups[4] != groups[0]
     ends_in_a_digit = ["9f31_left.jpg", "9f31_right.jpg", "1d31_left.jpg", "1d31_right.jpg"]
     assert len(set(recognise_patients(ends_in_a_digit).groups)) == 2
+
+
+def test_a_patient_s_folder_is_part_of_the_name():
+    ids = named("train/2/P{n}/{eye}.jpg", eye=("left", "right", "left 2"))
+    assert recognise_patients(ids).evidence == "45 patients in 135 names by 'n_left/n_right'"
+    sites = named("2/site{k}/IMG_{n}.jpg", k=range(9))
+    assert not recognise_patients(sites).recognised, "45 images each"
 
 
 def test_a_dataset_of_several_sources_may_have_several_schemes():
