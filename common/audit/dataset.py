@@ -5,7 +5,7 @@ N files, of which M can be used. Nothing here writes or prints.
 
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -100,7 +100,7 @@ def audit(root: Path, config: AuditConfig) -> Audit:
         *_copies_note(related.pictures[usable]),
         *_names_note(entries, related),
         *_eyes_note(findings, entries),
-        *_count_notes(counts),
+        *_count_notes(counts, dataset.titles),
     ]
     probes = _probes(entries, records, related.units, config.seed) if config.shortcuts else []
     tables: list[CrossTable] = []
@@ -232,7 +232,7 @@ def _eyes_note(findings: list[Finding], entries: list[ImageFile]) -> list[str]:
     ]
 
 
-def _count_notes(counts: Mapping[str, list[int]]) -> list[str]:
+def _count_notes(counts: Mapping[str, list[int]], titles: Sequence[str]) -> list[str]:
     """Say where a grade has more images than EyePACS, and which grades a split lacks."""
     notes = []
     totals = np.sum(list(counts.values()), axis=0).tolist()
@@ -240,13 +240,13 @@ def _count_notes(counts: Mapping[str, list[int]]) -> list[str]:
         for grade, (total, most) in enumerate(zip(totals, EYEPACS_COUNTS)):
             if total > most:
                 notes.append(
-                    f"grade {grade} has {total} images; if this is EyePACS, whose whole labelled "
+                    f"{titles[grade]} has {total} images; if this is EyePACS, whose whole labelled "
                     f"training set has {most}, some are copies or from elsewhere"
                 )
     for split, row in counts.items():
-        empty = [str(grade) for grade, count in enumerate(row) if not count]
+        empty = [titles[grade] for grade, count in enumerate(row) if not count]
         if empty:
-            notes.append(f"{split} has no usable image of grade {', '.join(empty)}")
+            notes.append(f"{split} has no usable image of {', '.join(empty)}")
     return notes
 
 

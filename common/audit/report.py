@@ -2,6 +2,7 @@
 
 import csv
 import io
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,15 +34,14 @@ _EXAMPLES = 5
 
 def audit_text(audit: Audit) -> str:
     """Write the whole audit as text for the terminal."""
-    grades = len(next(iter(audit.counts.values())))
     rows = [[split, sum(row), *row, _imbalance(row)] for split, row in audit.counts.items()]
-    header = ["split", "images", *(f"grade {k}" for k in range(grades)), "largest / smallest"]
+    header = ["split", "images", *audit.dataset.titles, "largest / smallest"]
     parts = [format_table(header, rows), _findings_table(audit)]
     parts += [_examples(audit)] if audit.leaks else []
     remarks = audit.metadata.remarks if audit.metadata else ()
     parts += [*remarks, *(f"note: {note}" for note in audit.notes)]
     parts += audit.dataset.remarks()
-    parts += [cross_table_text(table) for table in audit.cross_tables]
+    parts += [cross_table_text(table, audit.dataset.titles) for table in audit.cross_tables]
     if audit.probes:
         parts.append(shortcut_text(audit.probes))
     parts += [f"patients: {what_is_known(audit.related.patients)}", leakage_text(audit)]
@@ -101,14 +101,13 @@ def shortcut_text(probes: list[Probe]) -> str:
     return "\n".join(lines)
 
 
-def cross_table_text(table: CrossTable) -> str:
+def cross_table_text(table: CrossTable, titles: Sequence[str]) -> str:
     """Show how many images of each grade have each value of a column."""
     rows = [
         [printable(value) or "(not known)", sum(counts), *counts]
         for value, counts in zip(table.values, table.counts)
     ]
-    grades = [f"grade {k}" for k in range(len(table.counts[0]))]
-    return format_table([printable(table.column), "images", *grades], rows)
+    return format_table([printable(table.column), "images", *titles], rows)
 
 
 def write_audit(audit: Audit, folder: Path, settings: dict[str, Any]) -> list[Path]:

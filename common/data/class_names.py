@@ -143,6 +143,12 @@ def _order_keys(names: Sequence[str]) -> list[tuple[int, int] | None]:
     return grades_of(names)
 
 
+def titles_of(names: Sequence[str]) -> tuple[str, ...]:
+    """Call each class as tables do: by its name, "grade 3" or "class 3" if that is a number."""
+    word = "grade" if list(names) == [str(grade) for grade in range(GRADES)] else "class"
+    return tuple(f"{word} {name}" if name.isdecimal() else printable(name) for name in names)
+
+
 def quoted(names: Sequence[str]) -> str:
     """Write names so that they can be pasted into a command line."""
     return printable(" ".join(map(shlex.quote, names)))

@@ -13,7 +13,14 @@ from pathlib import Path
 
 import numpy as np
 
-from common.data.class_names import FolderLabels, Matcher, grade_of, match_folders, quoted
+from common.data.class_names import (
+    FolderLabels,
+    Matcher,
+    grade_of,
+    match_folders,
+    quoted,
+    titles_of,
+)
 from common.listing.advice import require_folder, what_instead
 from common.listing.picture_files import IMAGE_SUFFIXES, is_picture, shows_picture
 from common.listing.split_folders import ALL, SPLIT_NAMES, SPLITS, split_folders, split_of
@@ -137,6 +144,12 @@ class Dataset:
             for name, split in self.splits.items()
         }
         return replace(self, splits=left)
+
+    @property
+    def titles(self) -> tuple[str, ...]:
+        """Call each class as tables do, by its folder's name in the first split."""
+        found = (split.folders.classes.names for split in self.splits.values() if split.folders)
+        return titles_of(next(found, ()))
 
     def has(self, name: str) -> bool:
         """Tell whether there is a folder for this split, whatever is in it."""

@@ -20,6 +20,7 @@ from common.data.class_names import (
     quoted,
     require_grade_order,
     spelled,
+    titles_of,
 )
 from common.data.folders import Split
 from common.prediction.voting import ClassPredictions
@@ -50,7 +51,7 @@ class Classes:
     @property
     def titles(self) -> tuple[str, ...]:
         """Call each class as tables do: by its name, "grade 3" or "class 3" if that is a number."""
-        return tuple(f"{self.word} {n}" if n.isdecimal() else n for n in self.names)
+        return titles_of(self.names)
 
     def pair_title(self, pair: str) -> str:
         """Name a pair such as "0-1" together with its classes, where they are not called that."""

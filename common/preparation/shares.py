@@ -15,13 +15,18 @@ _FEW = 10  # groups
 
 
 def uneven_parts(
-    places: Sequence[str], labels: np.ndarray, groups: np.ndarray, shares: Mapping[str, float]
+    places: Sequence[str],
+    labels: np.ndarray,
+    groups: np.ndarray,
+    shares: Mapping[str, float],
+    titles: Sequence[str],
 ) -> list[str]:
     """Say where a split differs from what was asked for, and why; nothing if it is as asked.
 
     places (N,): the part of each image, of `shares`, which names those that were asked for; labels
-    (N,): grades; groups (N,): what has to stay together. A part may differ by the tolerances above
-    and by one group (of each grade) more, since groups are not cut; but none may lack a grade.
+    (N,): grades, called as titles (K,) say; groups (N,): what has to stay together. A part may
+    differ by the tolerances above and by one group (of each grade) more, since groups are not cut;
+    but none may lack a grade.
     """
     where = np.asarray(places)
     everything = np.ones(len(where), dtype=bool)
@@ -33,14 +38,14 @@ def uneven_parts(
     ]
     for grade in np.unique(labels).tolist():
         mine = labels == grade
-        why = _why(mine, groups, f"pictures of grade {grade}")
+        why = _why(mine, groups, f"pictures of {titles[grade]}")
         tolerance = MOST_OFF_IN_A_GRADE + 1 / len(np.unique(groups[mine]))
         missing = [
             part for part, share in shares.items() if share and not (where[mine] == part).any()
         ]
-        lines += [f"{part} has no picture of grade {grade}{why}" for part in missing]
+        lines += [f"{part} has no picture of {titles[grade]}{why}" for part in missing]
         lines += [
-            f"{part} has {_percent(got)} of the pictures of grade {grade} where "
+            f"{part} has {_percent(got)} of the pictures of {titles[grade]} where "
             f"{_percent(shares[part])} were asked for{why}"
             for part, got in _off(where[mine], shares, tolerance).items()
             if part not in missing

@@ -67,7 +67,9 @@ def plan_split(audit: Audit, val: float, test: float, seed: int) -> Plan:
     for i, name in zip(kept, chosen):
         places[i] = name
     shares = {"train": 1 - val - test, "val": val, "test": test}
-    uneven = uneven_parts(chosen.tolist(), labels[kept], audit.related.units[kept], shares)
+    uneven = uneven_parts(
+        chosen.tolist(), labels[kept], audit.related.units[kept], shares, audit.dataset.titles
+    )
     return Plan(places, reasons, tuple(uneven))
 
 

@@ -9,11 +9,13 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from helpers import GRADES
 from PIL import Image
 
 import prepare_dataset
 from common.audit import shortcuts
 from common.audit.dataset import EYEPACS_COUNTS, AuditConfig, _count_notes, audit, summarise
+from common.audit.report import audit_text
 from common.data.synthetic import write_dataset
 from common.inspection import file_checks
 from common.pixels.preprocessing import apply_clahe
@@ -126,12 +128,14 @@ def test_a_split_without_any_image_is_noted(demo, tmp_path):
         path.unlink()
     found = audit(copy, AuditConfig(num_workers=2, shortcuts=False))
     assert found.counts["val"] == [0] * 5
-    assert any(note.startswith("val has no usable image of grade 0, 1, 2") for note in found.notes)
+    assert any(
+        note.startswith("val has no usable image of grade 0, grade 1") for note in found.notes
+    )
 
 
 def test_more_images_than_eyepacs_has_are_noted():
     counts = {"train": [10, 10, 10, 873, 709]}
-    said = " ".join(_count_notes(counts))
+    said = " ".join(_count_notes(counts, GRADES.titles))
     assert "grade 4 has 709" in said and "grade 3" not in said and EYEPACS_COUNTS[4] == 708
 
 
@@ -177,3 +181,16 @@ def test_what_is_in_the_photographs_is_found():
     expected |= {("same_eye", frozenset(pair)) for pair in [*eyes, ("354", "339")]}
     assert groups == expected | {("different_grades", frozenset(pair)) for pair in conflicts}
     assert {f.kind for f in found.leaks} == {"near_duplicates", "same_eye"}
+
+
+def test_classes_are_called_by_their_folders(demo, tmp_path):
+    for split in ("train", "val"):
+        for grade, name in enumerate(("No_DR", "DR", "DR")):
+            place = tmp_path / "set" / split / name
+            shutil.copytree(demo / split / str(grade), place, dirs_exist_ok=True)
+    for path in (tmp_path / "set" / "val" / "DR").iterdir():
+        path.unlink()
+    found = audit(tmp_path / "set", AuditConfig(num_classes=2, shortcuts=False))
+    assert "val has no usable image of DR" in found.notes
+    header = audit_text(found).splitlines()[0]
+    assert "No_DR" in header and "DR" in header and "grade" not in header
