@@ -175,6 +175,7 @@ def run(config: TrainConfig, request: TrainingRequest) -> None:
     with lock_directory(directory.root, directory.lock):  # before hours of decoding
         if config.skip_unreadable:
             inputs = leave_out_unreadable(inputs)
+            dataset = dataset.without({id_ for ids in inputs.skipped.values() for id_ in ids})
         fingerprints = take_fingerprints(inputs)
         changes = check_continuation(
             directory, config, fingerprints, request.resume, request.override

@@ -21,7 +21,7 @@ from common.inspection.image_statistics import (
     read_header,
 )
 from common.listing.picture_files import IMAGE_SUFFIXES
-from common.pixels.decoding import ImageError, Picture, decode_picture
+from common.pixels.decoding import ImageError, Picture, decode_picture, why_unusable
 from common.pixels.dicom import NoPydicomError
 
 # fault -> what it means; those before "grayscale" make a file useless
@@ -93,7 +93,7 @@ def _why_useless(data: bytes, cause: BaseException | None) -> tuple[str, str]:
     if not data:
         return "empty", ""
     if isinstance(cause, UnidentifiedImageError):
-        return "not_image", "its bytes are not those of a picture"
+        return "not_image", why_unusable(data, cause)
     return ("truncated" if "truncated" in text.lower() else "unreadable"), text
 
 

@@ -101,13 +101,13 @@ def decode_picture(data: bytes, name: str, version: int = PIXEL_VERSION) -> Pict
         return _decode_first_version(data) if version == 1 else _decode(data)
     except MemoryError:
         raise
-    except dicom.NoPydicomError:
-        raise
+    except dicom.NoPydicomError as error:
+        raise dicom.NoPydicomError(f"{name}: {error}") from error
     except Exception as error:  # decoders raise a dozen kinds of exception on hostile bytes
-        raise ImageError(f"{name}: expected a picture ({_reason(data, error)})") from error
+        raise ImageError(f"{name}: expected a picture ({why_unusable(data, error)})") from error
 
 
-def _reason(data: bytes, error: Exception) -> str:
+def why_unusable(data: bytes, error: BaseException | None) -> str:
     """Say in a few words why bytes are no usable picture."""
     if not data:
         return "empty file"

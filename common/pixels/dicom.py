@@ -40,9 +40,10 @@ def decode(data: bytes, check_size: Callable[[int, int], None]) -> np.ndarray:
     """
     try:
         import pydicom
+        import pydicom.pixels  # since version 3
     except ImportError as error:
         raise NoPydicomError(
-            "DICOM files are read through pydicom, which is not installed; pip install pydicom"
+            "DICOM files are read through pydicom, which is not installed; pip install 'pydicom>=3'"
         ) from error
     with warnings.catch_warnings():
         warnings.simplefilter(
