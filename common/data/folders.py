@@ -235,18 +235,21 @@ def scan_dataset(
                 f"no split folders ({', '.join(SPLITS)}) in {root}; {error}"
             ) from error
         return Dataset(root, {ALL: split}, {}, tuple(unused))
-    splits, problems = {}, {}
-    unused = walk.beside(
-        root, {folder.name for folder in folders.values()}, "no split has that name"
-    )
+    splits: dict[str, Split] = {}
+    problems: dict[str, str] = {}
+    unused = []
     for name, folder in folders.items():
         try:
             splits[name], others = walk.split(name, folder)
+            unused += others
         except InputError as error:
             problems[name] = str(error)
-            reason = str(error).partition("; ")[0]
-            others = walk.folder(folder, walk.name_of(folder), reason)
-        unused += others
+    if splits:  # else it is no dataset, and may hold anything
+        known = {folder.name for folder in folders.values()}
+        unused += walk.beside(root, known, "no split has that name")
+        for name, problem in problems.items():
+            reason = problem.partition("; ")[0]
+            unused += walk.folder(folders[name], walk.name_of(folders[name]), reason)
     return Dataset(root, splits, problems, tuple(sorted(unused, key=lambda file: file.id)))
 
 
