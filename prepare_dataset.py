@@ -22,7 +22,7 @@ from pathlib import Path
 from common.audit.dataset import AuditConfig, audit
 from common.audit.report import audit_text, write_audit
 from common.config import TrainConfig
-from common.data.class_names import require_grade_order
+from common.data.class_names import quoted, require_grade_order
 from common.data.folders import scan_dataset
 from common.data.label_tables import NO_COLUMN, ColumnFlags
 from common.data.metadata import METADATA, some
@@ -298,13 +298,16 @@ def import_dataset(args: argparse.Namespace) -> None:
         f"wrote {args.dest} with {MANIFEST}"
         + (f" and {METADATA} ({', '.join(known)})" if known else "")
     )
-    path = shlex.quote(str(args.dest))
-    log(f"next: python prepare_dataset.py audit {path}")
+    classes = ""
+    if args.class_names or config.num_classes != default_of("num_classes"):
+        names = f" --class_names {quoted(args.class_names)}" if args.class_names else ""
+        classes = f" --num_classes {config.num_classes}{names}"
+    path, split = shlex.quote(str(args.dest)), shlex.quote(f"{args.dest}_split")
+    log(f"next: python prepare_dataset.py audit {path}{classes}")
     if {"train", "val"} <= set(plan.splits):
-        log(f"      python train_ovo.py --base_models convnext --dataset_path {path}")
+        log(f"      python train_ovo.py --base_models convnext --dataset_path {path}{classes}")
     else:
-        split = shlex.quote(f"{args.dest}_split")
-        log(f"      python prepare_dataset.py split {path} {split}")
+        log(f"      python prepare_dataset.py split {path} {split}{classes}")
 
 
 def _log_import(plan: ImportPlan) -> None:
@@ -314,7 +317,7 @@ def _log_import(plan: ImportPlan) -> None:
         log(f"{f'{split}: ' if split else ''}{sum(row)} images, per grade {row}")
         missing = [name for name, count in zip(plan.folders, row) if not count]
         if missing:
-            log(f"note: {split or 'the table'} has no picture of {', '.join(missing)}")
+            log(f"note: {split or 'the table'} has no picture of class {', '.join(missing)}")
     for reason, names in plan.reasons().items():
         what = count_of(len(names), "picture" if reason == NO_ROW else "row")
         log(f"left out: {what}, {reason}: {some(names)}")

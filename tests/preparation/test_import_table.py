@@ -142,7 +142,7 @@ def test_what_is_left_out_is_counted_shown_and_listed(run, tmp_path):
     text = "image,grade\na,0\nb.jpg,\nc,ungradable\nx,1\n,2\nd,3\nd.jpg,3.0\n"
     status, said = run(text)
     assert status == 0 and "2 images, per grade [1, 0, 0, 1, 0]" in said
-    assert "note: the table has no picture of 1, 2, 4" in said
+    assert "note: the table has no picture of class 1, 2, 4" in said
     for line in (
         "1 row, no grade: b.jpg (line 3)",
         "1 row, ungradable: c (line 4)",
@@ -234,7 +234,8 @@ def test_the_split_of_a_row_chooses_among_folders_of_equal_names(run, images, tm
 
 def test_class_names_become_folders(run, tmp_path):
     names = ["No_DR", "Mild", "Moderate", "Severe", "PDR"]
-    assert run(TABLES["APTOS"], "--class_names", *names)[0] == 0
+    status, said = run(TABLES["APTOS"], "--class_names", *names)
+    assert status == 0 and f"new_split --num_classes 5 --class_names {' '.join(names)}" in said
     assert tree(tmp_path / "new")[:2] == ["Mild/b.jpg", "Moderate/c.jpg"]
 
 
