@@ -18,11 +18,11 @@ from common.duplicates.signatures import NOTHING, VIEW_SIDE, Signature
 # inliers of the 85,078 pairs of 413 photographs: 33 to 135 for 7 eyes photographed twice, at most
 # 7 for all others
 LEAST_INLIERS = 12
-_LEAST_CELLS = 4
-_LEAST_CORRELATION = 0.5
-# from which two pictures are one photograph: 0.87 and more for its edited copies, at most 0.8 for
+_LEAST_CELLS = 7  # a line of writing, the same in many pictures, lies in 4 to 6
+_LEAST_CORRELATION = 0.65  # 0.71 and more for one eye; 0.6 and less for two with one writing
+# from which two pictures are one photograph: 0.86 and more for its edited copies, at most 0.79 for
 # another exposure of the eye, whose light, focus and angle differ
-_SAME_PICTURE = 0.85
+_SAME_PICTURE = 0.82
 _RATIO = 0.85  # of the distances to the best and the second best description
 _TOLERANCE = 6.0  # pixels between points that are one
 _SCALES = (0.5, 2.0)  # by which a picture may be larger than the other, in any direction

@@ -27,7 +27,7 @@ _WORDS = 64  # at most, on each level
 _PER_WORD = 40  # descriptions at least, on average
 _SAMPLE = 100_000  # descriptions
 _ROUNDS = 6  # of k-means
-_LEAST_VOTES = 3
+_LEAST_VOTES = 2
 
 
 @dataclass(frozen=True)

@@ -33,7 +33,7 @@ from common.duplicates.signatures import Signature
 from common.system.environment import worker_count
 from common.system.errors import InputError
 
-NEIGHBOURS = 12  # of each picture, and as many in the mirror
+NEIGHBOURS = 20  # of each picture, and as many in the mirror
 _CHUNK = 500  # comparisons; each takes half a millisecond
 _FEW = 400  # pictures that are not worth starting processes
 
