@@ -29,9 +29,9 @@ from common.system.log import log, printable
 _FOUND = {
     "identical_files": "byte for byte in training or validation",
     "identical_pixels": "pixel for pixel in training or validation",
-    "near_duplicates": "edited or newly saved copies of images in training or validation",
-    "augmented_copies": "copies by name and looks of images in training or validation",
-    "same_eye": "photographs of an eye that is in training or validation",
+    "near_duplicates": "edited or saved anew from training or validation",
+    "augmented_copies": "by name and looks copied from training or validation",
+    "same_eye": "of an eye that is in training or validation",
 }
 
 

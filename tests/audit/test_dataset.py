@@ -181,6 +181,8 @@ def test_what_is_in_the_photographs_is_found():
     expected |= {("same_eye", frozenset(pair)) for pair in [*eyes, ("354", "339")]}
     assert groups == expected | {("different_grades", frozenset(pair)) for pair in conflicts}
     assert {f.kind for f in found.leaks} == {"near_duplicates", "same_eye"}
+    doubted = [note for note in found.notes if "photographs of different grades" in note]
+    assert len(doubted) == 1 and doubted[0].startswith("1 eye ") and "grades 2 and 4" in doubted[0]
 
 
 def test_classes_are_called_by_their_folders(demo, tmp_path):

@@ -1,10 +1,12 @@
 """Whether test images are independent of those of the training: bytes, looks, eyes and patients."""
 
+import dataclasses
 import shutil
 from functools import partial
 from pathlib import Path
 
 import cv2
+import numpy as np
 import pytest
 
 from common.audit import holdout
@@ -73,7 +75,7 @@ def test_newly_saved_and_turned_copies_fail_the_holdout(root, check):
     assert f"such as test/2/same.png = train/2/{second.name}" in found.reason
     assert "1 of 22 images is pixel for pixel in training or validation" in found.reason
     assert (
-        "1 of 22 images is edited or newly saved copies of images in training or validation, such "
+        "1 of 22 images is edited or saved anew from training or validation, such "
         f"as test/2/new.jpg = train/2/{first.name}" in found.reason
     )
 
@@ -130,3 +132,20 @@ def test_a_leak_without_the_top_grades_is_found(demo, tmp_path, check):
         (leak / str(grade)).mkdir(parents=True)
     shutil.copytree(demo / "train" / "0", leak / "0", dirs_exist_ok=True)
     assert check(leak, runs=[trained_on(demo, fingerprint(demo))]).status == FAIL
+
+
+def test_another_photograph_of_an_eye_of_the_training_fails_the_holdout(demo, check, monkeypatch):
+    def one_eye_twice(ids, *rest, **named):
+        found = relate(ids, *rest, **named)
+        eyes = np.arange(len(ids))
+        eyes[-1] = eyes[0]  # the first image of test and the last of val
+        return dataclasses.replace(found, groups={**found.groups, "same_eye": eyes})
+
+    relate = holdout.relate
+    monkeypatch.setattr(holdout, "relate", one_eye_twice)
+    test, val = scan_split(demo, "test"), scan_split(demo, "val")
+    found = check(demo)
+    assert found.status == FAIL and found.reason == (
+        "1 of 20 images is of an eye that is in training or validation, such as "
+        f"{test.ids[0]} = {val.ids[-1]}"
+    )
