@@ -103,6 +103,8 @@ def evaluation_tables(title: str, findings: Findings, kind: str) -> list[str]:
     by_reason: dict[str, list[str]] = {}
     for name, reason in found.undefined.items():
         by_reason.setdefault(reason, []).append(name)
+    if findings.restated is not None and classes.referable_from is None:
+        by_reason[found.undefined["referable_auc"]] += ["PPV", "NPV", "referrals"]
     return tables + [f"n/a because {r}: {', '.join(names)}" for r, names in by_reason.items()]
 
 

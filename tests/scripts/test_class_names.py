@@ -265,6 +265,8 @@ def test_sets_of_two_to_four_classes_train_and_evaluate(
     value = content["metrics"]["referable_sensitivity"]["value"]
     if cut is None:
         assert value is None and "NPDR holds" in content["undefined"]["referable_sensitivity"]
+        assert evaluate(results_dirs=run, dataset_path=root, prevalence="0.7,0.2,0.1") == 0
+        assert "referable_auc, PPV, NPV, referrals" in capsys.readouterr().out
         assert evaluate(results_dirs=run, dataset_path=root, referable_from="NPDR") == 0
         assert metrics(run)["metrics"]["referable_sensitivity"]["value"] is not None
         assert evaluate(results_dirs=run, dataset_path=root, referable_from="x") == 2
