@@ -120,8 +120,9 @@ def describe(context: TrainContext, heads: list[Head]) -> None:
         f"effective batch {config.batch_size} x {config.gradient_accumulation_steps}, "
         f"{worker_count(config.num_workers)} decoding threads"
     )
+    word = classes_of(config.names).word
     for split in (context.train, context.val):
-        log(f"{split.name}: {len(split)} images, per grade {split.counts(config.num_classes)}")
+        log(f"{split.name}: {len(split)} images, per {word} {split.counts(config.num_classes)}")
     if config.freeze_weights and not config.pretrained:
         log("note: the frozen stages hold random weights; --freeze_weights false trains them")
     log(class_line(context))
