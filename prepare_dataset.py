@@ -318,6 +318,13 @@ def _log_import(plan: ImportPlan) -> None:
         missing = [name for name, count in zip(plan.folders, row) if not count]
         if missing:
             log(f"note: {split or 'the table'} has no picture of class {', '.join(missing)}")
+    highest = max(row.grade or 0 for row, _ in plan.used)
+    if highest == 1 < len(plan.folders) - 1:
+        log(
+            "WARNING: no grade is above 1: if the table says only no DR and DR, or referable or "
+            "not, import it with --num_classes 2 and --class_names; here 1 is taken for class "
+            f"{plan.folders[1]} of {len(plan.folders)}"
+        )
     for reason, names in plan.reasons().items():
         what = count_of(len(names), "picture" if reason == NO_ROW else "row")
         log(f"left out: {what}, {reason}: {some(names)}")

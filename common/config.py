@@ -197,11 +197,13 @@ class TrainConfig:
         self._expect("class_names", len(set(names)) == len(names), "different names")
         self._expect("class_names", all(map(_is_folder_name, names)), "names of folders")
         fits = len(names) in (0, count)
-        self._expect("class_names", fits, f"{count} names (num_classes)")
+        self._expect("class_names", fits, f"{count} names, as many as --num_classes says")
 
     def _expect(self, name: str, holds: bool, expected: str) -> None:
         if not holds:
-            raise ValueError(f"--{name}: expected {expected}, found {getattr(self, name)}")
+            found = getattr(self, name)
+            shown = " ".join(found) if isinstance(found, tuple) else found
+            raise ValueError(f"--{name}: expected {expected}, found {shown}")
 
     @staticmethod
     def class_weight_fields() -> list[str]:

@@ -197,7 +197,7 @@ def read_labels(
     labels, odd = [], []
     for line, cell, number, can in zip(table.lines, cells, numbers, gradable):
         word = cell.casefold()
-        grade = number if number is not None else class_of(cell)
+        grade = class_of(cell)
         if not can or word in marks or str(number) in marks or plain(cell) in _UNGRADABLE:
             labels.append(Label(line, None, "ungradable"))
         elif word in blank:
@@ -212,7 +212,10 @@ def read_labels(
         if min((n for n in numbers if n is not None), default=0) == 1 and all(
             cell == str(num_classes) for _, cell in odd
         ):
-            mark = f" (do they count from 1? Then subtract 1){mark}"
+            names = " ".join(str(k + 1) for k in range(num_classes))
+            mark = f" (do they count from 1? Then pass --class_names {names}){mark}"
+        if any(meaning_of(cell).grades is not None for _, cell in odd):
+            mark = f"; classes of other names are given by --num_classes and --class_names{mark}"
         more = f" and {len(odd) - _EXAMPLES} more" if len(odd) > _EXAMPLES else ""
         raise InputError(
             f"{table.path}: expected grades 0..{num_classes - 1} in column "
@@ -223,12 +226,15 @@ def read_labels(
 
 
 def class_reader(num_classes: int, class_names: Sequence[str] = ()) -> Callable[[str], int | None]:
-    """Return what reads the class that a word such as "No_DR" or "grade 2" means, None for others.
+    """Return what reads the class that a cell such as "2", "No_DR" or "grade 2" means.
 
-    class_names: of a model or dataset, in grade order; a class that holds several grades, such as
-    NPDR, is meant by the name of each.
+    It gives None for other words. class_names: of a model or dataset, in grade order; a class that
+    holds several grades, such as NPDR, is meant by the name of each. Numbers are places in that
+    order, unless names are numbers themselves: then they are names.
     """
     given = {spelled(name): number for number, name in enumerate(class_names)}
+    meanings = [meaning_of(name) for name in class_names]
+    by_number = {m.number: number for number, m in enumerate(meanings) if m.counts}
     ranges = grades_of(class_names) if class_names else [(k, k) for k in range(num_classes)]
     usual = bool(class_names) or num_classes == GRADES
 
@@ -236,6 +242,9 @@ def class_reader(num_classes: int, class_names: Sequence[str] = ()) -> Callable[
     def class_of(word: str) -> int | None:
         if spelled(word) in given:
             return given[spelled(word)]
+        number = NUMBER.fullmatch(word)
+        if number:
+            return by_number.get(int(number[1])) if by_number else int(number[1])
         meaning = meaning_of(word)
         if meaning.counts and not class_names:
             return meaning.number

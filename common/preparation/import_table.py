@@ -204,14 +204,20 @@ def _read_rows(
         class_reader(config.num_classes, config.class_names),
         config.columns,
     )
-    splits = _splits(table, None if source.split else columns.split)
+    splits = _splits(table, columns.split)
+    if source.split and splits is not None:
+        _require_split(table, columns.split, splits, source.split)
+        splits = None
     held = (columns.image, columns.grade, columns.gradable, columns.split)
     taken = [i for i in held if i is not None]
     chosen = metadata_columns(table, config.keep, taken, known_only=True)
     roles = {"pictures": columns.image, "grades": columns.grade, "gradable": columns.gradable}
     roles |= {"split": columns.split} if splits is not None else {}
     named = [f"{role} in {table.columns[i]!r}" for role, i in roles.items() if i is not None]
-    named += [f"{name} in {table.columns[i]!r}" for name, i in chosen.items()]
+    named += [
+        f"{name} in {table.columns[i]!r}{'' if any(table.column(i)) else ' (empty)'}"
+        for name, i in chosen.items()
+    ]
     size = f"{count_of(len(table.rows), 'row')}, {table.form}"
     remarks.append(f"{source.path}: {size}; {printable(', '.join(named))}")
     if is_ddr(table) and config.num_classes == 5 and "5" in table.column(columns.grade):
@@ -241,6 +247,18 @@ def _splits(table: Table, column: int | None) -> list[str] | None:
                 "it pass --split_column none"
             )
     return found
+
+
+def _require_split(table: Table, column: int | None, found: list[str], split: str) -> None:
+    """Raise InputError where a column puts a row into another split than the command line does."""
+    assert column is not None
+    name = printable(table.columns[column])
+    for line, one in zip(table.lines, found):
+        if one not in ("", split):
+            raise InputError(
+                f"{table.path}: line {line}: column {name!r} says {one}, the command line says "
+                f"{split} of the whole table; leave {split}= away, or pass --split_column none"
+            )
 
 
 # -- pictures ----------------------------------------------------------------------------------
@@ -312,7 +330,7 @@ def _decide(
             left_out.append((row, i))
         elif i in said:
             first = said[i]
-            if (first.grade, first.split) != (row.grade, row.split):
+            if _verdict(first) != _verdict(row) or _contradict(first, row):
                 conflicts.append((first, row))
             left_out.append((replace(row, left_out_because=_AGAIN), i))
         else:
@@ -323,17 +341,30 @@ def _decide(
                 used[i] = row
     if conflicts:
         shown = "; ".join(
-            f"{printable(b.name)!r}: {_verdict(a)} in {a.where}, {_verdict(b)} in {b.where}"
+            f"{printable(b.name)!r}: {_verdict(a, b)} in {a.where}, {_verdict(b, a)} in {b.where}"
             for a, b in conflicts[:_EXAMPLES]
         )
         more = f" and {len(conflicts) - _EXAMPLES} more" if len(conflicts) > _EXAMPLES else ""
-        raise InputError(f"expected one grade and split for each picture, found {shown}{more}")
+        raise InputError(f"expected one verdict for each picture, found {shown}{more}")
     return [(row, i) for i, row in used.items()], left_out
 
 
-def _verdict(row: Row) -> str:
-    grade = "ungradable" if row.grade is None else f"grade {row.grade}"
-    return f"{grade} in {row.split}" if row.split else grade
+def _contradict(row: Row, other: Row) -> list[str]:
+    """List the columns in which two rows of one picture say different things."""
+    return [
+        name
+        for name, value in row.metadata.items()
+        if value and other.metadata.get(name) and other.metadata[name] != value
+    ]
+
+
+def _verdict(row: Row, other: Row | None = None) -> str:
+    """Say what a row says of a picture, and of its metadata what another row contradicts."""
+    said = "ungradable" if row.grade is None else f"grade {row.grade}"
+    said += f" in {row.split}" if row.split else ""
+    for name in _contradict(row, other) if other is not None else ():
+        said += f", {name} {printable(row.metadata[name])}"
+    return said
 
 
 def _nothing_left(

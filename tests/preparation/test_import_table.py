@@ -350,3 +350,51 @@ def test_idrid_as_it_is_published_is_imported_with_its_split(tmp_path):
     new = tmp_path / "new"
     assert (new / "train" / "3" / "IDRiD_001.jpg").read_text() == "a. Training Set"
     assert (new / "test" / "1" / "IDRiD_001.jpg").read_text() == "b. Testing Set"
+
+
+def test_class_names_that_are_numbers_are_the_cells_that_mean_them(run, tmp_path):
+    names = ["--class_names", "1", "2", "3", "4", "5"]
+    status, _ = run("image,grade\na,1\nb,2.0\nc,4\n", *names)
+    assert status == 0
+    assert [row for row in tree(tmp_path / "new") if row.endswith("jpg")] == [
+        "1/a.jpg",
+        "2/b.jpg",
+        "4/c.jpg",
+    ]
+    shutil.rmtree(tmp_path / "new")
+    status, said = run("image,grade\na,0\nb,2\n", *names)
+    assert status == 2 and "'0' in line 2" in said
+    status, said = run("image,grade\na,1\nb,5\n")
+    assert status == 2 and "--class_names 1 2 3 4 5" in said
+
+
+def test_a_split_on_the_command_line_must_not_contradict_the_table(run, tmp_path):
+    table = tmp_path / "split.csv"
+    table.write_text("image,grade,split\na,0,train\nb,1,test\n")
+    command = ["import", f"train={table}", str(tmp_path / "images"), str(tmp_path / "new")]
+    assert prepare_dataset.main(command) == 2 and not (tmp_path / "new").exists()
+    assert prepare_dataset.main([*command, "--split_column", "none"]) == 0
+    assert "train/1/b.jpg" in tree(tmp_path / "new")
+
+
+def test_a_picture_of_two_patients_is_refused(run, tmp_path):
+    status, said = run("image,grade,patient\na,0,7\na,0,99\n")
+    assert status == 2 and "patient 7 in line 2" in said and "patient 99 in line 3" in said
+    status, said = run("image,grade,patient\na,0,7\na,0,\n")
+    assert status == 0 and "named twice" in said
+
+
+def test_an_empty_column_is_said_to_be_empty(run):
+    assert "site in 'site' (empty)" in run("image,grade,site\na,0,\nb,1,\n")[1]
+
+
+def test_words_for_classes_of_another_number_name_the_flags(run):
+    status, said = run("image,grade\na,No_DR\nb,DR\n", "--num_classes", "2")
+    assert status == 2 and "--class_names" in said
+    names = ["--num_classes", "2", "--class_names", "No_DR", "DR"]
+    assert run("image,grade\na,No_DR\nb,DR\n", *names)[0] == 0
+
+
+def test_a_table_of_two_labels_for_five_grades_is_asked_about(run):
+    status, said = run("image,grade\na,0\nb,1\nc,1\n")
+    assert status == 0 and "only no DR and DR" in said and "--num_classes 2" in said
