@@ -58,7 +58,7 @@ def test_an_audit_takes_patients_and_shortcuts_from_metadata(described, monkeypa
     monkeypatch.setattr(shortcuts, "PERMUTATIONS", 60)
     found = audit(described, AuditConfig(num_workers=2))
     assert [finding.kind for finding in found.leaks if finding.kind == "patient"] == ["patient"]
-    assert "1 patient in 2 of 87 names by metadata.csv" in found.patients.evidence
+    assert "1 patient in 2 of 87 names by metadata.csv" in found.related.patients.evidence
     probe = next(probe for probe in found.probes if probe.kind == "metadata")
     assert probe.verdict == "alarming" and probe.top_features["camera"] == 1
     said = audit_text(found)

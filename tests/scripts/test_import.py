@@ -3,7 +3,6 @@
 import csv
 import json
 import shutil
-import time
 from pathlib import Path
 
 import pytest
@@ -21,7 +20,6 @@ IDRID = Path(__file__).parents[3] / "shared" / "data" / "idrid"
 @pytest.mark.slow
 @pytest.mark.skipif(not IDRID.is_dir(), reason="the photographs are not part of the repository")
 def test_photographs_and_a_table_become_an_evaluated_model(tmp_path, quick_train, capsys):
-    start = time.monotonic()
     flat, dataset, results = (tmp_path / name for name in ("flat", "dataset", "results"))
     flat.mkdir()
     for path in sorted(IDRID.glob("*/*/*.jpg")):
@@ -51,7 +49,6 @@ def test_photographs_and_a_table_become_an_evaluated_model(tmp_path, quick_train
     assert content["images_per_grade"] == [20, 3, 20, 11, 7]
     assert "by metadata.csv" in content["bootstrap"]["patients"]
     assert {group["value"] for group in content["subgroups"]} == {"Canon", "Kowa"}
-    assert time.monotonic() - start < 300
 
 
 def test_an_evaluation_groups_by_the_patients_of_metadata_and_shows_subgroups(
@@ -91,4 +88,4 @@ def test_the_data_check_of_a_training_knows_the_patients_of_metadata(demo, tmp_p
     (root / "metadata.csv").write_text("image,patient\n" + "".join(f"{i},P1\n" for i in ids))
     config = TrainConfig(model="convnext_tiny", dataset_path=str(root), num_workers=1)
     said = "\n".join(training_warnings(config, scan_dataset(root)))
-    assert "1 patients have images in two splits" in said
+    assert "1 patient has images in two splits" in said
