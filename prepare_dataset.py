@@ -85,7 +85,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     check.add_argument(
         "--strict",
         action="store_true",
-        help="exit 1 on leakage across splits, or if pictures were not looked at",
+        help="exit 1 on leakage across splits, or if pictures are not used or cannot be read",
     )
     divide = commands.add_parser("split", help="make a train/val/test split without leaks")
     divide.add_argument("source", type=folder, help="graded folders, or an existing split")
@@ -248,7 +248,7 @@ def check_dataset(args: argparse.Namespace) -> int:
         f"audited {len(found.entries)} files ({took}); wrote {len(written)} files to "
         f"{args.output_dir}, {sheets} of them contact sheets"
     )
-    return 1 if args.strict and (found.leaks or found.dataset.unused_pictures) else 0
+    return 1 if args.strict and (found.leaks or found.not_looked_at) else 0
 
 
 def split_dataset(args: argparse.Namespace) -> None:

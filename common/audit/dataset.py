@@ -77,6 +77,16 @@ class Audit:
         """List the findings that lie across splits."""
         return [finding for finding in self.findings if finding.leak]
 
+    @property
+    def unreadable(self) -> int:
+        """Count the files that cannot be read, so that only their bytes were compared."""
+        return sum(not record.usable for record in self.records)
+
+    @property
+    def not_looked_at(self) -> int:
+        """Count the pictures that lie in the dataset and were not compared with the others."""
+        return self.dataset.unused_pictures + self.unreadable
+
 
 def audit(root: Path, config: AuditConfig) -> Audit:
     """Look at every file of a dataset; raises InputError if its folders are no dataset."""

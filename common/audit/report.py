@@ -45,13 +45,21 @@ def audit_text(audit: Audit) -> str:
     if audit.probes:
         parts.append(shortcut_text(audit.probes))
     parts += [f"patients: {what_is_known(audit.related.patients)}", leakage_text(audit)]
-    left = audit.dataset.unused_pictures
-    if left:
-        parts.append(
-            f'NOT LOOKED AT: {count_of(left, "picture")} in the dataset ("not used" above says '
-            "which, and why); the verdict is not of them"
-        )
+    parts += _not_looked_at(audit)
     return "\n\n".join(parts)
+
+
+def _not_looked_at(audit: Audit) -> list[str]:
+    """Say of how many pictures the verdict is not."""
+    left, unreadable = audit.dataset.unused_pictures, audit.unreadable
+    why = []
+    if left:
+        why.append(f'{count_of(left, "picture")} not used ("not used" above says which, and why)')
+    if unreadable:
+        why.append(f"{count_of(unreadable, 'file')} that cannot be read (findings.csv names them)")
+    if not why:
+        return []
+    return [f"NOT LOOKED AT: {' and '.join(why)}; the verdict is not of them"]
 
 
 def leakage_text(audit: Audit) -> str:
@@ -133,7 +141,7 @@ def audit_content(audit: Audit, settings: dict[str, Any]) -> dict[str, Any]:
         "usable": sum(record.usable for record in audit.records),
         "images_per_grade": audit.counts,
         "leakage": bool(audit.leaks),
-        "not_looked_at": audit.dataset.unused_pictures,
+        "not_looked_at": audit.not_looked_at,
         "summary": summarise(audit),
         "patients": audit.related.patients.evidence,
         "looked_for": looked_for_kinds(audit),

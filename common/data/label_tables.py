@@ -256,6 +256,16 @@ def class_reader(num_classes: int, class_names: Sequence[str] = ()) -> Callable[
     return class_of
 
 
+def numbers_as_places(cells: Sequence[str], class_names: Sequence[str]) -> str:
+    """Say how numbers are read where the classes have names that are none; "" where it is clear."""
+    numbers = sorted({int(match[1]) for match in map(NUMBER.fullmatch, cells) if match})
+    named = [name for name in class_names if not meaning_of(name).counts]
+    if not numbers or not named:
+        return ""
+    read = ", ".join(f"{n} as {class_names[n]}" for n in numbers if 0 <= n < len(class_names))
+    return f"numbers are read as places among the classes: {printable(read)}"
+
+
 def is_ddr(table: Table) -> bool:
     """Tell DDR's form: rows `007-0004-000.jpg 0`, with the header `name label` or none."""
     names = tuple(map(plain, table.columns))

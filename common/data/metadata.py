@@ -151,7 +151,6 @@ def metadata_columns(
         chosen[role or _role(table.columns[index]) or table.columns[index]] = index
     for role, pattern in ROLES.items():
         found = [i for i in left if pattern.fullmatch(plain(table.columns[i]))]
-        found = [i for i in found if plain(table.columns[i]) == role] or found
         if role in chosen or not found:
             continue
         if len(found) > 1:
@@ -161,6 +160,11 @@ def metadata_columns(
                 f"{role}=NAME (in {METADATA}: rename the other)"
             )
         chosen[role] = found[0]
+    if "image" in chosen:
+        raise InputError(
+            f"{table.path}: {METADATA} names the images in its column 'image'; keep the table's "
+            "column of that name under another: --keep NEW=image"
+        )
     if not known_only:
         others = [i for i in left if i not in chosen.values()]
         for i in others:

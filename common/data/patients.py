@@ -225,18 +225,21 @@ def _numbers_fit(
 ) -> bool:
     """Tell whether the images are numbered anew for each patient, and not in one row over all.
 
-    Numbers from 0 or 1 on, hardly any left out; and no file has the patient's name alone, whose
-    copies the others may be.
+    Numbers from 0 or 1 on, hardly any left out, and all the fewer where most patients have one
+    image; and no file has the patient's name alone, whose copies the others may be.
     """
     if scheme.certain:
         return True
-    if len(several) < _FEWEST or 2 * len(several) < len(images):
+    mostly_several = 2 * len(several) >= len(images)
+    if len(several) < _FEWEST:
         return False
     if scheme.pattern.groups == 1:  # no number is read
-        return True
+        return mostly_several
     plain = sum(patient in left for patient in images)
-    anew = sum(_from_the_start([int(image) for image in each]) for each in several)
-    return 10 * plain < len(images) and 10 * anew >= 7 * len(several)
+    counted = several if mostly_several else list(images.values())
+    anew = sum(_from_the_start([int(image) for image in each]) for each in counted)
+    needed = 0.7 if mostly_several else 0.95
+    return 10 * plain < len(images) and anew >= needed * len(counted)
 
 
 def _from_the_start(numbers: list[int]) -> bool:

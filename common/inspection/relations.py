@@ -55,14 +55,14 @@ def relate(
     num_workers: int = 1,
     asked: np.ndarray | None = None,
 ) -> Relations:
-    """Group N files by all that is known of them; what cannot be read belongs to nothing.
+    """Group N files by all that is known of them: of what cannot be read, the bytes alone.
 
     asked (N,): True for the files of which it is to be known, such as a test set; None for all.
     """
     usable = _usable(records)
     signatures = [record.signature for record in records]
     links = link_pictures(
-        [record.sha256 if record.usable else "" for record in records],
+        ["" if "empty" in record.faults else record.sha256 for record in records],
         [record.pixels for record in records],
         signatures,
         num_workers,

@@ -1,5 +1,6 @@
 """What to say where there is no dataset: what was found instead, and where one may be."""
 
+import os
 import shlex
 from collections.abc import Callable
 from contextlib import suppress
@@ -26,8 +27,9 @@ def require_folder(root: Path) -> None:
             f"expected the folder of a dataset, found the file {root} (a table of grades is read "
             "by prepare_dataset.py import)"
         )
-    if root.expanduser().is_dir():
-        raise InputError(f"expected a dataset in {root}, found none; write {root.expanduser()}")
+    home = Path(os.path.expanduser(root))  # which leaves a user that is not known as it is
+    if home.is_dir():
+        raise InputError(f"expected a dataset in {root}, found none; write {home}")
     above = next((folder for folder in root.absolute().parents if folder.is_dir()), Path("/"))
     raise InputError(
         f"expected a dataset in {str(root)!r}, found no such folder; {above} holds "

@@ -3,18 +3,30 @@
 K classes.
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from common.data.label_tables import ColumnFlags, choose_columns, class_reader, read_labels
-from common.listing.tables import read_table
+from common.data.label_tables import (
+    ColumnFlags,
+    Label,
+    choose_columns,
+    class_reader,
+    numbers_as_places,
+    plain,
+    read_labels,
+)
+from common.listing.tables import Table, read_table
 from common.listing.walking import count_of
 from common.system.errors import InputError
 from common.system.log import printable
 
+_COUNTS = re.compile(
+    "counts?|n|number|frequency|images|pictures|eyes|patients|shares?|proportion|percent"
+)
 _EXAMPLE = "0.735,0.07,0.15,0.025,0.02"
 
 
@@ -72,16 +84,54 @@ def _mix_of_table(
         labels = read_labels(table, columns, num_classes, reader, flags)
     except InputError as error:
         raise InputError(f"--prevalence {error}") from error
-    counts = np.zeros(num_classes)
-    for label in labels:
-        if label.grade is not None:
-            counts[label.grade] += 1
     name = printable(table.columns[columns.grade])
-    if not counts.sum():
+    grades = [label.grade for label in labels if label.grade is not None]
+    if not grades:
         raise InputError(f"--prevalence {path}: column {name!r} holds no grade")
+    weighed = _counts_column(table, columns.grade)
+    if weighed is not None and len(set(grades)) == len(grades):
+        return _mix_of_counts(table, labels, columns.grade, weighed, num_classes)
+    if sorted(grades) == list(range(num_classes)) and len(table.columns) > 1:
+        raise InputError(
+            f"--prevalence {path}: every grade of column {name!r} occurs once; expected a row per "
+            "picture, or a column 'count' with how many pictures or eyes have the grade"
+        )
+    counts = np.bincount(grades, minlength=num_classes)
     left_out = ""
     for reason in ("ungradable", "no grade"):
         count = sum(label.left_out_because == reason for label in labels)
         left_out += f", {count} {reason} left out" if count else ""
     source = f"{count_of(int(counts.sum()), 'row')}, column {name!r} of {path}{left_out}"
+    if said := numbers_as_places(table.column(columns.grade), class_names):
+        source += f"; {said}"
+    return GradeMix(counts / counts.sum(), source)
+
+
+def _counts_column(table: Table, grade: int) -> int | None:
+    """Find the one column that says how many pictures have each grade, if there is one."""
+    found = [i for i, c in enumerate(table.columns) if i != grade and _COUNTS.fullmatch(plain(c))]
+    return found[0] if len(found) == 1 else None
+
+
+def _mix_of_counts(
+    table: Table, labels: Sequence[Label], grade: int, weighed: int, num_classes: int
+) -> GradeMix:
+    """Take the mix from a table of grades and how many pictures, or which share, have each."""
+    names = [printable(table.columns[i]) for i in (weighed, grade)]
+    counts = np.zeros(num_classes)
+    for label, cell in zip(labels, table.column(weighed)):
+        try:
+            value = float(cell.replace("%", "").replace(",", "."))
+        except ValueError:
+            value = -1.0
+        if not 0 <= value < 1e12:
+            raise InputError(
+                f"--prevalence {table.path}: line {label.line}: expected a number of 0 or more in "
+                f"column {names[0]!r}, found {printable(cell)!r}"
+            )
+        if label.grade is not None:
+            counts[label.grade] += value
+    if not counts.sum():
+        raise InputError(f"--prevalence {table.path}: column {names[0]!r} sums to 0")
+    source = f"column {names[0]!r} for each grade of column {names[1]!r} of {table.path}"
     return GradeMix(counts / counts.sum(), source)

@@ -16,6 +16,7 @@ from common.data.label_tables import (
     choose_columns,
     class_reader,
     is_ddr,
+    numbers_as_places,
     read_labels,
 )
 from common.data.metadata import METADATA, metadata_columns, some
@@ -220,6 +221,8 @@ def _read_rows(
     ]
     size = f"{count_of(len(table.rows), 'row')}, {table.form}"
     remarks.append(f"{source.path}: {size}; {printable(', '.join(named))}")
+    if said := numbers_as_places(table.column(columns.grade), config.class_names):
+        remarks.append(f"{source.path}: {said}")
     if is_ddr(table) and config.num_classes == 5 and "5" in table.column(columns.grade):
         remarks.append(f"{source.path}: in DDR's form, where 5 means ungradable")
     prefix = f"{source.path.name} " if tables > 1 else ""

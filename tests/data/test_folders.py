@@ -397,6 +397,10 @@ def test_a_path_that_is_no_folder_is_named(images, monkeypatch):
     monkeypatch.setenv("HOME", str(images.parent))
     with pytest.raises(InputError, match=rf"expected a dataset in ~/images.*write {images}"):
         scan_dataset(Path("~/images"))
+    with pytest.raises(
+        InputError, match="expected a dataset in '~nobody-of-this-name/d', found no"
+    ):
+        scan_dataset(Path("~nobody-of-this-name/d"))
 
 
 def test_a_folder_that_cannot_be_read_is_named(images, monkeypatch):

@@ -137,3 +137,9 @@ def test_a_table_has_precedence_over_names():
     assert found.groups[0] == found.groups[4] != found.groups[1]
     assert found.groups[2] == found.groups[3] and not found.known[5]
     assert found.evidence.startswith("1 patient in 2 of 6 names by metadata.csv; ")
+
+
+def test_patients_of_whom_few_have_a_second_image_are_recognised():
+    names = [f"{n:04}_1.jpg" for n in range(1, 51)] + [f"{n:04}_2.jpg" for n in range(1, 13)]
+    found = recognise_patients(names)
+    assert found.evidence == "50 patients in 62 names by 'patient_number'"

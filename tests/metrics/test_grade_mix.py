@@ -72,3 +72,19 @@ def test_classes_by_name_are_counted(tmp_path):
 def test_a_table_without_grades_is_refused(tmp_path, text):
     with pytest.raises(InputError, match=r"--prevalence .*t.csv"):
         mix_of(tmp_path, text)
+
+
+def test_a_table_of_counts_is_read_as_counts(tmp_path):
+    found = mix_of(tmp_path, "grade,count\n0,100\n1,20\n2,30\n3,5\n4,45\n")
+    assert found.shares.tolist() == [0.5, 0.1, 0.15, 0.025, 0.225]
+    assert "column 'count' for each grade of column 'grade'" in found.source
+    with pytest.raises(InputError, match="line 3: expected a number"):
+        mix_of(tmp_path, "grade,count\n0,100\n1,many\n")
+    with pytest.raises(InputError, match="every grade of column 'grade' occurs once"):
+        mix_of(tmp_path, "grade,weight\n0,100\n1,20\n2,30\n3,5\n4,45\n")
+
+
+def test_classes_that_are_called_by_numbers_are_counted_by_their_names(tmp_path):
+    names = ("1", "2", "3", "4", "5")
+    found = mix_of(tmp_path, "image,grade\na,1\nb,1\nc,4\nd,2\n", names=names)
+    assert found.shares.tolist() == [0.5, 0.25, 0, 0.25, 0]

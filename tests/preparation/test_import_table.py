@@ -398,3 +398,19 @@ def test_words_for_classes_of_another_number_name_the_flags(run):
 def test_a_table_of_two_labels_for_five_grades_is_asked_about(run):
     status, said = run("image,grade\na,0\nb,1\nc,1\n")
     assert status == 0 and "only no DR and DR" in said and "--num_classes 2" in said
+
+
+def test_numbers_for_named_classes_are_said_to_be_places(run):
+    names = ["--num_classes", "3", "--class_names", "No_DR", "NPDR", "PDR"]
+    said = run("image,grade\na,0\nb,1\nc,2\n", *names)[1]
+    assert "numbers are read as places among the classes: 0 as No_DR, 1 as NPDR, 2 as PDR" in said
+
+
+def test_two_columns_of_patients_and_a_second_image_column_are_refused(run):
+    status, said = run("image,grade,patient,Patient ID\na,0,1,7\nb,1,2,7\n")
+    assert status == 2 and "'patient' and 'Patient ID' could each be the patient" in said
+    status, said = run("id_code,grade,image\na,0,x\nb,1,y\n", "--image_column", "id_code")
+    assert status == 0
+    flags = ["--image_column", "id_code", "--keep", "image"]
+    status, said = run("id_code,grade,image\na,0,x\nb,1,y\n", *flags)
+    assert status == 2

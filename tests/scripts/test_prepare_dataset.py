@@ -133,6 +133,21 @@ def test_a_training_file_under_another_grade_in_valid_is_no_clean_audit(spoiled,
     assert found["files"] == 88 and set(found["images_per_grade"]) == {"train", "val", "test"}
 
 
+def test_an_audit_is_not_clean_where_pictures_cannot_be_read(spoiled, tmp_path, capsys):
+    whole = next((spoiled / "train" / "1").iterdir()).read_bytes()
+    half = whole[: len(whole) // 2]
+    (spoiled / "train" / "1" / "half.jpg").write_bytes(half)
+    words = ["audit", str(spoiled), "--strict", "--output_dir", str(tmp_path / "a")]
+    assert prepare_dataset.main(words) == 1
+    said = capsys.readouterr().out
+    assert "NOT LOOKED AT: 1 file that cannot be read" in said and "LEAKAGE" not in said
+    (spoiled / "test" / "3" / "same.jpg").write_bytes(
+        half
+    )  # its bytes can be compared all the same
+    assert prepare_dataset.main(words) == 1
+    assert "LEAKAGE: 1 group in two splits" in capsys.readouterr().out
+
+
 def test_an_audit_is_not_clean_where_pictures_were_not_looked_at(spoiled, tmp_path, capsys):
     (spoiled / "extra").mkdir()
     for number in range(5):
@@ -142,7 +157,7 @@ def test_an_audit_is_not_clean_where_pictures_were_not_looked_at(spoiled, tmp_pa
     assert prepare_dataset.main([*words, "--strict"]) == 1
     said = capsys.readouterr().out
     assert "not used: 5 pictures (5 .jpg) in extra/: no split has that name" in said
-    assert "NOT LOOKED AT: 5 pictures in the dataset" in said
+    assert "NOT LOOKED AT: 5 pictures not used" in said
     found = json.loads((tmp_path / "a" / "audit.json").read_text())
     assert found["not_looked_at"] == 5 == len(found["not_used"])
     assert found["not_used"][4]["id"] == "extra/4.jpg"
