@@ -178,8 +178,8 @@ def draw(models: list[Model], note: str, output: ResultDir) -> None:
     metrics = {model.label: model.evaluation.metrics for model in models}
     bars = {label: [found[name] for name in BARS] for label, found in metrics.items()}
     classes = models[0].result.pairs.scored
-    second = f"recall {classes.names[1]}"
-    groups = [second if name == "recall_1" else name.replace("_", " ") for name in BARS]
+    titles = {name: classes.metric_title(name) for name in BARS}
+    groups = [name.replace("_", " ") if t == name else t for name, t in titles.items()]
     plot_bars(bars, groups, f"models, 95 % intervals{note}", output.figure("metrics"))
     curves = referable_curves(models)
     if curves:

@@ -126,7 +126,8 @@ def describe(context: TrainContext, heads: list[Head]) -> None:
     if config.freeze_weights and not config.pretrained:
         log("note: the frozen stages hold random weights; --freeze_weights false trains them")
     log(class_line(context))
-    log(f"classifiers: {' '.join(head.name for head in heads)}")
+    titles = [head.title_with(config.names).removeprefix("pair ") for head in heads]
+    log(f"classifiers: {(', ' if '(' in titles[0] else ' ').join(titles)}")
 
 
 def class_line(context: TrainContext) -> str:
@@ -150,7 +151,7 @@ def finish(context: TrainContext, trainers: list[HeadTrainer]) -> None:
         best = trainer.history[trainer.best_epoch - 1].validation
         if best:
             log(
-                f"{trainer.head.title}: best epoch {trainer.best_epoch} of {trainer.epoch}, "
+                f"{trainer.title}: best epoch {trainer.best_epoch} of {trainer.epoch}, "
                 f"val acc {100 * best.accuracy:.1f} %, AUC {best.auc:.3f}"
             )
     heads = heads_of_model(config.num_classes, config.head)

@@ -21,6 +21,7 @@ from common.result_dir import ResultDir, Run, find_run
 from common.system.errors import InputError
 
 HOLDOUT_CHECKS = ("pictures", "names")
+PAIRS_HELP = "only these pairs, by places 0-1 or names (names first where they are numbers)"
 _FOLDERS = ("dataset_path", "cache_dir")  # that must have a name
 _ENVIRONMENT = {"dataset_path": "DATASET_PATH", "cache_dir": "CACHE_DIR"}
 RESUME_ADVICE = "what was complete is kept: run the same command again with --resume"
@@ -63,7 +64,7 @@ def parse_training(argv: list[str] | None, description: str) -> TrainingRequest:
         raise InputError("--weights and --no_pretrained exclude each other")
     try:
         configs = [_config(model, values, weights, len(models) > 1) for model in models]
-        chosen = parse_pairs(pairs, values["num_classes"])
+        chosen = parse_pairs(pairs, values["num_classes"], values["class_names"])
     except InputError:
         raise
     except ValueError as error:
@@ -96,7 +97,7 @@ def _training_parser(description: str) -> Parser:
         help="pretrained weights: PATH, or MODEL=PATH for several",
     )
     parser.add_argument("--no_pretrained", action="store_true", help="start from random weights")
-    parser.add_argument("--pairs", nargs="+", default=[], metavar="A-B", help="only these pairs")
+    parser.add_argument("--pairs", nargs="+", default=[], metavar="A-B", help=PAIRS_HELP)
     parser.add_argument("--resume", action="store_true", help="go on with an interrupted run")
     parser.add_argument(
         "--override",

@@ -9,6 +9,8 @@ from itertools import combinations
 
 import numpy as np
 
+from common.system.log import printable
+
 Pair = tuple[int, int]  # (a, b), a < b
 HEADS = ("ovo", "softmax")  # values of --head
 
@@ -44,7 +46,12 @@ class Head:
         if not self.is_binary:
             return self.name
         first, second = self.classes
-        return f"{self.name} ({class_names[first]} vs {class_names[second]})"
+        return f"{self.name} ({printable(class_names[first])} vs {printable(class_names[second])})"
+
+    def title_with(self, class_names: Sequence[str]) -> str:
+        """Name the head within a sentence, with its classes where they are called otherwise."""
+        plain = all(class_names[place] == str(place) for place in self.classes)
+        return self.title if plain else self.title.replace(self.name, self.describe(class_names))
 
 
 def pair_head(pair: Pair) -> Head:
@@ -99,15 +106,38 @@ def with_head(name: str, kind: str) -> str:
     return name if kind == "ovo" else f"{name} {kind}"
 
 
-def parse_pairs(names: list[str], num_classes: int) -> list[Pair]:
+def pair_flag(pair: Pair, class_names: Sequence[str] = ()) -> str:
+    """Name a pair as --pairs takes it: by its classes where these are numbers, else by places."""
+    if all(name.isdecimal() for name in class_names) and class_names:
+        return f"{class_names[pair[0]]}-{class_names[pair[1]]}"
+    return pair_name(pair)
+
+
+def parse_pairs(
+    names: Sequence[str], num_classes: int, class_names: Sequence[str] = ()
+) -> list[Pair]:
     """Read names such as "0-1" into pairs, in the order of `class_pairs`, each once.
 
-    Raises ValueError for a malformed name or one outside the classes.
+    class_names: if given, a pair may be named by its classes, too, in any case ("No_DR-Mild"); with
+    names that are numbers, "1-2" means these and not places. Raises ValueError for a malformed
+    name, one outside the classes or one that fits several pairs.
     """
-    known = {pair_name(pair): pair for pair in class_pairs(num_classes)}
-    unknown = [name for name in names if name not in known]
+    pairs = class_pairs(num_classes)
+    named: dict[str, list[Pair]] = {}
+    for pair in pairs if class_names else ():
+        first, second = (class_names[place].casefold() for place in pair)
+        named.setdefault(f"{first}-{second}", []).append(pair)
+    known = {pair_flag(pair, class_names): [pair] for pair in pairs}
+    found = [known.get(name) or named.get(name.casefold(), []) for name in names]
+    unknown = [name for name, fits in zip(names, found) if len(fits) != 1]
     if unknown:
-        raise ValueError(
-            f"expected pairs a-b with a < b < {num_classes} such as 0-1, found {' '.join(unknown)}"
-        )
-    return [pair for name, pair in known.items() if name in names]
+        flags = " ".join(known)
+        what = f"in the order of --class_names, such as {flags.split()[0]}"
+        if class_names and flags.split()[0] == pair_name(pairs[0]):
+            first, second = map(printable, class_names[:2])
+            what += f" or {first}-{second}"
+        elif not class_names:
+            what = f"with a < b < {num_classes} such as 0-1, or classes by name with --class_names"
+        raise ValueError(f"--pairs: expected a-b {what}, found {printable(' '.join(unknown))}")
+    chosen = {fits[0] for fits in found}
+    return [pair for pair in pairs if pair in chosen]

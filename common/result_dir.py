@@ -17,7 +17,7 @@ import numpy as np
 
 from common.data.class_names import grade_order
 from common.models.checkpoint import HISTORY_COLUMNS, MISFIT, EpochRow
-from common.pairs import Head, heads_of_model
+from common.pairs import Head, class_pairs, heads_of_model, pair_flag, pair_name
 from common.system.errors import InputError
 from common.system.files import atomic_write, read_json, write_json, write_text
 
@@ -220,18 +220,19 @@ def _run(directory: ResultDir, model: str, files: dict[str, Path], content: dict
     num_classes, head = int(config.get("num_classes", highest + 1)), config.get("head", "ovo")
     if not 2 <= num_classes <= 100:
         raise ValueError(f"num_classes {num_classes}")
+    names = config.get("class_names", ())
+    if not all(isinstance(name, str) for name in names) or len(names) not in (0, num_classes):
+        raise ValueError(f"class_names {names}")
     expected = [one.name for one in heads_of_model(num_classes, head)]
     missing = [name for name in expected if name not in files]
     if missing:
-        chosen = f" --pairs {' '.join(missing)}" if head == "ovo" else ""
+        lost = [pair_flag(p, names) for p in class_pairs(num_classes) if pair_name(p) in missing]
+        chosen = f" --pairs {' '.join(lost)}" if head == "ovo" else ""
         raise InputError(
             f"expected {len(expected)} pair checkpoints in {directory.models}, found "
             f"{len(expected) - len(missing)} (missing {' '.join(missing)}); "
             f"run train_ovo.py --resume{chosen}"
         )
-    names = config.get("class_names", ())
-    if not all(isinstance(name, str) for name in names) or len(names) not in (0, num_classes):
-        raise ValueError(f"class_names {names}")
     return Run(
         directory,
         model,

@@ -7,6 +7,7 @@ from common.pairs import (
     class_pairs,
     head_from_classes,
     heads_of_model,
+    pair_flag,
     pair_head,
     pair_targets,
     parse_pairs,
@@ -24,9 +25,23 @@ def test_names_are_read_in_canonical_order_and_once():
     assert parse_pairs(["2-3", "0-1", "2-3"], 5) == [(0, 1), (2, 3)]
 
 
+def test_pairs_may_be_named_by_their_classes():
+    names = ["No-DR", "Mild", "Moderate", "Severe", "PDR"]
+    assert parse_pairs(["no-dr-MILD", "3-4"], 5, names) == [(0, 1), (3, 4)]
+    assert parse_pairs(["4-5", "1-2"], 5, "12345") == [(0, 1), (3, 4)], "numbers are names"
+    assert pair_flag((3, 4), "12345") == "4-5" and pair_flag((3, 4), names) == "3-4"
+    for wrong, given, hint in (
+        ("0-1", "12345", "such as 1-2, found 0-1"),
+        ("Mild-No-DR", names, "such as 0-1 or No-DR-Mild, found Mild-No-DR"),
+        ("a-b-c", ["a", "b-c", "a-b", "c"], "found a-b-c"),  # one pair or another
+    ):
+        with pytest.raises(ValueError, match=hint):
+            parse_pairs([wrong], len(given), given)
+
+
 @pytest.mark.parametrize("name", ["3-2", "0-5", "1", "a-b", "1-1", "../x"])
 def test_other_names_are_refused(name):
-    with pytest.raises(ValueError, match="expected pairs"):
+    with pytest.raises(ValueError, match="--pairs: expected a-b with a < b < 5"):
         parse_pairs([name], 5)
 
 
@@ -37,6 +52,7 @@ def test_the_head_of_a_pair_has_one_logit_and_targets_of_0_and_1():
     labels = np.array([1, 3, 3, 1])
     assert head.targets(labels).tolist() == [0, 1, 1, 0] == pair_targets(labels, (1, 3)).tolist()
     assert head.describe(["none", "mild", "moderate", "severe"]) == "1-3 (mild vs severe)"
+    assert head.title_with("12345") == "pair 1-3 (2 vs 4)" and head.title_with("0123") == head.title
 
 
 def test_the_softmax_head_has_a_logit_for_each_class():
@@ -45,6 +61,7 @@ def test_the_softmax_head_has_a_logit_for_each_class():
     assert not head.is_binary and head.outputs == 5
     assert head.targets(np.array([4, 0, 2])).tolist() == [4, 0, 2]
     assert head.describe(["a"] * 5) == "softmax"
+    assert head.title_with("abcde") == "softmax head"
 
 
 def test_a_model_has_a_head_for_each_pair_or_one_for_all_classes():

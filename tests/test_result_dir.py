@@ -64,6 +64,10 @@ def test_missing_pairs_are_named_with_the_command_that_makes_them(tmp_path):
         directory.best("resnet50", pair_head((a, b))).touch()
     with pytest.raises(InputError, match=r"found 2 \(missing 1-2\); run .*--pairs 1-2"):
         result_dir.find_run(directory)
+    directory.config.write_text('{"config": {"num_classes": 3, "class_names": ["1", "2", "3"]}}')
+    with pytest.raises(InputError, match=r"missing 1-2\); run .*--pairs 2-3"):
+        result_dir.find_run(directory)
+    directory.config.unlink()
     directory.best("resnet50", pair_head((1, 2))).touch()
     assert [path.name for path in result_dir.find_run(directory).files] == [
         "best_resnet50_0_1.pth",

@@ -179,6 +179,7 @@ class FolderLabels:
     missing: tuple[str, ...] = ()  # classes that no folder holds
     expected: str = ""  # the classes' names, for messages
     advice: str = "move them away or check --num_classes and --class_names"  # on other folders
+    left_out: str = ""  # why pictures in other folders are not used; "": they are refused
 
     @property
     def num_classes(self) -> int:

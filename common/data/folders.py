@@ -286,7 +286,8 @@ class _Walk:
                     images.append(self.image(entry, name, label, class_name))
                 else:
                     unused.append(Unused(self.id_of(entry.path), place, "no regular file", True))
-        unused += self.beside(folder, match.labels, "no class has that name")
+        reason = match.left_out or "no class has that name"
+        unused += self.beside(folder, match.labels, reason)
         ordered = tuple(sorted(images, key=lambda image: image.id))
         return Split(name, ordered, match), unused
 
@@ -372,7 +373,7 @@ def _class_folders(folder: Path, matcher: Matcher) -> FolderLabels:
         raise InputError(f"{error}; {what_instead(folder, are_classes)}") from error
     others = [name for name in found if name not in match.labels]
     strange = [name for name in others if holds_pictures(folder / name)]
-    if strange:
+    if strange and not match.left_out:
         raise InputError(
             f"expected the class folders {match.expected} in {folder}, found images in "
             f"{printable(quoted(strange))}, too; {match.advice}"

@@ -28,7 +28,7 @@ class Threshold:
 
     key: str
     kind: str  # single, binary, ensemble or diversity
-    name: str  # in reports, with the model for {}
+    name: str  # in reports, with the subject's label for {}
     metric: str
     bound: float
     comparison: str = ">"  # of the measured value with the bound
@@ -54,14 +54,15 @@ NO_PAIRS = replace(PAIR, name="every pair's val accuracy")
 ENSEMBLE = (
     Threshold("accuracy", "ensemble", "ensemble accuracy", "accuracy", 0.985),
     Threshold("recall", "ensemble", "ensemble, every class's recall", "worst_recall", 0.95),
-    Threshold("recall_1", "ensemble", "ensemble, class-1 recall", "recall_1", 0.95),
+    Threshold("recall_1", "ensemble", "ensemble, {}", "recall_1", 0.95),
     Threshold("auc", "ensemble", "ensemble, macro AUC", "macro_auc", 0.998, in_percent=False),
 )
 FAMILIES = Threshold(
     "families", "diversity", "architecture families", "families", 4, ">=", in_percent=False
 )
 RECALL_1_GOAL = 0.98  # of class 1, for the best rating
-RULE = (
+CLASS_1 = "class-1 recall"
+_RULE = (
     "A+: every gate passes, those on accuracy, recall and AUC with the interval's lower bound, "
     f"too, and class-1 recall is above {100 * RECALL_1_GOAL:g} %. A: every gate passes. B: the "
     "gates on the ensemble (accuracy, recall of every class, class-1 recall, AUC) and the "
@@ -123,7 +124,6 @@ class _Subject:
     metrics: Metrics
     label: str = ""
     remarks: Mapping[str, str] = field(default_factory=dict)  # by the threshold's key
-    additions: Mapping[str, str] = field(default_factory=dict)  # to the threshold's name
 
 
 def check_gates(
@@ -155,7 +155,7 @@ def check_gates(
                 Gate(
                     key=asked.key,
                     kind=asked.kind,
-                    name=asked.name.format(subject.label) + subject.additions.get(asked.key, ""),
+                    name=asked.name.format(subject.label),
                     asked=asked.asked,
                     measured=measured,
                     status=asked.verdict(measured.value),
@@ -184,9 +184,9 @@ def _ensemble_subject(metrics: Metrics, classes: Classes, coarser: bool) -> _Sub
         "recall": f"the worst is shown{which}",
         "recall_1": f"goal {100 * RECALL_1_GOAL:g} %",
     }
-    name = "" if coarser or classes.names[1] == "1" else f" ({classes.titles[1]})"
+    recall_1 = CLASS_1 if coarser else classes.recall_1_title
     found = {**metrics, "worst_recall": worst}
-    return _Subject(ENSEMBLE, found, remarks=remarks, additions={"recall_1": name})
+    return _Subject(ENSEMBLE, found, recall_1, remarks)
 
 
 def _diversity_subject(models: list[GateInput]) -> _Subject:
@@ -214,7 +214,7 @@ def _exact(value: float) -> Interval:
 
 
 def rating(gates: list[Gate]) -> str:
-    """Derive A+, A, B, C or none from the gates by RULE."""
+    """Derive A+, A, B, C or none from the gates by the rule of `rule_of`."""
     passed = [gate for gate in gates if gate.status == PASS]
     if len(passed) == len(gates):
         bounds = all(g.lower_bound == PASS for g in gates if g.kind in ("single", "ensemble"))
@@ -224,6 +224,12 @@ def rating(gates: list[Gate]) -> str:
     if not failed_kinds & {"ensemble", "holdout"}:
         return "B"
     return "C" if "holdout" not in failed_kinds and 2 * len(passed) >= len(gates) else "none"
+
+
+def rule_of(gates: list[Gate]) -> str:
+    """Say how the rating follows from the gates, with what they call the second class."""
+    names = [gate.name.removeprefix("ensemble, ") for gate in gates if gate.key == "recall_1"]
+    return _RULE.replace(CLASS_1, next(iter(names), CLASS_1))
 
 
 def all_pass(gates: list[Gate]) -> bool:
@@ -237,7 +243,7 @@ def validation_content(gates: list[Gate]) -> dict[str, Any]:
     return {
         "grade": found,  # the earlier name of the rating, for whoever reads it
         "rating": found,
-        "rule": RULE,
+        "rule": rule_of(gates),
         "claim": "thresholds on a held-out set; no claim of regulatory clearance",
         "gates": [gate.to_json() for gate in gates],
     }

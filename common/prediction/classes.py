@@ -28,6 +28,7 @@ from common.result_dir import Run
 from common.system.errors import InputError
 from common.system.log import printable
 
+_METRICS = {"recall": "recall", "precision": "precision", "f1": "F1", "auc": "AUC"}  # of a class
 MODERATE = 2  # the least grade that is referred (International Clinical DR scale)
 _UNSURE = "--referable_from CLASS says from which class on an eye is referred"
 
@@ -39,6 +40,7 @@ class Classes:
     names: tuple[str, ...]  # (K,)
     referable_from: int | None = None  # the first class that is referred; None: not known
     unknown: str = ""  # why it is not known
+    note: str = ""  # what was assumed to know it
 
     def __len__(self) -> int:
         return len(self.names)
@@ -58,39 +60,60 @@ class Classes:
         first, second = (self.names[int(place)] for place in pair.split("-"))
         return pair if pair == f"{first}-{second}" else f"{pair} ({first} vs {second})"
 
+    def metric_title(self, key: str) -> str:
+        """Call a metric as tables do: "precision_1" by the class's name, if it is not called 1."""
+        metric, _, place = key.rpartition("_")
+        if metric not in _METRICS or not place.isdecimal() or self.names[int(place)] == place:
+            return key
+        return f"{_METRICS[metric]} of {self.titles[int(place)]}"
+
+    @property
+    def recall_1_title(self) -> str:
+        """Call the recall of the second class, mild among five, that the guide asks for."""
+        return "class-1 recall" if self.names[1] == "1" else self.metric_title("recall_1")
+
     @property
     def referable(self) -> str:
         """Say which classes are referable."""
         if self.referable_from is None:
             return f"not known ({self.unknown})"
         last = self.referable_from == len(self) - 1
-        return f"{self.titles[self.referable_from]}{'' if last else ' or worse'}"
+        note = f" ({self.note})" if self.note else ""
+        return f"{self.titles[self.referable_from]}{'' if last else ' or worse'}{note}"
 
 
 def classes_of(names: Sequence[str], referable_from: str = "") -> Classes:
     """Find out from which class on an eye is referred, by what the names mean.
 
-    referable_from: that class, by name or index, if it was given. Else the higher of two classes;
-    else the first that holds only moderate or worse, unless another holds both sides of that cut,
-    as "NPDR" does. Five names that are not known are taken as the five grades. Raises InputError
-    where the class given is none of these, or the first.
+    referable_from: that class, by name or index, if it was given. Else the first class that holds
+    only moderate or worse, unless another holds both sides of that cut, as "NPDR" does; of two
+    classes the higher one, unless the names say that both or none are referred. "1" to "5" are the
+    five grades, counted from 1. Raises InputError where the class given is none of these, or the
+    first.
     """
     names = tuple(names)
     if referable_from:
         return Classes(names, _class_named(referable_from, names))
-    if len(names) == 2:
-        return Classes(names, 1)
+    found = [meaning_of(name) for name in names]
+    if all(m.counts for m in found) and [m.number for m in found] == list(range(1, GRADES + 1)):
+        return Classes(names, MODERATE, note="the classes 1 to 5 are taken for the grades 0 to 4")
     grades = grades_of(names)
-    if len(names) == GRADES and all(g in (None, (k, k)) for k, g in enumerate(grades)):
-        return Classes(names, MODERATE)
+    if len(names) == 2:
+        first, second = grades[0] or found[0].number_as_grade, grades[1]
+        if first is not None and first[0] >= MODERATE:
+            return Classes(names, None, f"all classes are at least moderate; {_UNSURE}")
+        if second is not None and second[1] < MODERATE:
+            return Classes(names, None, f"all classes are below moderate; {_UNSURE}")
+        if first is None or second is None or first[1] < MODERATE:
+            return Classes(names, 1)
     known = [both for both in grades if both is not None]
     if len(known) < len(names):
         missing = quoted([name for name, both in zip(names, grades) if both is None])
         return Classes(
             names, None, f"the names {missing} do not say how severe they are; {_UNSURE}"
         )
-    for name, (first, last) in zip(names, known):
-        if first < MODERATE <= last:
+    for name, (first_grade, last_grade) in zip(names, known):
+        if first_grade < MODERATE <= last_grade:
             text = f"{name} holds eyes below and above moderate; {_UNSURE}"
             return Classes(names, None, text)
     cut = sum(last < MODERATE for _, last in known)
@@ -197,7 +220,9 @@ class SetMatcher:
             SetClasses(names, tuple(of_model)),
             tuple(missing),
             quoted(self.model),
-            _ADVICE,
+            "move them away, or name the folders to read: --class_names; if they hold some of "
+            f"these classes, {_ADVICE}",
+            "not named by --class_names" if self.class_names else "",
         )
 
     def _spans(self, found: Sequence[str], place: Path) -> dict[str, Span]:
@@ -209,7 +234,14 @@ class SetMatcher:
         folders = self._asked(found, place)
         spans: dict[str, Span] = {}
         for name in folders:
-            span = mapped.get(spelled(name)) or self.span_of(name)
+            meant, given = self.span_of(name), mapped.get(spelled(name))
+            if given and meant and not meaning_of(name).counts and not _overlap(given, meant):
+                titles = titles_of(self.model)
+                raise InputError(
+                    f"--class_map: {printable(name)} means {titles[meant[0]]}, not "
+                    f"{titles[given[0]]}; rename the folder if it holds something else"
+                )
+            span = given or meant
             if span is not None:
                 spans[name] = span
         counted = {name: meaning_of(name).number for name in folders if meaning_of(name).counts}
@@ -236,7 +268,7 @@ class SetMatcher:
     def _asked(self, found: Sequence[str], place: Path) -> Sequence[str]:
         """Choose the folders that --class_names names, in any case; all without it.
 
-        Names that are no folders but mean the model's classes, in their order, name those.
+        A name that is no folder's names those that mean the same.
         """
         if not self.class_names:
             return found
@@ -248,6 +280,9 @@ class SetMatcher:
             for n in found
             if n not in folders and spelled(n) in wanted - set(map(spelled, folders))
         ]
+        rest = wanted - set(map(spelled, folders))
+        spans = {self.span_of(name) for name in self.class_names if spelled(name) in rest}
+        folders += [n for n in found if n not in folders and self.span_of(n) in spans - {None}]
         unknown = [
             name
             for name in self.class_names
@@ -322,10 +357,14 @@ class SetMatcher:
         return tuple(names)
 
     def _refused(self, found: Sequence[str], place: Path, what: str) -> InputError:
-        return InputError(
-            f"expected folders of the model's classes {quoted(self.model)} in {place}, found "
-            f"{quoted(found) or 'none'}: {what}; {_ADVICE}"
-        )
+        expected = f"expected folders of the model's classes {quoted(self.model)} in {place}, found"
+        if not found:
+            return InputError(f"{expected} none")
+        return InputError(f"{expected} {quoted(found)}: {what}; {_ADVICE}")
+
+
+def _overlap(one: Span, other: Span) -> bool:
+    return one[0] <= other[1] and other[0] <= one[1]
 
 
 def _squeezed(name: str) -> str:

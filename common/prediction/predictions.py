@@ -178,7 +178,8 @@ def _read_classes(
     cut, names = content["referable_from"], tuple(map(str, content["names"]))
     if cut is not None and not 0 < int(cut) < len(names):
         raise ValueError(f"referable from class {cut} of {len(names)}")
-    scored = Classes(names, cut if cut is None else int(cut), str(content["unknown"]))
+    texts = str(content["unknown"]), str(content.get("note", ""))
+    scored = Classes(names, cut if cut is None else int(cut), *texts)
     of_model = tuple(map(int, details["of_model"]))
     if list(of_model) != sorted(of_model) or set(of_model) != set(range(len(names))):
         raise ValueError(f"classes {of_model}")

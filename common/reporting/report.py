@@ -14,7 +14,7 @@ from PIL import Image, ImageOps
 
 from common.data.folders import Split
 from common.data.synthetic import synthetic_note
-from common.evaluation.gates import PASS, RULE, Gate, rating
+from common.evaluation.gates import PASS, Gate, rating, rule_of
 from common.pixels.decoding import ImageError, decode_image
 from common.prediction.classes import Classes
 from common.prediction.voting import ClassPredictions
@@ -81,7 +81,7 @@ def write_report(directory: ResultDir, report: Report) -> None:
             for index in worst_mistakes(split.labels, report.predictions)
         ],
         gate_table=gates_table(report.gates),
-        gate_rule=RULE,
+        gate_rule=rule_of(report.gates),
     )
     write_text(directory.report, html)
 

@@ -102,7 +102,7 @@ def evaluation_tables(title: str, findings: Findings, kind: str) -> list[str]:
         tables.append(differences_table(findings.versus))
     by_reason: dict[str, list[str]] = {}
     for name, reason in found.undefined.items():
-        by_reason.setdefault(reason, []).append(name)
+        by_reason.setdefault(reason, []).append(classes.metric_title(name))
     if findings.restated is not None and classes.referable_from is None:
         by_reason[found.undefined["referable_auc"]] += ["PPV", "NPV", "referrals"]
     return tables + [f"n/a because {r}: {', '.join(names)}" for r, names in by_reason.items()]
@@ -150,7 +150,7 @@ def _temperature_line(temperature: float) -> str:
 
 
 def cost_table(metrics: dict[str, Metrics], costs: dict[str, Cost], classes: Classes) -> str:
-    """Show class-1 recall and what a model costs: parameters, GFLOPs, images/s as measured."""
+    """Show the second class's recall and a model's cost: parameters, GFLOPs, measured images/s."""
     rows = [
         [
             name,
@@ -162,7 +162,7 @@ def cost_table(metrics: dict[str, Metrics], costs: dict[str, Cost], classes: Cla
         ]
         for name, cost in costs.items()
     ]
-    recall = "class-1 recall" if classes.names[1] == "1" else f"{classes.titles[1]} recall"
+    recall = classes.recall_1_title
     header = ["model", recall, "ref. AUC", "parameters M", "GFLOPs / image", "images/s"]
     return format_table(header, rows)
 

@@ -16,6 +16,7 @@ from common.data.sampler import batch_sizes
 from common.models.ovo import build_branch, chunk_size, trunk_features
 from common.pairs import Head
 from common.pixels.device_pixels import room_for_pixels
+from common.prediction.classes import classes_of
 from common.system.device import autocast, wait_for
 from common.system.log import duration
 from common.training.context import RunInputs
@@ -56,6 +57,7 @@ def plan_lines(inputs: RunInputs, heads: list[Head]) -> list[str]:
         activation_bytes=cost.activation_bytes,
         pixel_bytes=(len(inputs.train) + len(inputs.val)) * inputs.preprocessing.img_size**2 * 3,
     )
+    word = classes_of(config.names).word
     memory = needed_memory(size, device) / 1e9
     images = int(counts[sorted({c for head in heads for c in head.classes})].sum())
     epoch = images * cost.trunk_seconds + sum(sizes.values()) * cost.branch_seconds
@@ -64,9 +66,9 @@ def plan_lines(inputs: RunInputs, heads: list[Head]) -> list[str]:
         f"plan: {config.model} at {inputs.preprocessing.img_size} px into {config.output_dir}",
         f"  device {device}, {inputs.precision}; effective batch {config.effective_batch}",
         f"  parameters per classifier: {size.trained:,} trained, {size.frozen:,} frozen and shared",
-        f"  train images per grade {counts.tolist()}, val {list(val_counts)}",
+        f"  train images per {word} {counts.tolist()}, val {list(val_counts)}",
         *[
-            f"  {head.title}: {sizes[head]} images, {steps[head]} steps/epoch, "
+            f"  {head.title_with(config.names)}: {sizes[head]} images, {steps[head]} steps/epoch, "
             f"{steps[head] * config.epochs} steps at most"
             for head in heads
         ],

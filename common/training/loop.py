@@ -52,13 +52,15 @@ def start_heads(context: TrainContext, heads: list[Head]) -> list[HeadTrainer]:
 
     Raises InputError if a class of these heads has no image to train or to validate on.
     """
+    classes = classes_of(context.config.names)
     for split in (context.train, context.val):
         counts = split.counts(context.config.num_classes)
         empty = sorted({c for head in heads for c in head.classes if not counts[c]})
         if empty:
             raise InputError(
-                f"expected images of every grade in {split.name}, found none of grade "
-                f"{' '.join(map(str, empty))}; add some or choose --pairs without it"
+                f"expected images of every {classes.word} in {split.name}, found none of "
+                f"{', '.join(classes.titles[c] for c in empty)}; add some or choose --pairs "
+                "without it"
             )
     trainers = [build_trainer(context, head) for head in heads]
     for trainer in trainers:
@@ -263,7 +265,7 @@ def epoch_line(context: TrainContext, trainer: HeadTrainer) -> str:
         best = f"{_BEST[config.monitor].format(value)} @{trainer.best_epoch}"
     state = "done" if trainer.finished else duration(seconds * (config.epochs - trainer.epoch))
     return (
-        f"{trainer.head.title}  epoch {row.epoch:>3}/{config.epochs}  "
+        f"{trainer.title}  epoch {row.epoch:>3}/{config.epochs}  "
         f"loss {row.train_loss:.4f}  {measured}  lr {row.learning_rate:.2e}  "
         f"{row.images_per_second:.1f} images/s  ETA {state}  best {best}"
     )

@@ -158,11 +158,11 @@ def resume_head(context: TrainContext, trainer: HeadTrainer) -> None:
         how = (
             f"goes on after epoch {trainer.epoch}" if trainer.epoch else "is trained from the start"
         )
-        log(f"{head.title}: {'; '.join(notes)}; it {how}")
+        log(f"{trainer.title}: {'; '.join(notes)}; it {how}")
     if trainer.finished:
-        log(f"{head.title}: is finished, {trainer.epoch} epochs")
+        log(f"{trainer.title}: is finished, {trainer.epoch} epochs")
     elif trainer.epoch:
-        log(f"{head.title}: goes on after epoch {trainer.epoch}")
+        log(f"{trainer.title}: goes on after epoch {trainer.epoch}")
 
 
 def load_best(path: Path, model: str, head: Head, notes: list[str]) -> PairCheckpoint | None:

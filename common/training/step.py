@@ -231,7 +231,7 @@ def reduce_memory(context: TrainContext, trainer: HeadTrainer, error: Exception)
         log("out of memory: gradient checkpointing is on from here")
     else:
         raise TrainingError(
-            f"out of memory at {trainer.head.title} with micro-batch {micro}; try "
+            f"out of memory at {trainer.title} with micro-batch {micro}; try "
             "--grad_checkpointing on, a smaller --img_size, --batch_size or a smaller model"
         ) from error
 

@@ -52,6 +52,7 @@ class HeadTrainer:
     """The state of one head in training."""
 
     head: Head
+    title: str  # of the head, with its classes
     branch: Branch
     optimizer: torch.optim.Optimizer
     scaler: torch.amp.GradScaler
@@ -90,6 +91,7 @@ def build_trainer(context: TrainContext, head: Head) -> HeadTrainer:
     counts = [int((context.train.labels == c).sum()) for c in head.classes]
     return HeadTrainer(
         head=head,
+        title=head.title_with(config.names),
         branch=branch,
         optimizer=make_optimizer(branch, config),
         scaler=torch.amp.GradScaler(device.type, enabled=context.precision == "fp16"),
@@ -124,7 +126,7 @@ def check_finite(trainer: HeadTrainer) -> None:
     if not torch.isfinite(losses).all():
         step = int((~torch.isfinite(losses)).nonzero()[0]) + 1
         raise TrainingError(
-            f"the loss is not finite at {trainer.head.title}, epoch {trainer.epoch + 1}, "
+            f"the loss is not finite at {trainer.title}, epoch {trainer.epoch + 1}, "
             f"step {step} of {trainer.steps_per_epoch}; {_DIVERGED}"
         )
 
@@ -141,7 +143,7 @@ def finish_epoch(
     check_finite(trainer)
     if validation is not None and not math.isfinite(validation.loss):
         raise TrainingError(
-            f"the validation loss is not finite at {trainer.head.title}, epoch "
+            f"the validation loss is not finite at {trainer.title}, epoch "
             f"{trainer.epoch + 1}: the last steps have blown up; {_DIVERGED}"
         )
     row = EpochRow(

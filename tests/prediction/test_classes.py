@@ -32,13 +32,29 @@ def match(model, found, **given):
     [
         (NUMBERS, 2),
         (NAMES, 2),
-        ("abcde", 2),  # five names that are not known are the five grades
-        ("12345", 2),
+        ("abcde", None),
+        ("12345", 2),  # the five grades, counted from 1
+        (["grade 1", "grade 2", "grade 3", "grade 4", "grade 5"], 2),
+        ("1234", None),
+        ("23456", None),
+        (["1", "2", "3", "5", "4"], None),
+        ([*NAMES[:4], "Ungradable"], None),
         (NAMES[:4], 2),
         (NAMES[1:], 1),
         (["No_DR", "DR"], 1),
         (["a", "b"], 1),
+        ("01", 1),
+        ("12", 1),
+        ("34", None),  # both would be referred
         (["Mild", "Severe"], 1),
+        (["non_referable", "referable"], 1),
+        (["No_DR", "NPDR"], 1),
+        (["No_DR", "other"], 1),
+        (["No_DR", "Mild"], None),
+        (["Moderate", "Severe"], None),
+        (["NPDR", "PDR"], None),
+        (["other", "Mild"], None),
+        (["Severe", "other"], None),
         (["No_DR", "Mild", "referable"], 2),
         (["No_DR", "NPDR", "PDR"], None),
         ("012", None),
@@ -51,6 +67,13 @@ def test_what_is_referable_follows_from_the_names(names, expected):
     found = classes_of(names)
     assert found.referable_from == expected
     assert (expected is None) == ("--referable_from" in found.unknown)
+
+
+def test_it_is_said_where_1_to_5_are_taken_for_the_grades():
+    said = "class 3 or worse (the classes 1 to 5 are taken for the grades 0 to 4)"
+    assert classes_of("12345").referable == said
+    assert classes_of("12345", "4").referable == "class 4 or worse"
+    assert classes_of(NUMBERS).referable == "grade 2 or worse"
 
 
 def test_what_is_referable_may_be_given_by_name_or_index():
@@ -69,6 +92,16 @@ def test_classes_are_called_by_their_names_and_numbers_by_what_they_are():
     assert classes_of(NAMES).titles == NAMES
     assert classes_of(NUMBERS).pair_title("0-1") == "0-1"
     assert classes_of(NAMES).pair_title("0-1") == "0-1 (No_DR vs Mild)"
+
+
+def test_metrics_of_a_class_are_called_by_its_name():
+    named = classes_of(NAMES).metric_title
+    assert named("precision_1") == "precision of Mild" and named("auc_0") == "AUC of No_DR"
+    assert classes_of("12345").metric_title("f1_1") == "F1 of class 2"
+    assert named("macro_f1") == "macro_f1" and named("referrals_per_1000") == "referrals_per_1000"
+    assert classes_of(NUMBERS).metric_title("recall_1") == "recall_1"
+    assert classes_of("012").recall_1_title == "class-1 recall"
+    assert classes_of("12345").recall_1_title == "recall of class 2"
 
 
 @pytest.mark.parametrize(
@@ -141,6 +174,8 @@ def test_the_cut_of_a_coarser_set_is_the_model_s_where_it_can_be():
         (NUMBERS, ["x"], {"class_map": ("x=3..2",)}, "--class_map: expected FOLDER=CLASS"),
         (NUMBERS, ["x"], {"class_map": ("x=1", "X=2")}, "names a folder twice"),
         (NUMBERS, list(NUMBERS), {"class_map": ("x=1",)}, "there is no x"),
+        (NUMBERS, list(NAMES), {"class_map": ("Mild=3", "Severe=1")}, "Mild means grade 1, not"),
+        (NAMES, ["No_DR", "PDR"], {"class_map": ("PDR=1..2",)}, "PDR means PDR, not Mild; rename"),
     ],
 )
 def test_what_cannot_be_matched_is_refused_with_both_lists(model, found, given, said):
@@ -155,7 +190,24 @@ def test_a_class_without_folder_is_one_without_images():
     assert found.missing == ("4",) and found.classes.names == NUMBERS
 
 
+def test_a_map_may_say_more_closely_what_a_name_means_and_what_numbers_mean():
+    one_more = tuple(f"{k + 1}={k}" for k in range(5))
+    assert match(NAMES, list("12345"), class_map=one_more).labels["1"] == 0
+    given = ("No_DR=0..1", "DR=2..4")
+    assert match(NUMBERS, ["No_DR", "DR"], class_map=given).classes.of_model == (0, 0, 1, 1, 1)
+
+
+def test_nothing_is_to_be_mapped_where_there_is_no_folder():
+    with pytest.raises(InputError, match=r"in images/test, found none$"):
+        match(NUMBERS, [])
+
+
 def test_names_that_are_given_choose_among_the_folders():
+    found = match(NUMBERS, [*NUMBERS, "No_DR", "ungradable"], class_names=NUMBERS)
+    assert list(found.labels) == list(NUMBERS) and found.left_out == "not named by --class_names"
+    assert match(NUMBERS, list(NUMBERS)).left_out == ""
+    found = match(NUMBERS, ["No_DR", "1"], class_names=("No_DR", "Mild"))
+    assert found.labels == {"No_DR": 0, "1": 1}, "Mild by its meaning"
     found = match(NUMBERS, [*NAMES, "extra"], class_names=("no_dr", "MILD"))
     assert found.labels == {"No_DR": 0, "Mild": 1}
     found = match(NUMBERS, list(NUMBERS), class_names=NAMES)

@@ -234,12 +234,68 @@ def test_names_in_every_table_are_those_of_the_model(
     assert evaluate(results_dirs=trained_copy, dataset_path=root, vote="hard") == 0
     said = capsys.readouterr().out
     assert "there is no image of Proliferate_DR" in said
-    assert "ensemble, class-1 recall (Mild)" in said and "0-1 (No_DR vs Mild)" in said
+    assert "ensemble, recall of Mild" in said and "0-1 (No_DR vs Mild)" in said
     assert "grade 0" not in said and "grade 4" not in said
     assert "referable (ref.): Moderate or worse" in said
     assert "12 of Moderate" not in said
     [report] = (tmp_path / "out").rglob("report.html")
     assert "4 of Moderate" in report.read_text() and "grade 2" not in report.read_text()
+
+
+def test_remarks_and_gates_call_the_classes_1_to_5_by_their_names(
+    evaluate, regrade, trained_copy, tmp_path, capsys
+):
+    rename_classes(trained_copy, "12345")
+    root = regrade(["1", "2", "3", "4", ""])
+    assert evaluate(results_dirs=trained_copy, dataset_path=root, vote="hard") == 0
+    said = capsys.readouterr().out
+    assert "there is no image of class 5: " in said and "recall of class 5" in said
+    assert "ensemble, recall of class 2" in said and "class-1" not in said
+    assert "recall_" not in said and "precision_4" not in said
+    assert "class 3 or worse (the classes 1 to 5 are taken for the grades 0 to 4)" in said
+    [path] = (tmp_path / "out").rglob("validation.json")
+    rule = json.loads(path.read_text())["rule"]
+    assert "and recall of class 2 is above 98 %" in rule and "class-1" not in rule
+    assert metrics(tmp_path / "out")["undefined"]["recall_4"] == "there is no image of class 5"
+
+
+def test_class_names_leave_other_folders_out_and_name_them(
+    evaluate, regrade, demo, trained_copy, tmp_path, capsys
+):
+    root = regrade(list("01234"))
+    shutil.copytree(demo / "test" / "2", root / "ungradable")
+    words = {"results_dirs": trained_copy, "dataset_path": root}
+    assert evaluate(**words) == 2
+    said = capsys.readouterr().err
+    assert "images in ungradable, too; move them away, or name the folders to read" in said
+    assert evaluate(**words, class_names=list("01234")) == 0
+    said = capsys.readouterr().out
+    assert "not used: 4 pictures (4 .jpg) in ungradable/: not named by --class_names" in said
+    assert metrics(tmp_path / "out")["images_per_grade"] == [4, 4, 4, 4, 4]
+
+
+def test_an_empty_dataset_is_not_asked_what_its_folders_hold(
+    evaluate, trained_copy, tmp_path, capsys
+):
+    (tmp_path / "empty").mkdir()
+    assert evaluate(results_dirs=trained_copy, dataset_path=tmp_path / "empty") == 2
+    said = capsys.readouterr().err
+    assert "found none" in said and "check --dataset_path" in said and "class_map" not in said
+
+
+def test_training_calls_pairs_by_the_classes_names(quick_train, regrade, tmp_path, capsys):
+    root = regrade(list("12345"), ("train", "val"))
+    words = {"dataset_path": root, "class_names": list("12345"), "epochs": 1}
+    assert quick_train(tmp_path / "r", **words, pairs="2-3", dry_run=None) == 0
+    assert "pair 1-2 (2 vs 3): " in capsys.readouterr().out
+    assert quick_train(tmp_path / "r", **words, pairs=["4-5", "2-3"]) == 0
+    said = capsys.readouterr().out
+    assert "classifiers: 1-2 (2 vs 3), 3-4 (4 vs 5)" in said
+    assert "pair 3-4 (4 vs 5)  epoch " in said and "pair 3-4 (4 vs 5): best epoch" in said
+    assert [*(tmp_path / "r" / "models").glob("best_*_3_4.pth")], "files are called by places"
+    assert "pair 1-2 (2 vs 3)" not in (tmp_path / "r" / "logs" / "history.csv").read_text()
+    assert quick_train(tmp_path / "r", **words, pairs="0-1") == 2
+    assert "such as 1-2, found 0-1" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
