@@ -7,7 +7,7 @@ Retinopathy scale; a class may hold several, such as "NPDR" 1 to 3.
 import re
 import shlex
 import unicodedata
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import combinations, pairwise
 from pathlib import Path
@@ -102,6 +102,20 @@ def grades_of(names: Sequence[str]) -> list[tuple[int, int] | None]:
     if numbers == list(range(GRADES)) or any(meaning.grades is not None for meaning in found):
         return [meaning.grades or meaning.number_as_grade for meaning in found]
     return [meaning.grades for meaning in found]
+
+
+def contradiction(names: Iterable[str]) -> str:
+    """Say which two names have numbers in another order than their grades; "" for none.
+
+    Such as "0_Mild 1_No_DR", which alphabetical numbering makes.
+    """
+    found = [(name, meaning_of(name)) for name in names]
+    numbered = [(m.number, m.grades, name) for name, m in found if m.number is not None]
+    graded = sorted((number, grades, name) for number, grades, name in numbered if grades)
+    for (low, grades, name), (high, others, other) in pairwise(graded):
+        if low < high and others[0] < grades[0]:
+            return f"{quoted([name, other])}: the numbers contradict the names"
+    return ""
 
 
 def grade_order(names: Sequence[str]) -> tuple[int, ...]:
@@ -206,6 +220,9 @@ def match_folders(
     require_grade_order(class_names)
     expected = quoted(class_names) or _usual_names(num_classes)
     chosen = _given(found, class_names) if class_names else _usual(found, num_classes)
+    clash = "" if class_names else contradiction(name for name in chosen if name is not None)
+    if clash:
+        raise InputError(f"{clash}, in {place}; rename them or pass --class_names in grade order")
     if class_names and not any(chosen):
         chosen = _numbered(found, num_classes)
     if len(set(chosen)) != num_classes or None in chosen:
@@ -248,15 +265,21 @@ def spelled(name: str) -> str:
 
 
 def _usual(found: Sequence[str], num_classes: int) -> list[str | None]:
-    """Choose the folders that are numbered 0 .. K - 1, else K known names of different grades."""
+    """Choose the folders that are numbered 0 .. K - 1, else K known names of different grades.
+
+    Numbers beside such names are grades, where the names alone are too few.
+    """
     numbered = _numbered(found, num_classes)
     if numbered:
         return numbered
-    grades = {name: meaning_of(name).grades for name in found}
-    known = {name: both for name, both in grades.items() if both is not None}
-    ordered = sorted(known, key=lambda name: known[name])
-    apart = all(known[a][1] < known[b][0] for a, b in pairwise(ordered))
-    return list(ordered) if apart else []
+    names_alone = [meaning_of(name).grades for name in found]
+    for grades in (names_alone, grades_of(found)):
+        known = {name: both for name, both in zip(found, grades) if both is not None}
+        ordered = sorted(known, key=lambda name: known[name])
+        apart = all(known[a][1] < known[b][0] for a, b in pairwise(ordered))
+        if apart and len(ordered) == num_classes:
+            return list(ordered)
+    return []
 
 
 def _numbered(found: Sequence[str], num_classes: int) -> list[str | None]:

@@ -22,7 +22,7 @@ import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from common.data.class_names import GRADES, grade_of, grades_of, meaning_of, spelled
+from common.data.class_names import GRADES, contradiction, grade_of, grades_of, meaning_of, spelled
 from common.listing.tables import NUMBER, Table
 from common.system.errors import InputError
 from common.system.log import printable
@@ -194,6 +194,9 @@ def read_labels(
     if is_ddr(table) and num_classes == 5:
         marks.add("5")
     gradable = _gradable(table, columns.gradable)
+    clash = contradiction(dict.fromkeys(cells))
+    if clash:
+        raise InputError(f"{table.path}: {clash}; write one of the two alone")
     labels, odd = [], []
     for line, cell, number, can in zip(table.lines, cells, numbers, gradable):
         word = cell.casefold()

@@ -15,6 +15,7 @@ from common.data.class_names import (
     GRADES,
     FolderLabels,
     SetClasses,
+    contradiction,
     grades_of,
     meaning_of,
     quoted,
@@ -245,6 +246,11 @@ class SetMatcher:
             if span is not None:
                 spans[name] = span
         counted = {name: meaning_of(name).number for name in folders if meaning_of(name).counts}
+        own = set(map(spelled, self.model))
+        unsure = [n for n in spans if spelled(n) not in own and spelled(n) not in mapped]
+        clash = contradiction(unsure)
+        if clash:
+            raise self._refused(found, place, clash)
         strange = [name for name in counted if name not in spans]
         if spans and strange:  # such as 1..5 for 0..4
             raise self._refused(found, place, f"{quoted(strange)} cannot be matched")

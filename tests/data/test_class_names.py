@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from common.data.class_names import (
+    contradiction,
     grade_of,
     grade_order,
     grades_of,
@@ -125,6 +126,9 @@ def test_two_names_of_one_class_are_refused(names):
         (["DR", "No_DR"], ["No_DR", "DR"]),
         (["RDR", "non-RDR"], ["non-RDR", "RDR"]),
         (["1", "0"], ["0", "1"]),
+        (["0", "Mild", "2", "Severe", "4"], ["0", "Mild", "2", "Severe", "4"]),
+        (["4", "Mild", "No_DR", "Severe", "2"], ["No_DR", "Mild", "2", "Severe", "4"]),
+        (["1_No_DR", "2_Mild", "3_Moderate", "4_Severe", "5_PDR"], None),
     ],
 )
 def test_folders_of_two_to_five_classes_are_recognised(found, expected):
@@ -147,6 +151,16 @@ def test_folders_of_two_to_five_classes_are_recognised(found, expected):
 def test_folders_that_are_not_clear_are_refused(found, count):
     with pytest.raises(InputError, match="expected the class folders 0"):
         match_folders(found, PLACE, count)
+
+
+def test_numbers_that_contradict_their_names_are_refused():
+    found = ["0_Mild", "1_Moderate", "2_No_DR", "3_PDR", "4_Severe"]  # numbered by the alphabet
+    with pytest.raises(InputError, match=r"1_Moderate 2_No_DR: the numbers contradict the names"):
+        match_folders(found, PLACE, 5)
+    given = [found[k] for k in (2, 0, 1, 4, 3)]
+    assert match_folders(found, PLACE, 5, given).labels["2_No_DR"] == 0
+    assert contradiction(["1_DR", "0_No_DR", "x_7"]) == contradiction(["Level 1 - none"]) == ""
+    assert "'0 - Mild' '1 - No'" in contradiction(["1 - No", "0 - Mild"])
 
 
 def test_a_given_name_may_differ_in_case_from_its_folder():

@@ -168,6 +168,7 @@ def test_the_cut_of_a_coarser_set_is_the_model_s_where_it_can_be():
         ("12345", list(NUMBERS), {}, "0 cannot be matched"),
         (NUMBERS, ["No_DR", "Normal"], {}, "mean the same"),
         (NUMBERS, ["DR", "NPDR", "No_DR"], {}, "share a class in part"),
+        (NUMBERS, ["0_Mild", "1_No_DR"], {}, "0_Mild 1_No_DR: the numbers contradict the names"),
         (NUMBERS, ["x"], {"class_map": ("x=0..4",)}, "all would be one class"),
         (NUMBERS, ["x"], {"class_map": ("x",)}, "--class_map: expected FOLDER=CLASS"),
         (NUMBERS, ["x"], {"class_map": ("x=7",)}, "--class_map: expected FOLDER=CLASS"),
@@ -191,6 +192,9 @@ def test_a_class_without_folder_is_one_without_images():
 
 
 def test_a_map_may_say_more_closely_what_a_name_means_and_what_numbers_mean():
+    given = ("0_Mild=1", "1_No_DR=0")
+    assert match(NUMBERS, ["0_Mild", "1_No_DR"], class_map=given).labels["1_No_DR"] == 0
+    assert match(["1_No_DR", "0_Mild"], ["0_Mild", "1_No_DR"]).labels["1_No_DR"] == 0
     one_more = tuple(f"{k + 1}={k}" for k in range(5))
     assert match(NAMES, list("12345"), class_map=one_more).labels["1"] == 0
     given = ("No_DR=0..1", "DR=2..4")
