@@ -112,11 +112,17 @@ def audit(root: Path, config: AuditConfig) -> Audit:
         *_eyes_note(findings, entries),
         *_count_notes(counts, dataset.titles),
     ]
-    probes = _probes(entries, records, related.units, config.seed) if config.shortcuts else []
+    probes = (
+        _probes(entries, records, related.units, config.seed, dataset.titles)
+        if config.shortcuts
+        else []
+    )
     tables: list[CrossTable] = []
     if metadata is not None and config.shortcuts:
         good = [entry for entry, is_good in zip(entries, usable) if is_good]
-        tables, found = _against_grades(metadata, good, related.units[usable], config)
+        tables, found = _against_grades(
+            metadata, good, related.units[usable], config, dataset.titles
+        )
         probes += found
     seconds = {
         "inspection": inspected - started,
@@ -150,13 +156,17 @@ def summarise(audit: Audit) -> dict[str, dict[str, int]]:
 
 
 def _against_grades(
-    metadata: Metadata, entries: list[ImageFile], units: np.ndarray, config: AuditConfig
+    metadata: Metadata,
+    entries: list[ImageFile],
+    units: np.ndarray,
+    config: AuditConfig,
+    titles: Sequence[str],
 ) -> tuple[list[CrossTable], list[Probe]]:
     """Compare metadata with the grades: in tables, and as one more kind of shortcut."""
     ids = [entry.id for entry in entries]
     grades = np.array([entry.label for entry in entries], dtype=np.int64)
     columns = column_statistics(metadata, ids)
-    probes = [probe("metadata", columns, grades, units, config.seed)] if columns else []
+    probes = [probe("metadata", columns, grades, units, config.seed, titles)] if columns else []
     return cross_tables(metadata, ids, grades, config.num_classes), probes
 
 
@@ -261,7 +271,11 @@ def _count_notes(counts: Mapping[str, list[int]], titles: Sequence[str]) -> list
 
 
 def _probes(
-    entries: list[ImageFile], records: list[FileRecord], units: np.ndarray, seed: int
+    entries: list[ImageFile],
+    records: list[FileRecord],
+    units: np.ndarray,
+    seed: int,
+    titles: Sequence[str],
 ) -> list[Probe]:
     """Probe each kind of statistics of the files that have some for shortcuts to the grade."""
     places, measured = [], []
@@ -275,5 +289,5 @@ def _probes(
     for kind in KINDS:
         names = measured[0][kind] if measured else ()
         columns = {name: np.array([found[kind][name] for found in measured]) for name in names}
-        probes.append(probe(kind, columns, grades, groups, seed))
+        probes.append(probe(kind, columns, grades, groups, seed, titles))
     return probes

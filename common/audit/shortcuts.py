@@ -6,7 +6,7 @@ whether it beats chance, and a rule whether that is alarming. The two differ: re
 colour and sharpness a little.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import combinations
 from math import nan
@@ -90,12 +90,13 @@ def probe(
     grades: np.ndarray,
     groups: np.ndarray,
     seed: int = 0,
+    titles: Sequence[str] = (),
 ) -> Probe:
     """Cross-validate a classifier of grades (N,) on statistics, each (N,), of one kind.
 
     groups (N,): images of one patient, or copies of one picture. Each group
     is represented by one image, drawn at random, so that no group is in two folds and labels can be
-    permuted image by image.
+    permuted image by image. titles: what the grades are called.
     """
     chosen = _independent(grades, groups, random_generator("shortcuts", seed))
     labels = grades[chosen]
@@ -107,7 +108,7 @@ def probe(
         return Probe(kind, len(chosen), verdict="chance", reason="all images have the same")
     ranks = {name: _ranks(values[chosen]) for name, values in varying.items()}
     measured = _measure(kind, ranks, labels, seed)
-    verdict, reason = _verdict(measured)
+    verdict, reason = _verdict(measured, titles)
     return replace(measured, verdict=verdict, reason=reason)
 
 
@@ -222,7 +223,7 @@ def _nonmonotone_auc(
     return best
 
 
-def _verdict(found: Probe) -> tuple[str, str]:
+def _verdict(found: Probe, titles: Sequence[str]) -> tuple[str, str]:
     """Hold a probe against the rule of its kind; returns the verdict and its reason."""
     rule, accuracy = RULES[found.kind], found.balanced_accuracy
     if found.p_value > P_VALUE:
@@ -235,14 +236,20 @@ def _verdict(found: Probe) -> tuple[str, str]:
         return "alarming", f"balanced accuracy {accuracy:.2f} is surely above {most:.2f}"
     grade = max(found.grade_auc, key=lambda k: found.grade_auc[k])
     if found.grade_auc[grade] > rule.grade_auc:
+        called = titles[grade] if titles else f"grade {grade}"
         return "alarming", (
-            f"grade {grade} is recognised with AUC {found.grade_auc[grade]:.3f}, above "
+            f"{called} is recognised with AUC {found.grade_auc[grade]:.3f}, above "
             f"{rule.grade_auc:.3g}"
         )
     for grades, auc in found.nonmonotone_auc.items():
         if auc > rule.nonmonotone_auc:
+            places = map(int, grades.split(" and "))
+            names = [titles[place] if titles else f"grade {place}" for place in places]
+            called = " and ".join(names)
+            if all(name.startswith("grade ") for name in names):
+                called = f"grades {grades}"
             return "alarming", (
-                f"grades {grades}, which no disease sets apart from the others, are recognised "
+                f"{called}, which no disease sets apart from the others, are recognised "
                 f"with AUC {auc:.3f}, above {rule.nonmonotone_auc:.3g}"
             )
     return "above chance", (

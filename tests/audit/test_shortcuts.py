@@ -70,5 +70,9 @@ def test_grades_that_no_disease_sets_apart_alarm_together():
     found = probe("background", {"sharpness": blurred}, grades, groups)
     assert found.verdict == "alarming" and "which no disease sets apart" in found.reason
     assert next(iter(found.nonmonotone_auc)) in ("1 and 3", "0 and 2 and 4")
+    assert "grades " in found.reason
+    names = ("No_DR", "Mild", "Moderate", "Severe", "PDR")
+    found = probe("background", {"sharpness": blurred}, grades, groups, titles=names)
+    assert found.reason.startswith(("Mild and Severe, which", "No_DR and Moderate and PDR, which"))
     found = probe("background", {"haze": (grades >= 3) + noise}, grades, groups)
     assert found.verdict == "above chance", "an end of the scale may be the disease"

@@ -112,7 +112,7 @@ def test_help_goes_to_the_terminal_and_not_into_the_log(tmp_path):
 @pytest.mark.parametrize(
     ("words", "error"),
     [
-        (["--dataset_path", "/nope"], "error: expected the folder /nope/train"),
+        (["--dataset_path", "/nope"], "error: expected a dataset in '/nope'"),
         pytest.param(
             *(["--epoch", "3"], "error: unrecognized arguments: --epoch 3"), marks=pytest.mark.slow
         ),
