@@ -12,7 +12,7 @@ from common.cli import Parser, guarded
 
 import argparse
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -23,6 +23,7 @@ from common.data.patients import recognise_patients
 from common.data.synthetic import synthetic_note
 from common.evaluation.findings import Findings, measure_ensemble, measure_model
 from common.evaluation.gates import (
+    NOT_MEASURED,
     Gate,
     Holdout,
     all_pass,
@@ -87,6 +88,9 @@ class Outcome:
     tables: list[str]
 
 
+NOT_YET = Holdout(NOT_MEASURED, "not looked for")
+
+
 @dataclass(frozen=True)
 class Setting:
     """What all models and their ensemble are evaluated with."""
@@ -97,8 +101,8 @@ class Setting:
     bootstrap: BootstrapConfig
     grade_mix: GradeMix | None  # of a population at which results are restated
     columns: Columns  # what metadata.csv says of the images
-    holdout: Holdout
     skipped: dict[str, list[str]]  # by split, images that cannot be read
+    holdout: Holdout = NOT_YET
 
     def describe(self) -> dict[str, object]:
         """Say in a file what was evaluated."""
@@ -172,18 +176,12 @@ def leave_out_unreadable(models: list[Model], args: argparse.Namespace) -> dict[
 def build_setting(
     models: list[Model], skipped: dict[str, list[str]], args: argparse.Namespace
 ) -> Setting:
-    """Decide how results are measured; see whether the images are independent of the training."""
-    images, root = models[0].split, Path(args.dataset_path)
-    metadata = read_metadata(root)
+    """Decide how results are measured, before anything takes time."""
+    images = models[0].split
+    metadata = read_metadata(Path(args.dataset_path))
     for line in metadata.remarks if metadata else ():
         log(line)
     patients = recognise_patients(images.ids, args.patient_regex, metadata)
-    how = HoldoutConfig(
-        patient_regex=args.patient_regex,
-        pictures=args.holdout_check == "pictures",
-        cache_dir=Path(args.cache_dir),
-        num_workers=args.num_workers,
-    )
     return Setting(
         split=args.split,
         dataset_path=str(args.dataset_path),
@@ -191,9 +189,20 @@ def build_setting(
         bootstrap=BootstrapConfig(args.resamples, args.seed, patients.clusters, patients.evidence),
         grade_mix=read_grade_mix(models[0], args) if args.prevalence else None,
         columns=metadata.others(images.ids) if metadata else {},
-        holdout=check_holdout(images, root, [model.run for model in models], how),
         skipped=skipped,
     )
+
+
+def look_for_training_images(models: list[Model], args: argparse.Namespace) -> Holdout:
+    """See whether the images are independent of the training; opens those that are new to it."""
+    how = HoldoutConfig(
+        patient_regex=args.patient_regex,
+        pictures=args.holdout_check == "pictures",
+        cache_dir=Path(args.cache_dir),
+        num_workers=args.num_workers,
+    )
+    runs = [model.run for model in models]
+    return check_holdout(models[0].split, Path(args.dataset_path), runs, how)
 
 
 def read_grade_mix(model: Model, args: argparse.Namespace) -> GradeMix:
@@ -386,6 +395,7 @@ def main(argv: list[str] | None = None) -> int:
 
     setting = build_setting(models, skipped, args)
     predict_models(models, args)
+    setting = replace(setting, holdout=look_for_training_images(models, args))
     for model in models:
         model.outcome = evaluate_model(model, setting)
     final, details = models[0].outcome, []
