@@ -367,6 +367,10 @@ def _class_folders(folder: Path, matcher: Matcher) -> FolderLabels:
 
     inside = [entry for entry in list_folder(folder) if is_folder(entry)]
     found = [entry.name for entry in inside if not leads_up(entry, (folder,))]
+    lost = [entry.name for entry in list_folder(folder) if leads_nowhere(entry)]
+    for name in lost if are_classes([*found, *lost]) else ():
+        if name in matcher([*found, *lost], folder).labels:
+            raise InputError(f"{folder / name}: the link leads nowhere; remove or mend it")
     try:
         match = matcher(found, folder)
     except InputError as error:
