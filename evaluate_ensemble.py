@@ -144,6 +144,16 @@ def list_models(args: argparse.Namespace) -> list[Model]:
     first = models[0]
     for line in [*first.dataset.remarks(), *describe_classes(first.run, first.split)]:
         log(line)
+    if (
+        args.results_dirs
+        and args.output_dir
+        and len(models) == 1
+        and first.output == runs[0].directory
+    ):
+        log(
+            f"note: results on the model's own dataset go into {first.output.root}, not into "
+            "--output_dir, which is for ensembles and other datasets"
+        )
     return models
 
 

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Set up, draw a synthetic demo dataset, train a small member of each of the three families from
-# scratch, and evaluate each and their ensemble. About 7 minutes on 2 cores after installation.
+# scratch, and evaluate each and their ensemble. About 8 minutes on 2 cores after installation.
 set -euo pipefail
 cd "$(dirname "$(readlink -f "$0")")"
 source ./setup_env.sh requirements.txt

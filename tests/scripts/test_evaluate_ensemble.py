@@ -122,10 +122,11 @@ def test_external_images_need_no_splits(evaluate, trained_copy, demo, tmp_path):
     assert "no image of grade 4" in content["undefined"]["recall_4"]
 
 
-def test_a_moved_dataset_is_still_the_model_s_own(evaluate, trained_copy, demo, tmp_path):
+def test_a_moved_dataset_is_still_the_model_s_own(evaluate, trained_copy, demo, tmp_path, capsys):
     moved = shutil.copytree(demo, tmp_path / "moved")
     assert evaluate(results_dirs=trained_copy, dataset_path=moved, output_dir=tmp_path / "out") == 0
     assert metrics(trained_copy)["dataset_path"] == str(moved) and not (tmp_path / "out").exists()
+    assert "not into --output_dir" in capsys.readouterr().out
     next((moved / "train" / "2").iterdir()).unlink()
     assert evaluate(results_dirs=trained_copy, dataset_path=moved, output_dir=tmp_path / "out") == 0
     assert len(list((tmp_path / "out").iterdir())) == 1, "other training images: another dataset"
