@@ -1,8 +1,11 @@
 """Small synthetic datasets and quick trainings that many tests share."""
 
+import contextlib
 import fcntl
+import hashlib
 import io
 import os
+import pickle
 import shutil
 import signal
 from collections.abc import Callable
@@ -19,6 +22,8 @@ from PIL import Image
 
 import train_ovo
 from common.data.synthetic import write_dataset
+from common.inspection import file_checks
+from common.system.files import atomic_write
 
 # tests send Ctrl-C, which a shell tells what it starts in the background to ignore
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -58,6 +63,26 @@ def shared_folder(tmp_path_factory) -> Path:
     folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "shared"
     folder.mkdir(exist_ok=True)
     return folder
+
+
+@pytest.fixture(scope="session", autouse=True)
+def remembered_signatures(shared_folder):
+    """Compute a picture's signature once for all tests: most look at copies of the same few."""
+    folder, compute = shared_folder / "signatures", file_checks.signature_of
+    folder.mkdir(exist_ok=True)
+
+    def remembered(retina):
+        name = hashlib.sha256(repr(retina.shape).encode() + retina.tobytes()).hexdigest()
+        with contextlib.suppress(FileNotFoundError):
+            return pickle.loads((folder / name).read_bytes())
+        found = compute(retina)
+        with contextlib.suppress(OSError), atomic_write(folder / name) as file:  # tests fill disks
+            file.write(pickle.dumps(found))
+        return found
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(file_checks, "signature_of", remembered)
+        yield
 
 
 @pytest.fixture(scope="session")
