@@ -69,8 +69,7 @@ def meaning_of(name: str) -> Meaning:
 
     "DR 1" and "grade 1 DR" are the number 1, "1_DR" (beside "0_No_DR") is any DR.
     """
-    plain = unicodedata.normalize("NFKC", name).casefold()
-    parts = re.findall(r"[^\W\d_]+|\d+", plain)
+    parts = re.findall(r"[^\W\d_]+|\d+", spelled(name))
     digits = [part for part in parts if part.isdecimal()]
     number = int(digits[0]) if len(digits) == 1 else None
     words = [part for part in parts if not part.isdecimal()]
@@ -262,6 +261,11 @@ def _given(found: Sequence[str], names: Sequence[str]) -> list[str | None]:
 def spelled(name: str) -> str:
     """Reduce a name to what two spellings of it share: letters without case, Unicode composed."""
     return unicodedata.normalize("NFKC", name).casefold().strip()
+
+
+def plain(name: str) -> str:
+    """Reduce a name to its letters and digits, in small ones."""
+    return "".join(c for c in spelled(name) if c.isalnum())
 
 
 def _usual(found: Sequence[str], num_classes: int) -> list[str | None]:

@@ -360,17 +360,19 @@ def _refuse_doubtful(entry: os.DirEntry, folder: Path, label: int, others: Colle
 def _class_folders(folder: Path, matcher: Matcher) -> FolderLabels:
     """Find the class folders and their classes; raises InputError where they are not clear."""
 
-    def are_classes(names: list[str]) -> bool:
+    def labels_of(names: list[str]) -> dict[str, int]:
         with suppress(InputError):
-            return bool(matcher(names, folder).labels)
-        return False
+            return matcher(names, folder).labels
+        return {}
 
-    inside = [entry for entry in list_folder(folder) if is_folder(entry)]
-    found = [entry.name for entry in inside if not leads_up(entry, (folder,))]
-    lost = [entry.name for entry in list_folder(folder) if leads_nowhere(entry)]
-    for name in lost if are_classes([*found, *lost]) else ():
-        if name in matcher([*found, *lost], folder).labels:
-            raise InputError(f"{folder / name}: the link leads nowhere; remove or mend it")
+    def are_classes(names: list[str]) -> bool:
+        return bool(labels_of(names))
+
+    entries = list(list_folder(folder))
+    found = [e.name for e in entries if is_folder(e) and not leads_up(e, (folder,))]
+    lost = [e.name for e in entries if leads_nowhere(e)]
+    for name in set(lost) & labels_of([*found, *lost]).keys() if lost else ():
+        raise InputError(f"{folder / name}: the link leads nowhere; remove or mend it")
     try:
         match = matcher(found, folder)
     except InputError as error:

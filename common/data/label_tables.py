@@ -18,11 +18,18 @@ pages and the code that reads them give them:
 
 import functools
 import re
-import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from common.data.class_names import GRADES, contradiction, grade_of, grades_of, meaning_of, spelled
+from common.data.class_names import (
+    GRADES,
+    contradiction,
+    grade_of,
+    grades_of,
+    meaning_of,
+    plain,
+    spelled,
+)
 from common.listing.tables import NUMBER, Table
 from common.system.errors import InputError
 from common.system.log import printable
@@ -86,11 +93,6 @@ class Label:
 
 
 # -- columns -----------------------------------------------------------------------------------
-
-
-def plain(name: str) -> str:
-    """Reduce a column's name to its letters and digits, in small ones."""
-    return "".join(c for c in unicodedata.normalize("NFKC", name).casefold() if c.isalnum())
 
 
 def choose_columns(table: Table, flags: ColumnFlags, pictures: bool = True) -> Columns:

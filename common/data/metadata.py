@@ -12,7 +12,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from common.data.label_tables import find_image_column, is_label_column, plain
+from common.data.class_names import plain
+from common.data.label_tables import find_image_column, is_label_column
 from common.listing.picture_files import is_picture
 from common.listing.picture_names import match_names
 from common.listing.tables import Table, read_table

@@ -10,13 +10,13 @@ from pathlib import Path
 
 import numpy as np
 
+from common.data.class_names import plain
 from common.data.label_tables import (
     ColumnFlags,
     Label,
     choose_columns,
     class_reader,
     numbers_as_places,
-    plain,
     read_labels,
 )
 from common.listing.tables import Table, read_table

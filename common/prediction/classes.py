@@ -18,6 +18,7 @@ from common.data.class_names import (
     contradiction,
     grades_of,
     meaning_of,
+    plain,
     quoted,
     require_grade_order,
     spelled,
@@ -300,7 +301,7 @@ class SetMatcher:
 
     def span_of(self, name: str) -> Span | None:
         """Find the model's classes that a name means; None where that is not clear."""
-        for same in (spelled, _squeezed):
+        for same in (spelled, plain):
             alike = [k for k, own in enumerate(self.model) if same(own) == same(name)]
             if len(alike) == 1:
                 return alike[0], alike[0]
@@ -373,16 +374,11 @@ def _overlap(one: Span, other: Span) -> bool:
     return one[0] <= other[1] and other[0] <= one[1]
 
 
-def _squeezed(name: str) -> str:
-    """Reduce a name to its letters and digits."""
-    return "".join(c for c in spelled(name) if c.isalnum())
-
-
 def _means_the_same(one: str, other: str) -> bool:
     first, second = meaning_of(one), meaning_of(other)
     grades = first.grades or first.number_as_grade
     same = grades is not None and grades == (second.grades or second.number_as_grade)
-    return same or _squeezed(one) == _squeezed(other)
+    return same or plain(one) == plain(other)
 
 
 def same_classes(one: Sequence[str], other: Sequence[str]) -> bool:
