@@ -20,6 +20,7 @@ import numpy as np
 from common.data.patients import recognise_patients
 from common.data.synthetic import synthetic_note
 from common.evaluation.gates import FAMILIES
+from common.fitting.ensemble import ModelResult, apply_vote
 from common.flags import add_analysis_flags
 from common.metrics.agreement import (
     EnsembleDiversity,
@@ -31,7 +32,6 @@ from common.metrics.comparison import Difference, PairedMetric, paired_metrics
 from common.metrics.intervals import BootstrapConfig
 from common.models.backbones import resolve
 from common.prediction.classes import sum_up
-from common.prediction.ensemble import ModelResult, apply_vote
 from common.prediction.evaluated_models import find_evaluated_models, metadata_of
 from common.prediction.voting import combine_models
 from common.reporting import tables

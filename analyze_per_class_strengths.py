@@ -20,12 +20,12 @@ import numpy as np
 from common.data.patients import recognise_patients
 from common.data.synthetic import synthetic_note
 from common.evaluation.evaluate import evaluate
+from common.fitting.ensemble import ModelResult, apply_vote
 from common.flags import add_analysis_flags
 from common.metrics.classification import binary_metrics, confusion_matrix, f1_scores
 from common.metrics.intervals import UNKNOWN, BootstrapConfig, Interval, Metrics
 from common.pairs import class_pairs, pair_name, pair_targets
 from common.prediction.classes import Classes
-from common.prediction.ensemble import ModelResult, apply_vote
 from common.prediction.evaluated_models import EvaluatedModel, find_evaluated_models, metadata_of
 from common.prediction.predictions import same_images
 from common.reporting import tables

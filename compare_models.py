@@ -35,11 +35,11 @@ from common.evaluation.gates import (
     read_holdout,
     validation_content,
 )
+from common.fitting.ensemble import ModelResult, apply_vote
 from common.flags import add_analysis_flags
 from common.metrics.comparison import COMPARED, Difference, holm, paired_metrics
 from common.metrics.intervals import BootstrapConfig
 from common.prediction.classes import sum_up
-from common.prediction.ensemble import ModelResult, apply_vote
 from common.prediction.evaluated_models import EvaluatedModel, find_evaluated_models, metadata_of
 from common.prediction.voting import combine_models
 from common.reporting import tables

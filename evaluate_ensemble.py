@@ -33,25 +33,24 @@ from common.evaluation.gates import (
     validation_content,
 )
 from common.evaluation.subgroups import Columns
-from common.flags import add_ensemble_flags, add_evaluation_flags, find_runs
-from common.metrics.grade_mix import GradeMix, parse_prevalence
-from common.metrics.intervals import BootstrapConfig
-from common.pixels.pixel_cache import keep_readable
-from common.prediction.classes import SetMatcher, describe_classes, require_same_classes
-from common.prediction.ensemble import (
+from common.evaluation.verification import Recomputable, verify
+from common.fitting.ensemble import (
     EVERY_VOTE,
     ModelResult,
     apply_vote,
     build_ensemble,
     check_weights,
-    label_runs,
-    output_dir_for,
     require_val,
 )
+from common.flags import add_ensemble_flags, add_evaluation_flags, find_runs
+from common.metrics.grade_mix import GradeMix, parse_prevalence
+from common.metrics.intervals import BootstrapConfig
+from common.pixels.pixel_cache import keep_readable
+from common.prediction.classes import SetMatcher, describe_classes, require_same_classes
 from common.prediction.evaluated_models import load_val
+from common.prediction.labels import label_runs, output_dir_for
 from common.prediction.predict import PredictionConfig, pixels_of, predict_run
 from common.prediction.predictions import PairPredictions, require_same_images, save_predictions
-from common.prediction.verification import Recomputable, verify
 from common.prediction.voting import ClassPredictions
 from common.reporting import tables
 from common.reporting.figures import plot_predictions

@@ -11,10 +11,10 @@ from typing import Any
 from common.config import TrainConfig
 from common.data.class_names import quoted
 from common.data.patients import AUTO, PATIENT_HELP
+from common.fitting.calibration import WEIGHTS
 from common.listing.split_folders import SPLITS
 from common.models.backbones import resolve
 from common.pairs import Head, heads_of_model, pair_head, parse_pairs
-from common.prediction.calibration import WEIGHTS
 from common.prediction.evaluated_models import RESULT_PATTERNS
 from common.prediction.voting import VOTES
 from common.result_dir import ResultDir, Run, find_run

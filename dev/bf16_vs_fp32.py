@@ -23,7 +23,7 @@ from common.metrics.classification import binary_metrics, classification_metrics
 from common.pairs import class_pairs, pair_targets
 from common.pixels.pixel_cache import open_cache
 from common.prediction.classes import SetMatcher
-from common.prediction.ensemble import label_runs
+from common.prediction.labels import label_runs
 from common.prediction.predict import load_model, pair_probabilities, predict_logits
 from common.prediction.voting import combine_pairs
 from common.result_dir import ResultDir, Run, find_run

@@ -27,11 +27,12 @@ from common import flags, result_dir
 from common.config import TrainConfig
 from common.data.metadata import read_metadata
 from common.data.synthetic import draw_fundus
+from common.evaluation import verification
 from common.metrics.grade_mix import parse_prevalence
 from common.models import checkpoint_file
 from common.models.checkpoint import HISTORY_COLUMNS, load_pair, restore_pair
 from common.pixels.preprocessing import Preprocessing, load_pixels
-from common.prediction import predictions, verification
+from common.prediction import predictions
 from common.preparation.import_table import ImportConfig, LabelSource, plan_import
 from common.result_dir import ResultDir
 from common.system.errors import InputError

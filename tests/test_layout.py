@@ -22,6 +22,8 @@ FLOORS = (
     ("result_dir",),
     ("prediction",),
     ("metrics",),
+    ("fitting",),
+    ("screening",),
     ("evaluation",),
     ("training", "reporting"),
     ("audit",),

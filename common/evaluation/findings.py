@@ -11,14 +11,14 @@ import numpy as np
 
 from common.evaluation.evaluate import Evaluation, evaluate
 from common.evaluation.subgroups import Columns, Subgroups, measure_subgroups
+from common.fitting.ensemble import Ensemble, ModelResult, best_single, combine_by_every_vote
 from common.metrics.agreement import Consistency, measure_consistency
 from common.metrics.comparison import Comparison, compare_to_best
 from common.metrics.grade_mix import GradeMix
 from common.metrics.intervals import BootstrapConfig, Metrics
-from common.metrics.prevalence import Restated, restate_models
 from common.prediction.classes import Classes
-from common.prediction.ensemble import Ensemble, ModelResult, best_single, combine_by_every_vote
 from common.prediction.voting import ClassPredictions
+from common.screening.prevalence import Restated, restate_models
 
 
 @dataclass(frozen=True)

@@ -9,10 +9,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from common.fitting.ensemble import ModelResult
 from common.metrics.intervals import UNKNOWN, Interval, Metrics
 from common.models.backbones import resolve
 from common.prediction.classes import Classes
-from common.prediction.ensemble import ModelResult
 from common.prediction.predictions import Origin
 from common.result_dir import ResultDir
 from common.system.errors import InputError

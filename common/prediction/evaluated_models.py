@@ -10,7 +10,7 @@ from common.data.metadata import Metadata, read_metadata
 from common.models.backbones import resolve
 from common.pairs import with_head
 from common.prediction.classes import classes_of
-from common.prediction.ensemble import unique_labels
+from common.prediction.labels import unique_labels
 from common.prediction.predictions import PairPredictions, load_predictions, same_images
 from common.result_dir import ResultDir
 from common.system.errors import InputError

@@ -8,9 +8,9 @@ from common.evaluation.gates import Gate
 from common.evaluation.subgroups import FEWEST, FIGURES, Subgroups
 from common.metrics.agreement import Consistency, Referral
 from common.metrics.intervals import UNKNOWN, Interval, Metrics
-from common.metrics.prevalence import Restated
 from common.prediction.classes import Classes
 from common.prediction.predictions import Cost, PairPredictions
+from common.screening.prevalence import Restated
 from common.system.log import printable
 
 _DIFFERENCES = {

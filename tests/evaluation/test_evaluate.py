@@ -8,8 +8,8 @@ from common.evaluation.evaluate import evaluate
 from common.metrics.comparison import compare_to_best
 from common.metrics.grade_mix import GradeMix
 from common.metrics.intervals import BootstrapConfig
-from common.metrics.prevalence import restate_models
 from common.prediction.voting import ClassPredictions, combine_pairs
+from common.screening.prevalence import restate_models
 from common.system.errors import InputError
 
 RNG = np.random.default_rng(0)

@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 from scipy.optimize import minimize
 
-from common.pairs import class_pairs
-from common.prediction.calibration import (
+from common.fitting.calibration import (
     apply_pair_temperatures,
     apply_temperature,
     fit_pair_temperatures,
@@ -13,6 +12,7 @@ from common.prediction.calibration import (
     fit_weights,
     pair_logits,
 )
+from common.pairs import class_pairs
 
 RNG = np.random.default_rng(1)
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from helpers import GRADES
 
-from common.prediction.ensemble import (
+from common.fitting.ensemble import (
     TEMPERED,
     apply_vote,
     average_models,
@@ -15,8 +15,8 @@ from common.prediction.ensemble import (
     check_weights,
     combine_by_every_vote,
     ensemble_weights,
-    label_runs,
 )
+from common.prediction.labels import label_runs
 from common.prediction.predict import pair_probabilities
 from common.prediction.predictions import Cost, Origin, PairPredictions, require_same_images
 from common.prediction.voting import SKLEARN_VOTE, VOTES, combine_pairs

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from common.prediction.calibration import apply_temperature
+from common.fitting.calibration import apply_temperature
 from common.prediction.predictions import PairPredictions, parse_predictions
 from common.prediction.voting import VOTES, ClassPredictions, combine_models, combine_pairs
 from common.result_dir import read_predictions
