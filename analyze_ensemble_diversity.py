@@ -20,6 +20,7 @@ import numpy as np
 from common.data.patients import recognise_patients
 from common.data.synthetic import synthetic_note
 from common.evaluation.gates import FAMILIES
+from common.figures.matrices import plot_dendrogram, plot_heatmaps
 from common.fitting.ensemble import ModelResult, apply_vote
 from common.flags import add_analysis_flags
 from common.metrics.agreement import (
@@ -35,7 +36,6 @@ from common.prediction.classes import sum_up
 from common.prediction.evaluated_models import find_evaluated_models, metadata_of
 from common.prediction.voting import combine_models
 from common.reporting import tables
-from common.reporting.figures import plot_dendrogram, plot_heatmaps
 from common.result_dir import ResultDir, write_table
 from common.system.errors import InputError
 from common.system.files import write_json

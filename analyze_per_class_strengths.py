@@ -20,6 +20,7 @@ import numpy as np
 from common.data.patients import recognise_patients
 from common.data.synthetic import synthetic_note
 from common.evaluation.evaluate import evaluate
+from common.figures.matrices import plot_heatmaps
 from common.fitting.ensemble import ModelResult, apply_vote
 from common.flags import add_analysis_flags
 from common.metrics.classification import binary_metrics, confusion_matrix, f1_scores
@@ -29,7 +30,6 @@ from common.prediction.classes import Classes
 from common.prediction.evaluated_models import EvaluatedModel, find_evaluated_models, metadata_of
 from common.prediction.predictions import same_images
 from common.reporting import tables
-from common.reporting.figures import plot_heatmaps
 from common.result_dir import ResultDir, write_table
 from common.system.files import write_json
 from common.system.log import log

@@ -35,6 +35,8 @@ from common.evaluation.gates import (
     read_holdout,
     validation_content,
 )
+from common.figures.comparison import plot_bars, plot_cost
+from common.figures.predictions import RocCurve, plot_roc
 from common.fitting.ensemble import ModelResult, apply_vote
 from common.flags import add_analysis_flags
 from common.metrics.comparison import COMPARED, Difference, holm, paired_metrics
@@ -43,7 +45,6 @@ from common.prediction.classes import sum_up
 from common.prediction.evaluated_models import EvaluatedModel, find_evaluated_models, metadata_of
 from common.prediction.voting import combine_models
 from common.reporting import tables
-from common.reporting.figures import RocCurve, plot_bars, plot_cost, plot_roc
 from common.result_dir import ResultDir, write_table
 from common.system.files import write_json
 from common.system.log import log

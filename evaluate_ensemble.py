@@ -34,6 +34,7 @@ from common.evaluation.gates import (
 )
 from common.evaluation.subgroups import Columns
 from common.evaluation.verification import Recomputable, verify
+from common.figures.predictions import plot_predictions
 from common.fitting.ensemble import (
     EVERY_VOTE,
     ModelResult,
@@ -53,7 +54,6 @@ from common.prediction.predict import PredictionConfig, pixels_of, predict_run
 from common.prediction.predictions import PairPredictions, require_same_images, save_predictions
 from common.prediction.voting import ClassPredictions
 from common.reporting import tables
-from common.reporting.figures import plot_predictions
 from common.reporting.report import Report, write_report
 from common.result_dir import ResultDir, Run, write_metrics, write_predictions, write_table
 from common.system.device import resolve_precision, select_device

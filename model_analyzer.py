@@ -16,9 +16,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from common.evaluation.gates import PAIR, PASS
+from common.figures.training import plot_training
 from common.models.checkpoint import EpochRow, load_pair
 from common.models.checkpoint_file import CheckpointError
-from common.reporting.figures import plot_training
 from common.reporting.tables import decimal, format_table, percent
 from common.result_dir import AnalysisFiles, ResultDir, write_table
 from common.system.errors import InputError

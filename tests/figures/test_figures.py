@@ -5,22 +5,20 @@ import numpy as np
 import pytest
 from helpers import GRADES
 
-from common.metrics.intervals import UNKNOWN, Interval
-from common.models.checkpoint import EpochRow, Validation
-from common.prediction.voting import ClassPredictions
-from common.reporting.figures import (
+from common.figures.comparison import plot_bars, plot_cost
+from common.figures.matrices import plot_dendrogram, plot_heatmaps
+from common.figures.predictions import (
     Reliability,
     RocCurve,
-    plot_bars,
     plot_confusion,
-    plot_cost,
-    plot_dendrogram,
-    plot_heatmaps,
     plot_predictions,
     plot_reliability,
     plot_roc,
-    plot_training,
 )
+from common.figures.training import plot_training
+from common.metrics.intervals import UNKNOWN, Interval
+from common.models.checkpoint import EpochRow, Validation
+from common.prediction.voting import ClassPredictions
 from common.result_dir import ResultDir
 
 pytestmark = pytest.mark.usefixtures("drawn_figures")
