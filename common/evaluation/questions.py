@@ -1,0 +1,36 @@
+"""Ask a grader the questions of a screening programme, one after the other.
+
+What follows from a grader and what is known of its images is found in `screening/`, a module for
+each question; here stands which are asked, and why some have no answer.
+"""
+
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from common.fitting.grader import Grader
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What the command line, and what is known of the images, asks of a grader."""
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What a screening programme asks of a grader; None where a question has no answer."""
+
+    unanswered: dict[str, str] = field(default_factory=dict)  # question: why it has no answer
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what metrics_<split>.json holds of it: each answer, or why there is none."""
+        given = {
+            question.name: getattr(self, question.name).to_json()
+            for question in fields(self)
+            if question.name != "unanswered" and getattr(self, question.name) is not None
+        }
+        return given | {name: {"not_answered": why} for name, why in self.unanswered.items()}
+
+
+def ask(grader: Grader, asked: Asked) -> Answers:
+    """Ask all questions of one grader: each has its answer or a reason why there is none."""
+    return Answers()
