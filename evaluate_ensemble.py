@@ -44,6 +44,7 @@ from common.fitting.ensemble import (
     require_val,
 )
 from common.flags import add_ensemble_flags, add_evaluation_flags, find_runs
+from common.listing.split_folders import CHOSEN_ON
 from common.metrics.grade_mix import GradeMix, parse_prevalence
 from common.metrics.intervals import BootstrapConfig
 from common.pixels.pixel_cache import keep_readable
@@ -168,7 +169,8 @@ def leave_out_unreadable(models: list[Model], args: argparse.Namespace) -> dict[
     Returns their ids, by split.
     """
     first, skipped = models[0].dataset, {}
-    for name in dict.fromkeys([args.split, "val"] if first.has("val") else [args.split]):
+    fitted_on = [name for name in CHOSEN_ON if first.has(name)]
+    for name in dict.fromkeys([args.split, *fitted_on]):
         unreadable: set[str] = set()
         for pixels in {pixels_of(model.run) for model in models}:
             images, folder = first.split(name), Path(args.cache_dir)

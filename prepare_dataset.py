@@ -74,6 +74,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     demo.add_argument("--train", type=int, default=100, help="images per grade (default 100)")
     demo.add_argument("--val", type=int, default=30, help="images per grade (default 30)")
     demo.add_argument("--test", type=int, default=40, help="images per grade (default 40)")
+    demo.add_argument("--cal", type=int, default=0, help="images per grade (default 0: no cal)")
     demo.add_argument("--size", type=int, default=256, help="pixels per side (default 256)")
     demo.add_argument("--seed", type=int, default=0, help="equal seeds draw equal images")
     _add_cache_flags(commands.add_parser("cache", help="decode a dataset once for these models"))
@@ -145,7 +146,7 @@ def _add_import_flags(table: argparse.ArgumentParser) -> None:
     for name, what in (
         ("image_column", "the pictures' names"),
         ("grade_column", "the grades"),
-        ("split_column", f"train, val or test; {NO_COLUMN} for no split"),
+        ("split_column", f"train, val, cal or test; {NO_COLUMN} for no split"),
     ):
         table.add_argument(f"--{name}", default="", metavar="NAME", help=f"the column of {what}")
     table.add_argument(
@@ -173,7 +174,7 @@ def label_source(text: str) -> LabelSource:
     if equals and not Path(text).exists():
         if not split_of(name):
             raise argparse.ArgumentTypeError(
-                f"expected train, val or test before =, found {text!r}"
+                f"expected train, val, cal or test before =, found {text!r}"
             )
         return LabelSource(folder(path), split_of(name))
     return LabelSource(folder(text))
@@ -201,6 +202,7 @@ def write_demo(args: argparse.Namespace) -> None:
     """Draw the demo dataset into a folder that is empty or holds an earlier demo."""
     folder = args.dataset_path
     counts = {"train": args.train, "val": args.val, "test": args.test}
+    counts |= {"cal": args.cal} if args.cal else {}
     if min(counts.values()) < 1 or not 64 <= args.size <= 4096:
         raise InputError("expected 1 or more images per grade and --size 64 to 4096")
     if folder.is_dir() and any(folder.iterdir()) and not (folder / "SYNTHETIC.md").is_file():

@@ -26,7 +26,6 @@ from sklearn.preprocessing import StandardScaler
 from common.config import PixelOptions
 from common.data.folders import scan_split
 from common.flags import add_evaluation_flags
-from common.listing.split_folders import SPLITS
 from common.metrics.classification import accuracy, confusion_matrix, quadratic_weighted_kappa
 from common.models.backbones import build, preprocessing_for, resolve
 from common.models.ovo import chunk_size, trunk_features
@@ -56,7 +55,7 @@ def pooled_features(args: argparse.Namespace) -> dict[str, tuple[np.ndarray, np.
     device = select_device(args.device)
     stages = backbone.stages.to(device)
     result = {}
-    for name in SPLITS:
+    for name in ("train", "val", "test"):
         split = scan_split(Path(args.dataset_path), name, 5, tuple(args.class_names))
         cache = open_cache(split, preprocessing, Path(args.cache_dir), args.num_workers)
         size = chunk_size(device)

@@ -20,7 +20,8 @@ from common.system.errors import InputError
 def training_warnings(config: TrainConfig, dataset: Dataset) -> list[str]:
     """Say in a few lines what should not be in a dataset: a short form of the audit.
 
-    Files of `test` are looked at for copies only, and nothing but these lines depends on them.
+    Files of `cal` and `test` are looked at for copies only, and nothing but these lines depends on
+    them.
     Looks at names, sizes and bytes; decodes no picture.
     """
     splits = [dataset.split("train"), dataset.split("val")]
@@ -32,8 +33,7 @@ def training_warnings(config: TrainConfig, dataset: Dataset) -> list[str]:
     all_splits = list(splits)
     looked_at = ""
     try:
-        if dataset.has("test"):
-            all_splits.append(dataset.split("test"))
+        all_splits += [dataset.split(name) for name in ("cal", "test") if dataset.has(name)]
         ids = [name for split in all_splits for name in split.ids]
         patients = recognise_patients(ids, metadata=read_metadata(dataset.root))
         lines += _name_warnings(all_splits, ids, patients)

@@ -6,12 +6,15 @@ from pathlib import Path
 from common.listing.walking import is_folder, leads_nowhere, list_folder
 from common.system.errors import InputError
 
-SPLITS = ("train", "val", "test")
+SPLITS = ("train", "val", "cal", "test")
+LEARNED_FROM = ("train", "val")  # by training: to fit weights, and to choose the epoch
+CHOSEN_ON = ("val", "cal")  # everything else that is fitted or chosen; test never is
 ALL = "all"  # the one split of a dataset without split folders
 # what a split's folder may be called; in any case, also with "set" behind it and with - _ or space
 SPLIT_NAMES = {
     "train": ("train", "training"),
     "val": ("val", "valid", "validation", "dev"),
+    "cal": ("cal", "calib", "calibration"),
     "test": ("test", "testing"),
 }
 

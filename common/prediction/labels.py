@@ -5,7 +5,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from common.data.folders import Dataset
-from common.listing.split_folders import SPLITS
+from common.listing.split_folders import LEARNED_FROM
 from common.models.backbones import resolve
 from common.pairs import with_head
 from common.result_dir import ResultDir, Run
@@ -40,7 +40,7 @@ def output_dir_for(run: Run, dataset: Dataset, output_dir: Path | None) -> Resul
                 train = dataset.without(run.skipped).split("train")
                 own = train.fingerprint() == run.train_fingerprint
     else:
-        own = any(dataset.has(name) for name in SPLITS[:2])
+        own = any(dataset.has(name) for name in LEARNED_FROM)
     coarser = any(s.folders and s.folders.classes.coarser for s in dataset.splits.values())
     if own and not coarser:
         return run.directory

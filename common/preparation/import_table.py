@@ -245,9 +245,9 @@ def _splits(table: Table, column: int | None) -> list[str] | None:
     for line, cell, split in zip(table.lines, table.column(column), found):
         if cell and not split:
             raise InputError(
-                f"{table.path}: line {line}: expected train, val or test in column "
-                f"{printable(table.columns[column])!r}, found {printable(cell)!r}; to do without "
-                "it pass --split_column none"
+                f"{table.path}: line {line}: expected train, val, cal or test in "
+                f"column {printable(table.columns[column])!r}, found {printable(cell)!r}; to do "
+                "without it pass --split_column none"
             )
     return found
 

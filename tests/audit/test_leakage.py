@@ -4,6 +4,7 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from common.audit.leakage import training_warnings
 from common.config import TrainConfig
@@ -40,3 +41,16 @@ def test_names_like_copies_are_called_that_and_numbers_are_not(demo, tmp_path):
     first.rename(first.with_name("Mild.jpg"))
     said = "\n".join(training_warnings(TrainConfig(), scan_dataset(root)))
     assert "data check: 1 group of names like copies in two splits" in said
+
+
+@pytest.mark.parametrize("other", ["train", "val", "test"])
+def test_copies_in_cal_are_named_before_training(demo, tmp_path, other):
+    root = Path(shutil.copytree(demo, tmp_path / "d"))
+    for grade in range(5):
+        (root / "cal" / str(grade)).mkdir(parents=True)
+    twin = next((root / other / "2").iterdir())
+    shutil.copy(twin, root / "cal" / "2" / "again.jpg")
+    said = "\n".join(training_warnings(TrainConfig(), scan_dataset(root)))
+    names = sorted((f"{other}/2/{twin.name}", "cal/2/again.jpg"))
+    assert "1 groups of byte-identical files in two splits, such as" in said
+    assert all(name in said for name in names)

@@ -134,6 +134,9 @@ def test_labels_are_part_of_the_fingerprint(images):
         ("val", "Validation"),
         ("val", "dev"),
         ("val", "validation_set"),
+        ("cal", "Cal"),
+        ("cal", "calib"),
+        ("cal", "Calibration Set"),
         ("test", "TEST"),
         ("test", "testing"),
         ("test", "Test-Set"),
@@ -141,6 +144,8 @@ def test_labels_are_part_of_the_fingerprint(images):
     ],
 )
 def test_the_usual_names_of_splits_are_known(images, split, folder):
+    if split == "cal":
+        (images / "val").rename(images / "cal")
     before = scan_split(images, split)
     (images / split).rename(images / folder)
     found = scan_split(images, split)
@@ -368,7 +373,9 @@ def test_found_none_says_what_was_found(tmp_path):
     with pytest.raises(InputError) as caught:
         scan_dataset(tmp_path)
     said = str(caught.value)
-    assert said.startswith(f"no split folders (train, val, test) in {tmp_path}; expected the class")
+    assert said.startswith(
+        f"no split folders (train, val, cal, test) in {tmp_path}; expected the class"
+    )
     assert "found DR NoDR other; rename" in said and "holds 2 files (1 .jpg, 1 .csv)" in said
     assert "if labels.csv holds the grades, make class folders of it: python prepare_" in said
 

@@ -120,19 +120,26 @@ def test_a_split_column_makes_split_folders(run, tmp_path):
     assert "1/d.jpg" in tree(tmp_path / "new")
     shutil.rmtree(tmp_path / "new")
     status, said = run("image,set,grade\na,A,0\n")
-    assert status == 2 and "line 2: expected train, val or test in column 'set', found 'A'" in said
+    assert (
+        status == 2
+        and "line 2: expected train, val, cal or test in column 'set', found 'A'" in said
+    )
 
 
 def test_several_tables_give_a_split_each(tmp_path, images, capsys):
-    for name, text in (("train.txt", "a.jpg 0\nb.jpg 1\n"), ("valid.txt", "c.jpg 2\nd.jpg 5\n")):
+    for name, text in (("train.txt", "a.jpg 0\n"), ("valid.txt", "c.jpg 2\nd.jpg 5\n")):
         (tmp_path / name).write_text(text)
-    train, valid, new = (str(tmp_path / name) for name in ("train.txt", "valid.txt", "new"))
-    command = ["import", f"train={train}", str(images), new, "--more", f"valid={valid}"]
+    (tmp_path / "calib.txt").write_text("b.jpg 1\n")
+    train, valid, cal, new = (
+        str(tmp_path / name) for name in ("train.txt", "valid.txt", "calib.txt", "new")
+    )
+    more = [f"valid={valid}", f"calibration={cal}"]
+    command = ["import", f"train={train}", str(images), new, "--more", *more]
     assert prepare_dataset.main(command) == 0
     assert tree(tmp_path / "new") == [
+        "cal/1/b.jpg",
         "manifest.csv",
         "train/0/a.jpg",
-        "train/1/b.jpg",
         "val/2/c.jpg",
     ]
     assert "1 row, ungradable: d.jpg (valid.txt line 2)" in capsys.readouterr().out

@@ -29,6 +29,9 @@ def test_demo_writes_a_dataset_and_repeats_itself(tmp_path, capsys):
     assert len(first) == 20 and "no medical value" in capsys.readouterr().out
     assert prepare_dataset.main(words) == 0
     assert first == {path.name: path.read_bytes() for path in (tmp_path / "d").rglob("*.jpg")}
+    assert not (tmp_path / "d" / "cal").exists()
+    assert prepare_dataset.main([*words, "--cal", "2"]) == 0
+    assert len(list((tmp_path / "d" / "cal").rglob("*.jpg"))) == 10
     assert prepare_dataset.main([*words, "--seed", "1"]) == 0
     assert first != {path.name: path.read_bytes() for path in (tmp_path / "d").rglob("*.jpg")}
 

@@ -237,6 +237,20 @@ def test_a_dataset_with_other_usual_names_trains_and_is_evaluated_whole(
         assert "Valid/3/clinic/a.jpg" in file["ids"] and len(file["ids"]) == 20
 
 
+def test_training_does_not_look_at_cal(quick_train, demo, tmp_path, capsys):
+    root = Path(shutil.copytree(demo, tmp_path / "d"))
+    values = {"dataset_path": root, "cache_dir": tmp_path / "c", "pairs": "0-1", "epochs": 1}
+    assert quick_train(tmp_path / "without", **values) == 0
+    shutil.copytree(root / "test", root / "Calibration_Set")
+    capsys.readouterr()
+    assert quick_train(tmp_path / "with", **values) == 0
+    said = capsys.readouterr().out
+    assert "20 groups of byte-identical files in two splits" in said
+    assert "cache: decoding" not in said, "all that it needs is there"
+    assert same_weights(tmp_path / "without", tmp_path / "with")
+    assert quick_train(tmp_path / "without", **values, resume=None) == 0, "the same images"
+
+
 def test_a_run_of_an_earlier_release_goes_on_with_its_own_pixels(quick_train, tmp_path, capsys):
     output = tmp_path / "r"
     assert quick_train(output, pairs="0-1") == 0
