@@ -36,6 +36,7 @@ from common.prediction.classes import sum_up
 from common.prediction.evaluated_models import find_evaluated_models, metadata_of
 from common.prediction.voting import combine_models
 from common.reporting import tables
+from common.reporting.table import format_table
 from common.result_dir import ResultDir, write_table
 from common.system.errors import InputError
 from common.system.files import write_json
@@ -144,7 +145,7 @@ def pairwise_table(rows: list[PairDiversity]) -> str:
         [f"{row.model} - {row.other}", *map(tables.decimal, row.measures.values())] for row in rows
     ]
     measures = [name.replace("_", " ") for name in rows[0].measures]
-    return tables.format_table(["models", *measures], cells)
+    return format_table(["models", *measures], cells)
 
 
 def ensemble_table(diversity: EnsembleDiversity) -> str:
@@ -152,7 +153,7 @@ def ensemble_table(diversity: EnsembleDiversity) -> str:
     cells = [
         [name.replace("_", " "), tables.decimal(value)] for name, value in vars(diversity).items()
     ]
-    return tables.format_table(["the ensemble as a whole", ""], cells)
+    return format_table(["the ensemble as a whole", ""], cells)
 
 
 def gains_table(gains: Gains) -> str:
@@ -171,7 +172,7 @@ def gains_table(gains: Gains) -> str:
         for name, accuracy, gain in compared
     ]
     title = f"plain mean, accuracy {tables.decimal(gains.ensemble_accuracy)}, against"
-    return tables.format_table([title, "accuracy", "gain of the ensemble"], cells)
+    return format_table([title, "accuracy", "gain of the ensemble"], cells)
 
 
 def criteria_text(criteria: Criteria) -> str:

@@ -30,6 +30,7 @@ from common.prediction.classes import Classes
 from common.prediction.evaluated_models import EvaluatedModel, find_evaluated_models, metadata_of
 from common.prediction.predictions import same_images
 from common.reporting import tables
+from common.reporting.table import format_table
 from common.result_dir import ResultDir, write_table
 from common.system.files import write_json
 from common.system.log import log
@@ -163,7 +164,7 @@ def metric_table(metric: str, results: dict[str, Metrics], grades: list[str]) ->
         [model, *(tables.with_interval(found[f"{metric}_{k}"]) for k in range(len(grades)))]
         for model, found in results.items()
     ]
-    return tables.format_table([metric, *grades], cells)
+    return format_table([metric, *grades], cells)
 
 
 def leaders_table(leaders: list[Leader]) -> str:
@@ -179,7 +180,7 @@ def leaders_table(leaders: list[Leader]) -> str:
         for row in leaders
     ]
     behind = "not clearly behind (intervals overlap or unknown)"
-    return tables.format_table(["grade", "metric", "leader", "value", behind], cells)
+    return format_table(["grade", "metric", "leader", "value", behind], cells)
 
 
 def pairs_table(rows: list[PairStrength], classes: Classes) -> str:
@@ -207,7 +208,7 @@ def pairs_table(rows: list[PairStrength], classes: Classes) -> str:
         "model calls lower higher",
         "higher lower",
     ]
-    return tables.format_table(header, cells)
+    return format_table(header, cells)
 
 
 def weights_text(weights: dict[str, list[float]], grades: list[str]) -> str:
@@ -218,7 +219,7 @@ def weights_text(weights: dict[str, list[float]], grades: list[str]) -> str:
             "val images (evaluate_ensemble.py --split val)"
         )
     cells = [[model, *map(tables.decimal, shares)] for model, shares in weights.items()]
-    return tables.format_table(["suggested weight (F1 on val)", *grades], cells)
+    return format_table(["suggested weight (F1 on val)", *grades], cells)
 
 
 def draw(results: dict[str, Metrics], grades: list[str], note: str, output: ResultDir) -> None:

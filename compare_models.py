@@ -45,6 +45,7 @@ from common.prediction.classes import sum_up
 from common.prediction.evaluated_models import EvaluatedModel, find_evaluated_models, metadata_of
 from common.prediction.voting import combine_models
 from common.reporting import tables
+from common.reporting.table import format_table
 from common.result_dir import ResultDir, write_table
 from common.system.files import write_json
 from common.system.log import log
@@ -146,7 +147,7 @@ def pairs_table(rows: list[PairOfModels]) -> str:
         for row in sorted(rows, key=lambda row: (row.metric, row.p_holm, row.difference.p))
     ]
     header = ["metric", "models", "difference", "p", "p (Holm)", f"p < {SIGNIFICANT}"]
-    return tables.format_table(header, cells)
+    return format_table(header, cells)
 
 
 def combine_holdouts(found: list[EvaluatedModel], split: str) -> Holdout:

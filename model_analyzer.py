@@ -19,7 +19,8 @@ from common.evaluation.gates import PAIR, PASS
 from common.figures.training import plot_training
 from common.models.checkpoint import EpochRow, load_pair
 from common.models.checkpoint_file import CheckpointError
-from common.reporting.tables import decimal, format_table, percent
+from common.reporting.table import format_table
+from common.reporting.tables import decimal, percent
 from common.result_dir import AnalysisFiles, ResultDir, write_table
 from common.system.errors import InputError
 from common.system.files import write_json

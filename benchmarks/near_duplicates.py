@@ -31,7 +31,7 @@ from common.duplicates.point_search import matching_pictures
 from common.duplicates.signatures import Signature, signature_of
 from common.inspection.image_statistics import cut_out_retina
 from common.pixels.decoding import decode_image
-from common.reporting.tables import format_table
+from common.reporting.table import format_table
 from common.system.environment import worker_count
 from common.system.errors import InputError
 from common.system.random_streams import random_generator

@@ -16,7 +16,7 @@ from benchmarks.results import (
     Speed,
     SpeedSection,
 )
-from common.reporting.tables import format_table
+from common.reporting.table import format_table
 from common.system.files import write_text
 
 THREE = ("coatnet", "convnext", "swinv2")

@@ -9,6 +9,7 @@ import io
 import json
 import re
 import zipfile
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -124,6 +125,10 @@ class ResultDir:
     def table(self, name: str) -> Path:
         """A table."""
         return self.results / f"{name}.csv"
+
+    def split_table(self, name: str, split: str) -> Path:
+        """A table as the report of a split shows it."""
+        return self.results / "tables" / f"{name}_{split}.csv"
 
     def figure(self, name: str) -> Path:
         """A picture."""
@@ -323,11 +328,16 @@ def read_predictions(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]
 
 def write_table(path: Path, rows: list[dict[str, Any]]) -> None:
     """Write rows of equal keys as CSV; what is undefined stays empty."""
+    write_csv(path, list(rows[0]), [list(row.values()) for row in rows])
+
+
+def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    """Write rows below a header as CSV; what is undefined stays empty."""
     text = io.StringIO()
-    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
-    writer.writeheader()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(header)
     for row in rows:
-        writer.writerow({k: "" if isinstance(v, float) and v != v else v for k, v in row.items()})
+        writer.writerow(["" if isinstance(cell, float) and cell != cell else cell for cell in row])
     write_text(path, text.getvalue())
 
 

@@ -30,7 +30,7 @@ from common.metrics.classification import accuracy, confusion_matrix, quadratic_
 from common.models.backbones import build, preprocessing_for, resolve
 from common.models.ovo import chunk_size, trunk_features
 from common.pixels.pixel_cache import open_cache
-from common.reporting.tables import format_table
+from common.reporting.table import format_table
 from common.system.device import select_device
 from common.system.log import log
 

@@ -28,7 +28,7 @@ from benchmarks.run import positive
 from common.data.synthetic import write_dataset
 from common.models import ovo
 from common.pixels import device_pixels
-from common.reporting.tables import format_table
+from common.reporting.table import format_table
 from common.system.device import select_device, wait_for
 from common.system.log import log
 from common.training import loop, step

@@ -15,7 +15,8 @@ from common.inspection.file_checks import FAULTS, UNUSABLE
 from common.inspection.relations import GROUPS, unseen, what_is_known
 from common.listing.walking import count_of
 from common.reporting.contact_sheets import CaptionedPicture, SheetRow, contact_sheet
-from common.reporting.tables import decimal, format_table, probability
+from common.reporting.table import format_table
+from common.reporting.tables import decimal, probability
 from common.system.files import write_json, write_text
 from common.system.log import printable
 

@@ -10,6 +10,7 @@ from common.metrics.agreement import Consistency, Referral
 from common.metrics.intervals import UNKNOWN, Interval, Metrics
 from common.prediction.classes import Classes
 from common.prediction.predictions import Cost, PairPredictions
+from common.reporting.table import format_table
 from common.screening.prevalence import Restated
 from common.system.log import printable
 
@@ -28,21 +29,6 @@ _HEADLINES = {
     "referable_specificity": "ref. spec.",
     "ece": "ECE",
 }
-
-
-def format_table(header: list[str], rows: list[list[Any]]) -> str:
-    """Lay out rows under a header: text to the left, numbers to the right."""
-    cells = [[str(cell) for cell in row] for row in [header, *rows]]
-    widths = [max(len(row[i]) for row in cells) for i in range(len(header))]
-    numeric = [
-        all(row[i][:1] in "+-<0123456789" or row[i] == "n/a" for row in cells[1:] if row[i])
-        for i in range(len(header))
-    ]
-    lines = [
-        "  ".join(c.rjust(w) if n else c.ljust(w) for c, w, n in zip(row, widths, numeric)).rstrip()
-        for row in cells
-    ]
-    return "\n".join([lines[0], "  ".join("-" * width for width in widths), *lines[1:]])
 
 
 def percent(value: float | None) -> str:

@@ -3,16 +3,7 @@
 import math
 
 from common.metrics.intervals import Interval
-from common.reporting.tables import decimal, format_table, percent, with_interval
-
-
-def test_tables_align_text_left_and_numbers_right():
-    assert format_table(["name", "n"], [["a", 5], ["long", "12.5 %"]]).splitlines() == [
-        "name       n",
-        "----  ------",
-        "a          5",
-        "long  12.5 %",
-    ]
+from common.reporting.tables import decimal, percent, with_interval
 
 
 def test_undefined_values_read_n_a():

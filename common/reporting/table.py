@@ -1,0 +1,168 @@
+"""One table for the terminal, for the page and for a spreadsheet."""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from common.metrics.intervals import Interval
+from common.result_dir import write_csv
+from common.system.log import printable
+
+Cell = str | int | float | Interval | None
+UNDEFINED, NOT_KNOWN = "n/a", "-"
+
+
+@dataclass(frozen=True)
+class Column:
+    """What stands above a column, and how its numbers are written."""
+
+    title: str
+    name: str = ""  # in the CSV file; "": the title
+    kind: Literal["number", "percent", "p"] = "number"  # p: a p value, never written as 0
+    decimals: int | None = None  # None: 3, of a percentage 1
+    csv_only: bool = False  # such as the reason why a row's values are undefined
+
+    def show(self, cell: Cell) -> "Shown":
+        """Write a cell: text and whole numbers as they are, others rounded, NaN as "n/a"."""
+        if cell is None:
+            return Shown(NOT_KNOWN)
+        if isinstance(cell, str):
+            return Shown(printable(cell))
+        if isinstance(cell, int):
+            return Shown(str(cell) if self.kind == "number" else self._number(cell))
+        if not isinstance(cell, Interval):
+            return Shown(self._number(cell))
+        if math.isnan(cell.value) or math.isnan(cell.low):
+            return Shown(self._number(cell.value))
+        low, high = (self._number(bound).removesuffix(" %") for bound in (cell.low, cell.high))
+        return Shown(self._number(cell.value), f"[{low}, {high}]")
+
+    def _number(self, value: float) -> str:
+        if math.isnan(value):
+            return UNDEFINED
+        if self.kind == "percent":
+            return f"{100 * value:.{1 if self.decimals is None else self.decimals}f} %"
+        decimals = 3 if self.decimals is None else self.decimals
+        if self.kind == "p" and value < 10**-decimals:
+            return f"< {10**-decimals:.{decimals}f}"
+        return f"{value:.{decimals}f}"
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A cell as it is read."""
+
+    value: str
+    interval: str = ""  # "[low, high]"
+    marked: bool = False
+
+    def __str__(self) -> str:
+        text = f"{self.value} {self.interval}".strip()
+        return f"[{text}]" if self.marked else text
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows of cells under titled columns; the first column names the row.
+
+    An interval is three columns of the CSV file: value, low and high. What is undefined (NaN) or
+    not known (None) stays empty there; the notes or a column say why.
+    """
+
+    name: str  # of its file, without split and ending: "per_class"
+    title: str
+    columns: tuple[Column, ...]
+    rows: tuple[tuple[Cell, ...], ...]
+    notes: tuple[str, ...] = ()  # sentences below it
+    marked: frozenset[tuple[int, int]] = frozenset()  # rows and columns of cells to point out
+
+    def __post_init__(self) -> None:
+        odd = [len(row) for row in self.rows if len(row) != len(self.columns)]
+        if odd:
+            raise ValueError(f"{self.name}: {len(self.columns)} columns, but a row of {odd[0]}")
+
+    @property
+    def shown_columns(self) -> list[Column]:
+        """The columns that a reader sees."""
+        return [column for column in self.columns if not column.csv_only]
+
+    @property
+    def numeric(self) -> list[bool]:
+        """Whether each shown column holds numbers alone."""
+        places = [place for place, column in enumerate(self.columns) if not column.csv_only]
+        return [not any(isinstance(row[place], str) for row in self.rows) for place in places]
+
+    def shown_rows(self) -> list[list[Shown]]:
+        """Write the cells that a reader sees."""
+        return [
+            [
+                Shown(shown.value, shown.interval, (number, place) in self.marked)
+                for place, (column, cell) in enumerate(zip(self.columns, row))
+                if not column.csv_only
+                for shown in [column.show(cell)]
+            ]
+            for number, row in enumerate(self.rows)
+        ]
+
+    def to_text(self) -> str:
+        """Lay it out for a terminal: title, columns, notes."""
+        header = [printable(column.title) for column in self.shown_columns]
+        lines = [printable(self.title)] if self.title else []
+        if self.rows:
+            lines.append(format_table(header, self.shown_rows()))
+        return "\n".join([*lines, *map(printable, self.notes)])
+
+    def to_csv(self) -> tuple[list[str], list[list[str | float]]]:
+        """Return the header and the rows of its CSV file, with all digits."""
+        places = range(len(self.columns))
+        spread = [any(isinstance(row[place], Interval) for row in self.rows) for place in places]
+        header = [
+            f"{column.name or column.title}{end}"
+            for column, wide in zip(self.columns, spread)
+            for end in (("", "_low", "_high") if wide else ("",))
+        ]
+        return header, [list(_spread(row, spread)) for row in self.rows]
+
+
+def make_table(
+    name: str,
+    title: str,
+    columns: Sequence[str | Column],
+    rows: Sequence[Sequence[Cell]],
+    notes: Sequence[str] = (),
+) -> Table:
+    """Make a table of lists; a column given by its title alone has plain numbers."""
+    full = tuple(Column(each) if isinstance(each, str) else each for each in columns)
+    return Table(name, title, full, tuple(map(tuple, rows)), tuple(notes))
+
+
+def save_table(path: Path, table: Table) -> None:
+    """Write a table as a CSV file."""
+    write_csv(path, *table.to_csv())
+
+
+def format_table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
+    """Lay out rows under a header: text to the left, numbers to the right."""
+    cells = [[str(cell) for cell in row] for row in [header, *rows]]
+    widths = [max(len(row[i]) for row in cells) for i in range(len(header))]
+    numeric = [
+        all(row[i][:1] in "+-<[0123456789" or row[i] == UNDEFINED for row in cells[1:] if row[i])
+        for i in range(len(header))
+    ]
+    lines = [
+        "  ".join(c.rjust(w) if n else c.ljust(w) for c, w, n in zip(row, widths, numeric)).rstrip()
+        for row in cells
+    ]
+    return "\n".join([lines[0], "  ".join("-" * width for width in widths), *lines[1:]])
+
+
+def _spread(row: Sequence[Cell], spread: Sequence[bool]) -> Iterator[str | float]:
+    """Yield the CSV cells of a row."""
+    for cell, wide in zip(row, spread):
+        if isinstance(cell, Interval):
+            yield from (cell.value, cell.low, cell.high)
+        else:
+            yield "" if cell is None else cell
+            yield from [""] * (2 * wide)
