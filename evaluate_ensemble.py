@@ -12,9 +12,12 @@ from common.cli import Parser, guarded
 
 import argparse
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
+
+import numpy as np
 
 from common.audit.holdout import HoldoutConfig, check_holdout
 from common.data.folders import Dataset, Split, scan_dataset
@@ -43,6 +46,7 @@ from common.fitting.ensemble import (
     check_weights,
     require_val,
 )
+from common.fitting.grader import Grader, PatientsOf, ensemble_grader, model_grader
 from common.flags import add_ensemble_flags, add_evaluation_flags, find_runs
 from common.listing.split_folders import CHOSEN_ON
 from common.metrics.grade_mix import GradeMix, parse_prevalence
@@ -86,6 +90,7 @@ class Outcome:
     classes: ClassPredictions
     findings: Findings
     tables: list[str]
+    grader: Grader  # of which all other questions are asked
 
 
 NOT_YET = Holdout(NOT_MEASURED, "not looked for")
@@ -99,6 +104,7 @@ class Setting:
     dataset_path: str
     synthetic: str  # a note where the images were drawn by this software
     bootstrap: BootstrapConfig
+    patients_of: PatientsOf  # of images by their ids
     grade_mix: GradeMix | None  # of a population at which results are restated
     columns: Columns  # what metadata.csv says of the images
     skipped: dict[str, list[str]]  # by split, images that cannot be read
@@ -192,12 +198,17 @@ def build_setting(
     metadata = read_metadata(Path(args.dataset_path))
     for line in metadata.remarks if metadata else ():
         log(line)
+
+    def patients_of(ids: Sequence[str]) -> np.ndarray | None:
+        return recognise_patients(ids, args.patient_regex, metadata).clusters
+
     patients = recognise_patients(images.ids, args.patient_regex, metadata)
     return Setting(
         split=args.split,
         dataset_path=str(args.dataset_path),
         synthetic=synthetic_note(images.ids),
         bootstrap=BootstrapConfig(args.resamples, args.seed, patients.clusters, patients.evidence),
+        patients_of=patients_of,
         grade_mix=read_grade_mix(models[0], args) if args.prevalence else None,
         columns=metadata.others(images.ids) if metadata else {},
         skipped=skipped,
@@ -308,7 +319,8 @@ def evaluate_model(model: Model, setting: Setting) -> Outcome:
     plot_predictions(output, split, pairs.targets, result.classes, pairs.scored, title)
     texts = tables.evaluation_tables(title, findings, "vote")
     texts += setting.remarks()
-    return Outcome([pairs.model], result.vote, output, result.classes, findings, texts)
+    grader = model_grader(result, split, setting.bootstrap, setting.patients_of)
+    return Outcome([pairs.model], result.vote, output, result.classes, findings, texts, grader)
 
 
 def evaluate_together(
@@ -353,7 +365,15 @@ def evaluate_together(
     shares = ", ".join(f"{name} {weight:.3f}" for name, weight in zip(labels, ensemble.weights))
     texts = tables.evaluation_tables(title, findings, "model")
     texts += [f"weights ({weighting}): {shares}", *setting.remarks()]
-    return Outcome(labels, args.vote, output, ensemble.classes, findings, texts)
+    grader = ensemble_grader(
+        f"ensemble of {len(models)} models",
+        ensemble,
+        results,
+        split,
+        setting.bootstrap,
+        setting.patients_of,
+    )
+    return Outcome(labels, args.vote, output, ensemble.classes, findings, texts, grader)
 
 
 def write_subgroups(output: ResultDir, split: str, findings: Findings) -> None:

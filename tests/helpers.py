@@ -13,15 +13,19 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from common import result_dir
+from common.fitting.ensemble import ModelResult, apply_vote
 from common.models import checkpoint_file
 from common.models.checkpoint import EpochRow
 from common.pairs import Head, pair_head
 from common.pixels.preprocessing import Preprocessing
 from common.prediction.classes import classes_of
+from common.prediction.predict import pair_probabilities
+from common.prediction.predictions import Cost, Origin, PairPredictions
 from common.result_dir import ResultDir
 from common.system import files
 from common.training import loop
@@ -112,6 +116,37 @@ def history_of(output: Path) -> list[EpochRow]:
     """Read the history of a training without its times."""
     rows = result_dir.read_history(ResultDir(output).history)
     return [dataclasses.replace(row, images_per_second=0.0, seconds=0.0) for row in rows]
+
+
+# -- predictions -------------------------------------------------------------------------------
+
+TARGETS = np.arange(200) % 5
+
+
+def predictions(
+    skill: float, seed: int, model: str = "demo_convnext", head: str = "ovo"
+) -> PairPredictions:
+    """Predictions of a model whose softmax logits prefer the truth by `skill`."""
+    noise = np.random.default_rng(seed).normal(0, 1, (200, 5))
+    pairs = pair_probabilities(noise + skill * np.eye(5)[TARGETS], "softmax")
+    return PairPredictions(
+        model,
+        head,
+        list("01234"),
+        np.arange(200).astype(str),
+        TARGETS,
+        pairs,
+        np.ones(10),
+        Cost(1, 1.0, 1.0, "cpu"),
+        Origin("", "", "", "fp32"),
+        GRADES,
+    )
+
+
+def member(skill: float, seed: int, val: bool = True, calibrate: bool = False) -> ModelResult:
+    """A model of that skill, with predictions on val if asked."""
+    found, on_val = predictions(skill, seed), predictions(skill, seed + 100)
+    return apply_vote(f"m{seed}", found, "coupling", on_val if val else None, calibrate)
 
 
 # -- faults ------------------------------------------------------------------------------------

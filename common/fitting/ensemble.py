@@ -73,6 +73,7 @@ class Ensemble:
     final: str  # which of them is the ensemble's
     temperature: float  # of the final mean, fitted on val; 1 unless calibrated
     of_model: ClassPredictions  # the final mean of the models' classes, which may be more
+    on_val: ClassPredictions | None  # the same on val; None unless all models have the same val
 
     @property
     def classes(self) -> ClassPredictions:
@@ -228,7 +229,25 @@ def build_ensemble(
         final = f"weighted ({' '.join(choice)})"
         means[final], temperature = average_models(models, weights, calibrate)
     scored = {name: sum_up(found, models[0].pairs.set_classes) for name, found in means.items()}
-    return Ensemble(weights, scored, final, temperature, means[final])
+    on_val = _average_on_val(models, weights, temperature)
+    return Ensemble(weights, scored, final, temperature, means[final], on_val)
+
+
+def common_val(models: Sequence[ModelResult]) -> list[ValResult]:
+    """Return the models' predictions on val if all have them on the same images, else nothing."""
+    vals = [model.val for model in models if model.val is not None]
+    same = len(vals) == len(models) and all(same_images(vals[0].pairs, v.pairs) for v in vals)
+    return vals if same else []
+
+
+def _average_on_val(
+    models: Sequence[ModelResult], weights: np.ndarray, temperature: float
+) -> ClassPredictions | None:
+    vals = common_val(models)
+    if not vals:
+        return None
+    mean = combine_models([val.classes.probabilities for val in vals], list(weights))
+    return _tempered(mean, temperature)
 
 
 def average_models(

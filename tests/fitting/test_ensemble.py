@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers import GRADES
+from helpers import TARGETS, member, predictions
 
 from common.fitting.ensemble import (
     TEMPERED,
@@ -18,36 +18,12 @@ from common.fitting.ensemble import (
 )
 from common.prediction.labels import label_runs
 from common.prediction.predict import pair_probabilities
-from common.prediction.predictions import Cost, Origin, PairPredictions, require_same_images
+from common.prediction.predictions import PairPredictions, require_same_images
 from common.prediction.voting import SKLEARN_VOTE, VOTES, combine_pairs
 from common.result_dir import ResultDir, Run
 from common.system.errors import InputError
 
 RNG = np.random.default_rng(0)
-TARGETS = np.arange(200) % 5
-
-
-def predictions(skill: float, seed: int, model: str = "demo_convnext", head: str = "ovo"):
-    """Predictions of a model whose softmax logits prefer the truth by `skill`."""
-    noise = np.random.default_rng(seed).normal(0, 1, (200, 5))
-    pairs = pair_probabilities(noise + skill * np.eye(5)[TARGETS], "softmax")
-    return PairPredictions(
-        model,
-        head,
-        list("01234"),
-        np.arange(200).astype(str),
-        TARGETS,
-        pairs,
-        np.ones(10),
-        Cost(1, 1.0, 1.0, "cpu"),
-        Origin("", "", "", "fp32"),
-        GRADES,
-    )
-
-
-def member(skill: float, seed: int, val: bool = True, calibrate: bool = False):
-    found, on_val = predictions(skill, seed), predictions(skill, seed + 100)
-    return apply_vote(f"m{seed}", found, "coupling", on_val if val else None, calibrate)
 
 
 def test_the_coupling_gives_a_softmax_head_s_probabilities_back():
