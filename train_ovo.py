@@ -46,6 +46,7 @@ from common.training.resume import (
     record_override,
     start_config,
 )
+from common.training.schedule import schedule_warnings
 from common.training.trainer import HeadTrainer
 
 
@@ -173,6 +174,8 @@ def run(config: TrainConfig, request: TrainingRequest) -> None:
     if request.dry_run:
         print("\n".join([*plan_lines(inputs, request.heads), *dataset.remarks()]))
         return
+    for line in schedule_warnings(config):
+        log(line)
     directory = ResultDir(Path(config.output_dir))
     with lock_directory(directory.root, directory.lock):  # before hours of decoding
         if config.skip_unreadable:

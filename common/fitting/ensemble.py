@@ -24,6 +24,7 @@ from common.prediction.voting import (
     ClassPredictions,
     combine_models,
     combine_pairs,
+    usable_weights,
 )
 from common.system.errors import InputError
 
@@ -93,6 +94,12 @@ def apply_vote(
     The probabilities of a softmax head need no vote; the coupling gives them back.
     """
     vote = vote if pairs.head == "ovo" else "coupling"
+    accuracies = pairs.pair_accuracies
+    if vote == "weighted" and not usable_weights(accuracies, len(accuracies)):
+        raise InputError(
+            f"--vote weighted weighs the pairs of {label} by their accuracy on val, which is not "
+            f"known of each, or 0 of all ({accuracies.round(3).tolist()}); take --vote coupling"
+        )
     of_model = _combine(pairs, vote)
     voted = sum_up(of_model, pairs.set_classes)
     if val is None:
@@ -116,11 +123,14 @@ def apply_vote(
 def combine_by_every_vote(model: ModelResult) -> dict[str, ClassPredictions]:
     """Turn a model's pair probabilities into class probabilities by each vote.
 
-    Where there is val, once more by coupling after each pair's temperature, fitted on val.
+    Where there is val, once more by coupling after each pair's temperature, fitted on val. Without
+    the weighted vote where a pair's accuracy is not known.
     """
+    accuracies = model.pairs.pair_accuracies
+    votes = [v for v in VOTES if v != "weighted" or usable_weights(accuracies, len(accuracies))]
     classes = {
         vote: model.voted if vote == model.vote else _scored(model.pairs, vote)
-        for vote in (*VOTES, SKLEARN_VOTE)
+        for vote in (*votes, SKLEARN_VOTE)
     }
     if model.pair_temperatures is not None:
         tempered = apply_pair_temperatures(model.pairs.pair_probabilities, model.pair_temperatures)

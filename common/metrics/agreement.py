@@ -12,7 +12,13 @@ import numpy as np
 from common.metrics.classification import ratio
 from common.pairs import class_pairs, pair_name
 from common.prediction.predictions import PairPredictions
-from common.prediction.voting import ClassPredictions, couple, has_tie, pairwise_wins
+from common.prediction.voting import (
+    ClassPredictions,
+    couple,
+    has_tie,
+    pairwise_wins,
+    votes_for_higher,
+)
 
 REFERRED_SHARES = (0.05, 0.10, 0.20)
 
@@ -74,7 +80,7 @@ class Consistency:
 
 def pairwise_diversity(correct: np.ndarray) -> PairwiseDiversity:
     """Measure each two models; correct (N, L) bool says which model gets which image right."""
-    right = correct.astype(np.float64)
+    right = _who_is_right(correct).astype(np.float64)
     both = right.T @ right  # (L, L)
     neither = (1 - right).T @ (1 - right)
     first, second = right.T @ (1 - right), (1 - right).T @ right
@@ -91,9 +97,19 @@ def pairwise_diversity(correct: np.ndarray) -> PairwiseDiversity:
     )
 
 
+def _who_is_right(correct: np.ndarray) -> np.ndarray:
+    """Return (N, L) as it is; ValueError for anything but truth values of images and models."""
+    if correct.dtype != bool or correct.ndim != 2 or 0 in correct.shape:
+        raise ValueError(
+            "expected True or False for each image and model, found shape "
+            f"{correct.shape} of {correct.dtype}"
+        )
+    return correct
+
+
 def ensemble_diversity(correct: np.ndarray) -> EnsembleDiversity:
     """Measure the ensemble as a whole (Kuncheva & Whitaker 2003); correct (N, L) bool."""
-    count = correct.shape[1]
+    count = _who_is_right(correct).shape[1]
     right = correct.sum(1).astype(np.float64)  # (N,)
     wrong = count - right
     half = count - np.ceil(count / 2)
@@ -108,7 +124,7 @@ def ensemble_diversity(correct: np.ndarray) -> EnsembleDiversity:
 
 def count_cycles(pair_probabilities: np.ndarray, num_classes: int) -> np.ndarray:
     """Count (N,) the three-cycles: a beats b, b beats c, c beats a; at most 5 for 5 classes."""
-    beats = pairwise_wins(pair_probabilities > 0.5, num_classes) > 0
+    beats = pairwise_wins(votes_for_higher(pair_probabilities, num_classes), num_classes) > 0
     cycles = np.zeros(len(pair_probabilities), dtype=int)
     for a, b, c in combinations(range(num_classes), 3):
         cycles += (beats[:, a, b] & beats[:, b, c] & beats[:, c, a]).astype(int)
@@ -130,8 +146,13 @@ def referral_curve(correct: np.ndarray, cycles: np.ndarray, residual: np.ndarray
     The most inconsistent images go first: those with most cycles, then those with the largest
     residual. All arguments (N,).
     """
+    if not correct.shape == cycles.shape == residual.shape or not np.isfinite(residual).all():
+        raise ValueError(
+            f"expected cycles and finite residuals of each of {len(correct)} images, found shapes "
+            f"{cycles.shape} and {residual.shape}"
+        )
     order = np.lexsort((-residual, -cycles))  # most inconsistent first
-    rows = [Referral(0.0, len(correct), float(correct.mean()))]
+    rows = [Referral(0.0, len(correct), _mean(correct))]
     for share in REFERRED_SHARES:
         count = round(share * len(correct))
         referred, kept = correct[order[:count]], correct[order[count:]]
@@ -150,7 +171,7 @@ def votes_by_grade(
 
     Only two of the K shares are of grades that the pair was trained for; NaN without images.
     """
-    votes = pair_probabilities > 0.5
+    votes = votes_for_higher(pair_probabilities, num_classes)
     return {
         pair_name(pair): [
             float(votes[targets == grade, column].mean()) if (targets == grade).any() else np.nan

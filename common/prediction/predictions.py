@@ -201,6 +201,9 @@ def _check(found: PairPredictions) -> None:
         raise ValueError("targets outside the classes")
     if not ((found.pair_probabilities >= 0) & (found.pair_probabilities <= 1)).all():
         raise ValueError("pair probabilities outside 0..1")
+    known = found.pair_accuracies[~np.isnan(found.pair_accuracies)]
+    if not ((known >= 0) & (known <= 1)).all():
+        raise ValueError("validation accuracies outside 0..1")
     if found.head not in HEADS:
         raise ValueError(f"head {found.head}")
 

@@ -20,6 +20,7 @@ from common.prediction.classes import classes_of
 from common.system.device import autocast, wait_for
 from common.system.log import duration
 from common.training.context import RunInputs
+from common.training.schedule import schedule_line, schedule_warnings
 from common.training.trainer import make_optimizer
 
 
@@ -65,6 +66,7 @@ def plan_lines(inputs: RunInputs, heads: list[Head]) -> list[str]:
     return [
         f"plan: {config.model} at {inputs.preprocessing.img_size} px into {config.output_dir}",
         f"  device {device}, {inputs.precision}; effective batch {config.effective_batch}",
+        f"  {schedule_line(config)}",
         f"  parameters per classifier: {size.trained:,} trained, {size.frozen:,} frozen and shared",
         f"  train images per {word} {counts.tolist()}, val {list(val_counts)}",
         *[
@@ -76,6 +78,7 @@ def plan_lines(inputs: RunInputs, heads: list[Head]) -> list[str]:
         f"  memory: about {memory:.1f} GB ({cost.activation_bytes / 1e9:.1f} GB of it activations)",
         f"  time: about {duration(epoch)} an epoch, {duration(epoch * config.epochs)} for "
         f"{config.epochs} epochs without early stopping (measured on a few steps)",
+        *schedule_warnings(config),
         "dry run: nothing was trained or written",
     ]
 

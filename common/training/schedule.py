@@ -1,6 +1,8 @@
-"""Learning-rate schedules as pure functions of the optimiser step."""
+"""Learning-rate schedules as pure functions of the optimiser step, and what they cannot reach."""
 
 import math
+
+from common.config import TrainConfig
 
 
 def lr_factor(
@@ -35,3 +37,79 @@ def plateau_factor(scores: list[float], patience: int, min_delta: float) -> floa
         if waited >= patience:
             factor, waited = factor / 2, 0
     return factor
+
+
+def plateau_patience(config: TrainConfig) -> int:
+    """Return how many validations without gain halve the rate: a third of --patience."""
+    return max(1, config.patience // 3)
+
+
+def schedule_line(config: TrainConfig) -> str:
+    """Say in one line how the learning rate moves, and when a classifier may stop early."""
+    rate, epochs = config.learning_rate, config.epochs
+    decay = {
+        "cosine": f"then cosine to {config.min_lr:g}",
+        "linear": f"then linear to {config.min_lr:g}",
+        "plateau": f"halved after {plateau_patience(config)} validations without gain",
+        "none": "then constant",
+    }[config.scheduler]
+    stop = f"stops after {config.patience} validations without gain"
+    if _validations(config) <= config.patience:
+        stop += f", which {epochs} {_plural('epoch', epochs)} cannot hold"
+    warmup = f"{config.warmup_epochs} of {epochs} epochs of warm-up" * (config.warmup_epochs > 0)
+    return f"learning rate: {', '.join(filter(None, (warmup, f'{rate:g}', decay)))}; {stop}"
+
+
+def schedule_warnings(config: TrainConfig) -> list[str]:
+    """Say what of the schedule cannot happen within the run, each in one sentence with a remedy.
+
+    Epochs decide, not steps: the warm-up of every pair, however small, is as many epochs of its
+    own steps, and a step is a whole effective batch.
+    """
+    rate, epochs, warmup = config.learning_rate, config.epochs, config.warmup_epochs
+    first_stop = (config.patience + 1) * config.validation_frequency
+    warnings = []
+    if warmup > epochs:
+        warnings.append(
+            f"warning: --warmup_epochs {warmup} is longer than the {epochs} "
+            f"{_plural('epoch', epochs)} of the run: the learning rate reaches "
+            f"{rate * epochs / warmup:.3g}, never {rate:g}; set --warmup_epochs "
+            f"{_suggestion(epochs)}"
+        )
+    elif warmup == epochs:
+        warnings.append(
+            f"warning: --warmup_epochs {warmup} is as long as the run: the learning rate reaches "
+            f"{rate:g} in the last step only, and never decays; set --warmup_epochs "
+            f"{_suggestion(epochs)}"
+        )
+    elif first_stop < warmup:
+        warnings.append(
+            f"warning: a classifier without gain stops after epoch {first_stop} (--patience "
+            f"{config.patience}), within the warm-up of {warmup} epochs, at a learning rate of "
+            f"{rate * first_stop / warmup:.3g}, not {rate:g}; set --warmup_epochs "
+            f"{_suggestion(first_stop)}, or a larger --patience"
+        )
+    waits = plateau_patience(config)
+    if config.scheduler == "plateau" and _validations(config, before_the_last=True) <= waits:
+        warnings.append(
+            f"warning: --scheduler plateau never lowers the learning rate within {epochs} "
+            f"{_plural('epoch', epochs)}: it waits for {waits} validations without gain, a third "
+            "of --patience; set a smaller --patience, or --scheduler cosine"
+        )
+    return warnings
+
+
+def _validations(config: TrainConfig, before_the_last: bool = False) -> int:
+    """Count the validations of a run, the last epoch's among them or not."""
+    if before_the_last:
+        return (config.epochs - 1) // config.validation_frequency
+    return -(-config.epochs // config.validation_frequency)
+
+
+def _suggestion(epochs: int) -> int:
+    """Return a tenth of these epochs, what the guide's 10 of 100 are."""
+    return epochs // 10
+
+
+def _plural(word: str, count: int) -> str:
+    return word if count == 1 else f"{word}s"

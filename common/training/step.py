@@ -24,7 +24,7 @@ from common.system.errors import InputError
 from common.system.log import log
 from common.training.context import TrainContext
 from common.training.loss import focal_loss
-from common.training.schedule import lr_factor, plateau_factor
+from common.training.schedule import lr_factor, plateau_factor, plateau_patience
 from common.training.trainer import HeadTrainer, TrainingError, check_finite, score_of
 
 _CHECK_EVERY = 32  # optimiser steps between two looks at the loss, each of which waits for the GPU
@@ -192,7 +192,7 @@ def learning_rate(config: TrainConfig, trainer: HeadTrainer) -> float:
     if config.scheduler == "plateau":
         validations = [row.validation for row in trainer.history if row.validation]
         scores = [score_of(validation, config) for validation in validations]
-        factor *= plateau_factor(scores, max(1, config.patience // 3), config.min_delta)
+        factor *= plateau_factor(scores, plateau_patience(config), config.min_delta)
         return max(config.min_lr, config.learning_rate * factor)
     return config.learning_rate * factor
 

@@ -55,6 +55,16 @@ def test_every_vote_is_taken_of_the_same_pairs():
     assert chosen[TEMPERED] != chosen["coupling"]
 
 
+@pytest.mark.parametrize("wrong", [np.nan, 0.0])
+def test_the_weighted_vote_needs_the_pairs_accuracies(wrong):
+    accuracies = np.full(10, wrong)
+    found = dataclasses.replace(predictions(1.0, 0), pair_accuracies=accuracies)
+    with pytest.raises(InputError, match="--vote weighted weighs the pairs of m by"):
+        apply_vote("m", found, "weighted")
+    votes = combine_by_every_vote(apply_vote("m", found, "coupling"))
+    assert set(votes) == {*VOTES, SKLEARN_VOTE} - {"weighted"}
+
+
 def test_weights_are_given_or_fitted_on_val_alone():
     members = [member(3.0, 0), member(0.1, 1)]
     assert ensemble_weights(["uniform"], members).tolist() == [0.5, 0.5]

@@ -50,3 +50,10 @@ def test_kohavi_wolpert_is_the_mean_disagreement_scaled():
     pairs = pairwise_diversity(CORRECT).disagreement[np.triu_indices(4, 1)]
     expected = 3 / 8 * pairs.mean()
     assert ensemble_diversity(CORRECT).kohavi_wolpert == pytest.approx(expected)
+
+
+def test_what_does_not_say_who_is_right_is_refused():
+    for wrong in (CORRECT.astype(float), CORRECT[:, 0], CORRECT[:0], CORRECT[:, :0]):
+        for measure in (pairwise_diversity, ensemble_diversity):
+            with pytest.raises(ValueError, match="expected True or False for each image"):
+                measure(wrong)

@@ -153,6 +153,81 @@ def test_gives_the_earlier_network_s_logits(name, demo, tmp_path):
     assert abs(expected) > 1e-3
 
 
+def with_data(**data):
+    """A checkpoint of two small tensors whose configuration has these settings of the data."""
+    small = {"backbone.a": torch.zeros(1), "classifier.1.weight": torch.zeros(1)}
+    found = content(nn.Module(), "resnet50", model_state_dict=small)
+    found["config"]["data"].update(data)
+    return found
+
+
+def pixels_with(image, tmp_path, **data):
+    torch.save(with_data(**data), tmp_path / "best_resnet50_0_1.pth")
+    found = load_pair(tmp_path / "best_resnet50_0_1.pth").preprocessing
+    return found, load_pixels(image, found)
+
+
+@pytest.mark.parametrize("tiles", [4, (4, 4), [16, 16]])
+def test_the_earlier_clahe_tiles_are_those_of_the_pixels(demo, tmp_path, tiles):
+    image = next((demo / "test" / "3").iterdir())
+    number = tiles if isinstance(tiles, int) else tiles[0]
+    found, pixels = pixels_with(image, tmp_path, clahe_tile_grid_size=tiles, img_size=[64, 64])
+    lab = cv2.cvtColor(cv2.imread(str(image)), cv2.COLOR_BGR2LAB)
+    lab[..., 0] = cv2.createCLAHE(2.5, (number, number)).apply(lab[..., 0])
+    whole = v2.functional.to_pil_image(cv2.cvtColor(lab, cv2.COLOR_LAB2RGB))
+    expected = v2.Resize((64, 64), InterpolationMode.BILINEAR, antialias=True)(whole)
+    assert np.abs(np.asarray(expected).astype(int) - pixels).max() <= 1
+    usual, eight = pixels_with(image, tmp_path, img_size=64)
+    assert np.abs(eight.astype(int) - pixels).max() > 10
+    assert found.cache_key() != usual.cache_key()
+    stated, _ = pixels_with(image, tmp_path, img_size=64, clahe_tile_grid_size=(8, 8))
+    assert stated.cache_key() == usual.cache_key(), "what was cached stays of use"
+
+
+def test_the_earlier_mean_deviation_and_interpolation_are_followed(demo, tmp_path):
+    image = next((demo / "test" / "3").iterdir())
+    given = {"mean": [0.5] * 3, "std": (0.25,) * 3, "interpolation": "BICUBIC", "img_size": 64}
+    found, pixels = pixels_with(image, tmp_path, **given, enable_clahe="false")
+    assert (found.mean, found.std, found.enable_clahe) == ((0.5,) * 3, (0.25,) * 3, False)
+    _, plain = pixels_with(image, tmp_path, img_size=64, enable_clahe=False)
+    assert not np.array_equal(pixels, plain), "by another interpolation"
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        ({"clahe_tile_grid_size": (8, 4)}, "CLAHE tiles (8, 4): expected as many"),
+        ({"clahe_tile_grid_size": 0}, "1 to 64 tiles"),
+        ({"interpolation": "nearest"}, "expected interpolation"),
+        ({"crop_black_borders": True}, "its pixels were made with crop_black_borders True"),
+        ({"normalize": False}, "its pixels were made with normalize False"),
+        ({"num_classes": 1}, "of 1 classes"),
+    ],
+)
+def test_what_the_earlier_pixels_cannot_be_made_of_is_one_line(tmp_path, data, said):
+    path = tmp_path / "best_resnet50_0_1.pth"
+    torch.save(with_data(**data), path)
+    with pytest.raises(CheckpointError, match="incomplete earlier checkpoint") as caught:
+        load_pair(path)
+    assert said in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_settings_of_the_earlier_training_alone_change_nothing(tmp_path):
+    path = tmp_path / "best_resnet50_0_1.pth"
+    found = []
+    for data in ({}, {"rotation_range": 30, "random_resized_crop": True, "normalize": True}):
+        torch.save(with_data(**data), path)
+        found.append(load_pair(path).preprocessing)
+    assert found[0] == found[1]
+
+
+def test_the_earlier_number_of_classes_is_that_of_the_model(tmp_path):
+    path = tmp_path / "best_resnet50_0_1.pth"
+    for data, count in (({}, 5), ({"num_classes": 3}, 3)):
+        torch.save(with_data(**data), path)
+        assert len(load_pair(path).class_names) == count
+
+
 @pytest.fixture(scope="module")
 def earlier(tmp_path_factory):
     """A result directory that the earlier trainer left behind, at a small input size."""

@@ -1,5 +1,6 @@
 """Every vote against its definition: by hand, by optimisation, by scikit-learn."""
 
+from functools import partial
 from itertools import product
 
 import numpy as np
@@ -7,12 +8,15 @@ import pytest
 from scipy.optimize import minimize
 from sklearn.utils.multiclass import _ovr_decision_function
 
+from common.metrics.agreement import count_cycles, coupling_residual, votes_by_grade
 from common.pairs import class_pairs
 from common.prediction.voting import (
     SKLEARN_VOTE,
+    VOTES,
     combine_models,
     combine_pairs,
     couple,
+    hard_votes,
     has_tie,
     pairwise_wins,
     votes_with_confidence,
@@ -98,11 +102,52 @@ def test_every_vote_gives_a_distribution_and_finds_a_clear_winner(vote):
         assert combine_pairs(sure, 5, vote, np.ones(10)).predicted.tolist() == [winner]
 
 
-def test_unknown_votes_and_missing_weights_are_refused():
+def test_unknown_votes_are_refused():
     with pytest.raises(ValueError, match="expected a vote"):
         combine_pairs(np.zeros((1, 10)), 5, "loud")
-    with pytest.raises(ValueError, match="pair_weights"):
-        combine_pairs(np.zeros((1, 10)), 5, "weighted")
+
+
+WRONG_WEIGHTS = [np.nan, np.inf, -0.1, None]
+
+
+@pytest.mark.parametrize("wrong", WRONG_WEIGHTS)
+def test_pair_weights_that_are_none_are_refused(wrong):
+    weights = None if wrong is None else np.array([*[0.9] * 9, wrong])
+    for given in (weights, np.zeros(10), np.ones(9), np.ones((1, 10))):
+        with pytest.raises(ValueError, match="pair_weights, 10 numbers"):
+            combine_pairs(np.full((3, 10), 0.7), 5, "weighted", given)
+
+
+@pytest.mark.parametrize("wrong", [np.nan, np.inf, -0.01, 1.01])
+def test_what_is_no_probability_is_refused_by_every_function(wrong):
+    pairs = np.full((3, 10), 0.7)
+    pairs[1, 4] = wrong
+    functions = [partial(combine_pairs, vote=vote) for vote in (*VOTES, SKLEARN_VOTE)]
+    functions += [pairwise_wins, hard_votes, has_tie, votes_with_confidence]
+    functions += [count_cycles, coupling_residual]
+    functions.append(lambda pairs, classes: votes_by_grade(pairs, np.zeros(3, int), classes))
+    for function in functions:
+        with pytest.raises(ValueError, match=r"of 0 to 1, found 1 that are none.*at \(1, 4\)"):
+            function(pairs, 5)
+        for shape in ((3, 9), (30,), (3, 10, 1)):
+            with pytest.raises(ValueError, match="probabilities of 10 pairs"):
+                function(np.full(shape, 0.7), 5)
+    classes = np.full((3, 5), 0.2)
+    classes[1, 4] = wrong
+    with pytest.raises(ValueError, match="class probabilities of 0 to 1"):
+        combine_models([np.full((3, 5), 0.2), classes])
+    with pytest.raises(ValueError, match="pairwise probabilities"):
+        couple(np.full((3, 5, 5), wrong))
+
+
+@pytest.mark.parametrize("weights", [[1.0], [0.0, 0.0], [np.nan, 1], [-1, 2], [np.inf, 1]])
+def test_wrong_weights_of_models_and_wrong_shapes_are_refused(weights):
+    models = [np.full((3, 5), 0.2)] * 2
+    with pytest.raises(ValueError, match="a weight of 0 or more for each of 2 models"):
+        combine_models(models, weights)
+    for shapes in ([], [models[0], models[0][:2]], [models[0][0]]):
+        with pytest.raises(ValueError, match="of each model alike"):
+            combine_models(shapes)
 
 
 def test_models_are_averaged():

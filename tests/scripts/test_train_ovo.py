@@ -75,18 +75,21 @@ def test_resuming_on_other_images_is_refused(quick_train, trained, tmp_path, dem
     assert "data: " in capsys.readouterr().err
 
 
-def test_several_backbones_one_after_the_other(quick_train, tmp_path):
+def test_several_backbones_one_after_the_other(quick_train, tmp_path, capsys):
     models = ["demo_convnext", "demo_coatnet"]
-    assert quick_train(tmp_path / "r", base_models=models, pairs="2-3") == 0
+    assert quick_train(tmp_path / "r", base_models=models, pairs="2-3", warmup_epochs=3) == 0
+    assert capsys.readouterr().out.count("warning: --warmup_epochs 3 is longer than") == 2
     for model in models:
         folder = tmp_path / "r" / f"{model}_5class_results"
         assert (folder / "models" / f"best_{model}_2_3.pth").is_file()
 
 
 def test_dry_run_prints_the_plan_and_writes_nothing(quick_train, tmp_path, capsys):
-    assert quick_train(tmp_path / "r", dry_run=None, cache_dir=tmp_path / "c") == 0
+    assert quick_train(tmp_path / "r", dry_run=None, cache_dir=tmp_path / "c", warmup_epochs=3) == 0
     said = capsys.readouterr().out
     for part in (
+        "learning rate: 3 of 2 epochs of warm-up, 0.001, then cosine",
+        "the learning rate reaches 0.000667, never 0.001; set --warmup_epochs 0",
         "pair 0-1: 17 images, 4 steps/epoch, 8 steps at most",
         "trained, ",
         "frozen",
