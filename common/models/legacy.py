@@ -22,8 +22,20 @@ _PIXEL_SETTINGS = (
     "clahe_clip_limit",
     "clahe_tile_grid_size",
 )
-_ABOUT_PIXELS = ("clahe", "normali", "mean", "std", "crop", "resiz", "interpol", "gamma_correction")
-_ABOUT_PIXELS += ("ben_graham", "grayscale", "green_channel", "color_space")
+_ABOUT_PIXELS = (
+    "clahe",
+    "normali",
+    "mean",
+    "std",
+    "crop",
+    "resiz",
+    "interpol",
+    "gamma_correction",
+    "ben_graham",
+    "grayscale",
+    "green_channel",
+    "color_space",
+)
 _OF_TRAINING = ("random", "aug", "focal")  # settings of the training alone
 _NOT_RECORDED = (
     "train_loss",
