@@ -35,6 +35,7 @@ from common.evaluation.gates import (
     rating,
     validation_content,
 )
+from common.evaluation.questions import Answers, Asked, ask
 from common.evaluation.subgroups import Columns
 from common.evaluation.verification import Recomputable, verify
 from common.figures.predictions import plot_predictions
@@ -60,9 +61,12 @@ from common.prediction.predictions import PairPredictions, require_same_images, 
 from common.prediction.voting import ClassPredictions
 from common.reporting import tables
 from common.reporting.report import Report, write_report
+from common.reporting.screening_tables import answers_tables
+from common.reporting.table import save_table
 from common.result_dir import ResultDir, Run, write_metrics, write_predictions, write_table
+from common.screening.operating_point import parse_rule
 from common.system.device import resolve_precision, select_device
-from common.system.files import write_json
+from common.system.files import read_json, write_json
 from common.system.log import log, printable
 
 
@@ -384,6 +388,20 @@ def write_subgroups(output: ResultDir, split: str, findings: Findings) -> None:
         write_table(path, [group.row() for group in findings.subgroups.groups])
 
 
+def what_is_asked(args: argparse.Namespace) -> Asked:
+    """Read what a screening programme asks; a mistake is found before anything takes time."""
+    return Asked(operating_points=tuple(dict.fromkeys(map(parse_rule, args.operating_point))))
+
+
+def with_answers(final: Outcome, answers: Answers, split: str) -> Outcome:
+    """Store the answers of the final grader beside its figures, and show them with its tables."""
+    path, found = final.output.metrics(split), answers_tables(answers)
+    write_metrics(path, read_json(path) | {"screening": answers.to_json()})
+    for table in found:
+        save_table(final.output.table(f"{table.name}_{split}"), table)
+    return replace(final, tables=[*final.tables, *(table.to_text() for table in found)])
+
+
 def check_all(models: list[Model], final: Outcome, setting: Setting) -> list[Gate]:
     """Compare the models and their ensemble, if there is one, with the guide's thresholds."""
     return check_gates(
@@ -418,6 +436,7 @@ def report_on(
 def main(argv: list[str] | None = None) -> int:
     """Evaluate every model, then their ensemble, then compare both with the gates."""
     args = parse_args(argv)
+    asked = what_is_asked(args)
     models = list_models(args)
     ensemble_dir = ResultDir(args.output_dir or Path("super_ensemble_results"))
     skipped = leave_out_unreadable(models, args) if args.skip_unreadable else {}
@@ -433,6 +452,7 @@ def main(argv: list[str] | None = None) -> int:
     if len(models) > 1:
         final = evaluate_together(models, setting, ensemble_dir, args)
         details = [table for model in models for table in model.outcome.tables]
+    final = with_answers(final, ask(final.grader, asked), args.split)
     print("\n" + "\n\n".join([*details, *final.tables]) + "\n", flush=True)
 
     gates, output = check_all(models, final, setting), final.output

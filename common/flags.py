@@ -194,7 +194,21 @@ def add_ensemble_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--num_classes", type=int, default=None, help="expected of the models (default: theirs)"
     )
+    _add_screening_flags(parser)
     _add_measuring_flags(parser)
+
+
+def _add_screening_flags(parser: argparse.ArgumentParser) -> None:
+    """Add what a screening programme asks of the final grader."""
+    parser.add_argument(
+        "--operating_point",
+        nargs="+",
+        default=["argmax"],
+        metavar="RULE",
+        help="who is referred: sensitivity=0.90, specificity=0.90 or youden choose a threshold on "
+        "val or cal, argmax refers what is graded as referable; several may be given "
+        "(default argmax)",
+    )
 
 
 def add_analysis_flags(parser: argparse.ArgumentParser, output_dir: str) -> None:

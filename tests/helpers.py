@@ -19,13 +19,16 @@ import torch
 
 from common import result_dir
 from common.fitting.ensemble import ModelResult, apply_vote
+from common.fitting.grader import Grader, Sample
+from common.metrics.intervals import BootstrapConfig
 from common.models import checkpoint_file
 from common.models.checkpoint import EpochRow
 from common.pairs import Head, pair_head
 from common.pixels.preprocessing import Preprocessing
-from common.prediction.classes import classes_of
+from common.prediction.classes import Classes, classes_of
 from common.prediction.predict import pair_probabilities
 from common.prediction.predictions import Cost, Origin, PairPredictions
+from common.prediction.voting import ClassPredictions
 from common.result_dir import ResultDir
 from common.system import files
 from common.training import loop
@@ -192,3 +195,33 @@ def wait_for(condition: Callable[[], bool], seconds: float) -> None:
     while not condition():
         assert time.monotonic() < end, "waited in vain"
         time.sleep(0.05)
+
+
+# -- a grader that was made up -----------------------------------------------------------------
+
+
+def sample_of(targets, probabilities, name: str = "test", groups=None, members=None) -> Sample:
+    """Make a sample of which a grader says these probabilities (N, K); members (L, N, K)."""
+    targets, probabilities = np.array(targets), np.array(probabilities, dtype=float)
+    return Sample(
+        name=name,
+        ids=np.array([f"{name}/{i:03}.jpg" for i in range(len(targets))]),
+        targets=targets,
+        classes=ClassPredictions(probabilities, probabilities.argmax(1)),
+        members=probabilities[None] if members is None else np.array(members),
+        groups=None if groups is None else np.array(groups),
+    )
+
+
+def grader_of(judged: Sample, chosen: Sample | None = None, classes: Classes = GRADES) -> Grader:
+    """Make a grader of what it says of the images that it is judged on, and of val if any."""
+    why = "" if chosen else "no images to choose on"
+    return Grader("model", classes, judged, chosen, why, BootstrapConfig(50, 0, judged.groups))
+
+
+def probabilities_of(targets, sharpness: float = 3.0, seed: int = 0, classes: int = 5):
+    """Draw probabilities (N, K), of near grades alike, that mostly agree with targets (N,)."""
+    generator = np.random.default_rng(seed)
+    seen = np.array(targets)[:, None] + generator.normal(0, 1 / sharpness**0.5, (len(targets), 1))
+    scores = np.exp(-sharpness * (seen - np.arange(classes)) ** 2 / 2)
+    return scores / scores.sum(1, keepdims=True)

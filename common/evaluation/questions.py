@@ -8,17 +8,26 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 from common.fitting.grader import Grader
+from common.screening.operating_point import (
+    ARGMAX,
+    OperatingPoints,
+    Rule,
+    find_operating_points,
+)
 
 
 @dataclass(frozen=True)
 class Asked:
     """What the command line, and what is known of the images, asks of a grader."""
 
+    operating_points: tuple[Rule, ...] = (ARGMAX,)
+
 
 @dataclass(frozen=True)
 class Answers:
     """What a screening programme asks of a grader; None where a question has no answer."""
 
+    operating_points: OperatingPoints | None = None
     unanswered: dict[str, str] = field(default_factory=dict)  # question: why it has no answer
 
     def to_json(self) -> dict[str, Any]:
@@ -33,4 +42,10 @@ class Answers:
 
 def ask(grader: Grader, asked: Asked) -> Answers:
     """Ask all questions of one grader: each has its answer or a reason why there is none."""
-    return Answers()
+    found: dict[str, Any] = {
+        "operating_points": find_operating_points(grader, asked.operating_points),
+    }
+    # a question without an answer gives the reason
+    unanswered = {name: answer for name, answer in found.items() if isinstance(answer, str)}
+    answered = {name: answer for name, answer in found.items() if name not in unanswered}
+    return Answers(**answered, unanswered=unanswered)

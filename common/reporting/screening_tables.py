@@ -1,0 +1,115 @@
+"""Tables of what a screening programme asks of a grader."""
+
+import math
+from collections.abc import Iterator
+
+from common.evaluation.questions import Answers
+from common.reporting.table import Cell, Column, Table, make_table
+from common.screening.operating_point import Detection, OperatingPoint, OperatingPoints
+
+_RATES = {
+    "sensitivity": "sensitivity",
+    "specificity": "specificity",
+    "ppv": "PPV",
+    "npv": "NPV",
+}
+
+
+def answers_tables(answers: Answers) -> list[Table]:
+    """Lay out all answers; each question without one is named with the reason."""
+    tables: list[Table] = []
+    if answers.operating_points is not None:
+        tables += [*_operating_points(answers.operating_points), _trials(answers.operating_points)]
+    if answers.unanswered:
+        tables.append(_unanswered(answers.unanswered))
+    return tables
+
+
+def _unanswered(reasons: dict[str, str]) -> Table:
+    rows = [[name.replace("_", " "), why] for name, why in reasons.items()]
+    return make_table("unanswered", "Questions without an answer", ["question", "why"], rows)
+
+
+def _operating_points(found: OperatingPoints) -> Iterator[Table]:
+    """Show each operating point, where it was chosen and on the images that are judged."""
+    for detection in found.detections:
+        yield make_table(
+            f"operating_points_{detection.name.replace('-', '_')}",
+            f"Who is referred, and how right that is: {detection.name} is {detection.definition}",
+            [
+                "operating point",
+                "images",
+                "patients",
+                f"to be found ({detection.name})",
+                "found as such",
+                "threshold",
+                *_RATES.values(),
+            ],
+            [row for point in detection.points for row in _rows(found, point)],
+            _notes_on(found, detection),
+        )
+
+
+def _rows(found: OperatingPoints, point: OperatingPoint) -> Iterator[list[Cell]]:
+    """Show what an operating point reached where it was chosen, then what it achieves."""
+    for place, rates in ((f" on {found.chosen_on}", point.where_chosen), ("", point.judged)):
+        if rates is not None and (not place or point.rule.kind != "argmax"):
+            threshold = None if math.isnan(point.threshold.value) else point.threshold.value
+            counts: list[Cell] = [rates.count, rates.patients, rates.positives, rates.referred]
+            yield [
+                f"{point.rule}{place and ', reached'}{place}",
+                *counts,
+                threshold,
+                *(getattr(rates, name) for name in _RATES),
+            ]
+    if point.judged is None:
+        yield [f"{point.rule}: no threshold", *[None] * 5, *[math.nan] * 4]
+
+
+def _notes_on(found: OperatingPoints, detection: Detection) -> list[str]:
+    notes = ["PPV and NPV hold at the mix of grades of these images, not of a population."]
+    if any(point.rule.kind != "argmax" for point in detection.points) and found.chosen_on:
+        notes.append(f"Thresholds were chosen on {found.chosen_on}, never on what is judged.")
+    for point in detection.points:
+        if point.threshold.why_none:
+            notes.append(f"{point.rule}: no threshold ({point.threshold.why_none})")
+        if point.note:
+            notes.append(f"{point.rule}: {point.note}")
+        for name, why in point.judged.undefined.items() if point.judged else ():
+            notes.append(f"{_RATES[name]} of {point.rule} is n/a because {why}")
+    return notes
+
+
+def _trials(found: OperatingPoints) -> Table:
+    """Show what others asked and achieved: on other people, so nothing here passes or fails."""
+    return make_table(
+        "trials",
+        "For orientation: what trials of other systems asked and achieved, on other people",
+        [
+            "system",
+            "found",
+            "people",
+            "asked",
+            Column("sensitivity", kind="percent"),
+            Column("specificity", kind="percent"),
+            "gradable",
+            "source",
+        ],
+        [
+            [
+                trial.system,
+                trial.found,
+                trial.people,
+                trial.asked,
+                trial.sensitivity,
+                trial.specificity,
+                trial.imageability,
+                trial.source,
+            ]
+            for trial in found.trials
+        ],
+        [
+            "Other people, cameras, graders and units: figures on the images judged here are no "
+            "claim to match them."
+        ],
+    )

@@ -1,0 +1,347 @@
+"""Who is referred: a threshold on the probability of referable disease, and what it achieves.
+
+N images, K classes. A threshold is chosen on val or cal and then applied, as it is, to the images
+that are judged. An image whose probability is at least the threshold is referred.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy.stats import binomtest
+
+from common.data.class_names import GRADES, grades_of
+from common.fitting.grader import Grader, Sample
+from common.metrics.classification import ratio
+from common.metrics.intervals import UNKNOWN, BootstrapConfig, Interval
+from common.prediction.classes import Classes
+from common.system.errors import InputError
+
+SEVERE = 3  # the least grade that threatens the vision (severe NPDR, International Clinical scale)
+FEW = 30  # positives (or negatives) of val below which a threshold is called uncertain
+_EXPECTED = "sensitivity=0.90, specificity=0.90 (any share above 0 and below 1), youden or argmax"
+_SHARES = ("sensitivity", "specificity")
+
+
+@dataclass(frozen=True)
+class Rule:
+    """How a threshold is chosen."""
+
+    kind: str  # "sensitivity", "specificity", "youden" or "argmax"
+    asked: float = math.nan  # the sensitivity or specificity
+
+    def __str__(self) -> str:
+        return f"{self.kind}={self.asked:g}" if self.kind in _SHARES else self.kind
+
+
+ARGMAX = Rule("argmax")  # refer what is graded as referable: no threshold
+
+
+def parse_rule(text: str) -> Rule:
+    """Read --operating_point; raises InputError for anything but its four forms."""
+    kind, _, share = text.strip().lower().partition("=")
+    if kind in ("youden", "argmax") and not _:
+        return Rule(kind)
+    try:
+        asked = float(share.rstrip("%")) / (100 if share.endswith("%") else 1)
+    except ValueError:
+        asked = math.nan
+    if kind not in _SHARES or not 0 < asked < 1:
+        raise InputError(f"--operating_point: expected {_EXPECTED}, found {text!r}")
+    return Rule(kind, asked)
+
+
+@dataclass(frozen=True)
+class Rates:
+    """What a decision to refer achieves on a set of images, eyes or patients."""
+
+    sensitivity: Interval
+    specificity: Interval
+    ppv: Interval  # at the set's own mix of grades
+    npv: Interval
+    positives: int  # those to be referred
+    negatives: int
+    referred: int
+    patients: int | None  # None: nothing tells who they are of
+    undefined: dict[str, str]  # rate: why it has no value
+
+    @property
+    def count(self) -> int:
+        """Count the images, eyes or patients."""
+        return self.positives + self.negatives
+
+
+def measure_rates(
+    positive: np.ndarray, referred: np.ndarray, bootstrap: BootstrapConfig, what: str = "image"
+) -> Rates:
+    """Compare who is referred (N,) bool with who should be (N,) bool; what: one of these."""
+    hits = {
+        "sensitivity": (positive, referred, f"no {what} is to be referred"),
+        "specificity": (~positive, ~referred, f"every {what} is to be referred"),
+        "ppv": (referred, positive, f"no {what} is referred"),
+        "npv": (~referred, ~positive, f"every {what} is referred"),
+    }
+    found = {name: share(good, among, bootstrap) for name, (among, good, _) in hits.items()}
+    groups = bootstrap.groups
+    return Rates(
+        **found,
+        positives=int(positive.sum()),
+        negatives=int((~positive).sum()),
+        referred=int(referred.sum()),
+        patients=None if groups is None else len(np.unique(groups)),
+        undefined={name: why for name, (among, _, why) in hits.items() if not among.any()},
+    )
+
+
+def share(good: np.ndarray, among: np.ndarray, bootstrap: BootstrapConfig) -> Interval:
+    """Return the share of those `among` (N,) bool that are `good` (N,) bool; NaN for none."""
+    if not among.any():
+        return UNKNOWN
+    hits, count = int(good[among].sum()), int(among.sum())
+    bounds = binomtest(hits, count).proportion_ci(method="wilson")
+    return Interval(hits / count, float(bounds.low), float(bounds.high))
+
+
+@dataclass(frozen=True)
+class Threshold:
+    """A threshold that was chosen, or why none was."""
+
+    value: float  # NaN: none, or none is needed
+    why_none: str = ""
+
+
+def choose_threshold(scores: np.ndarray, positive: np.ndarray, rule: Rule) -> Threshold:
+    """Choose a threshold on scores (N,) so that a rule holds there; positive (N,) bool.
+
+    sensitivity: the highest threshold that reaches it. specificity: the lowest. youden: that of the
+    greatest sensitivity + specificity - 1 (Youden 1950), the lowest of equals, since a missed eye
+    costs more than one that is looked at in vain. Equal scores are never torn apart. A threshold
+    that refers all or nobody separates nothing and is not given.
+    """
+    if rule.kind == "argmax":
+        return Threshold(math.nan)
+    if positive.all() or not positive.any():
+        kind = "are all" if positive.all() else "are all not"
+        return Threshold(math.nan, f"its {len(positive)} images {kind} to be referred")
+    thresholds, sensitivity, specificity = _rates_by_threshold(scores, positive)
+    if len(thresholds) == 1:
+        return Threshold(math.nan, "all images there have the same probability")
+    tiny = 1e-9  # 0.9 of 10 is 9, whatever its rounding
+    if rule.kind == "sensitivity":
+        place = int(np.flatnonzero(sensitivity >= rule.asked - tiny)[0])
+        if place == len(thresholds) - 1:
+            return Threshold(math.nan, f"{rule} is reached only by referring every image")
+    elif rule.kind == "specificity":
+        places = np.flatnonzero(specificity >= rule.asked - tiny)
+        if not len(places):
+            return Threshold(math.nan, f"{rule} is reached only by referring no image")
+        place = int(places[-1])
+    else:
+        gain = sensitivity + specificity - 1
+        if gain.max() <= tiny:
+            return Threshold(math.nan, "no threshold is better than chance there")
+        place = int(np.flatnonzero(gain >= gain.max() - tiny)[-1])
+    return Threshold(float(thresholds[place]))
+
+
+def _rates_by_threshold(
+    scores: np.ndarray, positive: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the distinct scores, highest first, with sensitivity and specificity at each."""
+    thresholds, inverse = np.unique(-scores, return_inverse=True)
+    count = len(thresholds)
+    hits = np.cumsum(np.bincount(inverse, positive, count))
+    false = np.cumsum(np.bincount(inverse, ~positive, count))
+    return -thresholds, ratio(hits, hits[-1]), 1 - ratio(false, false[-1])
+
+
+@dataclass(frozen=True)
+class Roc:
+    """The ROC curve of the images that are judged, from nobody referred to all."""
+
+    sensitivity: np.ndarray  # (T + 1,)
+    specificity: np.ndarray  # (T + 1,)
+
+
+@dataclass(frozen=True)
+class OperatingPoint:
+    """A threshold and what it achieves."""
+
+    rule: Rule
+    threshold: Threshold
+    where_chosen: Rates | None  # what it reached there; None: nothing was chosen
+    judged: Rates | None  # None: there is no threshold
+
+    @property
+    def note(self) -> str:
+        """Say on how few images the threshold rests, if they are few."""
+        found = self.where_chosen
+        if found is None or self.rule.kind == "argmax":
+            return ""
+        few = {
+            "sensitivity": [(found.positives, "referable")],
+            "specificity": [(found.negatives, "without need of referral")],
+            "youden": [(found.positives, "referable"), (found.negatives, "without need of it")],
+        }[self.rule.kind]
+        texts = [f"{count} images that are {what}" for count, what in few if count < FEW]
+        return f"the threshold rests on only {' and '.join(texts)}" if texts else ""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what metrics_<split>.json holds of it."""
+        content: dict[str, Any] = {"rule": str(self.rule), "threshold": self.threshold.value}
+        if self.threshold.why_none:
+            content["not_reached"] = self.threshold.why_none
+        if self.note:
+            content["note"] = self.note
+        return content | {"where_chosen": self.where_chosen, "judged": self.judged}
+
+
+@dataclass(frozen=True)
+class Detection:
+    """What is to be found, such as referable disease, and how well each operating point does."""
+
+    name: str
+    definition: str  # such as "grade 2 or worse"
+    cut: int  # the first class of it
+    points: list[OperatingPoint]
+    roc: Roc | None  # None: the images judged are all of one side
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what metrics_<split>.json holds of it; the curve follows from the predictions."""
+        points = [point.to_json() for point in self.points]
+        return {"definition": self.definition, "operating_points": points}
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What a trial of another system asked and achieved, on other people."""
+
+    system: str
+    source: str
+    found: str  # what was to be found, and in what unit
+    people: str
+    asked: str
+    sensitivity: Interval
+    specificity: Interval
+    imageability: str
+
+
+TRIALS = (
+    Trial(
+        "IDx-DR",
+        "Abramoff et al. 2018, npj Digital Medicine 1:39",
+        "more than mild DR, per patient",
+        "900 people in primary care, 23.8 % with it",
+        "sensitivity above 85 %, specificity above 82.5 %",
+        Interval(0.872, 0.818, 0.912),
+        Interval(0.907, 0.883, 0.927),
+        "96.1 % of patients",
+    ),
+    Trial(
+        "EyeArt 2.1",
+        "Ipp et al. 2021, JAMA Network Open 4(11):e2134254",
+        "more than mild DR, per eye",
+        "942 people at 15 centres",
+        "-",
+        Interval(0.96, math.nan, math.nan),
+        Interval(0.88, math.nan, math.nan),
+        "more than 97 % of eyes",
+    ),
+    Trial(
+        "EyeArt 2.1",
+        "Ipp et al. 2021, JAMA Network Open 4(11):e2134254",
+        "vision-threatening DR, per eye",
+        "942 people at 15 centres",
+        "-",
+        Interval(0.97, math.nan, math.nan),
+        Interval(0.90, math.nan, math.nan),
+        "more than 97 % of eyes",
+    ),
+)
+
+
+@dataclass(frozen=True)
+class OperatingPoints:
+    """How well referable, and vision-threatening, disease is found."""
+
+    detections: list[Detection]
+    chosen_on: str  # the images that thresholds were chosen on; "" for none
+    trials: tuple[Trial, ...] = TRIALS  # of others, for orientation
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what metrics_<split>.json holds of it."""
+        found = {detection.name: detection.to_json() for detection in self.detections}
+        return {"chosen_on": self.chosen_on, **found, "others_in_trials": self.trials}
+
+
+def find_operating_points(grader: Grader, rules: tuple[Rule, ...]) -> OperatingPoints | str:
+    """Choose a threshold by each rule and measure it; says why where nothing can be referred."""
+    cuts = cuts_of(grader.scored)
+    if not cuts:
+        return f"what is referable is {grader.scored.referable}"
+    detections = [_detect(grader, name, cut, rules) for name, cut in cuts.items()]
+    return OperatingPoints(detections, grader.chosen_on.name if grader.chosen_on else "")
+
+
+def cuts_of(scored: Classes) -> dict[str, int]:
+    """Return the first class of each kind of disease that is looked for.
+
+    Vision-threatening is severe or worse; it is looked for where all five grades are scored.
+    """
+    if scored.referable_from is None:
+        return {}
+    cuts = {"referable": scored.referable_from}
+    if len(scored) == GRADES and (_single_grades(scored) or scored.note):
+        cuts["vision-threatening"] = SEVERE
+    return cuts
+
+
+def _single_grades(scored: Classes) -> bool:
+    return grades_of(scored.names) == [(grade, grade) for grade in range(GRADES)]
+
+
+def _detect(grader: Grader, name: str, cut: int, rules: tuple[Rule, ...]) -> Detection:
+    last = cut == len(grader.scored) - 1
+    definition = f"{grader.scored.titles[cut]}{'' if last else ' or worse'}"
+    judged = grader.judged_on
+    positive = judged.targets >= cut
+    roc = None
+    if positive.any() and not positive.all():
+        _, sensitivity, specificity = _rates_by_threshold(score_of(judged, cut), positive)
+        roc = Roc(np.append(0.0, sensitivity), np.append(1.0, specificity))
+    return Detection(name, definition, cut, [_point(grader, cut, rule) for rule in rules], roc)
+
+
+def score_of(sample: Sample, cut: int) -> np.ndarray:
+    """Return (N,) the probability of the classes from `cut` on."""
+    return sample.classes.probabilities[:, cut:].sum(1)
+
+
+def _point(grader: Grader, cut: int, rule: Rule) -> OperatingPoint:
+    chosen, judged = grader.chosen_on, grader.judged_on
+    if chosen is None and rule.kind != "argmax":
+        return OperatingPoint(rule, Threshold(math.nan, grader.why_nothing_is_chosen), None, None)
+    threshold, where_chosen = Threshold(math.nan), None
+    if chosen is not None:
+        threshold = choose_threshold(score_of(chosen, cut), chosen.targets >= cut, rule)
+        if threshold.why_none:
+            why = f"{chosen.name}: {threshold.why_none}"
+            return OperatingPoint(rule, Threshold(math.nan, why), None, None)
+        bootstrap = BootstrapConfig(
+            grader.bootstrap.resamples, grader.bootstrap.seed, chosen.groups
+        )
+        where_chosen = _measure(chosen, cut, threshold.value, bootstrap)
+    return OperatingPoint(
+        rule, threshold, where_chosen, _measure(judged, cut, threshold.value, grader.bootstrap)
+    )
+
+
+def _measure(sample: Sample, cut: int, threshold: float, bootstrap: BootstrapConfig) -> Rates:
+    referred = refers(cut, threshold, score_of(sample, cut), sample.classes.predicted)
+    return measure_rates(sample.targets >= cut, referred, bootstrap)
+
+
+def refers(cut: int, threshold: float, scores: np.ndarray, predicted: np.ndarray) -> np.ndarray:
+    """Tell (N,) who is referred: by scores (N,), or without threshold by predicted classes (N,)."""
+    return predicted >= cut if math.isnan(threshold) else scores >= threshold

@@ -1,0 +1,42 @@
+"""What evaluate_ensemble.py answers of a screening programme's questions."""
+
+import json
+
+import pytest
+from helpers import flags
+
+import evaluate_ensemble
+
+
+@pytest.fixture
+def answers_of(demo, shared_cache, trained_copy):
+    """Evaluate a trained model with these flags; returns the answers and the tables as CSV."""
+
+    def run(**changes):
+        values = {"dataset_path": demo, "cache_dir": shared_cache, "device": "cpu", "resamples": 20}
+        values["results_dirs"] = trained_copy
+        assert evaluate_ensemble.main(flags(**{**values, **changes})) == 0
+        results = trained_copy / "results"
+        content = json.loads((results / "metrics_test.json").read_text())
+        return content["screening"], {path.stem: path.read_text() for path in results.glob("*.csv")}
+
+    return run
+
+
+def test_operating_points_are_stored_printed_and_written_as_tables(answers_of, capsys):
+    before, _ = answers_of()
+    rules = ["argmax", "youden", "sensitivity=0.9"]
+    found, tables = answers_of(operating_point=rules)
+    said = capsys.readouterr().out
+    points = found["operating_points"]["referable"]["operating_points"]
+    assert [point["rule"] for point in points] == rules
+    assert [point["rule"] for point in before["operating_points"]["referable"]["operating_points"]]
+    assert all(rule in tables["operating_points_referable_test"] for rule in rules)
+    assert "Abramoff" in said and "sensitivity=0.9" in said
+    assert found["operating_points"]["chosen_on"] == "val"
+
+
+def test_an_operating_point_that_is_none_ends_in_one_line(demo, trained_copy, capsys):
+    words = flags(results_dirs=trained_copy, dataset_path=demo, operating_point="best")
+    assert evaluate_ensemble.main(words) == 2
+    assert "--operating_point: expected sensitivity=0.90" in capsys.readouterr().err
