@@ -23,8 +23,9 @@ from common.evaluation.evaluate import evaluate
 from common.figures.matrices import plot_heatmaps
 from common.fitting.ensemble import ModelResult, apply_vote
 from common.flags import add_analysis_flags
-from common.metrics.classification import binary_metrics, confusion_matrix, f1_scores
+from common.metrics.classification import binary_metrics
 from common.metrics.intervals import UNKNOWN, BootstrapConfig, Interval, Metrics
+from common.metrics.shares import confusion_matrix, f1_scores
 from common.pairs import class_pairs, pair_name, pair_targets
 from common.prediction.classes import Classes
 from common.prediction.evaluated_models import EvaluatedModel, find_evaluated_models, metadata_of

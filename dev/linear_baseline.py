@@ -26,7 +26,8 @@ from sklearn.preprocessing import StandardScaler
 from common.config import PixelOptions
 from common.data.folders import scan_split
 from common.flags import add_evaluation_flags
-from common.metrics.classification import accuracy, confusion_matrix, quadratic_weighted_kappa
+from common.metrics.classification import quadratic_weighted_kappa
+from common.metrics.shares import accuracy, confusion_matrix
 from common.models.backbones import build, preprocessing_for, resolve
 from common.models.ovo import chunk_size, trunk_features
 from common.pixels.pixel_cache import open_cache

@@ -3,13 +3,15 @@
 N images, K classes.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from common.metrics.classification import confusion_matrix, undefined_reasons
-from common.metrics.intervals import BootstrapConfig, Metrics, metrics_with_intervals
+from common.metrics.classification import REFERABLE, metrics_with_intervals
+from common.metrics.intervals import BootstrapConfig, Metrics
+from common.metrics.shares import confusion_matrix
 from common.prediction.classes import Classes
 from common.prediction.voting import ClassPredictions
 
@@ -76,3 +78,31 @@ def evaluate(
         bootstrap=bootstrap,
         classes=classes,
     )
+
+
+def undefined_reasons(
+    values: dict[str, float], matrix: np.ndarray, classes: Classes
+) -> dict[str, str]:
+    """Say for each metric that is NaN why; matrix (K, K) is the confusion matrix."""
+    counts = matrix.sum(1)
+    absent = {str(k): classes.titles[k] for k in np.flatnonzero(counts == 0)}
+    silent = [classes.titles[k] for k in np.flatnonzero((matrix.sum(0) == 0) & (counts > 0))]
+    reasons = {}
+    for name in (name for name, value in values.items() if math.isnan(value)):
+        place = name.rsplit("_", 1)[-1]
+        if name in REFERABLE and classes.referable_from is None:
+            reasons[name] = f"what is referable is {classes.referable}"
+        elif name in REFERABLE:
+            reasons[name] = (
+                f"it needs images that are referable, {classes.referable}, and others that are not"
+            )
+        elif place in absent:
+            reasons[name] = f"there is no image of {absent[place]}"
+        elif "precision" in name:
+            verb = "was" if len(silent) == 1 else "were"
+            reasons[name] = f"{', '.join(silent)} {verb} never predicted"
+        elif len(absent) == len(counts) - 1:
+            reasons[name] = f"the images are all of one {classes.word}"
+        else:
+            reasons[name] = "it is not defined on these images"
+    return reasons

@@ -12,7 +12,8 @@ import numpy as np
 from sklearn.metrics import roc_curve
 
 from common.figures.style import save_figure
-from common.metrics.classification import confusion_matrix, roc_auc
+from common.metrics.auc import roc_auc
+from common.metrics.shares import confusion_matrix
 from common.prediction.classes import Classes
 from common.prediction.voting import ClassPredictions
 from common.result_dir import ResultDir

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from common.metrics.classification import ratio
+from common.metrics.shares import ratio
 from common.pairs import class_pairs, pair_name
 from common.prediction.predictions import PairPredictions
 from common.prediction.voting import (

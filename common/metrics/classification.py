@@ -1,52 +1,61 @@
-"""Classification metrics, each for one sample or for many bootstrap resamples at once.
+"""Classification metrics, each for one sample or for many resamples at once, and their intervals.
 
-N images, K classes, R resamples. A resample is a row of weights (R, N): how often it holds each
-image. Every function that takes `weights` returns a float without them and (R,) with them. What is
-undefined (a recall of a class without images) is NaN, never zero.
+N images, K classes, R resamples, G patients. A resample is a row of weights (R, N): how often it
+holds each image. Every function that takes `weights` returns a float without them and (R,) with
+them. What is undefined (a recall of a class without images) is NaN, never zero.
 """
 
 import math
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import numpy as np
 
-from common.prediction.classes import Classes
+from common.metrics.auc import auc_interval, roc_auc
+from common.metrics.calibration_error import (
+    brier_score,
+    calibrated_level,
+    expected_calibration_error,
+    negative_log_likelihood,
+    squared_calibration_error,
+    squared_distances,
+    surprises,
+)
+from common.metrics.intervals import (
+    BootstrapConfig,
+    Interval,
+    Metrics,
+    add_intervals,
+    number_patients,
+    percentile_interval,
+    posterior_weights,
+    sums_by_patient,
+    typical_size,
+)
+from common.metrics.shares import (
+    Share,
+    accuracy,
+    check_numbers,
+    confusion_matrix,
+    f1_scores,
+    in_cells,
+    precisions,
+    ratio,
+    recalls,
+    share_intervals,
+)
+from common.prediction.voting import ClassPredictions
 
 REFERABLE = ("referable_sensitivity", "referable_specificity", "referable_auc")
-_BINS = 15
+PER_CLASS = ("recall", "precision", "f1", "auc")
+_AVERAGES = {  # over classes, of which metric of theirs
+    "balanced_accuracy": "recall",
+    "macro_auc": "auc",
+    "macro_precision": "precision",
+    "macro_recall": "recall",
+    "macro_f1": "f1",
+}
 Values = dict[str, np.ndarray]
-
-
-def confusion_matrix(
-    targets: np.ndarray,
-    predictions: np.ndarray,
-    num_classes: int,
-    weights: np.ndarray | None = None,
-) -> np.ndarray:
-    """Count true class by predicted class; (K, K), or (R, K, K) with weights."""
-    cells = targets.astype(np.int64) * num_classes + predictions
-    counts = _sums(np.eye(num_classes**2)[cells], weights)
-    return counts.reshape(*counts.shape[:-1], num_classes, num_classes)
-
-
-def accuracy(matrix: np.ndarray) -> np.ndarray:
-    """Return the share on the diagonal of confusion matrices (..., K, K)."""
-    return ratio(_diagonal(matrix).sum(-1), matrix.sum((-2, -1)))
-
-
-def recalls(matrix: np.ndarray) -> np.ndarray:
-    """Return each class's recall (..., K)."""
-    return ratio(_diagonal(matrix), matrix.sum(-1))
-
-
-def precisions(matrix: np.ndarray) -> np.ndarray:
-    """Return each class's precision (..., K)."""
-    return ratio(_diagonal(matrix), matrix.sum(-2))
-
-
-def f1_scores(matrix: np.ndarray) -> np.ndarray:
-    """Return each class's F1 (..., K), zero for a class that is there but never found."""
-    return ratio(2 * _diagonal(matrix), matrix.sum(-1) + matrix.sum(-2))
 
 
 def quadratic_weighted_kappa(matrix: np.ndarray) -> np.ndarray:
@@ -62,54 +71,6 @@ def quadratic_weighted_kappa(matrix: np.ndarray) -> np.ndarray:
 def macro_average(values: np.ndarray, present: np.ndarray) -> np.ndarray:
     """Average (..., K) over the classes that have images; NaN if one of those is undefined."""
     return ratio(np.where(present, values, 0).sum(-1), present.sum(-1))
-
-
-def roc_auc(
-    scores: np.ndarray, positives: np.ndarray, weights: np.ndarray | None = None
-) -> np.ndarray:
-    """Return the area under the ROC curve, ties counted half (Hanley & McNeil 1982).
-
-    scores (N,) float; positives (N,) bool.
-    """
-    order = np.argsort(scores, kind="stable")
-    starts = np.flatnonzero(np.diff(scores[order], prepend=-np.inf) > 0)  # of each run of ties
-    if not len(order):
-        return np.array(math.nan)
-    block = np.ones(len(scores)) if weights is None else weights
-    block = block[..., order].astype(np.float64)
-    positive = np.add.reduceat(block * positives[order], starts, axis=-1)
-    negative = np.add.reduceat(block * ~positives[order], starts, axis=-1)
-    below = np.cumsum(negative, axis=-1) - negative / 2
-    return ratio((positive * below).sum(-1), positive.sum(-1) * negative.sum(-1))
-
-
-def expected_calibration_error(
-    confidences: np.ndarray, correct: np.ndarray, weights: np.ndarray | None = None
-) -> np.ndarray:
-    """Average |accuracy - confidence| over 15 equal bins (Guo et al. 2017, eq. 3).
-
-    confidences (N,) in 0..1 of the predicted class; correct (N,) bool.
-    """
-    bins = np.clip(np.ceil(confidences * _BINS).astype(int) - 1, 0, _BINS - 1)
-    gaps = np.eye(_BINS)[bins] * (correct - confidences)[:, None]  # (N, bins)
-    total = float(len(correct)) if weights is None else weights.sum(-1)
-    return ratio(np.abs(_sums(gaps, weights)).sum(-1), total)
-
-
-def brier_score(
-    probabilities: np.ndarray, targets: np.ndarray, weights: np.ndarray | None = None
-) -> np.ndarray:
-    """Return the mean squared distance of (N, K) to the true class, 0 to 2 (Brier 1950)."""
-    distance = ((probabilities - np.eye(probabilities.shape[1])[targets]) ** 2).sum(1)
-    return _mean(distance, weights)
-
-
-def negative_log_likelihood(
-    probabilities: np.ndarray, targets: np.ndarray, weights: np.ndarray | None = None
-) -> np.ndarray:
-    """Return the mean of -ln p of the true class, in nats; p is kept above 1e-12."""
-    chosen = probabilities[np.arange(len(targets)), targets]
-    return _mean(-np.log(np.maximum(chosen, 1e-12)), weights)
 
 
 @dataclass(frozen=True)
@@ -142,21 +103,30 @@ def classification_metrics(
     predictions: np.ndarray,
     weights: np.ndarray | None = None,
     referable_from: int | None = None,
+    names: Collection[str] | None = None,
 ) -> Values:
     """Measure predictions (N,) against targets (N,), both in 0..K-1; probabilities (N, K).
 
     Averages over classes are over those with images. The referable metrics call the classes from
     `referable_from` on positive: sensitivity and specificity of the predicted class, AUC of the
-    summed probability; NaN without it.
+    summed probability; NaN without it. names: of the metrics that are asked for, all by default.
     """
     num_classes = probabilities.shape[1]
+    check_numbers("probabilities", probabilities)
     matrix = confusion_matrix(targets, predictions, num_classes, weights)
     present = matrix.sum(-1) > 0
     recall, precision, f1 = recalls(matrix), precisions(matrix), f1_scores(matrix)
-    aucs = np.stack(
-        [roc_auc(probabilities[:, k], targets == k, weights) for k in range(num_classes)], axis=-1
-    )
-    confidence = probabilities[np.arange(len(targets)), predictions]
+    nothing = np.full(matrix.shape[:-2], math.nan)
+
+    def asked(*words: str) -> bool:
+        return names is None or any(word in name for name in names for word in words)
+
+    aucs = np.full(present.shape, math.nan)
+    if asked("macro_auc", "auc_"):
+        one_by_one = [
+            roc_auc(probabilities[:, k], targets == k, weights) for k in range(num_classes)
+        ]
+        aucs = np.stack(one_by_one, axis=-1)
     values = {
         "accuracy": accuracy(matrix),
         "balanced_accuracy": macro_average(recall, present),
@@ -165,78 +135,185 @@ def classification_metrics(
         "macro_precision": macro_average(precision, present),
         "macro_recall": macro_average(recall, present),
         "macro_f1": macro_average(f1, present),
-        **_referable(targets, probabilities, matrix, weights, referable_from),
-        "ece": expected_calibration_error(confidence, targets == predictions, weights),
-        "brier": brier_score(probabilities, targets, weights),
-        "nll": negative_log_likelihood(probabilities, targets, weights),
+        **dict.fromkeys((*REFERABLE, "ece", "brier", "nll"), nothing),
     }
-    per_class = (("recall", recall), ("precision", precision), ("f1", f1), ("auc", aucs))
-    for name, value in per_class:
+    if referable_from is not None:
+        values |= _referable(matrix, referable_from)
+        if asked("referable_auc"):
+            score = probabilities[:, referable_from:].sum(1)
+            values["referable_auc"] = roc_auc(score, targets >= referable_from, weights)
+    if asked("ece"):
+        confidence = probabilities[np.arange(len(targets)), predictions]
+        values["ece"] = expected_calibration_error(confidence, targets == predictions, weights)
+    if asked("brier"):
+        values["brier"] = brier_score(probabilities, targets, weights)
+    if asked("nll"):
+        values["nll"] = negative_log_likelihood(probabilities, targets, weights)
+    for name, value in zip(PER_CLASS, (recall, precision, f1, aucs)):
         values |= {f"{name}_{k}": value[..., k] for k in range(num_classes)}
-    return values
+    return {name: value for name, value in values.items() if names is None or name in names}
 
 
-def _referable(
-    targets: np.ndarray,
-    probabilities: np.ndarray,
-    matrix: np.ndarray,
-    weights: np.ndarray | None,
-    cut: int | None,
-) -> Values:
-    if cut is None:
-        nothing = np.full(matrix.shape[:-2], math.nan)
-        return dict.fromkeys(REFERABLE, nothing)
+def _referable(matrix: np.ndarray, cut: int) -> Values:
     referred, healthy = matrix[..., cut:, :], matrix[..., :cut, :]
-    score = probabilities[:, cut:].sum(1)
-    sensitivity = ratio(referred[..., cut:].sum((-2, -1)), referred.sum((-2, -1)))
-    specificity = ratio(healthy[..., :cut].sum((-2, -1)), healthy.sum((-2, -1)))
-    auc = roc_auc(score, targets >= cut, weights)
-    return dict(zip(REFERABLE, (sensitivity, specificity, auc)))
+    return {
+        "referable_sensitivity": ratio(referred[..., cut:].sum((-2, -1)), referred.sum((-2, -1))),
+        "referable_specificity": ratio(healthy[..., :cut].sum((-2, -1)), healthy.sum((-2, -1))),
+    }
 
 
-def undefined_reasons(
-    values: dict[str, float], matrix: np.ndarray, classes: Classes
-) -> dict[str, str]:
-    """Say for each metric that is NaN why; matrix (K, K) is the confusion matrix."""
-    counts = matrix.sum(1)
-    absent = {str(k): classes.titles[k] for k in np.flatnonzero(counts == 0)}
-    silent = [classes.titles[k] for k in np.flatnonzero((matrix.sum(0) == 0) & (counts > 0))]
-    reasons = {}
-    for name in (name for name, value in values.items() if math.isnan(value)):
-        place = name.rsplit("_", 1)[-1]
-        if name in REFERABLE and classes.referable_from is None:
-            reasons[name] = f"what is referable is {classes.referable}"
-        elif name in REFERABLE:
-            reasons[name] = (
-                f"it needs images that are referable, {classes.referable}, and others that are not"
+def metrics_with_intervals(
+    targets: np.ndarray,
+    predictions: ClassPredictions,
+    bootstrap: BootstrapConfig,
+    referable_from: int | None = None,
+    names: Collection[str] | None = None,
+) -> Metrics:
+    """Measure predictions against targets (N,) with 95 % intervals; names: those asked for.
+
+    Shares are bounded by `share_intervals` (F1 = 2 J / (1 + J) through the share J of hits among
+    hits, misses and false alarms), AUCs by `auc_interval`, averages over classes through those of
+    the classes, kappa, Brier score and likelihood by the Bayesian bootstrap with one more patient
+    who is graded by chance (see `_resampled`). None of these vanishes, is unknown or changes its
+    method where everything is right. The calibration error has no interval, since it is never
+    below what chance alone gives; "ece_null" is that level (see `calibrated_level`), and
+    "squared_ece" an estimate without it.
+    """
+    probabilities, predicted = predictions.probabilities, predictions.predicted
+    num_classes = probabilities.shape[1]
+    with_parts = names
+    if names is not None:
+        parts = [_AVERAGES[name] for name in names if name in _AVERAGES]
+        with_parts = {*names, *(f"{part}_{k}" for part in parts for k in range(num_classes))}
+    measured = classification_metrics(
+        targets, probabilities, predicted, None, referable_from, with_parts
+    )
+    values = {name: float(value) for name, value in measured.items()}
+    shares = _shares(targets, predicted, num_classes, referable_from)
+    shares = {name: share for name, share in shares.items() if name in values}
+    found = share_intervals(shares, bootstrap.groups, bootstrap)
+    for name in found:
+        if name.startswith("f1"):
+            found[name] = _f1_of_jaccard(found[name])
+    for name, positives in _sides(targets, num_classes, referable_from).items():
+        if name in values:
+            found[name] = auc_interval(values[name], positives, bootstrap.groups)
+    found |= _averages(targets, bootstrap, values, found)
+    found |= _resampled(targets, predictions, bootstrap, values)
+    confidence, correct = probabilities[np.arange(len(targets)), predicted], targets == predicted
+    if names is None or "ece_null" in names:
+        found["ece_null"] = calibrated_level(confidence, bootstrap)
+    if names is None or "squared_ece" in names:
+        values["squared_ece"] = squared_calibration_error(confidence, correct)
+    return {
+        name: found.get(name, Interval(values.get(name, math.nan), math.nan, math.nan))
+        for name in names or (*values, "ece_null")
+    }
+
+
+def _shares(
+    targets: np.ndarray, predicted: np.ndarray, num_classes: int, cut: int | None
+) -> dict[str, Share]:
+    """Say which images each share is of; F1 stands for its J."""
+    everything = np.ones(len(targets), dtype=bool)
+    shares = {"accuracy": Share(targets == predicted, everything, everything)}
+    for k in range(num_classes):
+        mine, called = targets == k, predicted == k
+        shares[f"recall_{k}"] = Share(mine & called, mine, mine)
+        shares[f"precision_{k}"] = Share(mine & called, called, mine)
+        shares[f"f1_{k}"] = Share(mine & called, mine | called, mine)
+    if cut is not None:
+        sick, referred = targets >= cut, predicted >= cut
+        shares[REFERABLE[0]] = Share(sick & referred, sick, sick)
+        shares[REFERABLE[1]] = Share(~sick & ~referred, ~sick, ~sick)
+    return shares
+
+
+def _f1_of_jaccard(share: Interval) -> Interval:
+    return Interval(*(2 * bound / (1 + bound) for bound in vars(share).values()))
+
+
+def _sides(targets: np.ndarray, num_classes: int, cut: int | None) -> dict[str, np.ndarray]:
+    """Say which images are the positives of each AUC, (N,) bool."""
+    sides = {f"auc_{k}": targets == k for k in range(num_classes)}
+    return sides if cut is None else sides | {REFERABLE[2]: targets >= cut}
+
+
+def _averages(
+    targets: np.ndarray, bootstrap: BootstrapConfig, values: dict[str, float], found: Metrics
+) -> Metrics:
+    """Bound the averages over the classes with images.
+
+    Recalls and precisions of two classes err together as far as the classes' images are of the
+    same patients; F1s and AUCs share their mistakes, and are taken to err together entirely.
+    """
+    members = number_patients(len(targets), bootstrap.groups)
+    present = np.unique(targets)
+    counts = sums_by_patient(targets[:, None] == present, members)  # (G, classes with images)
+    products = counts.T @ counts
+    scale = np.sqrt(np.diag(products))
+    correlation = products / np.outer(scale, scale)
+    weights = np.full(len(present), 1 / max(len(present), 1))
+    averages = {}
+    for name, part in _AVERAGES.items():
+        if not math.isnan(values.get(name, math.nan)):
+            parts = [found[f"{part}_{k}"] for k in present]
+            independent = part in ("recall", "precision")
+            averages[name] = add_intervals(parts, weights, correlation if independent else None)
+    return averages
+
+
+def _resampled(
+    targets: np.ndarray,
+    predictions: ClassPredictions,
+    bootstrap: BootstrapConfig,
+    values: dict[str, float],
+) -> Metrics:
+    """Bound kappa, Brier score and likelihood by the Bayesian bootstrap (Rubin 1981).
+
+    Each resample holds one more patient with as many images as that of an average image. For the
+    worse bound these are graded by chance: with a kappa of 0, or equal probabilities of all classes
+    if that is worse than the others are; for the better bound they are right and sure of it. So
+    kappa 1 has the exact bounds of an accuracy of 1.
+    """
+    names = [name for name in ("kappa", "brier", "nll") if name in values]
+    if not names or not len(targets):
+        return {}
+    count = predictions.probabilities.shape[1]
+    members = number_patients(len(targets), bootstrap.groups)
+    losses = [
+        squared_distances(predictions.probabilities, targets),
+        surprises(predictions.probabilities, targets),
+    ]
+    cells = in_cells(targets, predictions.predicted, count)
+    rows = sums_by_patient(np.column_stack([cells, *losses, np.ones(len(targets))]), members)
+    size, chance = typical_size(rows[:, -1]), np.array([1 - 1 / count, math.log(count)])
+    worse, better = [], []  # of kappa, Brier score, likelihood
+    for weights, more in posterior_weights(len(rows), bootstrap):
+        sums = weights @ rows  # (B, K * K + 3)
+        total = sums[:, -1:]
+        kappa = quadratic_weighted_kappa(sums[:, :-3].reshape(-1, count, count))[:, None]
+        loss = sums[:, -3:-1] / total
+        share = total / (total + more * size)  # of those that are there
+        chance_kappa, chance_loss = np.minimum(kappa, 0), np.maximum(loss, chance)
+        worse.append(
+            np.hstack(
+                [
+                    kappa * share + chance_kappa * (1 - share),
+                    loss * share + chance_loss * (1 - share),
+                ]
             )
-        elif place in absent:
-            reasons[name] = f"there is no image of {absent[place]}"
-        elif "precision" in name:
-            verb = "was" if len(silent) == 1 else "were"
-            reasons[name] = f"{', '.join(silent)} {verb} never predicted"
-        elif len(absent) == len(counts) - 1:
-            reasons[name] = f"the images are all of one {classes.word}"
-        else:
-            reasons[name] = "it is not defined on these images"
-    return reasons
-
-
-def _sums(rows: np.ndarray, weights: np.ndarray | None) -> np.ndarray:
-    return rows.sum(0) if weights is None else weights.astype(np.float64) @ rows
-
-
-def _mean(values: np.ndarray, weights: np.ndarray | None) -> np.ndarray:
-    total = np.array(len(values)) if weights is None else weights.sum(-1)
-    return ratio(_sums(values[:, None], weights)[..., 0], total)
-
-
-def _diagonal(matrix: np.ndarray) -> np.ndarray:
-    return np.diagonal(matrix, axis1=-2, axis2=-1)
-
-
-def ratio(numerator: np.ndarray, denominator: np.ndarray | float) -> np.ndarray:
-    """Divide; NaN where the denominator is not positive."""
-    numerator, denominator = np.asarray(numerator, float), np.asarray(denominator, float)
-    nothing = np.full(np.broadcast(numerator, denominator).shape, math.nan)
-    return np.divide(numerator, denominator, out=nothing, where=denominator > 0)
+        )
+        better.append(np.hstack([kappa * share + (1 - share), loss * share]))
+    found: Metrics = {}
+    bounds = zip(("kappa", "brier", "nll"), np.concatenate(worse).T, np.concatenate(better).T)
+    for name, bad, good in bounds:
+        if name in names:
+            low, high = (bad, good) if name == "kappa" else (good, bad)
+            value = values[name]
+            found[name] = Interval(
+                value,
+                min(value, percentile_interval(low)[0]),
+                max(value, percentile_interval(high)[1]),
+            )
+    return found

@@ -1,6 +1,6 @@
-"""Confidence intervals by resampling images or patients.
+"""What an interval is, how images or patients are weighed for one, and how intervals combine.
 
-N images, K classes, R resamples.
+N images, G patients (where nothing is known of patients, every image is one), R resamples.
 """
 
 import math
@@ -8,12 +8,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import binomtest
 
-from common.metrics.classification import REFERABLE, classification_metrics
-from common.prediction.voting import ClassPredictions
 from common.system.errors import InputError
+from common.system.random_streams import random_generator
 
+LEVEL = 0.95
 _BLOCK = 100  # resamples at a time, to bound the memory
 
 
@@ -63,8 +62,7 @@ def bootstrap_weights(num_images: int, bootstrap: BootstrapConfig) -> Iterator[n
     Images of one group, such as a patient's, are drawn together.
     """
     generator = np.random.default_rng(bootstrap.seed)
-    groups = np.arange(num_images) if bootstrap.groups is None else bootstrap.groups
-    _, members = np.unique(groups, return_inverse=True)
+    members = number_patients(num_images, bootstrap.groups)
     count = int(members.max()) + 1
     for start in range(0, bootstrap.resamples, _BLOCK):
         size = min(_BLOCK, bootstrap.resamples - start)
@@ -72,40 +70,45 @@ def bootstrap_weights(num_images: int, bootstrap: BootstrapConfig) -> Iterator[n
         yield draws[:, members].astype(np.float32)
 
 
-def metrics_with_intervals(
-    targets: np.ndarray,
-    predictions: ClassPredictions,
-    bootstrap: BootstrapConfig,
-    referable_from: int | None = None,
-) -> Metrics:
-    """Measure predictions against targets (N,) with 95 % percentile-bootstrap intervals.
+def posterior_weights(
+    num_patients: int, bootstrap: BootstrapConfig, more: int = 1
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Draw weights of the Bayesian bootstrap (Rubin 1981) in blocks of up to 100 resamples.
 
-    Where all resamples agree (a share of exactly 0 or 1) the bootstrap says nothing, and the
-    Wilson interval (Wilson 1927) of as many independent images, or groups, is given instead. So it
-    is for an AUC of 0 or 1, with as many as the smaller side has, since one of them on the wrong
-    side would cost at most its share. Other metrics then have no interval (NaN).
+    Yields exponential weights (B, G), and (B, M) of M more patients, of whom only the worst or the
+    best is known (see `share_intervals`). A patient keeps its weights whatever is predicted, so
+    that what is monotone in the predictions in every resample has monotone percentiles.
     """
-    arrays = (targets, predictions.probabilities, predictions.predicted)
-    values = classification_metrics(*arrays, None, referable_from)
-    blocks = [
-        classification_metrics(*arrays, weights, referable_from)
-        for weights in bootstrap_weights(len(targets), bootstrap)
-    ]
-    num_classes = predictions.probabilities.shape[1]
-    groups = bootstrap.groups
-    trials = independent_units(targets, predictions.predicted, num_classes, groups, referable_from)
-    result = {}
-    for name, value in values.items():
-        draws = np.concatenate([block[name] for block in blocks])
-        low, high = percentile_interval(draws)
-        if name in trials and trials[name] and value in (0.0, 1.0):
-            successes = trials[name] if value == 1.0 else 0
-            wilson = binomtest(successes, trials[name]).proportion_ci(method="wilson")
-            low, high = wilson.low, wilson.high
-        elif low == high:
-            low = high = math.nan
-        result[name] = Interval(float(value), float(low), float(high))
-    return result
+    generator = random_generator("intervals", bootstrap.seed)
+    for start in range(0, bootstrap.resamples, _BLOCK):
+        size = min(_BLOCK, bootstrap.resamples - start)
+        weights = generator.exponential(size=(size, num_patients + more))
+        yield weights[:, :num_patients], weights[:, num_patients:]
+
+
+def number_patients(num_images: int, groups: np.ndarray | None) -> np.ndarray:
+    """Number the patient of each image, (N,) in 0..G-1; without groups each image has its own."""
+    if groups is None:
+        return np.arange(num_images)
+    if len(groups) != num_images:
+        raise InputError(f"expected a patient for each of {num_images} images, found {len(groups)}")
+    return np.unique(groups, return_inverse=True)[1].reshape(-1)
+
+
+def sums_by_patient(rows: np.ndarray, members: np.ndarray) -> np.ndarray:
+    """Add the rows (N, C) of each patient's images up, (G, C)."""
+    sums = np.zeros((int(members.max(initial=-1)) + 1, rows.shape[1]))
+    np.add.at(sums, members, rows)
+    return sums
+
+
+def typical_size(counts: np.ndarray) -> np.ndarray:
+    """Return how many images the patient of an average image has; counts (G, ...) of images.
+
+    The number of images divided by this is Kish's effective number (1965) of patients.
+    """
+    total = counts.sum(0)
+    return (counts**2).sum(0) / np.maximum(total, 1)
 
 
 def percentile_interval(draws: np.ndarray) -> tuple[float, float]:
@@ -117,26 +120,20 @@ def percentile_interval(draws: np.ndarray) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def independent_units(
-    targets: np.ndarray,
-    predictions: np.ndarray,
-    num_classes: int,
-    groups: np.ndarray | None,
-    referable_from: int | None = None,
-) -> dict[str, int]:
-    """Count the independent units behind each share."""
-    groups = np.arange(len(targets)) if groups is None else groups
+def add_intervals(
+    parts: list[Interval], weights: np.ndarray, correlation: np.ndarray | None = None
+) -> Interval:
+    """Combine the intervals of M estimates into that of their weighted sum, weights (M,) >= 0.
 
-    def units(mask: np.ndarray) -> int:
-        return len(np.unique(groups[mask]))
-
-    shares = {"accuracy": units(np.ones(len(targets), dtype=bool))}
-    if referable_from is not None:
-        sides = units(targets >= referable_from), units(targets < referable_from)
-        shares |= dict(zip(REFERABLE, (*sides, min(sides))))
-    for k in range(num_classes):
-        shares[f"recall_{k}"] = units(targets == k)
-        shares[f"precision_{k}"] = units(predictions == k)
-        shares[f"auc_{k}"] = min(shares[f"recall_{k}"], units(targets != k))
-    shares["macro_auc"] = min(shares[f"auc_{k}"] for k in np.unique(targets))
-    return shares
+    The distances of the bounds from the values add up like standard errors of this correlation
+    (M, M) (MOVER: Zou & Donner 2008); without one, as if all erred together, which is never too
+    narrow. With correlations of 0 or more that do not depend on the estimates, the bounds never
+    fall while values and bounds of the parts rise.
+    """
+    values, lows, highs = (np.array([vars(p)[key] for p in parts]) for key in vars(UNKNOWN))
+    if correlation is None:
+        correlation = np.ones((len(parts), len(parts)))
+    value = float(weights @ values)
+    below, above = weights * (values - lows), weights * (highs - values)
+    low, high = (float(np.sqrt(gaps @ correlation @ gaps)) for gaps in (below, above))
+    return Interval(value, value - low, value + high)

@@ -8,23 +8,29 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from common.metrics.classification import (
-    Values,
-    accuracy,
-    confusion_matrix,
-    quadratic_weighted_kappa,
-    ratio,
-)
+from common.metrics.classification import Values, quadratic_weighted_kappa
 from common.metrics.grade_mix import GradeMix
 from common.metrics.intervals import (
+    UNKNOWN,
     BootstrapConfig,
     Interval,
     Metrics,
-    bootstrap_weights,
-    independent_units,
+    number_patients,
     percentile_interval,
+    posterior_weights,
+    sums_by_patient,
+    typical_size,
 )
+from common.metrics.shares import accuracy, in_cells, ratio
 from common.prediction.voting import ClassPredictions
+
+_BOUNDS = {  # which one more patient (see `_one_more`) gives the low and the high bound
+    "accuracy": ("mistaken", "right"),
+    "kappa": ("by chance", "right"),
+    "ppv": ("mistaken", "right"),
+    "npv": ("mistaken", "right"),
+    "referrals_per_1000": ("passed", "referred"),
+}
 
 
 @dataclass(frozen=True)
@@ -80,31 +86,45 @@ def restated_with_intervals(
     bootstrap: BootstrapConfig,
     referable_from: int | None,
 ) -> Metrics:
-    """Restate predictions (N,) at a prevalence (K,), each value with its bootstrap interval.
+    """Restate predictions (N,) at a prevalence (K,), each value with its 95 % interval.
 
-    Where all images of a grade were called alike, resampling them says nothing of how often others
-    would be called otherwise: that share is then drawn from its Jeffreys posterior (Beta(1/2, n +
-    1/2), Brown, Cai & DasGupta 2001), spread over the other grades.
+    Patients are weighed by the Bayesian bootstrap (Rubin 1981), and each grade holds one more
+    patient, who is a mistake for the worse bound and right for the better one: of independent
+    images, the share of each grade that is referred is drawn from the two Beta posteriors whose
+    percentiles are its exact bounds. So a grade that was always graded right still leaves doubt.
     """
     count = len(prevalence)
-    matrix = confusion_matrix(targets, predictions, count)
-    found = restate_at_prevalence(matrix, prevalence, referable_from)
-    trials = independent_units(targets, predictions, count, bootstrap.groups)
-    units = [trials[f"recall_{k}"] for k in range(count)]
-    generator = np.random.default_rng(bootstrap.seed)
-    blocks = []
-    for weights in bootstrap_weights(len(targets), bootstrap):
-        drawn = np.array(confusion_matrix(targets, predictions, count, weights), dtype=float)
-        for k in np.flatnonzero((matrix > 0).sum(1) == 1):
-            other = generator.beta(0.5, units[k] + 0.5, len(drawn))
-            drawn[:, k] = other[:, None] / (count - 1)
-            drawn[:, k, matrix[k].argmax()] = 1 - other
-        blocks.append(restate_at_prevalence(drawn, prevalence, referable_from))
+    members = number_patients(len(targets), bootstrap.groups)
+    cells = sums_by_patient(in_cells(targets, predictions, count), members)  # (G, K * K)
+    matrices = cells.reshape(-1, count, count)
+    found = restate_at_prevalence(matrices.sum(0), prevalence, referable_from)
+    sizes = np.maximum(typical_size(matrices.sum(2)), 1)  # (K,)
+    places = _one_more(count, referable_from)
+    draws: dict[str, list[Values]] = {name: [] for name in places}
+    for weights, more in posterior_weights(len(cells), bootstrap, count):
+        drawn = (weights @ cells).reshape(-1, count, count)
+        for name, place in places.items():
+            added = drawn + (more * sizes)[:, :, None] * place
+            draws[name].append(restate_at_prevalence(added, prevalence, referable_from))
     result = {}
     for name, value in found.items():
-        low, high = percentile_interval(np.concatenate([block[name] for block in blocks]))
-        low, high = min(low, float(value)), max(high, float(value))
-        if low == high:  # all resamples agree: the bootstrap says nothing
-            low = high = math.nan
-        result[name] = Interval(float(value), low, high)
+        few, many = (np.concatenate([v[name] for v in draws[end]]) for end in _BOUNDS[name])
+        low, high = percentile_interval(few)[0], percentile_interval(many)[1]
+        found_here = Interval(float(value), min(low, float(value)), max(high, float(value)))
+        result[name] = UNKNOWN if math.isnan(value) else found_here
     return result
+
+
+def _one_more(count: int, cut: int | None) -> dict[str, np.ndarray]:
+    """Say what one more patient of each grade may be graded as, by name; (K, K), rows sum to 1."""
+    grades = np.arange(count)
+    sick = grades >= (1 if cut is None else cut)
+    healthy_grade, sick_grade = 0, count - 1
+    called = {
+        "mistaken": np.where(sick, healthy_grade, sick_grade),
+        "right": grades,
+        "passed": np.where(sick, healthy_grade, grades),
+        "referred": np.where(sick, grades, sick_grade),
+    }
+    places = {name: np.eye(count)[grade] for name, grade in called.items()}
+    return places | {"by chance": np.full((count, count), 1 / count)}

@@ -1,0 +1,112 @@
+"""How far probabilities are from what is seen: calibration error, Brier score, likelihood.
+
+N images, K classes, R resamples. A resample is a row of weights (R, N).
+"""
+
+import math
+
+import numpy as np
+
+from common.metrics.intervals import BootstrapConfig, Interval
+from common.metrics.shares import check_labels, check_numbers, ratio, weighted_sums
+from common.system.errors import InputError
+from common.system.random_streams import random_generator
+
+_BINS = 15
+_ROUNDING = 1e-5  # of probabilities in single precision
+_BLOCK = 100  # simulated sets at a time, to bound the memory
+
+
+def expected_calibration_error(
+    confidences: np.ndarray, correct: np.ndarray, weights: np.ndarray | None = None
+) -> np.ndarray:
+    """Average |accuracy - confidence| over 15 equal bins (Guo et al. 2017, eq. 3).
+
+    confidences (N,) in 0..1 of the predicted class; correct (N,) bool. Even a perfectly calibrated
+    grader has some of it by chance, the more the fewer images: see `calibrated_level`.
+    """
+    gaps = _in_bins(confidences) * (np.asarray(correct, float) - confidences)[:, None]  # (N, bins)
+    total = float(len(correct)) if weights is None else weights.sum(-1)
+    return ratio(np.abs(weighted_sums(gaps, weights)).sum(-1), total)
+
+
+def calibrated_level(confidences: np.ndarray, bootstrap: BootstrapConfig) -> Interval:
+    """Return the calibration error of a perfectly calibrated grader with these confidences (N,).
+
+    The mean, and the range of 95 of 100 such graders: each image is right as often as its
+    confidence says, independently of the others (after Bröcker & Smith 2007).
+    """
+    if not len(confidences):
+        return Interval(math.nan, math.nan, math.nan)
+    bins = _in_bins(confidences)
+    generator = random_generator("calibrated", bootstrap.seed)
+    errors = []
+    for start in range(0, bootstrap.resamples, _BLOCK):
+        size = min(_BLOCK, bootstrap.resamples - start)
+        right = generator.random((size, len(confidences))) < confidences
+        errors.append(np.abs((right - confidences) @ bins).sum(1) / len(confidences))
+    found = np.concatenate(errors)
+    low, high = np.percentile(found, [2.5, 97.5])
+    return Interval(float(found.mean()), float(low), float(high))
+
+
+def squared_calibration_error(confidences: np.ndarray, correct: np.ndarray) -> float:
+    """Average (accuracy - confidence)^2 over 15 equal bins, less what chance adds to it.
+
+    The debiased estimate of Kumar, Liang & Ma (2019, section 5; Bröcker 2012): its mean over sets
+    of a perfectly calibrated grader is 0, single values are below as often as above. Bins of one
+    image say nothing of chance and are left out; NaN if there is no other.
+    """
+    bins = _in_bins(confidences)
+    counts = bins.sum(0)
+    bins, counts = bins[:, counts > 1], counts[counts > 1]
+    accuracy = np.asarray(correct, float) @ bins / counts
+    gaps = accuracy - confidences @ bins / counts
+    unbiased = gaps**2 - accuracy * (1 - accuracy) / (counts - 1)
+    return float(ratio((counts * unbiased).sum(), counts.sum()))
+
+
+def brier_score(
+    probabilities: np.ndarray, targets: np.ndarray, weights: np.ndarray | None = None
+) -> np.ndarray:
+    """Return the mean squared distance of (N, K) to the true class, 0 to 2 (Brier 1950)."""
+    return _mean(squared_distances(probabilities, targets), weights)
+
+
+def negative_log_likelihood(
+    probabilities: np.ndarray, targets: np.ndarray, weights: np.ndarray | None = None
+) -> np.ndarray:
+    """Return the mean of -ln p of the true class, in nats; p is kept above 1e-12."""
+    return _mean(surprises(probabilities, targets), weights)
+
+
+def squared_distances(probabilities: np.ndarray, targets: np.ndarray) -> np.ndarray:
+    """Return the squared distance of each image's probabilities (N, K) to its class, (N,)."""
+    targets = _check(probabilities, targets)
+    return ((probabilities - np.eye(probabilities.shape[1])[targets]) ** 2).sum(1)
+
+
+def surprises(probabilities: np.ndarray, targets: np.ndarray) -> np.ndarray:
+    """Return -ln p of each image's true class, (N,) in nats; p is kept above 1e-12."""
+    targets = _check(probabilities, targets)
+    return -np.log(np.maximum(probabilities[np.arange(len(targets)), targets], 1e-12))
+
+
+def _check(probabilities: np.ndarray, targets: np.ndarray) -> np.ndarray:
+    check_numbers("probabilities", probabilities, -_ROUNDING, 1 + _ROUNDING)
+    if probabilities.ndim != 2 or len(probabilities) != len(targets):
+        raise InputError(
+            f"expected probabilities of {len(targets)} images, found shape {probabilities.shape}"
+        )
+    return check_labels("labels", targets, probabilities.shape[1])
+
+
+def _in_bins(confidences: np.ndarray) -> np.ndarray:
+    """Say in which bin each confidence (N,) is, (N, bins) of 0 and 1."""
+    check_numbers("confidences", confidences, -_ROUNDING, 1 + _ROUNDING)
+    return np.eye(_BINS)[np.clip(np.ceil(confidences * _BINS).astype(int) - 1, 0, _BINS - 1)]
+
+
+def _mean(values: np.ndarray, weights: np.ndarray | None) -> np.ndarray:
+    total = np.array(len(values)) if weights is None else weights.sum(-1)
+    return ratio(weighted_sums(values[:, None], weights)[..., 0], total)

@@ -1,0 +1,57 @@
+"""Shares and their bounds, against statsmodels and by hand."""
+
+import math
+
+import numpy as np
+import pytest
+
+from common.metrics.intervals import BootstrapConfig
+from common.metrics.shares import clopper_pearson, confusion_matrix, share_interval
+from common.system.errors import InputError
+
+
+@pytest.mark.parametrize(("successes", "trials"), [(0, 7), (7, 7), (249, 250), (81, 100)])
+def test_bounds_of_independent_images_are_those_of_clopper_and_pearson(successes, trials):
+    proportion = pytest.importorskip("statsmodels.stats.proportion")
+    low, high = proportion.proportion_confint(successes, trials, method="beta")
+    expected = (
+        successes / trials,
+        0 if successes == 0 else low,
+        1 if successes == trials else high,
+    )
+    hits = np.arange(trials) < successes
+    for found in (
+        clopper_pearson(successes, trials),
+        share_interval(hits, None, BootstrapConfig(50)),
+        share_interval(hits, np.arange(trials), BootstrapConfig(50)),
+    ):
+        assert (found.value, found.low, found.high) == pytest.approx(expected)
+
+
+def test_the_share_of_no_image_is_unknown():
+    for groups in (None, np.array([], dtype=int)):
+        assert math.isnan(share_interval(np.array([], bool), groups, BootstrapConfig()).value)
+
+
+def test_patients_of_one_image_each_and_one_of_two_change_little():
+    hits, patients = np.arange(200) < 190, np.r_[np.arange(199), 198]
+    exact = share_interval(hits, None, BootstrapConfig())
+    grouped = share_interval(hits, patients, BootstrapConfig(4000))
+    assert grouped.low == pytest.approx(exact.low, abs=0.004)
+    assert grouped.high == pytest.approx(exact.high, abs=0.004)
+
+
+def test_patients_whose_images_are_all_alike_count_as_one_image():
+    right = np.arange(60) < 57
+    exact = share_interval(right, None, BootstrapConfig())
+    eyes = share_interval(np.repeat(right, 3), np.repeat(np.arange(60), 3), BootstrapConfig(4000))
+    assert eyes.low == pytest.approx(exact.low, abs=0.006)
+    assert eyes.high == pytest.approx(exact.high, abs=0.006)
+
+
+def test_labels_that_are_no_class_are_refused():
+    for labels in ([0, -1], [0, 2], [0.5, 1], [math.nan, 1]):
+        with pytest.raises(InputError, match="expected labels of 0 to 1"):
+            confusion_matrix(np.array(labels), np.array([0, 1]), 2)
+        with pytest.raises(InputError, match="expected predictions of 0 to 1"):
+            confusion_matrix(np.array([0, 1]), np.array(labels), 2)
