@@ -243,6 +243,21 @@ def build_ensemble(
     return Ensemble(weights, scored, final, temperature, means[final], on_val)
 
 
+def grade_again(
+    models: Sequence[ModelResult], ensemble: Ensemble | None, pairs: Sequence[PairPredictions]
+) -> ClassPredictions:
+    """Grade the same images in other pictures, with all that was chosen for the first ones.
+
+    pairs: what each model says of these pictures; ensemble: None for a single model.
+    """
+    again = [_tempered(_combine(p, m.vote), m.temperature) for p, m in zip(pairs, models)]
+    found = again[0]
+    if ensemble is not None:
+        mean = combine_models([each.probabilities for each in again], list(ensemble.weights))
+        found = _tempered(mean, ensemble.temperature)
+    return sum_up(found, models[0].pairs.set_classes)
+
+
 def common_val(models: Sequence[ModelResult]) -> list[ValResult]:
     """Return the models' predictions on val if all have them on the same images, else nothing."""
     vals = [model.val for model in models if model.val is not None]

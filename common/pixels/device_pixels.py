@@ -4,16 +4,33 @@ N images of the split, n of them asked for, S pixels of the square side.
 """
 
 import math
+from typing import Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from common.pixels.pixel_cache import PixelCache
+from common.pixels.preprocessing import Preprocessing
 from common.system.device import to_device
 
 MAX_RESIDENT_BYTES = 6 * 10**9
 _BLOCK = 256  # images copied to the device at a time
+
+
+class PixelSource(Protocol):
+    """The pixels of images under one configuration: a cache, or what is in memory."""
+
+    @property
+    def preprocessing(self) -> Preprocessing: ...
+
+    @property
+    def shape(self) -> tuple[int, int, int]: ...
+
+    def __len__(self) -> int: ...
+
+    def read(self, indices: np.ndarray) -> np.ndarray:
+        """Return the pixels of the given images as (n, S, S, 3) uint8."""
+        ...
 
 
 def room_for_pixels(device: torch.device) -> int:
@@ -31,7 +48,7 @@ class DevicePixels:
     """Hands out a split's pixels on a device: from the device's memory, or read anew each time."""
 
     def __init__(
-        self, cache: PixelCache, device: torch.device, resident: Tensor | None = None
+        self, cache: PixelSource, device: torch.device, resident: Tensor | None = None
     ) -> None:
         """resident: all pixels (N, S, S, 3) uint8 on the device, if they are there."""
         self._cache, self._device, self._resident = cache, device, resident
@@ -51,7 +68,7 @@ class DevicePixels:
         return to_device(pixels, self._device)
 
 
-def build_device_pixels(cache: PixelCache, device: torch.device, room: int) -> DevicePixels:
+def build_device_pixels(cache: PixelSource, device: torch.device, room: int) -> DevicePixels:
     """Copy a split's pixels to a device if they fit into `room` bytes; else they are read anew."""
     shape = (len(cache), *cache.shape)
     if math.prod(shape) > room:

@@ -21,8 +21,8 @@ from common.data.folders import Split
 from common.models.checkpoint import PairCheckpoint, load_pair, restore_pair
 from common.models.ovo import Branch, chunk_size, trunk_features, trunk_key
 from common.pairs import Head, class_pairs, heads_of_model, with_head
-from common.pixels.device_pixels import DevicePixels
-from common.pixels.pixel_cache import PixelCache, open_cache
+from common.pixels.device_pixels import DevicePixels, PixelSource
+from common.pixels.pixel_cache import open_cache
 from common.pixels.preprocessing import Preprocessing
 from common.prediction.classes import scored_classes
 from common.prediction.predictions import Cost, Origin, PairPredictions, load_predictions
@@ -79,14 +79,13 @@ def predict_run(
     started = time.perf_counter()
     logits = predict_logits(model, cache, config.device, config.precision)
     speed = len(split) / (time.perf_counter() - started)
-    _check_finite(logits, run)
     return PairPredictions(
         model=model.model,
         head=model.head,
         class_names=list(run.names),
         ids=np.array(split.ids),
         targets=split.labels,
-        pair_probabilities=in_grade_order(pair_probabilities(logits, model.head), run.order),
+        pair_probabilities=probabilities_of(logits, run),
         pair_accuracies=in_grade_order(model.pair_accuracies, run.order, are_shares=False),
         cost=Cost(count_parameters(model), gflops, speed, str(config.device)),
         origin=replace(origin, checkpoints=model.fingerprint),
@@ -112,11 +111,16 @@ def in_grade_order(
     return np.stack(found, axis=-1)
 
 
-def _check_finite(logits: np.ndarray, run: Run) -> None:
+def probabilities_of(logits: np.ndarray, run: Run) -> np.ndarray:
+    """Turn a model's logits into pair probabilities (N, P) in grade order.
+
+    Raises InputError where they are not finite.
+    """
     finite = np.isfinite(logits).all(0)
     if not finite.all():
         path = run.files[int(np.argmin(finite)) if run.head == "ovo" else 0]
         raise InputError(f"{path}: gives values that are not finite; train this classifier again")
+    return in_grade_order(pair_probabilities(logits, run.head), run.order)
 
 
 def pair_probabilities(logits: np.ndarray, head: str) -> np.ndarray:
@@ -273,7 +277,7 @@ def _join_digests(digests: list[bytes]) -> str:
 
 @torch.inference_mode()
 def predict_logits(
-    model: LoadedModel, cache: PixelCache, device: torch.device, precision: str
+    model: LoadedModel, cache: PixelSource, device: torch.device, precision: str
 ) -> np.ndarray:
     """Return the logits (N, P) float32 of every pair for every image, each trunk run once.
 

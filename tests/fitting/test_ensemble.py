@@ -130,3 +130,18 @@ def test_names_are_short_and_different():
         run("d", "resnet50"),
     ]
     assert label_runs(runs) == ["coatnet", "coatnet softmax", "c", "d"]
+
+
+@pytest.mark.parametrize("calibrate", [False, True])
+def test_the_same_pictures_are_graded_as_before_with_all_that_was_chosen(calibrate):
+    models = [member(2.0, 1, calibrate=calibrate), member(1.0, 2, calibrate=calibrate)]
+    ensemble = build_ensemble(models, ["0.7", "0.3"], calibrate)
+    pairs = [model.pairs for model in models]
+    for expected, found in (
+        (ensemble.classes, grade_again(models, ensemble, pairs)),
+        (models[0].classes, grade_again(models[:1], None, pairs[:1])),
+    ):
+        assert np.allclose(found.probabilities, expected.probabilities)
+        assert np.array_equal(found.predicted, expected.predicted)
+    swapped = grade_again(models, ensemble, pairs[::-1])
+    assert not np.allclose(swapped.probabilities, ensemble.classes.probabilities)
