@@ -60,6 +60,7 @@ from common.prediction.predict import PredictionConfig, pixels_of, predict_run
 from common.prediction.predictions import PairPredictions, require_same_images, save_predictions
 from common.prediction.voting import ClassPredictions
 from common.reporting import tables
+from common.reporting.contact_sheets import label_error_sheet
 from common.reporting.report import Report, write_report
 from common.reporting.screening_tables import answers_tables
 from common.reporting.table import save_table
@@ -393,9 +394,12 @@ def what_is_asked(args: argparse.Namespace) -> Asked:
     return Asked(operating_points=tuple(dict.fromkeys(map(parse_rule, args.operating_point))))
 
 
-def with_answers(final: Outcome, answers: Answers, split: str) -> Outcome:
+def with_answers(final: Outcome, answers: Answers, images: Split, split: str) -> Outcome:
     """Store the answers of the final grader beside its figures, and show them with its tables."""
     path, found = final.output.metrics(split), answers_tables(answers)
+    if answers.label_errors is not None:
+        sheet = final.output.figure(f"label_errors_{split}")
+        label_error_sheet(answers.label_errors, images, sheet)
     write_metrics(path, read_json(path) | {"screening": answers.to_json()})
     for table in found:
         save_table(final.output.table(f"{table.name}_{split}"), table)
@@ -452,7 +456,8 @@ def main(argv: list[str] | None = None) -> int:
     if len(models) > 1:
         final = evaluate_together(models, setting, ensemble_dir, args)
         details = [table for model in models for table in model.outcome.tables]
-    final = with_answers(final, ask(final.grader, asked), args.split)
+    answers = ask(final.grader, asked)
+    final = with_answers(final, answers, models[0].split, args.split)
     print("\n" + "\n\n".join([*details, *final.tables]) + "\n", flush=True)
 
     gates, output = check_all(models, final, setting), final.output

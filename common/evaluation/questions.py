@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 from common.fitting.grader import Grader
+from common.screening.label_errors import LabelErrors, find_label_errors
 from common.screening.operating_point import (
     ARGMAX,
     OperatingPoints,
@@ -28,6 +29,7 @@ class Answers:
     """What a screening programme asks of a grader; None where a question has no answer."""
 
     operating_points: OperatingPoints | None = None
+    label_errors: LabelErrors | None = None
     unanswered: dict[str, str] = field(default_factory=dict)  # question: why it has no answer
 
     def to_json(self) -> dict[str, Any]:
@@ -44,6 +46,7 @@ def ask(grader: Grader, asked: Asked) -> Answers:
     """Ask all questions of one grader: each has its answer or a reason why there is none."""
     found: dict[str, Any] = {
         "operating_points": find_operating_points(grader, asked.operating_points),
+        "label_errors": find_label_errors(grader),
     }
     # a question without an answer gives the reason
     unanswered = {name: answer for name, answer in found.items() if isinstance(answer, str)}

@@ -6,11 +6,14 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
+from common.data.folders import Split
 from common.pixels.decoding import ImageError, decode_image
+from common.screening.label_errors import LabelErrors
 from common.system.files import atomic_write
 from common.system.log import printable
 
 _SIDE = 150  # pixels of a picture
+_MOST_LABELS = 42  # of a sheet of likely label errors
 _GAP = 8  # pixels between pictures
 _CAPTION = 42  # pixels below a picture
 _LINE = 25  # characters of a caption
@@ -50,6 +53,32 @@ def contact_sheet(rows: Sequence[SheetRow], path: Path) -> None:
         sheet.save(file, "PNG")
 
 
+def label_error_sheet(found: LabelErrors, split: Split, path: Path) -> None:
+    """Draw the likeliest label errors, each with its label and what the grader suggests.
+
+    Where there are none, an earlier sheet is removed.
+    """
+    if not found.found:
+        path.unlink(missing_ok=True)
+        return
+    paths, names = {image.id: image.path for image in split.images}, found.class_names
+    pictures = [
+        CaptionedPicture(
+            paths[each.image],
+            f"{rank}. {Path(each.image).name[-21:]}\n"
+            f"label {names[each.label]} ({each.label_probability:.2f})\n"
+            f"model {names[each.suggested]} ({each.suggested_probability:.2f})",
+        )
+        for rank, each in enumerate(found.found[:_MOST_LABELS], 1)
+    ]
+    title = f"{split.name}: images whose label the model contradicts, to be looked at again"
+    rows = [
+        SheetRow(title if not start else "", pictures[start : start + _ACROSS])
+        for start in range(0, len(pictures), _ACROSS)
+    ]
+    contact_sheet(rows, path)
+
+
 def _draw_row(sheet: Image.Image, top: int, row: SheetRow) -> None:
     """Draw a row at `top` pixels from the upper edge of a sheet."""
     draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(11)
@@ -59,8 +88,11 @@ def _draw_row(sheet: Image.Image, top: int, row: SheetRow) -> None:
     for place, picture in enumerate(row.pictures[:_ACROSS]):
         left = _GAP + place * (_SIDE + _GAP)
         sheet.paste(_small(picture.path), (left, top + 18))
-        caption = _ascii(picture.caption)
-        lines = [caption[start : start + _LINE] for start in range(0, len(caption), _LINE)]
+        lines = [
+            line[start : start + _LINE]
+            for line in map(_ascii, picture.caption.split("\n"))
+            for start in range(0, len(line), _LINE)
+        ]
         draw.text((left, top + 20 + _SIDE), "\n".join(lines[:_LINES]), "#444444", font)
 
 

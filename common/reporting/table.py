@@ -77,6 +77,7 @@ class Table:
     rows: tuple[tuple[Cell, ...], ...]
     notes: tuple[str, ...] = ()  # sentences below it
     marked: frozenset[tuple[int, int]] = frozenset()  # rows and columns of cells to point out
+    most_shown: int | None = None  # rows that a reader sees; the CSV file has all
 
     def __post_init__(self) -> None:
         odd = [len(row) for row in self.rows if len(row) != len(self.columns)]
@@ -103,7 +104,7 @@ class Table:
                 if not column.csv_only
                 for shown in [column.show(cell)]
             ]
-            for number, row in enumerate(self.rows)
+            for number, row in enumerate(self.rows[: self.most_shown])
         ]
 
     def to_text(self) -> str:

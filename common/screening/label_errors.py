@@ -13,6 +13,7 @@ import numpy as np
 from common.fitting.grader import Grader
 
 FEW = 10  # images of a class below which its threshold is said to rest on few
+MANY = 0.15  # of the images; labels of photographs are wrong less often
 LEARNED = "train"  # the split whose labels the models know
 
 
@@ -42,23 +43,6 @@ class LabelErrors:
     thresholds: tuple[float, ...]  # (K,) mean probability of each class where it is the label
     notes: tuple[str, ...]
 
-    def rows(self) -> list[dict[str, Any]]:
-        """List them for a grader, who fills the last two columns."""
-        return [
-            {
-                "file": each.image,
-                "label": self.class_names[each.label],
-                "suggested_grade": self.class_names[each.suggested],
-                "probability_of_label": each.label_probability,
-                "probability_of_suggested": each.suggested_probability,
-                "rank": rank,
-                "score": each.score,
-                "reviewed_grade": "",
-                "comment": "",
-            }
-            for rank, each in enumerate(self.found, 1)
-        ]
-
     def to_json(self) -> dict[str, Any]:
         """Return what metrics_<split>.json holds of it; the CSV file holds the rest."""
         return {
@@ -69,9 +53,17 @@ class LabelErrors:
         }
 
 
-def find_label_errors(grader: Grader) -> LabelErrors:
-    """Find the images of the judged split whose label is contradicted with confidence."""
+def find_label_errors(grader: Grader) -> LabelErrors | str:
+    """Find the images of the judged split whose label is contradicted with confidence.
+
+    Says why not where the models have learned these labels.
+    """
     sample, names = grader.judged_on, grader.scored.names
+    if sample.name == LEARNED:
+        return (
+            "the models have learned the labels of train; the predictions of each fold on what it "
+            "was not trained on would tell"
+        )
     probabilities = sample.classes.probabilities
     thresholds = mean_self_confidence(sample.targets, probabilities)
     suggested = confident_class(probabilities, thresholds)
@@ -91,6 +83,8 @@ def find_label_errors(grader: Grader) -> LabelErrors:
     )
     counts = np.bincount(sample.targets, minlength=len(names))
     notes = _notes(counts, grader.scored.titles)
+    if len(found) > MANY * len(sample.ids):
+        notes = (*notes, "so many say more about the model than about the labels")
     return LabelErrors(found, len(sample.ids), names, tuple(map(float, thresholds)), notes)
 
 

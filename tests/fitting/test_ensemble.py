@@ -12,9 +12,11 @@ from common.fitting.ensemble import (
     apply_vote,
     average_models,
     best_single,
+    build_ensemble,
     check_weights,
     combine_by_every_vote,
     ensemble_weights,
+    grade_again,
 )
 from common.prediction.labels import label_runs
 from common.prediction.predict import pair_probabilities

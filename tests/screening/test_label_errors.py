@@ -1,14 +1,23 @@
 """Likely label errors: flipped labels come first, a perfect grader contradicts none."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from helpers import GRADES
+from PIL import Image
 
+from common.data.folders import ImageFile, Split
+from common.evaluation.questions import Answers
 from common.fitting.grader import Grader, Sample
 from common.metrics.intervals import BootstrapConfig
 from common.prediction.classes import classes_of
 from common.prediction.voting import ClassPredictions
+from common.reporting.contact_sheets import label_error_sheet
+from common.reporting.screening_tables import answers_tables
 from common.screening.label_errors import (
+    LabelError,
+    LabelErrors,
     confident_class,
     find_label_errors,
     mean_self_confidence,
@@ -78,7 +87,6 @@ def test_ties_keep_the_order_of_the_files():
     probabilities = [[0.9, 0.1]] * 4 + [[0.1, 0.9]] * 8
     found = find_label_errors(grader_of(targets, probabilities, classes_of(("0", "1"))))
     assert [each.image for each in found.found] == ["test/004.jpg", "test/005.jpg"]
-    assert [row["rank"] for row in found.rows()] == [1, 2]
 
 
 def test_a_grade_that_no_image_has_is_never_suggested_and_that_is_said():
@@ -94,16 +102,57 @@ def test_a_grade_that_no_image_has_is_never_suggested_and_that_is_said():
     )
 
 
+def test_where_much_is_contradicted_the_model_is_doubted():
+    truth = np.tile(np.arange(5), 20)
+    few, many = truth.copy(), truth.copy()
+    few[:5], many[:20] = few[:5][::-1], (many[:20] + 1) % 5
+    said = 0.9 * np.eye(5)[truth] + 0.02
+    assert find_label_errors(grader_of(few, said)).notes == ()
+    assert "more about the model" in find_label_errors(grader_of(many, said)).notes[-1]
+
+
 def test_a_set_of_one_image_has_no_contradiction():
     assert find_label_errors(grader_of([3], [[0.9, 0.1, 0, 0, 0]])).found == ()
 
 
-def test_the_rows_leave_columns_for_the_grader():
-    truth = np.tile(np.arange(5), 20)
+def test_labels_that_the_models_have_learned_are_not_judged():
+    grader = grader_of([0, 1], np.eye(5)[[1, 0]])
+    learned = replace(grader, judged_on=replace(grader.judged_on, name="train"))
+    assert "have learned the labels of train" in find_label_errors(learned)
+
+
+def test_the_table_leaves_columns_for_a_grader_and_shows_the_first_rows_only():
+    truth = np.tile(np.arange(5), 40)
     labels = truth.copy()
-    labels[7] = 4
+    labels[:30:2] = (truth[:30:2] + 2) % 5
     found = find_label_errors(grader_of(labels, 0.9 * np.eye(5)[truth] + 0.02))
-    row = found.rows()[0]
-    assert row["file"] == "test/007.jpg" and (row["label"], row["suggested_grade"]) == ("4", "2")
-    assert row["reviewed_grade"] == row["comment"] == ""
-    assert found.to_json()["likely_label_errors"] == len(found.found)
+    (table,) = (t for t in answers_tables(Answers(label_errors=found)) if t.name == "label_errors")
+    header, rows = table.to_csv()
+    assert header == [
+        "rank",
+        "file",
+        "label",
+        "suggested_grade",
+        "probability_of_label",
+        "probability_of_suggested",
+        "score",
+        "reviewed_grade",
+        "comment",
+    ]
+    assert len(rows) == found.to_json()["likely_label_errors"] == 15
+    assert rows[0] == [1, "test/000.jpg", "2", "0", *map(pytest.approx, (0.02, 0.92, 0.9)), "", ""]
+    text = table.to_text()
+    assert "test/018.jpg" in text and "test/020.jpg" not in text
+    assert "15 of 200 images" in text and "The first 10 are shown" in text
+
+
+def test_the_sheet_shows_the_pictures_and_goes_where_there_is_nothing_to_show(tmp_path):
+    Image.new("RGB", (90, 60), "red").save(tmp_path / "a.png")
+    image = ImageFile("test/0/a.png", tmp_path / "a.png", "test", 0, 1, 1, "0")
+    split, sheet = Split("test", (image,)), tmp_path / "sheet.png"
+    error = LabelError("test/0/a.png", 0, 2, 0.1, 0.8)
+    found = LabelErrors((error,), 1, tuple("01234"), (0.5,) * 5, ())
+    label_error_sheet(found, split, sheet)
+    assert (255, 0, 0) in {color for _, color in Image.open(sheet).getcolors(1 << 20)}
+    label_error_sheet(replace(found, found=()), split, sheet)
+    assert not sheet.exists()

@@ -40,3 +40,16 @@ def test_an_operating_point_that_is_none_ends_in_one_line(demo, trained_copy, ca
     words = flags(results_dirs=trained_copy, dataset_path=demo, operating_point="best")
     assert evaluate_ensemble.main(words) == 2
     assert "--operating_point: expected sensitivity=0.90" in capsys.readouterr().err
+
+
+def test_likely_label_errors_are_listed_for_a_grader_with_their_pictures(
+    answers_of, trained_copy, capsys
+):
+    found, tables = answers_of()
+    header, *listed = tables["label_errors_test"].splitlines()
+    assert header.startswith("rank,file,label,suggested_grade,")
+    assert header.endswith(",reviewed_grade,comment")
+    said = found["label_errors"]
+    assert said["images"] == 20 and said["likely_label_errors"] == len(listed) > 0
+    assert (trained_copy / "results" / "label_errors_test.png").stat().st_size > 1000
+    assert "Likely label errors" in capsys.readouterr().out
