@@ -22,7 +22,7 @@ import numpy as np
 from common.audit.holdout import HoldoutConfig, check_holdout
 from common.data.folders import Dataset, Split, scan_dataset
 from common.data.metadata import read_metadata
-from common.data.patients import recognise_patients
+from common.data.patients import recognise_eyes, recognise_patients
 from common.data.synthetic import synthetic_note
 from common.evaluation.findings import Findings, measure_ensemble, measure_model
 from common.evaluation.gates import (
@@ -66,6 +66,7 @@ from common.reporting.screening_tables import answers_tables
 from common.reporting.table import save_table
 from common.result_dir import ResultDir, Run, write_metrics, write_predictions, write_table
 from common.screening.operating_point import parse_rule
+from common.screening.patients import People
 from common.system.device import resolve_precision, select_device
 from common.system.files import read_json, write_json
 from common.system.log import log, printable
@@ -110,6 +111,7 @@ class Setting:
     synthetic: str  # a note where the images were drawn by this software
     bootstrap: BootstrapConfig
     patients_of: PatientsOf  # of images by their ids
+    people: People  # who the images are of
     grade_mix: GradeMix | None  # of a population at which results are restated
     columns: Columns  # what metadata.csv says of the images
     skipped: dict[str, list[str]]  # by split, images that cannot be read
@@ -214,6 +216,12 @@ def build_setting(
         synthetic=synthetic_note(images.ids),
         bootstrap=BootstrapConfig(args.resamples, args.seed, patients.clusters, patients.evidence),
         patients_of=patients_of,
+        people=People(
+            patients.groups,
+            patients.known,
+            recognise_eyes(images.ids, metadata),
+            patients.evidence,
+        ),
         grade_mix=read_grade_mix(models[0], args) if args.prevalence else None,
         columns=metadata.others(images.ids) if metadata else {},
         skipped=skipped,
@@ -391,7 +399,8 @@ def write_subgroups(output: ResultDir, split: str, findings: Findings) -> None:
 
 def what_is_asked(args: argparse.Namespace) -> Asked:
     """Read what a screening programme asks; a mistake is found before anything takes time."""
-    return Asked(operating_points=tuple(dict.fromkeys(map(parse_rule, args.operating_point))))
+    rules = tuple(dict.fromkeys(map(parse_rule, args.operating_point)))
+    return Asked(rules, args.patient_rule)
 
 
 def with_answers(final: Outcome, answers: Answers, images: Split, split: str) -> Outcome:
@@ -456,7 +465,7 @@ def main(argv: list[str] | None = None) -> int:
     if len(models) > 1:
         final = evaluate_together(models, setting, ensemble_dir, args)
         details = [table for model in models for table in model.outcome.tables]
-    answers = ask(final.grader, asked)
+    answers = ask(final.grader, replace(asked, people=setting.people))
     final = with_answers(final, answers, models[0].split, args.split)
     print("\n" + "\n\n".join([*details, *final.tables]) + "\n", flush=True)
 

@@ -18,6 +18,7 @@ from common.pairs import Head, heads_of_model, pair_head, parse_pairs
 from common.prediction.evaluated_models import RESULT_PATTERNS
 from common.prediction.voting import VOTES
 from common.result_dir import ResultDir, Run, find_run
+from common.screening.patients import PATIENT_RULES
 from common.system.errors import InputError
 
 HOLDOUT_CHECKS = ("pictures", "names")
@@ -208,6 +209,13 @@ def _add_screening_flags(parser: argparse.ArgumentParser) -> None:
         help="who is referred: sensitivity=0.90, specificity=0.90 or youden choose a threshold on "
         "val or cal, argmax refers what is graded as referable; several may be given "
         "(default argmax)",
+    )
+    parser.add_argument(
+        "--patient_rule",
+        choices=PATIENT_RULES,
+        default=PATIENT_RULES[0],
+        help="how a patient's images become one decision: the worst of them, or the mean of their "
+        "probabilities (default worst)",
     )
 
 

@@ -32,6 +32,8 @@ _VISIT = re.compile(
     rf"^{_DAY}[ _.-]+|[ _.-]+{_DAY}$|[ _.-]+v(?:isit)?[ _.-]?\d{{1,2}}$", re.IGNORECASE
 )
 _DATE = re.compile(rf"{_DAY}$")
+# the words for the left and the right eye that are used together, in the order they are looked for
+_EYES = (("left", "right"), ("os", "od"), ("oi", "od"), ("og", "od"), ("le", "re"), ("l", "r"))
 
 
 @dataclass(frozen=True)
@@ -130,6 +132,24 @@ def recognise_patients(
         nothing += f" by --patient_regex '{regex}'"
     known = np.array([bool(value) for value in patient], dtype=bool)
     return Patients(numbers, "; ".join(found) or nothing, known, len(names))
+
+
+def recognise_eyes(ids: Sequence[str], metadata: PatientTable | None = None) -> np.ndarray:
+    """Tell (N,) which eye images show: "left", "right", another word of a table, or "".
+
+    Taken from a table's column `eye`, else from the words in the file names, apart or between
+    digits, of which both must occur: one alone may mean anything.
+    """
+    eyes = [value.strip().lower() for value in metadata.column("eye", ids)] if metadata else []
+    eyes = eyes or [""] * len(ids)
+    side = {word: side for pair in _EYES for word, side in zip(pair, ("left", "right"))}
+    names = [str(name).rpartition("/")[2].lower() for name in ids]
+    for pair in _EYES:
+        word = re.compile(rf"(?<![^\W_\d])({'|'.join(pair)})(?:[ _.-]?eye)?(?![^\W_\d])")
+        read = [match[1] if (match := word.search(name)) else "" for name in names]
+        if set(pair) <= set(read):
+            eyes = [eye or mine for eye, mine in zip(eyes, read)]
+    return np.array([side.get(eye, eye) for eye in eyes], dtype=str)
 
 
 def _below_class_folder(id_: str) -> str:

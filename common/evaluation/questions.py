@@ -15,6 +15,7 @@ from common.screening.operating_point import (
     Rule,
     find_operating_points,
 )
+from common.screening.patients import PATIENT_RULES, PatientResults, People, measure_patients
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,8 @@ class Asked:
     """What the command line, and what is known of the images, asks of a grader."""
 
     operating_points: tuple[Rule, ...] = (ARGMAX,)
+    patient_rule: str = PATIENT_RULES[0]
+    people: People | None = None  # who the images are of; None: nothing tells
 
 
 @dataclass(frozen=True)
@@ -30,6 +33,7 @@ class Answers:
 
     operating_points: OperatingPoints | None = None
     label_errors: LabelErrors | None = None
+    patients: PatientResults | None = None
     unanswered: dict[str, str] = field(default_factory=dict)  # question: why it has no answer
 
     def to_json(self) -> dict[str, Any]:
@@ -44,9 +48,12 @@ class Answers:
 
 def ask(grader: Grader, asked: Asked) -> Answers:
     """Ask all questions of one grader: each has its answer or a reason why there is none."""
+    points = find_operating_points(grader, asked.operating_points)
+    known = None if isinstance(points, str) else points
     found: dict[str, Any] = {
-        "operating_points": find_operating_points(grader, asked.operating_points),
         "label_errors": find_label_errors(grader),
+        "operating_points": points,
+        "patients": measure_patients(grader, asked.people, asked.patient_rule, known),
     }
     # a question without an answer gives the reason
     unanswered = {name: answer for name, answer in found.items() if isinstance(answer, str)}

@@ -8,6 +8,7 @@ from common.evaluation.questions import Answers
 from common.reporting.table import Cell, Column, Table, make_table
 from common.screening.label_errors import LabelErrors
 from common.screening.operating_point import Detection, OperatingPoint, OperatingPoints
+from common.screening.patients import PatientResults
 
 _RATES = {
     "sensitivity": "sensitivity",
@@ -17,6 +18,11 @@ _RATES = {
 }
 _LABELS_SHOWN = 10
 
+_PATIENT_RULES = {
+    "worst": "by the worst of the patient's images",
+    "mean": "by the mean probabilities of the patient's images",
+}
+
 
 def answers_tables(answers: Answers) -> list[Table]:
     """Lay out all answers; each question without one is named with the reason."""
@@ -25,6 +31,8 @@ def answers_tables(answers: Answers) -> list[Table]:
         tables += [*_operating_points(answers.operating_points), _trials(answers.operating_points)]
     if answers.label_errors is not None:
         tables.append(_label_errors(answers.label_errors))
+    if answers.patients is not None:
+        tables += _patients(answers.patients)
     if answers.unanswered:
         tables.append(_unanswered(answers.unanswered))
     return tables
@@ -162,3 +170,41 @@ def _label_errors(found: LabelErrors) -> Table:
         [*notes, *found.notes],
     )
     return replace(table, most_shown=_LABELS_SHOWN)
+
+
+def _patients(found: PatientResults) -> Iterator[Table]:
+    """Show results per image, eye and patient: the grades, then who is referred."""
+    notes = [f"The truth of a patient is the worst grade of any image ({found.evidence})."]
+    for each in found.results:
+        if each.alone:
+            what = "patient" if each.unit == "patient" else "patient or eye"
+            notes.append(
+                f"{each.alone} images count by themselves as {each.unit}s: their {what} is not "
+                "known."
+            )
+        notes += [
+            f"{name} per {each.unit} is n/a because {why}" for name, why in each.undefined.items()
+        ]
+    yield make_table(
+        "patients",
+        f"Grades per patient, {_PATIENT_RULES[found.rule]}",
+        ["per", "number", "images", "accuracy", "kappa"],
+        [[each.unit, each.units, each.images, each.accuracy, each.kappa] for each in found.results],
+        [*notes, *found.notes],
+    )
+    rows = [
+        [
+            f"{row.detection}, {row.rule}, per {each.unit}",
+            row.rates.count,
+            row.rates.positives,
+            row.rates.referred,
+            *(getattr(row.rates, name) for name in _RATES),
+        ]
+        for each in found.results
+        for row in each.found
+    ]
+    rows.sort(key=lambda row: str(row[0]).rpartition(",")[0])
+    if rows:
+        header = ["referral", "number", "to be found", "found as such", *_RATES.values()]
+        title = f"Referral per patient, {_PATIENT_RULES[found.rule]}"
+        yield make_table("patients_referral", title, header, rows)

@@ -53,3 +53,15 @@ def test_likely_label_errors_are_listed_for_a_grader_with_their_pictures(
     assert said["images"] == 20 and said["likely_label_errors"] == len(listed) > 0
     assert (trained_copy / "results" / "label_errors_test.png").stat().st_size > 1000
     assert "Likely label errors" in capsys.readouterr().out
+
+
+def test_results_per_patient_follow_the_rule_that_is_asked_for(answers_of, capsys):
+    by_two = {"patient_regex": r"(\d)\.jpg"}
+    worst, tables = answers_of(**by_two)
+    mean, _ = answers_of(**by_two, patient_rule="mean")
+    assert [each["unit"] for each in worst["patients"]["results"]] == ["image", "patient"]
+    assert worst["patients"]["results"][1] != mean["patients"]["results"][1]
+    assert "\npatient," in tables["patients_test"]
+    assert "nothing tells which eye" in capsys.readouterr().out
+    nobody, _ = answers_of(patient_regex="(nobody)")
+    assert "no patient recognised" in nobody["patients"]["not_answered"]
