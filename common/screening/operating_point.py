@@ -9,12 +9,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy.stats import binomtest
 
 from common.data.class_names import GRADES, grades_of
 from common.fitting.grader import Grader, Sample
-from common.metrics.classification import ratio
-from common.metrics.intervals import UNKNOWN, BootstrapConfig, Interval
+from common.metrics.intervals import BootstrapConfig, Interval
+from common.metrics.shares import Share, ratio, share_intervals
 from common.prediction.classes import Classes
 from common.system.errors import InputError
 
@@ -76,31 +75,27 @@ def measure_rates(
     positive: np.ndarray, referred: np.ndarray, bootstrap: BootstrapConfig, what: str = "image"
 ) -> Rates:
     """Compare who is referred (N,) bool with who should be (N,) bool; what: one of these."""
-    hits = {
-        "sensitivity": (positive, referred, f"no {what} is to be referred"),
-        "specificity": (~positive, ~referred, f"every {what} is to be referred"),
-        "ppv": (referred, positive, f"no {what} is referred"),
-        "npv": (~referred, ~positive, f"every {what} is referred"),
+    right = {
+        "sensitivity": Share(positive & referred, positive, positive),
+        "specificity": Share(~positive & ~referred, ~positive, ~positive),
+        "ppv": Share(positive & referred, referred, positive),
+        "npv": Share(~positive & ~referred, ~referred, ~positive),
     }
-    found = {name: share(good, among, bootstrap) for name, (among, good, _) in hits.items()}
-    groups = bootstrap.groups
+    reasons = {
+        "sensitivity": f"no {what} is to be referred",
+        "specificity": f"every {what} is to be referred",
+        "ppv": f"no {what} is referred",
+        "npv": f"every {what} is referred",
+    }
+    found, groups = share_intervals(right, bootstrap.groups, bootstrap), bootstrap.groups
     return Rates(
         **found,
         positives=int(positive.sum()),
         negatives=int((~positive).sum()),
         referred=int(referred.sum()),
         patients=None if groups is None else len(np.unique(groups)),
-        undefined={name: why for name, (among, _, why) in hits.items() if not among.any()},
+        undefined={name: reasons[name] for name, each in right.items() if not each.trials.any()},
     )
-
-
-def share(good: np.ndarray, among: np.ndarray, bootstrap: BootstrapConfig) -> Interval:
-    """Return the share of those `among` (N,) bool that are `good` (N,) bool; NaN for none."""
-    if not among.any():
-        return UNKNOWN
-    hits, count = int(good[among].sum()), int(among.sum())
-    bounds = binomtest(hits, count).proportion_ci(method="wilson")
-    return Interval(hits / count, float(bounds.low), float(bounds.high))
 
 
 @dataclass(frozen=True)

@@ -3,20 +3,14 @@
 N images, U units (images, eyes or patients), K classes.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from common.fitting.grader import Grader
-from common.metrics.classification import confusion_matrix, quadratic_weighted_kappa
-from common.metrics.intervals import (
-    BootstrapConfig,
-    Interval,
-    bootstrap_weights,
-    percentile_interval,
-)
+from common.metrics.classification import metrics_with_intervals
+from common.metrics.intervals import BootstrapConfig, Interval
 from common.prediction.voting import ClassPredictions
 from common.screening.operating_point import (
     OperatingPoints,
@@ -24,7 +18,6 @@ from common.screening.operating_point import (
     Rule,
     measure_rates,
     refers,
-    share,
 )
 
 PATIENT_RULES = ("worst", "mean")  # how the images of a patient become one decision
@@ -142,9 +135,11 @@ def _measure(
     sample = grader.judged_on
     targets = highest(sample.targets, units)
     predicted = _decide(sample.classes, units, rule)
-    kappa = _kappa(targets, predicted, len(grader.scored), bootstrap)
+    count = len(grader.scored)
+    decided = ClassPredictions(np.eye(count)[predicted], predicted)
+    grades = metrics_with_intervals(targets, decided, bootstrap, None, ("accuracy", "kappa"))
     undefined = {}
-    if np.isnan(kappa.value):
+    if np.isnan(grades["kappa"].value):
         undefined["kappa"] = f"all of them are graded as {grader.scored.titles[targets[0]]}"
     found = []
     for detection in points.detections if points else []:
@@ -154,9 +149,15 @@ def _measure(
                 referred = refers(detection.cut, point.threshold.value, scores, predicted)
                 rates = measure_rates(targets >= detection.cut, referred, bootstrap, unit)
                 found.append(UnitRates(detection.name, point.rule, rates))
-    everything = np.ones(len(targets), dtype=bool)
-    accuracy = share(targets == predicted, everything, bootstrap)
-    return UnitResults(unit, len(targets), len(units), alone, accuracy, kappa, found, undefined)
+    return UnitResults(
+        unit=unit,
+        units=len(targets),
+        images=len(units),
+        alone=alone,
+        **grades,
+        found=found,
+        undefined=undefined,
+    )
 
 
 def highest(values: np.ndarray, units: np.ndarray) -> np.ndarray:
@@ -185,17 +186,3 @@ def _mean(values: np.ndarray, units: np.ndarray) -> np.ndarray:
     sums = np.zeros((len(counts), values.shape[1]))
     np.add.at(sums, units, values)
     return sums / counts[:, None]
-
-
-def _kappa(
-    targets: np.ndarray, predicted: np.ndarray, num_classes: int, bootstrap: BootstrapConfig
-) -> Interval:
-    value = quadratic_weighted_kappa(confusion_matrix(targets, predicted, num_classes))
-    draws: Sequence[np.ndarray] = [
-        quadratic_weighted_kappa(confusion_matrix(targets, predicted, num_classes, weights))
-        for weights in bootstrap_weights(len(targets), bootstrap)
-    ]
-    low, high = percentile_interval(np.concatenate(draws))
-    return (
-        Interval(float(value), low, high) if low < high else Interval(float(value), *[np.nan] * 2)
-    )
