@@ -56,7 +56,7 @@ def test_likely_label_errors_are_listed_for_a_grader_with_their_pictures(
 
 
 def test_results_per_patient_follow_the_rule_that_is_asked_for(answers_of, capsys):
-    by_two = {"patient_regex": r"(\d)\.jpg"}
+    by_two = {"patient_regex": r"(\d)\.jpg", "operating_point": "youden"}
     worst, tables = answers_of(**by_two)
     mean, _ = answers_of(**by_two, patient_rule="mean")
     assert [each["unit"] for each in worst["patients"]["results"]] == ["image", "patient"]
