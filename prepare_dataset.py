@@ -4,6 +4,7 @@
     python prepare_dataset.py import ./labels.csv ./photographs ./my_graded_photographs
     python prepare_dataset.py audit ./my_graded_photographs --strict
     python prepare_dataset.py split ./my_graded_photographs ./my_split --val 0.15 --test 0.15
+    python prepare_dataset.py split ./my_graded_photographs ./my_folds --folds 5
     python prepare_dataset.py demo ./demo_dataset
     python prepare_dataset.py cache ./my_graded_photographs --base_models coatnet convnext swinv2
 
@@ -17,6 +18,7 @@ import shlex
 import sys
 import tempfile
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 from common.audit.dataset import AuditConfig, audit
@@ -34,6 +36,7 @@ from common.listing.split_folders import ALL, SPLITS, split_of
 from common.listing.walking import count_of
 from common.models.backbones import preprocessing_for, resolve
 from common.pixels.pixel_cache import keep_readable, open_cache
+from common.preparation.folds import check_folds, fold_names, plan_folds, write_folds
 from common.preparation.import_table import (
     NO_ROW,
     ImportConfig,
@@ -49,7 +52,9 @@ from common.preparation.new_dataset import (
     require_apart,
     require_empty,
 )
+from common.preparation.shares import Shares
 from common.preparation.split import Plan, plan_split, write_split
+from common.reporting.tables import format_table
 from common.system.errors import InputError
 from common.system.log import log
 
@@ -88,22 +93,41 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         action="store_true",
         help="exit 1 on leakage across splits, or if pictures are not used or cannot be read",
     )
-    divide = commands.add_parser("split", help="make a train/val/test split without leaks")
-    divide.add_argument("source", type=folder, help="graded folders, or an existing split")
-    divide.add_argument("dest", type=folder, help="a new folder")
-    divide.add_argument("--val", type=float, default=0.15, help="share (default 0.15)")
-    divide.add_argument("--test", type=float, default=0.15, help="share (default 0.15)")
-    divide.add_argument(
-        "--allow_uneven",
-        action="store_true",
-        help="write a split that lacks a grade or misses the shares, too",
-    )
-    divide.add_argument("--files", choices=WAYS, default="copy", help="(default copy)")
+    divide = commands.add_parser("split", help="make a split, or folds, without leaks")
+    _add_split_flags(divide)
     for command in (check, divide):
         _add_audit_flags(command)
     table = commands.add_parser("import", help="make graded folders from a table of grades")
     _add_import_flags(table)
     return parser.parse_args(argv)
+
+
+def _add_split_flags(divide: argparse.ArgumentParser) -> None:
+    divide.add_argument("source", type=folder, help="graded folders, or an existing split")
+    divide.add_argument("dest", type=folder, help="a new folder")
+    divide.add_argument("--val", type=float, help=f"share (default {Shares.val:g})")
+    divide.add_argument("--test", type=float, default=Shares.test, help="share (default 0.15)")
+    divide.add_argument(
+        "--cal",
+        type=float,
+        default=Shares.cal,
+        help="share that is kept for temperatures, weights and thresholds (default 0)",
+    )
+    divide.add_argument(
+        "--folds",
+        type=int,
+        metavar="K",
+        help="write datasets fold_1 to fold_K of the same test and cal, each picture of the rest "
+        "once in val",
+    )
+    divide.add_argument(
+        "--allow_uneven",
+        action="store_true",
+        help="write a split that lacks a grade or misses the shares, too",
+    )
+    divide.add_argument(
+        "--files", choices=WAYS, help="(default copy; hardlink with --folds, which costs no space)"
+    )
 
 
 def _add_cache_flags(cache: argparse.ArgumentParser) -> None:
@@ -254,8 +278,8 @@ def check_dataset(args: argparse.Namespace) -> int:
 
 
 def split_dataset(args: argparse.Namespace) -> None:
-    """Write a split in which no patient, picture or copy is in two places."""
-    dest = args.dest.resolve()
+    """Write a split, or folds, in which no patient, picture or copy is in two places."""
+    shares, dest = _shares(args), args.dest.resolve()
     require_apart(args.source, dest)
     require_empty(dest)
     remove_leftovers(dest)
@@ -264,19 +288,45 @@ def split_dataset(args: argparse.Namespace) -> None:
         log(line)
     for note in found.notes:
         log(f"note: {note}")
-    plan = plan_split(found, args.val, args.test, args.seed)
+    if args.folds is None:
+        plan = plan_split(found, shares, args.seed)
+    else:
+        plan = plan_folds(found, args.folds, shares, args.seed)
     if plan.uneven and not args.allow_uneven:
         raise InputError(
             f"the split would not be what was asked for: {'; '.join(plan.uneven)}. "
             "prepare_dataset.py audit shows what belongs together; --allow_uneven writes the split "
             "all the same"
         )
-    counts = write_split(found, plan, dest, args.files)
-    _log_split(plan, counts, args.num_classes)
+    if args.folds is None:
+        counts = write_split(found, plan, dest, args.files or "copy")
+        _log_split(plan, counts, args.num_classes)
+        written, where = f"{args.dest} with {MANIFEST}", "in one split"
+    else:
+        counts = write_folds(found, plan, args.folds, dest, args.files or "hardlink")
+        _log_folds(plan, counts, args.folds, found.dataset.titles)
+        written, where = f"{args.dest}/fold_1 to fold_{args.folds}, with {MANIFEST}", "in one part"
     log(
-        f"wrote {args.dest} with manifest.csv; all copies of a picture and photographs of an eye "
-        f"that were found are in one split; {what_is_known(found.related.patients, 'in one split')}"
+        f"wrote {written}; all copies of a picture and photographs of an eye that were found are "
+        f"{where}; {what_is_known(found.related.patients, where)}"
     )
+    if args.folds is not None:
+        _log_next(args)
+
+
+def _shares(args: argparse.Namespace) -> Shares:
+    """Read which share each part gets; InputError for what cannot be, before anything is opened."""
+    shares = Shares(Shares.val if args.val is None else args.val, args.test, args.cal)
+    if args.folds is None:
+        shares.check()
+        return shares
+    if args.val is not None:
+        raise InputError(
+            f"--val {args.val:g} and --folds {args.folds}: each fold's val is its part of what is "
+            "not test or cal, so that --val has no meaning; leave it out"
+        )
+    check_folds(args.folds, shares)
+    return shares
 
 
 def import_dataset(args: argparse.Namespace) -> None:
@@ -300,10 +350,7 @@ def import_dataset(args: argparse.Namespace) -> None:
         f"wrote {args.dest} with {MANIFEST}"
         + (f" and {METADATA} ({', '.join(known)})" if known else "")
     )
-    classes = ""
-    if args.class_names or config.num_classes != default_of("num_classes"):
-        names = f" --class_names {quoted(args.class_names)}" if args.class_names else ""
-        classes = f" --num_classes {config.num_classes}{names}"
+    classes = _class_flags(args)
     path, split = shlex.quote(str(args.dest)), shlex.quote(f"{args.dest}_split")
     log(f"next: python prepare_dataset.py audit {path}{classes}")
     if {"train", "val"} <= set(plan.splits):
@@ -337,7 +384,53 @@ def _log_split(plan: Plan, counts: Counter[tuple[str, int]], num_classes: int) -
     grades = range(num_classes)
     for split in SPLITS:
         row = [counts[split, grade] for grade in grades]
-        log(f"{split}: {sum(row)} images, per grade {row}")
+        if split != "cal" or any(row):
+            log(f"{split}: {sum(row)} images, per grade {row}")
+    _log_rest(plan)
+
+
+def _log_folds(
+    plan: Plan, counts: Counter[tuple[str, int]], folds: int, titles: Sequence[str]
+) -> None:
+    """Say what each fold's val and what they have in common hold, and what was left out."""
+    rows: list[list[object]] = []
+    total = sum(count for (part, _), count in counts.items() if part not in ("cal", "test"))
+    for part in (*fold_names(folds), "cal", "test"):
+        row = [counts[part, grade] for grade in range(len(titles))]
+        name, train = (f"{part}: val", total - sum(row))
+        if part in ("cal", "test"):
+            name, train = f"all folds: {part}", 0
+        if any(row) or train:
+            rows.append([name, sum(row), *row, train or ""])
+    header = ["", "images", *titles, "in train (the other folds)"]
+    print(f"\n{format_table(header, rows)}\n", flush=True)
+    _log_rest(plan)
+
+
+def _log_next(args: argparse.Namespace) -> None:
+    """Say how the folds are trained and evaluated."""
+    dest, classes = shlex.quote(str(args.dest)), _class_flags(args)
+    numbers = " ".join(str(number + 1) for number in range(args.folds))
+    log(f"next: for fold in {numbers}; do")
+    log(f"        python train_ovo.py --base_models convnext --dataset_path {dest}/fold_$fold \\")
+    log(
+        f"          --output_dir ./convnext_fold${{fold}}_5class_results --resume{classes} || break"
+    )
+    log("      done")
+    log("      python evaluate_ensemble.py --results_dirs ./convnext_fold*_5class_results \\")
+    log(f"        --dataset_path {dest}/fold_1 --output_dir ./super_ensemble_results")
+
+
+def _class_flags(args: argparse.Namespace) -> str:
+    """Write the flags that say which classes there are, where they are not the usual ones."""
+    if not args.class_names and args.num_classes == default_of("num_classes"):
+        return ""
+    names = f" --class_names {quoted(args.class_names)}" if args.class_names else ""
+    return f" --num_classes {args.num_classes}{names}"
+
+
+def _log_rest(plan: Plan) -> None:
+    """Say where a split is uneven, and what was left out."""
     for line in plan.uneven:
         log(f"WARNING: {line}")
     for reason in sorted({reason for reason in plan.reasons if reason}):

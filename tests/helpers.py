@@ -1,6 +1,7 @@
 """What several test modules need: flags of a quick training, its outcome, and injected faults."""
 
 import contextlib
+import csv
 import dataclasses
 import errno
 import functools
@@ -18,6 +19,7 @@ import pytest
 import torch
 
 from common import result_dir
+from common.audit.dataset import AuditConfig
 from common.fitting.ensemble import ModelResult, apply_vote
 from common.fitting.grader import Grader, Sample
 from common.metrics.intervals import BootstrapConfig
@@ -52,6 +54,7 @@ QUICK = {
     "device": "cpu",
     "precision": "fp32",
 }
+QUICK_AUDIT = AuditConfig(num_workers=2, shortcuts=False)
 FOUR_EPOCHS = {"pairs": "0-1", "epochs": 4, "min_delta": 0}  # of one pair
 
 
@@ -82,6 +85,12 @@ def help_of(*words: str) -> str:
         importlib.import_module(name).main([*rest, "--help"])
     assert not ended.value.code
     return shown.getvalue()
+
+
+def manifest_of(folder: Path) -> list[dict[str, str]]:
+    """Read the manifest of a dataset that was written."""
+    with open(folder / "manifest.csv", newline="") as file:
+        return list(csv.DictReader(file))
 
 
 # -- the outcome of a training -----------------------------------------------------------------

@@ -21,7 +21,7 @@ from common.data.class_names import (
     quoted,
     titles_of,
 )
-from common.listing.advice import require_folder, what_instead
+from common.listing.advice import folds_in, require_folder, what_instead
 from common.listing.picture_files import IMAGE_SUFFIXES, is_picture, shows_picture
 from common.listing.split_folders import ALL, SPLIT_NAMES, SPLITS, split_folders, split_of
 from common.listing.unused import MADE_BY_US, Unused, examples, unused_lines
@@ -231,8 +231,9 @@ def scan_dataset(
         try:
             split, unused = walk.split(ALL, root)
         except InputError as error:
+            folds = folds_in(root)
             raise InputError(
-                f"no split folders ({', '.join(SPLITS)}) in {root}; {error}"
+                folds or f"no split folders ({', '.join(SPLITS)}) in {root}; {error}"
             ) from error
         return Dataset(root, {ALL: split}, {}, tuple(unused))
     splits: dict[str, Split] = {}

@@ -1,6 +1,7 @@
 """What to say where there is no dataset: what was found instead, and where one may be."""
 
 import os
+import re
 import shlex
 from collections.abc import Callable
 from contextlib import suppress
@@ -14,6 +15,7 @@ from common.system.errors import InputError
 from common.system.log import printable
 
 _TABLES = (".csv", ".tsv", ".txt", ".xlsx")  # endings of what may hold the grades
+_FOLD = re.compile("fold[ _-]?[0-9]+", re.IGNORECASE)
 _DEPTH = 3  # folders below which a dataset is looked for
 _WIDTH = 500  # folders, or files, that are looked at for an advice
 
@@ -34,6 +36,20 @@ def require_folder(root: Path) -> None:
     raise InputError(
         f"expected a dataset in {str(root)!r}, found no such folder; {above} holds "
         f"{describe(above)}; check --dataset_path (or DATASET_PATH)"
+    )
+
+
+def folds_in(root: Path) -> str:
+    """Say of a folder that holds the folds of a cross-validation what they are, "" of another."""
+    folds = [place for place in _folders_in(root) if _FOLD.fullmatch(place.name)]
+    folds = [place for place in folds if any(split_of(part.name) for part in _folders_in(place))]
+    if len(folds) < 2:
+        return ""
+    return (
+        f"expected one dataset in {printable(str(root))}, found {len(folds)} folds of a "
+        "cross-validation: each is a dataset of the same pictures, divided otherwise (what one "
+        "learns from is val of another), so that copies across them are no fault; pass one of "
+        f"them, such as {printable(str(folds[0]))}"
     )
 
 

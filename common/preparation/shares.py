@@ -1,17 +1,47 @@
-"""Tell whether the parts of a split are what was asked for, grade by grade.
+"""What was asked of the parts of a split, and whether they are that, grade by grade.
 
 N images, K grades.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
+
+from common.system.errors import InputError
 
 MOST_OFF = 0.05  # by which a part's share of all images may differ from what was asked for
 MOST_OFF_IN_A_GRADE = 0.10  # and its share of a grade's images
 _LARGE = 0.25  # share of a grade's images from which one group makes an even split impossible
 _SEVERAL = 4  # images
 _FEW = 10  # groups
+
+
+@dataclass(frozen=True)
+class Shares:
+    """Which share of all images each part gets; train gets what is left."""
+
+    val: float = 0.15
+    test: float = 0.15
+    cal: float = 0.0
+
+    @property
+    def train(self) -> float:
+        """The share that is left to learn from."""
+        return 1 - self.val - self.test - self.cal
+
+    def check(self) -> None:
+        """Raise InputError for shares that leave nothing to learn from, or are none."""
+        asked = (self.val, self.test, self.cal)
+        if not (all(0 <= share < 1 for share in asked) and self.train > 0 and sum(asked) > 0):
+            raise InputError(
+                "expected --val, --test and --cal of 0 or more, together between 0 and 1, found "
+                f"{self.val:g}, {self.test:g} and {self.cal:g}"
+            )
+
+    def of_parts(self) -> dict[str, float]:
+        """List the parts with their shares."""
+        return {"train": self.train, "val": self.val, "cal": self.cal, "test": self.test}
 
 
 def uneven_parts(

@@ -1,6 +1,5 @@
 """Splitting a dataset: shares, whole groups, a true manifest, nothing half-written."""
 
-import csv
 import hashlib
 import multiprocessing
 import os
@@ -12,57 +11,68 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers import QUICK_AUDIT, manifest_of
 
 import prepare_dataset
-from common.audit.dataset import AuditConfig, audit, summarise
+from common.audit.dataset import audit, summarise
 from common.data.folders import scan_split
 from common.preparation import new_dataset
-from common.preparation.split import _assign, plan_split, write_split
+from common.preparation.shares import Shares
+from common.preparation.split import assign, plan_split, write_split
 from common.system.errors import InputError
-
-QUICK = AuditConfig(num_workers=2, shortcuts=False)
-
-
-@pytest.fixture(scope="module")
-def source(demo, tmp_path_factory):
-    """The demo dataset with a patient, a copy and a doubted grade."""
-    root = Path(shutil.copytree(demo, tmp_path_factory.mktemp("source") / "d"))
-    first, second, third = sorted((root / "train" / "1").iterdir())[:3]
-    first.rename(first.with_name("7_left.jpg"))
-    second.rename(root / "val" / "1" / "7_right.jpg")
-    shutil.copy(third, root / "test" / "1" / "copy.jpg")
-    shutil.copy(next((root / "train" / "3").iterdir()), root / "train" / "4" / "doubted.jpg")
-    (root / "train" / "0" / "notes.jpg").write_text("x")
-    return audit(root, QUICK)
-
-
-def manifest(folder):
-    with open(folder / "manifest.csv", newline="") as file:
-        return list(csv.DictReader(file))
 
 
 def test_shares_and_grades_are_met_and_groups_stay_whole():
     generator = np.random.default_rng(0)
     groups = generator.integers(0, 900, 1500)
     labels = generator.choice(5, 1500, p=[0.6, 0.1, 0.2, 0.06, 0.04])[groups]
-    chosen = _assign(labels, groups, (0.15, 0.25), 0)
+    shares = Shares(val=0.15, test=0.25)
+    chosen = assign(labels, groups, shares, 0)
     for grade in range(5):
         mine = chosen[labels == grade]
         assert abs(np.mean(mine == "val") - 0.15) < 0.05, grade
         assert abs(np.mean(mine == "test") - 0.25) < 0.05, grade
     assert all(len(set(chosen[groups == group])) == 1 for group in np.unique(groups))
-    assert (chosen == _assign(labels, groups, (0.15, 0.25), 0)).all()
-    assert (chosen != _assign(labels, groups, (0.15, 0.25), 1)).any()
+    assert (chosen == assign(labels, groups, shares, 0)).all()
+    assert (chosen != assign(labels, groups, shares, 1)).any()
+
+
+def test_cal_gets_its_share_of_every_grade_and_leaves_a_split_without_it_as_it_was(source):
+    generator = np.random.default_rng(0)
+    labels, groups = generator.integers(0, 5, 1000), np.arange(1000) // 2
+    chosen = assign(labels, groups, Shares(0.15, 0.15, cal=0.1), 0)
+    for grade in range(5):
+        mine = chosen[labels == grade]
+        assert (
+            abs(np.mean(mine == "cal") - 0.1) < 0.05 and abs(np.mean(mine == "val") - 0.15) < 0.05
+        )
+    assert all(len(set(chosen[groups == group])) == 1 for group in np.unique(groups))
+    assert plan_split(source, Shares(0.2, 0.2), 0).places.count("cal") == 0
+
+
+def test_a_cal_that_lacks_a_grade_is_refused_unless_it_is_wanted(demo, tmp_path, capsys):
+    for grade in range(5):
+        (tmp_path / "d" / str(grade)).mkdir(parents=True)
+        for path in sorted((demo / "train" / str(grade)).iterdir())[: 3 if grade == 4 else 7]:
+            shutil.copy(path, tmp_path / "d" / str(grade))
+    words = ["split", str(tmp_path / "d"), str(tmp_path / "new"), "--cal", "0.2"]
+    words += ["--val", "0.2", "--test", "0.2", "--cache_dir", str(tmp_path / "c")]
+    assert prepare_dataset.main(words) == 2
+    said = capsys.readouterr().err
+    assert "has no picture of grade 4 (3 pictures of grade 4 are 3 independent groups)" in said
+    assert prepare_dataset.main([*words, "--allow_uneven"]) == 0
+    assert "\ncal: " not in capsys.readouterr().out.replace("Z  cal: ", ""), "once, with its counts"
+    assert len(scan_split(tmp_path / "new", "cal")) >= 4
 
 
 @pytest.mark.parametrize("way", ["copy", "hardlink", "symlink"])
 def test_a_split_has_no_leak_and_its_manifest_is_true(source, tmp_path, way):
-    plan = plan_split(source, 0.2, 0.2, 0)
+    plan = plan_split(source, Shares(0.2, 0.2), 0)
     counts = write_split(source, plan, tmp_path / "new", way)
-    found = audit(tmp_path / "new", QUICK)
+    found = audit(tmp_path / "new", QUICK_AUDIT)
     assert not found.leaks and sum(counts.values()) == len(found.entries)
     assert all(len(scan_split(tmp_path / "new", name)) for name in ("train", "val", "test"))
-    rows = manifest(tmp_path / "new")
+    rows = manifest_of(tmp_path / "new")
     assert len(rows) == len(source.entries)
     left_out = {row["left_out_because"] for row in rows if row["split"] == "left out"}
     assert left_out == {"not_image", "one picture with grades 3 and 4"}
@@ -76,7 +86,7 @@ def test_a_split_has_no_leak_and_its_manifest_is_true(source, tmp_path, way):
 
 
 def test_nothing_half_written_is_left(source, tmp_path, monkeypatch):
-    plan = plan_split(source, 0.2, 0.2, 0)
+    plan = plan_split(source, Shares(0.2, 0.2), 0)
 
     def full_disk(*_):
         raise OSError(28, "No space left on device")
@@ -137,10 +147,13 @@ def test_a_killed_split_leaves_nothing_that_the_next_one_does_not_remove(demo, t
     assert names == ["manifest.csv", "test", "train", "val"]
 
 
-@pytest.mark.parametrize("shares", [(0, 0), (0.5, 0.5), (-0.1, 0.2), (float("nan"), 0.1)])
+@pytest.mark.parametrize(
+    "shares",
+    [(0, 0), (0.5, 0.5), (-0.1, 0.2), (float("nan"), 0.1), (0.4, 0.4, 0.3), (0.1, 0.1, -0.1)],
+)
 def test_impossible_shares_are_refused(source, shares):
-    with pytest.raises(InputError, match="--val and --test"):
-        plan_split(source, *shares, 0)
+    with pytest.raises(InputError, match="--val, --test and --cal"):
+        plan_split(source, Shares(*shares), 0)
 
 
 def test_equal_names_of_two_splits_do_not_collide(demo, tmp_path):
@@ -150,8 +163,8 @@ def test_equal_names_of_two_splits_do_not_collide(demo, tmp_path):
             folder.mkdir(parents=True)
             for number, path in enumerate(sorted((demo / split / str(grade)).iterdir())[:4]):
                 shutil.copy(path, folder / f"{number}.jpg")
-    found = audit(tmp_path / "d", QUICK)
-    counts = write_split(found, plan_split(found, 0.2, 0, 1), tmp_path / "new", "copy")
+    found = audit(tmp_path / "d", QUICK_AUDIT)
+    counts = write_split(found, plan_split(found, Shares(0.2, 0), 1), tmp_path / "new", "copy")
     assert sum(counts.values()) == 40 == len(list((tmp_path / "new").rglob("*.jpg")))
     assert not (tmp_path / "new" / "test").exists()
 
@@ -165,7 +178,7 @@ def renamed(demo, target, name):
         ]
         for n, path in enumerate(pictures):
             shutil.copy(path, target / str(grade) / name(grade, n))
-    return audit(target, QUICK)
+    return audit(target, QUICK_AUDIT)
 
 
 def test_pictures_that_windows_has_numbered_are_not_taken_for_copies(demo, tmp_path):
@@ -173,7 +186,7 @@ def test_pictures_that_windows_has_numbered_are_not_taken_for_copies(demo, tmp_p
     found = renamed(demo, tmp_path / "d", lambda grade, n: f"{words[grade]} ({n + 1}).jpg")
     assert len(set(found.related.units)) == 40 and "augmented_copies" not in summarise(found)
     assert found.notes[0].startswith("40 names look like those of copies, but the pictures differ")
-    plan = plan_split(found, 0.2, 0.2, 0)
+    plan = plan_split(found, Shares(0.2, 0.2), 0)
     assert not plan.uneven
     counts = Counter(zip(plan.places, (entry.label for entry in found.entries)))
     assert all(counts[part, grade] for part in ("train", "val", "test") for grade in range(5))
@@ -186,7 +199,7 @@ def test_patients_of_every_scheme_stay_in_one_part(demo, tmp_path, scheme):
 
     found = renamed(demo, tmp_path / "d", name)
     assert found.related.patients.evidence.startswith("20 patients in 40 names by ")
-    plan = plan_split(found, 0.2, 0.2, 0)
+    plan = plan_split(found, Shares(0.2, 0.2), 0)
     parts = {}
     for entry, part in zip(found.entries, plan.places):
         parts.setdefault(entry.path.name.replace(".", "_").split("_")[0], set()).add(part)
