@@ -230,15 +230,15 @@ def main(argv: list[str] | None = None) -> int:
         f"{len(models)} models on {args.split}{note}: {evaluation.images} images, {args.vote} vote,"
         f" 95 % intervals by bootstrap over {evaluation.resampled}\n{tables.classes_text(first)}\n"
     )
-    print(tables.metrics_table(metrics, "model"), end="\n\n")
-    print(tables.cost_table(metrics, costs, first.scored))
+    print(tables.metrics_table(metrics, "model").to_text(), end="\n\n")
+    print(tables.cost_table(metrics, costs, first.scored).to_text())
 
     pairs = compare_pairs(models, bootstrap)
     if pairs:
         print(f"\n{pairs_table(pairs)}")
         write_table(output.table("pairs"), [pair.to_row() for pair in pairs])
     gates = check(models, bootstrap, combine_holdouts(found, args.split))
-    print(f"\n{tables.gates_table(gates)}\n\nrating: {rating(gates)}")
+    print(f"\n{tables.gates_table(gates).to_text()}\n\nrating: {rating(gates)}")
 
     rows = tables.flat_rows(metrics)
     write_table(output.table("models"), [{**row, **vars(costs[row["name"]])} for row in rows])

@@ -32,7 +32,6 @@ from common.evaluation.gates import (
     all_pass,
     check_gates,
     gate_input,
-    rating,
     validation_content,
 )
 from common.evaluation.questions import Answers, Asked, ask
@@ -61,9 +60,10 @@ from common.prediction.predictions import PairPredictions, require_same_images, 
 from common.prediction.voting import ClassPredictions
 from common.reporting import tables
 from common.reporting.contact_sheets import label_error_sheet
-from common.reporting.report import Report, write_report
+from common.reporting.report import write_report
 from common.reporting.screening_tables import answers_tables
-from common.reporting.table import save_table
+from common.reporting.summary import Part, Report, summary_text
+from common.reporting.table import Table
 from common.result_dir import ResultDir, Run, write_metrics, write_predictions, write_table
 from common.screening.operating_point import parse_rule
 from common.screening.patients import People
@@ -95,8 +95,14 @@ class Outcome:
     output: ResultDir
     classes: ClassPredictions
     findings: Findings
-    tables: list[str]
+    title: str  # "ensemble of 3 models on test"
+    tables: list[Table]
+    remarks: list[str]
     grader: Grader  # of which all other questions are asked
+
+    def part(self) -> Part:
+        """Return its part of the report."""
+        return Part(self.title, self.tables, self.remarks)
 
 
 NOT_YET = Holdout(NOT_MEASURED, "not looked for")
@@ -330,10 +336,17 @@ def evaluate_model(model: Model, setting: Setting) -> Outcome:
     write_table(output.table(f"votes_{split}"), tables.flat_rows(findings.compared))
     write_subgroups(output, split, findings)
     plot_predictions(output, split, pairs.targets, result.classes, pairs.scored, title)
-    texts = tables.evaluation_tables(title, findings, "vote")
-    texts += setting.remarks()
-    grader = model_grader(result, split, setting.bootstrap, setting.patients_of)
-    return Outcome([pairs.model], result.vote, output, result.classes, findings, texts, grader)
+    return Outcome(
+        models=[pairs.model],
+        vote=result.vote,
+        output=output,
+        classes=result.classes,
+        findings=findings,
+        title=title,
+        tables=tables.evaluation_tables(findings, "vote"),
+        remarks=setting.remarks(),
+        grader=model_grader(result, split, setting.bootstrap, setting.patients_of),
+    )
 
 
 def evaluate_together(
@@ -376,17 +389,24 @@ def evaluate_together(
     write_subgroups(output, split, findings)
     plot_predictions(output, split, pairs.targets, ensemble.classes, pairs.scored, title)
     shares = ", ".join(f"{name} {weight:.3f}" for name, weight in zip(labels, ensemble.weights))
-    texts = tables.evaluation_tables(title, findings, "model")
-    texts += [f"weights ({weighting}): {shares}", *setting.remarks()]
-    grader = ensemble_grader(
-        f"ensemble of {len(models)} models",
-        ensemble,
-        results,
-        split,
-        setting.bootstrap,
-        setting.patients_of,
+    return Outcome(
+        models=labels,
+        vote=args.vote,
+        output=output,
+        classes=ensemble.classes,
+        findings=findings,
+        title=title,
+        tables=tables.evaluation_tables(findings, "model"),
+        remarks=[f"weights ({weighting}): {shares}", *setting.remarks()],
+        grader=ensemble_grader(
+            f"ensemble of {len(models)} models",
+            ensemble,
+            results,
+            split,
+            setting.bootstrap,
+            setting.patients_of,
+        ),
     )
-    return Outcome(labels, args.vote, output, ensemble.classes, findings, texts, grader)
 
 
 def write_subgroups(output: ResultDir, split: str, findings: Findings) -> None:
@@ -403,16 +423,13 @@ def what_is_asked(args: argparse.Namespace) -> Asked:
     return Asked(rules, args.patient_rule)
 
 
-def with_answers(final: Outcome, answers: Answers, images: Split, split: str) -> Outcome:
-    """Store the answers of the final grader beside its figures, and show them with its tables."""
-    path, found = final.output.metrics(split), answers_tables(answers)
+def store_answers(answers: Answers, output: ResultDir, images: Split) -> None:
+    """Store the answers of the final grader beside its figures."""
+    path = output.metrics(images.name)
     if answers.label_errors is not None:
-        sheet = final.output.figure(f"label_errors_{split}")
+        sheet = output.figure(f"label_errors_{images.name}")
         label_error_sheet(answers.label_errors, images, sheet)
     write_metrics(path, read_json(path) | {"screening": answers.to_json()})
-    for table in found:
-        save_table(final.output.table(f"{table.name}_{split}"), table)
-    return replace(final, tables=[*final.tables, *(table.to_text() for table in found)])
 
 
 def check_all(models: list[Model], final: Outcome, setting: Setting) -> list[Gate]:
@@ -427,7 +444,7 @@ def check_all(models: list[Model], final: Outcome, setting: Setting) -> list[Gat
 
 
 def report_on(
-    models: list[Model], final: Outcome, details: list[str], gates: list[Gate], setting: Setting
+    models: list[Model], final: Outcome, answers: Answers, gates: list[Gate], setting: Setting
 ) -> Report:
     """Gather what the report shows."""
     first = models[0]
@@ -435,14 +452,25 @@ def report_on(
         models=final.models,
         dataset_path=setting.dataset_path,
         split=first.split,
-        classes=first.pairs.scored,
         vote=final.vote,
-        bootstrap_units=final.findings.evaluation.resampled,
-        predictions=final.classes,
+        grader=final.grader,
+        findings=final.findings,
+        answers=answers,
         gates=gates,
-        tables=final.tables,
-        member_tables=details,
+        columns=setting.columns,
+        results=final.part(),
+        questions=Part("What a screening programme asks", answers_tables(answers)),
+        members=[model.outcome.part() for model in models] if len(models) > 1 else [],
     )
+
+
+def print_results(report: Report, output: ResultDir, verbose: bool) -> None:
+    """Print a screen's worth of what matters, then, if asked to, all tables."""
+    print(f"\n{summary_text(report)}\n", flush=True)
+    for part in report.parts if verbose else []:
+        print(f"{part.to_text()}\n", flush=True)
+    if not verbose:
+        print(f"all tables: --verbose, {output.report} or, as CSV, {output.tables}")
 
 
 @guarded
@@ -461,22 +489,20 @@ def main(argv: list[str] | None = None) -> int:
     setting = replace(setting, holdout=look_for_training_images(models, args))
     for model in models:
         model.outcome = evaluate_model(model, setting)
-    final, details = models[0].outcome, []
+    final = models[0].outcome
     if len(models) > 1:
         final = evaluate_together(models, setting, ensemble_dir, args)
-        details = [table for model in models for table in model.outcome.tables]
     answers = ask(final.grader, replace(asked, people=setting.people))
-    final = with_answers(final, answers, models[0].split, args.split)
-    print("\n" + "\n\n".join([*details, *final.tables]) + "\n", flush=True)
+    store_answers(answers, final.output, models[0].split)
 
     gates, output = check_all(models, final, setting), final.output
     write_json(output.validation, setting.describe() | validation_content(gates))
-    write_report(output, report_on(models, final, details, gates, setting))
-    print(
-        f"{tables.gates_table(gates)}\n\nrating: {rating(gates)} "
-        f"(by the rule in {output.validation.name}; thresholds on these images, "
-        "no claim of regulatory clearance)"
-    )
+    report = report_on(models, final, answers, gates, setting)
+    write_report(output, report)
+    for model in models:
+        tables.write_tables(model.output, args.split, model.outcome.tables)
+    tables.write_tables(output, args.split, report.tables)
+    print_results(report, output, args.verbose)
     log(f"wrote {output.metrics(args.split)}, {output.validation.name} and {output.report}")
     return 1 if args.require and not all_pass(gates) else 0
 

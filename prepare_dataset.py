@@ -54,7 +54,7 @@ from common.preparation.new_dataset import (
 )
 from common.preparation.shares import Shares
 from common.preparation.split import Plan, plan_split, write_split
-from common.reporting.tables import format_table
+from common.reporting.table import format_table
 from common.system.errors import InputError
 from common.system.log import log
 

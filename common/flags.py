@@ -181,6 +181,9 @@ def add_ensemble_flags(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--require", action="store_true", help="exit 1 unless every gate passes")
     parser.add_argument(
+        "--verbose", action="store_true", help="print all tables below the short summary"
+    )
+    parser.add_argument(
         "--verify",
         action="store_true",
         help="only compute stored predictions again; exit 1 if they differ",

@@ -126,9 +126,14 @@ class ResultDir:
         """A table."""
         return self.results / f"{name}.csv"
 
+    @property
+    def tables(self) -> Path:
+        """Folder of the tables that a report shows."""
+        return self.results / "tables"
+
     def split_table(self, name: str, split: str) -> Path:
         """A table as the report of a split shows it."""
-        return self.results / "tables" / f"{name}_{split}.csv"
+        return self.tables / f"{name}_{split}.csv"
 
     def figure(self, name: str) -> Path:
         """A picture."""

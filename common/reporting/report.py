@@ -3,22 +3,18 @@
 N images, K classes. The words stand in `templates/report.html`.
 """
 
-import base64
-import io
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from PIL import Image, ImageOps
 
-from common.data.folders import Split
 from common.data.synthetic import synthetic_note
-from common.evaluation.gates import PASS, Gate, rating, rule_of
-from common.pixels.decoding import ImageError, decode_image
-from common.prediction.classes import Classes
+from common.evaluation.gates import PASS, rating, rule_of
 from common.prediction.voting import ClassPredictions
-from common.reporting.tables import gates_table
+from common.reporting import summary
+from common.reporting.pictures import Picture, embed_figure, thumbnail
+from common.reporting.summary import Report
 from common.result_dir import ResultDir
 from common.system.environment import versions
 from common.system.files import write_text
@@ -31,59 +27,76 @@ _TEMPLATES = Environment(
     trim_blocks=True,
     lstrip_blocks=True,
 )
-_FIGURES = ("confusion", "roc", "reliability")
 _MOST_MISTAKES = 12
-_THUMBNAIL = 180  # pixels of a side
 
 
 @dataclass(frozen=True)
-class Report:
-    """What a report shows of the evaluation of one model or of an ensemble."""
+class FigureWords:
+    """What is written beside a figure of the evaluation."""
 
-    models: list[str]  # as they are called in the tables
-    dataset_path: str
-    split: Split
-    classes: Classes
-    vote: str
-    bootstrap_units: str  # what the bootstrap drew, such as "images"
-    predictions: ClassPredictions  # of the split's images, in its order
-    gates: list[Gate]
-    tables: list[str]  # results as text
-    member_tables: list[str]  # those of each member of an ensemble
+    name: str  # of its file
+    title: str
+    caption: str  # what to read off
 
 
-@dataclass(frozen=True)
-class Picture:
-    """A picture inside the page."""
-
-    caption: str
-    source: str  # a data URI, "" for a picture that cannot be read
+FIGURES = (
+    FigureWords(
+        "confusion",
+        "Confusion matrix",
+        "Each row holds the images of one label, each column those that got one prediction. What "
+        "lies on the diagonal is right; the farther from it, the worse the mistake.",
+    ),
+    FigureWords(
+        "roc",
+        "ROC curve",
+        "How sensitivity grows as specificity is given up. The nearer to the upper left corner, "
+        "the better; on the diagonal, grading is a coin toss.",
+    ),
+    FigureWords(
+        "reliability",
+        "Calibration",
+        "How often a prediction is right, against how sure the model says it is. On the diagonal "
+        "it can be taken at its word; below it, it is too sure. Large dots rest on many images.",
+    ),
+)
 
 
 def write_report(directory: ResultDir, report: Report) -> None:
     """Write report.html: what was tested on what, results, pictures, mistakes, gates, limits.
 
-    The figures of the evaluation must have been drawn into the directory.
+    The figures of the evaluation that have been drawn into the directory are shown.
     """
-    split, titles = report.split, report.classes.titles
+    split, predictions = report.split, report.grader.judged_on.classes
     html = _TEMPLATES.get_template("report.html").render(
         title=f"Diabetic-retinopathy grading: {', '.join(report.models)}"
         f"{synthetic_note(split.ids)}",
         report=report,
-        images_per_grade=list(zip(titles, split.counts(len(titles)))),
+        classes=report.grader.scored,
+        headlines=summary.headlines(report),
+        tested_on=summary.tested_on(report),
+        population=summary.population(report),
+        chosen_on=summary.chosen_on(report),
+        warnings=summary.warnings(report),
         written=utc_now(),
         pytorch=versions()["torch"],
         rating=rating(report.gates),
-        missed=sum(gate.status != PASS for gate in report.gates),
-        figures=[figure_picture(directory, kind, split.name) for kind in _FIGURES],
+        passed=sum(gate.status == PASS for gate in report.gates),
+        figures=figure_pictures(directory, split.name),
         mistakes=[
-            mistake_picture(report, index)
-            for index in worst_mistakes(split.labels, report.predictions)
+            mistake_picture(report, index) for index in worst_mistakes(split.labels, predictions)
         ],
-        gate_table=gates_table(report.gates),
+        num_mistakes=int((split.labels != predictions.predicted).sum()),
         gate_rule=rule_of(report.gates),
     )
     write_text(directory.report, html)
+
+
+def figure_pictures(directory: ResultDir, split: str) -> list[Picture]:
+    """Embed the figures of a split that are there."""
+    found = [(words, directory.figure(f"{words.name}_{split}")) for words in FIGURES]
+    return [
+        embed_figure(path, words.title, words.caption) for words, path in found if path.is_file()
+    ]
 
 
 def worst_mistakes(targets: np.ndarray, predictions: ClassPredictions) -> list[int]:
@@ -97,33 +110,10 @@ def worst_mistakes(targets: np.ndarray, predictions: ClassPredictions) -> list[i
     return order[: min(_MOST_MISTAKES, int((distance > 0).sum()))].tolist()
 
 
-def figure_picture(directory: ResultDir, kind: str, split: str) -> Picture:
-    """Embed a figure of a result directory as it is."""
-    data = directory.figure(f"{kind}_{split}").read_bytes()
-    return Picture(f"{kind} on {split}", _data_uri(data, "png"))
-
-
 def mistake_picture(report: Report, index: int) -> Picture:
     """Show an image with its true grade, the predicted one and the confidence in that."""
-    image, predicted = report.split.images[index], report.predictions.predicted[index]
-    confidence = 100 * report.predictions.probabilities[index, predicted]
-    caption = (
-        f"{report.classes.names[image.label]} graded as {report.classes.names[predicted]} "
-        f"({confidence:.0f} %): {image.id}"
-    )
-    return thumbnail(image.path, caption)
-
-
-def thumbnail(path: Path, caption: str) -> Picture:
-    """Embed a small copy of a photograph; without it if it cannot be read."""
-    try:
-        photograph = Image.fromarray(decode_image(path.read_bytes(), str(path)))
-    except (OSError, ImageError):
-        return Picture(caption, "")
-    buffer = io.BytesIO()
-    ImageOps.pad(photograph, (_THUMBNAIL, _THUMBNAIL)).save(buffer, "JPEG", quality=85)
-    return Picture(caption, _data_uri(buffer.getvalue(), "jpeg"))
-
-
-def _data_uri(data: bytes, kind: str) -> str:
-    return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
+    predictions, names = report.grader.judged_on.classes, report.grader.scored.names
+    image, predicted = report.split.images[index], predictions.predicted[index]
+    confidence = 100 * predictions.probabilities[index, predicted]
+    title = f"label {names[image.label]}, graded as {names[predicted]} ({confidence:.0f} %)"
+    return thumbnail(image.path, title, image.id)

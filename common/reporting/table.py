@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
+
 from common.metrics.intervals import Interval
 from common.result_dir import write_csv
 from common.system.log import printable
@@ -130,13 +132,26 @@ class Table:
 def make_table(
     name: str,
     title: str,
-    columns: Sequence[str | Column],
-    rows: Sequence[Sequence[Cell]],
+    columns: Sequence[object],
+    rows: Sequence[Sequence[object]],
     notes: Sequence[str] = (),
 ) -> Table:
-    """Make a table of lists; a column given by its title alone has plain numbers."""
-    full = tuple(Column(each) if isinstance(each, str) else each for each in columns)
-    return Table(name, title, full, tuple(map(tuple, rows)), tuple(notes))
+    """Make a table of lists.
+
+    columns: `Column`s, or titles of columns of text and plain numbers. rows: of `Cell`s, or NumPy's
+    numbers. Raises TypeError for anything else.
+    """
+    full = tuple(each if isinstance(each, Column) else Column(str(each)) for each in columns)
+    cells = tuple(tuple(map(_cell, row)) for row in rows)
+    return Table(name, title, full, cells, tuple(notes))
+
+
+def _cell(value: object) -> Cell:
+    if isinstance(value, np.generic):
+        value = value.item()
+    if value is None or isinstance(value, str | int | float | Interval):
+        return value
+    raise TypeError(f"expected text, a number, an interval or None, found {value!r}")
 
 
 def save_table(path: Path, table: Table) -> None:

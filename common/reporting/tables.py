@@ -1,18 +1,23 @@
-"""Text tables for the terminal and the log."""
+"""Tables of what was found out about models and ensembles.
+
+K classes.
+"""
 
 import math
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from common.evaluation.findings import Findings, VersusBest
 from common.evaluation.gates import Gate
 from common.evaluation.subgroups import FEWEST, FIGURES, Subgroups
-from common.metrics.agreement import Consistency, Referral
+from common.metrics.agreement import Consistency
 from common.metrics.intervals import UNKNOWN, Interval, Metrics
 from common.prediction.classes import Classes
 from common.prediction.predictions import Cost, PairPredictions
-from common.reporting.table import format_table
+from common.reporting.table import Cell, Column, Table, make_table, save_table
+from common.result_dir import ResultDir
 from common.screening.prevalence import Restated
-from common.system.log import printable
 
 _DIFFERENCES = {
     "accuracy": "accuracy",
@@ -31,9 +36,9 @@ _HEADLINES = {
 }
 
 
-def percent(value: float | None) -> str:
-    """Write a share as a percentage with one decimal, "n/a" if undefined."""
-    return "n/a" if value is None or math.isnan(value) else f"{100 * value:.1f} %"
+def percent(value: float | None, digits: int = 1) -> str:
+    """Write a share as a percentage, "n/a" if undefined."""
+    return "n/a" if value is None or math.isnan(value) else f"{100 * value:.{digits}f} %"
 
 
 def decimal(value: float | None) -> str:
@@ -55,43 +60,55 @@ def with_interval(entry: Interval, digits: int = 3) -> str:
     return f"{entry.value:.{digits}f} [{entry.low:.{digits}f}, {entry.high:.{digits}f}]"
 
 
-def metrics_table(results: dict[str, Metrics], title: str) -> str:
-    """Show the main metrics of several models or votes, one to a row, with 95 % intervals."""
-    rows = [
-        [name, *(with_interval(metrics[key]) for key in _HEADLINES)]
-        for name, metrics in results.items()
-    ]
-    return format_table([title, *_HEADLINES.values()], rows)
+def metrics_table(results: dict[str, Metrics], title: str) -> Table:
+    """Show the main metrics of several models or votes, one to a row; title: what a row is."""
+    rows = [[name, *(metrics[key] for key in _HEADLINES)] for name, metrics in results.items()]
+    columns = [title, *(Column(short, name) for name, short in _HEADLINES.items())]
+    return make_table(f"main_figures_by_{title}", "Main figures", columns, rows)
 
 
-def evaluation_tables(title: str, findings: Findings, kind: str) -> list[str]:
+def evaluation_tables(findings: Findings, kind: str) -> list[Table]:
     """Lay out what was found of a model or an ensemble; kind: what is compared, such as "vote"."""
     found = findings.evaluation
     classes = found.classes
+    notes = [f"referable (ref.): {classes.referable}"]
+    if findings.temperature != 1.0:
+        notes.append(_temperature_line(findings.temperature))
     tables = [
-        f"{title}: {found.images} images, 95 % intervals by bootstrap over {found.resampled}",
-        metrics_table(findings.compared, kind),
-        f"referable (ref.): {classes.referable}",
-        f"{title}, by {classes.word}",
+        replace(metrics_table(findings.compared, kind), notes=tuple(notes)),
         per_class_table(found.metrics, classes, found.images_per_grade),
         confusion_table(found.confusion_matrix, classes),
     ]
-    if findings.temperature != 1.0:
-        tables.append(_temperature_line(findings.temperature))
     if findings.restated is not None:
         tables.append(prevalence_table(findings.restated))
     if findings.subgroups is not None:
         tables.append(subgroups_table(findings.subgroups))
     if findings.consistency is not None:
-        tables.append(consistency_text(findings.consistency, classes))
+        tables += consistency_tables(findings.consistency, classes)
     if findings.versus is not None:
         tables.append(differences_table(findings.versus))
+    undefined = undefined_table(findings)
+    return [*tables, undefined] if undefined.rows else tables
+
+
+def undefined_table(findings: Findings) -> Table:
+    """Say which figures have no value and why, a reason to a row."""
+    found = findings.evaluation
     by_reason: dict[str, list[str]] = {}
     for name, reason in found.undefined.items():
-        by_reason.setdefault(reason, []).append(classes.metric_title(name))
-    if findings.restated is not None and classes.referable_from is None:
+        by_reason.setdefault(reason, []).append(found.classes.metric_title(name))
+    if findings.restated is not None and found.classes.referable_from is None:
         by_reason[found.undefined["referable_auc"]] += ["PPV", "NPV", "referrals"]
-    return tables + [f"n/a because {r}: {', '.join(names)}" for r, names in by_reason.items()]
+    rows = [[reason, ", ".join(names)] for reason, names in by_reason.items()]
+    return make_table("undefined", "What is not defined", ["n/a because", "figures"], rows)
+
+
+def write_tables(directory: ResultDir, split: str, tables: Sequence[Table]) -> None:
+    """Write tables as CSV files, and remove those that an earlier evaluation of the split left."""
+    for path in directory.tables.glob(f"*_{split}.csv"):
+        path.unlink(missing_ok=True)
+    for table in tables:
+        save_table(directory.split_table(table.name, split), table)
 
 
 def classes_text(pairs: PairPredictions) -> str:
@@ -105,28 +122,28 @@ def classes_text(pairs: PairPredictions) -> str:
     )
 
 
-def subgroups_table(subgroups: Subgroups) -> str:
+def subgroups_table(subgroups: Subgroups) -> Table:
     """Show the main figures of each subgroup, one to a row; * marks those of few images."""
-    rows = [
-        [
-            printable(f"{group.column} {group.value or '(not known)'}") + " *" * group.too_few,
-            group.images,
-            "-" if group.patients is None else group.patients,
-            *(with_interval(group.metrics.get(name, UNKNOWN)) for name in FIGURES),
-        ]
-        for group in subgroups.groups
-    ]
-    header = ["subgroup", "images", "patients", *(_HEADLINES[name] for name in FIGURES)]
-    lines = [format_table(header, rows)] if rows else []
-    if any(group.too_few for group in subgroups.groups):
-        lines.append(f"* fewer than {FEWEST} images")
+    rows: list[list[Cell]] = []
     reasons: dict[str, list[str]] = {}
     for group in subgroups.groups:
-        for name, reason in group.undefined.items():
-            named = f"{_HEADLINES[name]} of {group.column} {group.value or '(not known)'}"
-            reasons.setdefault(reason, []).append(printable(named))
-    lines += [f"n/a because {reason}: {', '.join(names)}" for reason, names in reasons.items()]
-    return "\n".join(lines + subgroups.notes)
+        name = f"{group.column} {group.value or '(not known)'}"
+        own = dict.fromkeys(group.undefined.values())
+        figures = [group.metrics.get(key, UNKNOWN) for key in FIGURES]
+        stars = " *" * group.too_few
+        rows.append([name + stars, group.images, group.patients, *figures, "; ".join(own)])
+        for key, reason in group.undefined.items():
+            reasons.setdefault(reason, []).append(f"{_HEADLINES[key]} of {name}")
+    notes = [f"* fewer than {FEWEST} images"] if any(g.too_few for g in subgroups.groups) else []
+    notes += [f"n/a because {reason}: {', '.join(names)}" for reason, names in reasons.items()]
+    columns = [
+        "subgroup",
+        "images",
+        "patients",
+        *(Column(_HEADLINES[key], key) for key in FIGURES),
+        Column("undefined_because", csv_only=True),
+    ]
+    return make_table("subgroups", "Subgroups", columns, rows, notes + subgroups.notes)
 
 
 def _temperature_line(temperature: float) -> str:
@@ -135,22 +152,30 @@ def _temperature_line(temperature: float) -> str:
     return f"temperature, fitted on val: {temperature:.2f}{note}"
 
 
-def cost_table(metrics: dict[str, Metrics], costs: dict[str, Cost], classes: Classes) -> str:
+def cost_table(metrics: dict[str, Metrics], costs: dict[str, Cost], classes: Classes) -> Table:
     """Show the second class's recall and a model's cost: parameters, GFLOPs, measured images/s."""
     rows = [
         [
             name,
-            with_interval(metrics[name]["recall_1"]),
-            with_interval(metrics[name]["referable_auc"]),
-            f"{cost.parameters / 1e6:.1f}",
-            f"{cost.gflops:.1f}",
-            f"{cost.images_per_second:.1f} ({cost.device})",
+            metrics[name]["recall_1"],
+            metrics[name]["referable_auc"],
+            cost.parameters / 1e6,
+            cost.gflops,
+            cost.images_per_second,
+            cost.device,
         ]
         for name, cost in costs.items()
     ]
-    recall = classes.recall_1_title
-    header = ["model", recall, "ref. AUC", "parameters M", "GFLOPs / image", "images/s"]
-    return format_table(header, rows)
+    columns = [
+        "model",
+        Column(classes.recall_1_title, "recall_1"),
+        Column("ref. AUC", "referable_auc"),
+        Column("parameters M", decimals=1),
+        Column("GFLOPs / image", decimals=1),
+        Column("images/s", decimals=1),
+        "measured on",
+    ]
+    return make_table("cost", "Cost", columns, rows)
 
 
 def flat_rows(results: dict[str, Metrics]) -> list[dict[str, Any]]:
@@ -164,102 +189,109 @@ def flat_rows(results: dict[str, Metrics]) -> list[dict[str, Any]]:
     return rows
 
 
-def differences_table(versus: VersusBest) -> str:
+def differences_table(versus: VersusBest) -> Table:
     """Show how models differ from the best single one, with paired 95 % intervals."""
     rows = []
     for name, found in versus.differences.items():
-        differences = [with_interval(found.differences[key]) for key in _DIFFERENCES]
+        differences = [found.differences[key] for key in _DIFFERENCES]
         right_alone = f"{found.mcnemar.only_first} : {found.mcnemar.only_second}"
-        rows.append([name, *differences, right_alone, probability(found.mcnemar.p)])
-    header = [f"minus {versus.best}", *_DIFFERENCES.values(), "right alone", "McNemar p"]
-    return format_table(header, rows)
+        rows.append([name, *differences, right_alone, found.mcnemar.p])
+    columns = [
+        f"minus {versus.best}",
+        *(Column(short, name) for name, short in _DIFFERENCES.items()),
+        "right alone",
+        Column("McNemar p", kind="p"),
+    ]
+    return make_table("versus_best", "Differences to the best single model", columns, rows)
 
 
-def prevalence_table(restated: Restated) -> str:
+def prevalence_table(restated: Restated) -> Table:
     """Show models at a population's grade mix, one to a row."""
     shares = ("accuracy", "kappa", "ppv", "npv")
     rows = [
-        [
-            name,
-            *(with_interval(found[key]) for key in shares),
-            with_interval(found["referrals_per_1000"], digits=0),
-        ]
+        [name, *(found[key] for key in shares), found["referrals_per_1000"]]
         for name, found in restated.prevalence.items()
     ]
     mix = " / ".join(f"{100 * share:.3g}" for share in restated.grade_mix)
-    header = [f"at grades of {mix} %", "accuracy", "kappa", "PPV", "NPV", "referrals / 1,000"]
-    return f"{format_table(header, rows)}\ngrade mix of {printable(restated.grade_mix_source)}"
-
-
-def referral_table(rows: list[Referral]) -> str:
-    """Show the accuracy of what is kept when the most inconsistent images are referred."""
-    cells = [
-        [
-            f"{100 * row.referred:.0f} %",
-            row.images,
-            percent(row.accuracy),
-            percent(row.accuracy_of_referred),
-        ]
-        for row in rows
+    columns = [
+        f"at grades of {mix} %",
+        "accuracy",
+        "kappa",
+        Column("PPV", "ppv"),
+        Column("NPV", "npv"),
+        Column("referrals / 1,000", "referrals_per_1000", decimals=0),
     ]
-    return format_table(["referred", "images kept", "accuracy kept", "accuracy referred"], cells)
+    notes = [f"grade mix of {restated.grade_mix_source}"]
+    return make_table("prevalence", "At a population's grade mix", columns, rows, notes)
 
 
-def consistency_text(consistency: Consistency, classes: Classes) -> str:
+def consistency_tables(consistency: Consistency, classes: Classes) -> list[Table]:
     """Say what the vote hides: ties, cycles, referral, and votes on grades never seen."""
-    return "\n".join(
-        [
-            f"{consistency.tied_images} images have tied votes (accuracy on them "
-            f"{percent(consistency.accuracy_of_tied)}), {consistency.images_with_cycles} "
-            f"have cycles, a > b > c > a ({percent(consistency.accuracy_of_cyclic)}).",
-            "Referring the most inconsistent images:",
-            referral_table(consistency.referral),
-            "",
-            f"Share of each {classes.word} that a pair gives to its higher class ([its own]):",
-            pair_votes_table(consistency.votes_for_higher_class, classes),
-        ]
-    )
-
-
-def pair_votes_table(votes: dict[str, list[float]], classes: Classes) -> str:
-    """Show what share of each class a pair gives to its higher class; [own classes]."""
-    rows = [
-        [
-            classes.pair_title(pair),
-            *(
-                f"[{percent(share)}]" if str(k) in pair.split("-") else f" {percent(share)}"
-                for k, share in enumerate(shares)
-            ),
-        ]
-        for pair, shares in votes.items()
+    notes = [
+        f"{consistency.tied_images} images have tied votes (accuracy on them "
+        f"{percent(consistency.accuracy_of_tied)}), {consistency.images_with_cycles} "
+        f"have cycles, a > b > c > a ({percent(consistency.accuracy_of_cyclic)})."
     ]
-    return format_table(["pair", *classes.titles], rows)
+    referral = [
+        [percent(row.referred, 0), row.images, row.accuracy, row.accuracy_of_referred]
+        for row in consistency.referral
+    ]
+    columns = [
+        "referred",
+        "images kept",
+        Column("accuracy kept", kind="percent"),
+        Column("accuracy referred", kind="percent"),
+    ]
+    title = "Referring the images on which the pairs contradict each other most"
+    return [
+        make_table("inconsistent", title, columns, referral, notes),
+        pair_votes_table(consistency.votes_for_higher_class, classes),
+    ]
 
 
-def gates_table(gates: list[Gate]) -> str:
+def pair_votes_table(votes: dict[str, list[float]], classes: Classes) -> Table:
+    """Show what share of each class a pair gives to its higher class; its own are marked."""
+    rows = [[classes.pair_title(pair), *shares] for pair, shares in votes.items()]
+    own = {
+        (row, place + 1) for row, pair in enumerate(votes) for place in map(int, pair.split("-"))
+    }
+    columns = ["pair", *(Column(title, kind="percent") for title in classes.titles)]
+    title = f"Share of each {classes.word} that a pair gives to its higher class ([its own])"
+    return replace(make_table("pair_votes", title, columns, rows), marked=frozenset(own))
+
+
+def gates_table(gates: list[Gate]) -> Table:
     """Show the gates: asked, measured with interval, verdict of the point and of the bound."""
     rows = []
     for gate in gates:
-        measured = with_interval(gate.measured, digits=0 if gate.kind == "diversity" else 3)
+        whole = gate.kind == "diversity" and not math.isnan(gate.measured.value)
+        measured = int(gate.measured.value) if whole else gate.measured
         rows.append([gate.name, gate.asked, measured, gate.status, gate.lower_bound, gate.remark])
-    header = ["gate", "asked", "measured", "status", "lower bound", "remark"]
-    return format_table(header, rows)
+    columns = ["gate", "asked", "measured", "status", "lower bound", "remark"]
+    return make_table("gates", "Gates", columns, rows)
 
 
-def per_class_table(metrics: Metrics, classes: Classes, counts: list[int]) -> str:
+def per_class_table(metrics: Metrics, classes: Classes, counts: list[int]) -> Table:
     """Show precision, recall, F1 and AUC of each class with 95 % intervals."""
+    keys = ("precision", "recall", "f1", "auc")
     rows = [
-        [
-            name,
-            count,
-            *(with_interval(metrics[f"{key}_{k}"]) for key in ("precision", "recall", "f1", "auc")),
-        ]
+        [name, count, *(metrics[f"{key}_{k}"] for key in keys)]
         for k, (name, count) in enumerate(zip(classes.names, counts))
     ]
-    return format_table([classes.word, "images", "precision", "recall", "F1", "AUC"], rows)
+    columns = [
+        classes.word,
+        "images",
+        "precision",
+        "recall",
+        Column("F1", "f1"),
+        Column("AUC", "auc"),
+    ]
+    return make_table("per_class", f"By {classes.word}", columns, rows)
 
 
-def confusion_table(matrix: list[list[int]], classes: Classes) -> str:
-    """Show a confusion matrix, true grades in rows."""
+def confusion_table(matrix: list[list[int]], classes: Classes) -> Table:
+    """Show a confusion matrix, true grades in rows; the right ones are marked."""
     rows = [[name, *map(int, row)] for name, row in zip(classes.names, matrix)]
-    return format_table(["true \\ predicted", *classes.names], rows)
+    title = f"Images by true and predicted {classes.word}"
+    table = make_table("confusion", title, ["true \\ predicted", *classes.names], rows)
+    return replace(table, marked=frozenset((k, k + 1) for k in range(len(matrix))))

@@ -74,12 +74,13 @@ def test_what_is_undefined_has_a_reason():
     assert np.isnan(low.metrics["referable_sensitivity"].value)
     assert low.undefined["referable_sensitivity"] and high.undefined["referable_specificity"]
     assert low.row()["undefined_because"]
-    assert "n/a because" in subgroups_table(found)
+    assert "n/a because" in subgroups_table(found).to_text()
 
 
 def test_the_table_shows_images_patients_intervals_and_marks_few():
     found = measured(camera=CAMERAS)
     evaluation = evaluate(TARGETS, CLASSES, BOOTSTRAP, GRADES)
-    said = "\n".join(evaluation_tables("x", Findings(evaluation, {}, subgroups=found), "vote"))
+    tables = evaluation_tables(Findings(evaluation, {}, subgroups=found), "vote")
+    said = "\n".join(table.to_text() for table in tables)
     assert "camera Canon" in said and "camera (not known) *" in said
     assert "* fewer than 10 images" in said

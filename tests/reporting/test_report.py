@@ -3,100 +3,105 @@
 import base64
 import re
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
-import pytest
-from helpers import GRADES
 from PIL import Image
 
 from common.data.folders import scan_split
-from common.evaluation.gates import FAIL, Gate
-from common.metrics.intervals import Interval
 from common.prediction.classes import classes_of
 from common.prediction.voting import ClassPredictions
-from common.reporting.report import Report, thumbnail, worst_mistakes, write_report
-from common.result_dir import ResultDir
+from common.reporting.pictures import thumbnail
+from common.reporting.report import FIGURES, worst_mistakes, write_report
+from common.reporting.summary import Part
+from common.reporting.table import make_table
 
 EVIL = '<script>alert("x")</script>'
-GATE = Gate("accuracy", "single", "accuracy", "> 98 %", Interval(0.5, 0.4, 0.6), FAIL, FAIL)
 
 
-GATE = Gate("single", "single", "accuracy", "> 98 %", Interval(0.5, 0.4, 0.6), FAIL, FAIL)
-
-
-@pytest.fixture
-def directory(tmp_path):
-    """A result directory with the figures that a report embeds."""
-    found = ResultDir(tmp_path)
-    for kind in ("confusion", "roc", "reliability"):
-        found.figure(f"{kind}_test").parent.mkdir(exist_ok=True)
-        Image.new("RGB", (9, 5), "gray").save(found.figure(f"{kind}_test"))
-    return found
-
-
-def report_on(split, shift, **changes):
-    """A report on a model that grades each image `shift` too high."""
-    predicted = (split.labels + shift) % 5
-    values = {
-        "models": ["coatnet"],
-        "dataset_path": "images",
-        "split": split,
-        "classes": GRADES,
-        "vote": "coupling",
-        "bootstrap_units": "images",
-        "predictions": ClassPredictions(np.eye(5)[predicted], predicted),
-        "gates": [GATE],
-        "tables": ["first  second\n-----  ------\n    1       2", "one line"],
-        "member_tables": [],
-    }
-    return Report(**{**values, **changes})
-
-
-def test_everything_from_outside_is_escaped(demo, directory):
+def test_everything_from_outside_is_escaped(demo, directory, report_on):
     split = scan_split(demo, "test")
+    table = make_table(EVIL, EVIL, [EVIL, EVIL], [[EVIL, f"{EVIL}\n\udcff"]], [EVIL])
     evil = {
         "models": [EVIL],
         "dataset_path": EVIL,
         "classes": classes_of([f'{grade}" onload="{EVIL}' for grade in range(5)]),
         "vote": EVIL,
-        "bootstrap_units": EVIL,
-        "tables": [EVIL, f"{EVIL}\n\udcff"],
-        "member_tables": [EVIL],
+        "results": Part(EVIL, [table], [EVIL]),
+        "questions": Part(EVIL, [table], [EVIL]),
+        "members": [Part(EVIL, [table], [EVIL])],
+        "columns": {EVIL: [EVIL] * len(split)},
     }
     write_report(directory, report_on(split, 1, **evil))
     text = directory.report.read_text()
     assert "<script" not in text and 'onload="' not in text
-    assert text.count("&lt;script") > 20
+    assert text.count("&lt;script") > 40
 
 
-def test_a_report_says_what_was_tested_and_needs_no_other_file(demo, directory, tmp_path):
+def test_a_report_says_what_was_tested_and_needs_no_other_file(
+    demo, directory, report_on, tmp_path
+):
     write_report(directory, report_on(scan_split(demo, "test"), 1))
     text = directory.report.read_text()
-    assert "20 images of images, split test" in " ".join(text.split())
-    assert "4 of grade 0, 4 of grade 1" in text and "(SYNTHETIC images)" in text
-    assert "<pre>first  second\n" in text and "<p>one line</p>" in text
-    assert "1 of 1 gates were failed" in text and "Each model" not in text
-    assert text.count("<img") == 3 + 12 and text.count("graded as") == 2 * 12
+    words = " ".join(re.sub(r"<[^>]+>", " ", text).split())
+    assert "20 images (4 of grade 0, 4 of grade 1" in words and "(SYNTHETIC images)" in words
+    assert "Sensitivity, referable DR 66.7 % 95 % interval [" in words
+    assert "8 of 12 images that are referable" in words
+    assert "0 of 1 gates passed" in words and "there is no val" in words
+    assert "12 of 20 wrong gradings" in words and "Each model" not in words
+    assert text.count("<img") == len(FIGURES) + 12
     assert "http" not in text and str(tmp_path) not in text and str(demo) not in text
 
 
-def test_without_mistakes_a_report_says_so(demo, directory):
-    write_report(directory, report_on(scan_split(demo, "test"), 0, member_tables=["m"]))
+def test_tables_are_real_tables_with_captions_and_headers(demo, directory, report_on):
+    write_report(directory, report_on(scan_split(demo, "test"), 1))
     text = directory.report.read_text()
-    assert "There are none." in text and "<h2>Each model</h2>" in text
+    tables = re.findall(r"<table.*?</table>", text, re.DOTALL)
+    assert len(tables) >= 4 and "<pre" not in text
+    for table in tables:
+        assert table.count("<caption>") == 1 and 'scope="col"' in table
+        assert table.count('scope="row"') == table.count('<tr role="row">') - 1
+    assert '<span aria-hidden="true">✗</span> FAIL' in text, "colour, symbol and word"
+
+
+def test_headings_are_in_order_and_the_contents_lead_to_sections(demo, directory, report_on):
+    part = Part("member on test", [make_table("t", "T", ["a"], [["b"]])])
+    write_report(directory, report_on(scan_split(demo, "test"), 1, members=[part]))
+    text = directory.report.read_text()
+    levels = [int(level) for level in re.findall(r"<h(\d)", text)]
+    assert levels[0] == 1 and levels.count(1) == 1
+    assert all(after - before <= 1 for before, after in pairwise(levels))
+    ids, links = re.findall(r'\bid="([^"]+)"', text), re.findall(r'href="#([^"]+)"', text)
+    assert len(ids) == len(set(ids)) and set(links) <= set(ids) and "models" in links
+    assert '<html lang="en">' in text
+
+
+def test_without_mistakes_a_report_says_so(demo, directory, report_on):
+    write_report(directory, report_on(scan_split(demo, "test"), 0))
+    assert "There are none." in directory.report.read_text()
+
+
+def test_figures_that_were_not_drawn_are_left_out(demo, directory, report_on):
+    for words in FIGURES[1:]:
+        directory.figure(f"{words.name}_test").unlink()
+    write_report(directory, report_on(scan_split(demo, "test"), 0))
+    text = directory.report.read_text()
+    assert text.count("<img") == 1 and FIGURES[1].caption not in text
 
 
 def test_a_photograph_is_inside_the_page_as_a_small_jpeg(tmp_path):
     path = tmp_path / "photo.png"
-    Image.fromarray(np.full((40, 20, 3), 80, dtype=np.uint8)).save(path)
-    data = base64.b64decode(re.search(r"base64,(.+)", thumbnail(path, "eye").source)[1])
-    assert data[:2] == b"\xff\xd8" and len(data) < 20_000
+    Image.effect_noise((1200, 900), 80).convert("RGB").save(path)
+    picture = thumbnail(path, "eye", "")
+    data = base64.b64decode(re.search(r"base64,(.+)", picture.source)[1])
+    assert data[:2] == b"\xff\xd8" and len(data) < 120_000
+    assert (picture.width, picture.height) == (480, 360)
 
 
-def test_a_photograph_that_is_gone_leaves_its_caption(tmp_path, demo, directory):
+def test_a_photograph_that_is_gone_leaves_its_caption(tmp_path, demo, directory, report_on):
     (tmp_path / "text.png").write_text("x")
     for name in ("gone.png", "text.png"):
-        assert thumbnail(tmp_path / name, "eye 7").source == ""
+        assert thumbnail(tmp_path / name, "eye 7", "").source == ""
     split = scan_split(demo, "test")
     gone = [replace(image, path=tmp_path / "gone.png") for image in split.images]
     write_report(directory, report_on(replace(split, images=tuple(gone)), 1))

@@ -31,10 +31,14 @@ def metrics(folder, split="test"):
     return json.loads((folder / "results" / f"metrics_{split}.json").read_text())
 
 
+def contents(folder):
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
 @pytest.mark.parametrize("split", ["val", "test"])
 @pytest.mark.usefixtures("drawn_figures")
 def test_writes_numbers_predictions_and_figures(evaluate, trained_copy, split, capsys):
-    assert evaluate(results_dirs=trained_copy, split=split) == 0
+    assert evaluate(results_dirs=trained_copy, split=split, verbose=None) == 0
     content = metrics(trained_copy, split)
     with np.load(trained_copy / "results" / f"predictions_{split}.npz", allow_pickle=False) as file:
         targets, predicted = file["targets"], file["predictions"]
@@ -71,6 +75,22 @@ def test_writes_numbers_predictions_and_figures(evaluate, trained_copy, split, c
         assert cv2.imread(str(trained_copy / "results" / f"{name}_{split}.png")).std() > 5
     said = capsys.readouterr().out
     assert all(vote in said for vote in ("coupling", "soft", "hard", "weighted"))
+
+
+def test_tables_are_csv_files_and_long_only_when_asked_for(evaluate, trained_copy, capsys):
+    tables = trained_copy / "results" / "tables"
+    tables.mkdir(parents=True)
+    (tables / "prevalence_test.csv").write_text("of an earlier evaluation\n")
+    assert evaluate(results_dirs=trained_copy) == 0
+    short = capsys.readouterr().out
+    assert "By grade" not in short and "rating: none" in short and "--verbose" in short
+    assert evaluate(results_dirs=trained_copy, verbose=None) == 0
+    assert "By grade" in capsys.readouterr().out
+    written = {path.stem for path in tables.iterdir()}
+    assert {"per_class_test", "confusion_test", "gates_test"} <= written
+    assert "prevalence_test" not in written, "what was not asked for again is gone"
+    header = (tables / "per_class_test.csv").read_text().splitlines()[0]
+    assert "recall,recall_low,recall_high" in header
 
 
 def test_the_vote_decides_the_result(evaluate, trained_copy):
@@ -111,11 +131,11 @@ def test_external_images_need_no_splits(evaluate, trained_copy, demo, tmp_path):
     shutil.rmtree(outside / "4")
     (outside / "4").mkdir()
     assert evaluate(results_dirs=trained_copy) == 0
-    kept = {path: path.read_bytes() for path in (trained_copy / "results").iterdir()}
+    kept = contents(trained_copy / "results")
     assert (
         evaluate(results_dirs=trained_copy, dataset_path=outside, output_dir=tmp_path / "out") == 0
     )
-    assert {path: path.read_bytes() for path in (trained_copy / "results").iterdir()} == kept
+    assert contents(trained_copy / "results") == kept
     [place] = (tmp_path / "out").iterdir()
     content = metrics(place)
     assert content["images"] == 16 and content["metrics"]["recall_4"]["value"] is None

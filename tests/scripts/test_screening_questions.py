@@ -14,11 +14,13 @@ def answers_of(demo, shared_cache, trained_copy):
 
     def run(**changes):
         values = {"dataset_path": demo, "cache_dir": shared_cache, "device": "cpu", "resamples": 20}
-        values["results_dirs"] = trained_copy
+        values |= {"results_dirs": trained_copy, "verbose": None}
         assert evaluate_ensemble.main(flags(**{**values, **changes})) == 0
         results = trained_copy / "results"
         content = json.loads((results / "metrics_test.json").read_text())
-        return content["screening"], {path.stem: path.read_text() for path in results.glob("*.csv")}
+        return content["screening"], {
+            path.stem: path.read_text() for path in results.rglob("*.csv")
+        }
 
     return run
 

@@ -1,0 +1,63 @@
+"""The short summary: about a screen, with what was tested, intervals, rating and what to mind."""
+
+from dataclasses import replace
+
+import pytest
+
+from common.data.folders import scan_split
+from common.evaluation.gates import FAIL, NOT_MEASURED, PASS, Gate
+from common.metrics.intervals import UNKNOWN
+from common.prediction.classes import classes_of
+from common.reporting.summary import headlines, population, summary_text
+
+HOLDOUT = Gate("holdout", "holdout", "independent hold-out", "given", UNKNOWN, PASS, NOT_MEASURED)
+
+
+@pytest.fixture
+def split(demo):
+    return scan_split(demo, "test")
+
+
+def test_the_summary_names_models_images_intervals_and_failed_gates(split, report_on):
+    text = summary_text(report_on(split, 1))
+    assert len(text.splitlines()) <= 24 and max(map(len, text.splitlines())) <= 120
+    assert "tested: coatnet" in text and "20 images (4 of grade 0" in text
+    assert "8 of 12 images that are referable" in text and "66.7 % [" in text
+    assert "FAIL: accuracy 0.500 [0.400, 0.600]" in text and "rating: none" in text
+    assert "fewer than 20 images" in text and "there is no val" in text and "a remark" in text
+
+
+def test_headline_figures_follow_the_predictions(split, report_on):
+    right, wrong = headlines(report_on(split, 0)), headlines(report_on(split, 1))
+    assert right[0].shown.value == "100.0 %" and wrong[0].shown.value == "66.7 %"
+    assert right[1].meaning == "8 of 8 images that are not"
+    assert wrong[3].meaning == "0 of 20 images got the grade of their label"
+
+
+def test_a_figure_that_is_undefined_says_why(split, report_on):
+    unnamed = classes_of(("a", "b", "c", "d", "e"))
+    found = headlines(report_on(split, 1, classes=unnamed))
+    assert found[0].shown.value == "n/a" and "do not say how severe" in found[0].meaning
+
+
+def test_a_holdout_that_was_not_given_is_pointed_out(split, report_on):
+    failed = replace(HOLDOUT, status=FAIL, remark="not looked for")
+    other = replace(HOLDOUT, key="accuracy", name="accuracy", status=FAIL)
+    assert "hold-out" not in summary_text(report_on(split, 0, gates=[other, HOLDOUT]))
+    said = summary_text(report_on(split, 0, gates=[other, failed]))
+    assert "hold-out FAIL: not looked for" in said
+
+
+def test_metadata_tells_who_was_photographed_with_what(split, report_on):
+    cameras = ["Canon"] * 15 + [""] * 5
+    names = [f"n{k}" for k in range(20)]
+    columns = {"camera": cameras, "note": names * 2}
+    assert population(report_on(split, 0, columns={"camera": cameras})) == [
+        "camera: Canon 15, not known 5"
+    ]
+    assert len(population(report_on(split, 0, columns=columns))) == 2
+
+
+def test_no_name_can_send_commands_to_the_terminal(split, report_on):
+    text = summary_text(report_on(split, 0, models=["\x1b[31m"], dataset_path="a\nb"))
+    assert "\x1b" not in text and "\\x1b" in text and "a\\nb" in text
