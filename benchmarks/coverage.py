@@ -64,9 +64,7 @@ class Grader:
         return ClassPredictions(probabilities, probabilities.argmax(1))
 
 
-def summarise(
-    figure: str, condition: str, truth: float, intervals: Sequence[Interval]
-) -> Coverage:
+def summarise(figure: str, condition: str, truth: float, intervals: Sequence[Interval]) -> Coverage:
     """Count how often the intervals hold the truth; an unknown one does not."""
     low = np.array([found.low for found in intervals])
     high = np.array([found.high for found in intervals])
@@ -97,7 +95,9 @@ def of_shares_by_patient(trials: int) -> Iterator[Coverage]:
         for _ in range(trials):
             images = np.full(count, 2) if most == 2 else generator.integers(1, most + 1, count)
             patients = np.repeat(np.arange(count), images)
-            hits = generator.random(len(patients)) < _chances(truth, icc, count, generator)[patients]
+            hits = (
+                generator.random(len(patients)) < _chances(truth, icc, count, generator)[patients]
+            )
             found.append(share_interval(hits, patients, BootstrapConfig(RESAMPLES)))
         yield summarise("share, by patient", f"{count} patients, ICC {icc:g}", truth, found)
 

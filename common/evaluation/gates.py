@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import numpy as np
+
 from common.fitting.ensemble import ModelResult
 from common.metrics.intervals import UNKNOWN, Interval, Metrics
 from common.models.backbones import resolve
@@ -51,10 +53,11 @@ SINGLE = Threshold("single", "single", "{} alone, accuracy", "accuracy", 0.98)
 SINGLE_SWINV2 = replace(SINGLE, bound=0.97)
 PAIR = Threshold("pairs", "binary", "{}, every pair's val accuracy", "worst_pair", 0.90)
 NO_PAIRS = replace(PAIR, name="every pair's val accuracy")
+RECALL_1 = Threshold("recall_1", "ensemble", "ensemble, {}", "recall_1", 0.95)
 ENSEMBLE = (
     Threshold("accuracy", "ensemble", "ensemble accuracy", "accuracy", 0.985),
     Threshold("recall", "ensemble", "ensemble, every class's recall", "worst_recall", 0.95),
-    Threshold("recall_1", "ensemble", "ensemble, {}", "recall_1", 0.95),
+    RECALL_1,
     Threshold("auc", "ensemble", "ensemble, macro AUC", "macro_auc", 0.998, in_percent=False),
 )
 FAMILIES = Threshold(
@@ -149,6 +152,8 @@ def check_gates(
         for asked in subject.thresholds:
             measured = subject.metrics.get(asked.metric, UNKNOWN)
             remark = subject.remarks.get(asked.key, "")
+            if math.isnan(measured.value):
+                remark = _reason(asked, subject.metrics, classes) or remark
             if unknown and asked.kind in ("single", "ensemble"):
                 measured, remark = UNKNOWN, unknown
             gates.append(
@@ -170,23 +175,54 @@ def _model_subject(model: GateInput) -> _Subject:
     single = SINGLE_SWINV2 if model.model == resolve("swinv2").name else SINGLE
     if not model.pair_accuracies:
         return _Subject((single,), model.metrics, model.label)
-    metrics = {**model.metrics, PAIR.metric: _exact(min(model.pair_accuracies))}
-    good = sum(PAIR.verdict(value) == PASS for value in model.pair_accuracies)
-    remark = f"{good} of {len(model.pair_accuracies)} pairs; the worst is shown"
+    metrics = {**model.metrics, PAIR.metric: _exact(np.min(model.pair_accuracies))}
+    verdicts = [PAIR.verdict(value) for value in model.pair_accuracies]
+    remark = f"{verdicts.count(PASS)} of {len(verdicts)} pairs; the worst is shown"
+    if NOT_MEASURED in verdicts:
+        remark = f"of {verdicts.count(NOT_MEASURED)} of {len(verdicts)} pairs it is not known"
     return _Subject((single, PAIR), metrics, model.label, {PAIR.key: remark})
 
 
 def _ensemble_subject(metrics: Metrics, classes: Classes, coarser: bool) -> _Subject:
     recalls = [metrics.get(f"recall_{k}", UNKNOWN) for k in range(len(classes))]
-    worst = min(recalls, key=lambda recall: (not math.isnan(recall.value), recall.value))
-    which = f", {classes.titles[recalls.index(worst)]}" if metrics else ""
+    values, lows, highs = (
+        np.array([vars(recall)[end] for recall in recalls]) for end in vars(UNKNOWN)
+    )
+    worst = Interval(float(values.min()), float(lows.min()), float(highs.min()))
     remarks = {
-        "recall": f"the worst is shown{which}",
+        "recall": _which_is_worst(values, lows, classes),
         "recall_1": f"goal {100 * RECALL_1_GOAL:g} %",
     }
     recall_1 = CLASS_1 if coarser else classes.recall_1_title
     found = {**metrics, "worst_recall": worst}
     return _Subject(ENSEMBLE, found, recall_1, remarks)
+
+
+def _which_is_worst(values: np.ndarray, lows: np.ndarray, classes: Classes) -> str:
+    """Name the class whose recall (K,) is the lowest, and that of the lowest bound (K,)."""
+    if np.isnan(values).any():
+        return ""
+    value, low = (classes.titles[int(ends.argmin())] for ends in (values, lows))
+    bound = f"; the lowest bound is that of {low}" if low != value else ""
+    return f"the worst is shown, {value}{bound}"
+
+
+def _reason(asked: Threshold, metrics: Metrics, classes: Classes) -> str:
+    """Say why a metric was not measured."""
+    if asked.kind == "ensemble" and "accuracy" not in metrics:
+        return "there is no ensemble of several models"
+    absent = [
+        title
+        for k, title in enumerate(classes.titles)
+        if math.isnan(metrics.get(f"recall_{k}", UNKNOWN).value)
+    ]
+    if asked.metric == RECALL_1.metric:
+        absent = [title for title in absent if title == classes.titles[1]]
+    if asked.metric in ("worst_recall", RECALL_1.metric):
+        return f"there is no image of {', '.join(absent)}" if absent else ""
+    if asked.metric == "macro_auc":
+        return f"the images are all of one {classes.word}"
+    return ""
 
 
 def _diversity_subject(models: list[GateInput]) -> _Subject:

@@ -25,7 +25,6 @@ from common.metrics.intervals import (
     BootstrapConfig,
     Interval,
     Metrics,
-    add_intervals,
     number_patients,
     percentile_interval,
     posterior_weights,
@@ -35,8 +34,10 @@ from common.metrics.intervals import (
 from common.metrics.shares import (
     Share,
     accuracy,
+    average_interval,
     check_numbers,
     confusion_matrix,
+    f1_of_jaccard,
     f1_scores,
     in_cells,
     precisions,
@@ -172,12 +173,11 @@ def metrics_with_intervals(
     """Measure predictions against targets (N,) with 95 % intervals; names: those asked for.
 
     Shares are bounded by `share_intervals` (F1 = 2 J / (1 + J) through the share J of hits among
-    hits, misses and false alarms), AUCs by `auc_interval`, averages over classes through those of
-    the classes, kappa, Brier score and likelihood by the Bayesian bootstrap with one more patient
-    who is graded by chance (see `_resampled`). None of these vanishes, is unknown or changes its
-    method where everything is right. The calibration error has no interval, since it is never
-    below what chance alone gives; "ece_null" is that level (see `calibrated_level`), and
-    "squared_ece" an estimate without it.
+    hits, misses and false alarms) and averages of them by `average_interval`, AUCs by
+    `auc_interval`, kappa, Brier score and likelihood by `_resampled`. None of these vanishes, is
+    unknown or changes its method where everything is right. The calibration error has no interval,
+    since it is never below what chance alone gives; "ece_null" is that level (see
+    `calibrated_level`), and "squared_ece" an estimate without it.
     """
     probabilities, predicted = predictions.probabilities, predictions.predicted
     num_classes = probabilities.shape[1]
@@ -194,11 +194,11 @@ def metrics_with_intervals(
     found = share_intervals(shares, bootstrap.groups, bootstrap)
     for name in found:
         if name.startswith("f1"):
-            found[name] = _f1_of_jaccard(found[name])
+            found[name] = Interval(*f1_of_jaccard(np.array([*vars(found[name]).values()])).tolist())
     for name, positives in _sides(targets, num_classes, referable_from).items():
         if name in values:
             found[name] = auc_interval(values[name], positives, bootstrap.groups)
-    found |= _averages(targets, bootstrap, values, found)
+    found |= _averages(shares, np.unique(targets), bootstrap, values, found)
     found |= _resampled(targets, predictions, bootstrap, values)
     confidence, correct = probabilities[np.arange(len(targets)), predicted], targets == predicted
     if names is None or "ece_null" in names:
@@ -229,10 +229,6 @@ def _shares(
     return shares
 
 
-def _f1_of_jaccard(share: Interval) -> Interval:
-    return Interval(*(2 * bound / (1 + bound) for bound in vars(share).values()))
-
-
 def _sides(targets: np.ndarray, num_classes: int, cut: int | None) -> dict[str, np.ndarray]:
     """Say which images are the positives of each AUC, (N,) bool."""
     sides = {f"auc_{k}": targets == k for k in range(num_classes)}
@@ -240,26 +236,28 @@ def _sides(targets: np.ndarray, num_classes: int, cut: int | None) -> dict[str, 
 
 
 def _averages(
-    targets: np.ndarray, bootstrap: BootstrapConfig, values: dict[str, float], found: Metrics
+    shares: dict[str, Share],
+    present: np.ndarray,
+    bootstrap: BootstrapConfig,
+    values: dict[str, float],
+    found: Metrics,
 ) -> Metrics:
-    """Bound the averages over the classes with images.
+    """Bound the averages over the classes with images, `present`.
 
-    Recalls and precisions of two classes err together as far as the classes' images are of the
-    same patients; F1s and AUCs share their mistakes, and are taken to err together entirely.
+    AUCs are taken to err together entirely, so that the bounds of their average are the averages
+    of their bounds.
     """
-    members = number_patients(len(targets), bootstrap.groups)
-    present = np.unique(targets)
-    counts = sums_by_patient(targets[:, None] == present, members)  # (G, classes with images)
-    products = counts.T @ counts
-    scale = np.sqrt(np.diag(products))
-    correlation = products / np.outer(scale, scale)
-    weights = np.full(len(present), 1 / max(len(present), 1))
-    averages = {}
+    averages: Metrics = {}
     for name, part in _AVERAGES.items():
-        if not math.isnan(values.get(name, math.nan)):
-            parts = [found[f"{part}_{k}"] for k in present]
-            independent = part in ("recall", "precision")
-            averages[name] = add_intervals(parts, weights, correlation if independent else None)
+        if math.isnan(values.get(name, math.nan)):
+            continue
+        parts = [f"{part}_{k}" for k in present]
+        if part == "auc":
+            ends = np.mean([list(vars(found[each]).values()) for each in parts], axis=0)
+            averages[name] = Interval(values[name], *map(float, ends[1:]))
+        else:
+            mine = [shares[each] for each in parts]
+            averages[name] = average_interval(mine, bootstrap.groups, bootstrap, part == "f1")
     return averages
 
 
@@ -272,9 +270,9 @@ def _resampled(
     """Bound kappa, Brier score and likelihood by the Bayesian bootstrap (Rubin 1981).
 
     Each resample holds one more patient with as many images as that of an average image. For the
-    worse bound these are graded by chance: with a kappa of 0, or equal probabilities of all classes
-    if that is worse than the others are; for the better bound they are right and sure of it. So
-    kappa 1 has the exact bounds of an accuracy of 1.
+    better bound these are right and sure of it. For the worse one they have a kappa of 0, the
+    worst Brier score, and the least likelihood among the images, or that of equal probabilities of
+    all classes if it is less. So kappa 1 has the exact bounds of an accuracy of 1.
     """
     names = [name for name in ("kappa", "brier", "nll") if name in values]
     if not names or not len(targets):
@@ -287,7 +285,7 @@ def _resampled(
     ]
     cells = in_cells(targets, predictions.predicted, count)
     rows = sums_by_patient(np.column_stack([cells, *losses, np.ones(len(targets))]), members)
-    size, chance = typical_size(rows[:, -1]), np.array([1 - 1 / count, math.log(count)])
+    size, worst = typical_size(rows[:, -1]), np.array([2, max(math.log(count), losses[1].max())])
     worse, better = [], []  # of kappa, Brier score, likelihood
     for weights, more in posterior_weights(len(rows), bootstrap):
         sums = weights @ rows  # (B, K * K + 3)
@@ -295,25 +293,15 @@ def _resampled(
         kappa = quadratic_weighted_kappa(sums[:, :-3].reshape(-1, count, count))[:, None]
         loss = sums[:, -3:-1] / total
         share = total / (total + more * size)  # of those that are there
-        chance_kappa, chance_loss = np.minimum(kappa, 0), np.maximum(loss, chance)
         worse.append(
-            np.hstack(
-                [
-                    kappa * share + chance_kappa * (1 - share),
-                    loss * share + chance_loss * (1 - share),
-                ]
-            )
+            np.hstack([np.minimum(kappa, kappa * share), loss * share + worst * (1 - share)])
         )
         better.append(np.hstack([kappa * share + (1 - share), loss * share]))
     found: Metrics = {}
     bounds = zip(("kappa", "brier", "nll"), np.concatenate(worse).T, np.concatenate(better).T)
     for name, bad, good in bounds:
         if name in names:
-            low, high = (bad, good) if name == "kappa" else (good, bad)
-            value = values[name]
-            found[name] = Interval(
-                value,
-                min(value, percentile_interval(low)[0]),
-                max(value, percentile_interval(high)[1]),
-            )
+            ends = (bad, good) if name == "kappa" else (good, bad)
+            low, high = percentile_interval(ends[0])[0], percentile_interval(ends[1])[1]
+            found[name] = Interval(values[name], min(values[name], low), max(values[name], high))
     return found

@@ -79,11 +79,14 @@ def posterior_weights(
     best is known (see `share_intervals`). A patient keeps its weights whatever is predicted, so
     that what is monotone in the predictions in every resample has monotone percentiles.
     """
-    generator = random_generator("intervals", bootstrap.seed)
+    generator = random_generator("patients", bootstrap.seed)
+    others = random_generator("more patients", bootstrap.seed)
     for start in range(0, bootstrap.resamples, _BLOCK):
         size = min(_BLOCK, bootstrap.resamples - start)
-        weights = generator.exponential(size=(size, num_patients + more))
-        yield weights[:, :num_patients], weights[:, num_patients:]
+        yield (
+            generator.exponential(size=(size, num_patients)),
+            others.exponential(size=(size, more)),
+        )
 
 
 def number_patients(num_images: int, groups: np.ndarray | None) -> np.ndarray:
@@ -118,22 +121,3 @@ def percentile_interval(draws: np.ndarray) -> tuple[float, float]:
         return math.nan, math.nan
     low, high = np.percentile(draws, [2.5, 97.5])
     return float(low), float(high)
-
-
-def add_intervals(
-    parts: list[Interval], weights: np.ndarray, correlation: np.ndarray | None = None
-) -> Interval:
-    """Combine the intervals of M estimates into that of their weighted sum, weights (M,) >= 0.
-
-    The distances of the bounds from the values add up like standard errors of this correlation
-    (M, M) (MOVER: Zou & Donner 2008); without one, as if all erred together, which is never too
-    narrow. With correlations of 0 or more that do not depend on the estimates, the bounds never
-    fall while values and bounds of the parts rise.
-    """
-    values, lows, highs = (np.array([vars(p)[key] for p in parts]) for key in vars(UNKNOWN))
-    if correlation is None:
-        correlation = np.ones((len(parts), len(parts)))
-    value = float(weights @ values)
-    below, above = weights * (values - lows), weights * (highs - values)
-    low, high = (float(np.sqrt(gaps @ correlation @ gaps)) for gaps in (below, above))
-    return Interval(value, value - low, value + high)

@@ -4,7 +4,7 @@ N images, K classes, R resamples, G patients, S shares.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,6 +24,7 @@ from common.metrics.intervals import (
 from common.system.errors import InputError
 
 _TAIL = (1 - LEVEL) / 2
+_COUNTED = ("hits", "trials")
 
 
 @dataclass(frozen=True)
@@ -164,20 +165,51 @@ def share_intervals(
             name: clopper_pearson(float(share.hits.sum()), float(share.trials.sum()))
             for name, share in shares.items()
         }
-    hits, trials, labelled = (
-        sums_by_patient(np.stack([vars(share)[key] for share in shares.values()], 1), members)
-        for key in ("hits", "trials", "labelled")
-    )  # (G, S)
-    whole = sums_by_patient(np.ones((count, 1)), members)
-    sizes = np.where(labelled.any(0), typical_size(labelled), typical_size(whole))  # (S,)
-    lows, highs = [], []
-    for weights, more in posterior_weights(len(hits), bootstrap):
-        found, extra = weights @ hits, more * sizes
-        total = weights @ trials + extra
-        lows.append(found / total)
-        highs.append((found + extra) / total)
-    values = ratio(hits.sum(0), trials.sum(0))
-    low = np.minimum(np.quantile(np.concatenate(lows), _TAIL, axis=0), values)
-    high = np.maximum(np.quantile(np.concatenate(highs), 1 - _TAIL, axis=0), values)
+    lows, highs = _posterior_draws(list(shares.values()), members, bootstrap, 1)
+    values = ratio(*(np.stack([vars(s)[key].sum() for s in shares.values()]) for key in _COUNTED))
+    low = np.minimum(np.quantile(lows, _TAIL, axis=0), values)
+    high = np.maximum(np.quantile(highs, 1 - _TAIL, axis=0), values)
     found_all = np.where(np.isnan(values), math.nan, np.stack([values, low, high]))
     return {name: Interval(*map(float, column)) for name, column in zip(shares, found_all.T)}
+
+
+def average_interval(
+    shares: Sequence[Share], groups: np.ndarray | None, bootstrap: BootstrapConfig, f1: bool = False
+) -> Interval:
+    """Bound the average of shares of some image each, with one more patient for each of them.
+
+    In every resample all shares see the same weights, and so err together as far as they are of
+    the same patients. f1: the average of 2 J / (1 + J) instead.
+    """
+    members = number_patients(len(shares[0].hits), groups)
+    lows, highs = _posterior_draws(shares, members, bootstrap, len(shares))
+    values = np.array([share.hits.sum() / share.trials.sum() for share in shares])
+    if f1:
+        values, lows, highs = (f1_of_jaccard(draws) for draws in (values, lows, highs))
+    value = float(values.mean())
+    low, high = np.quantile(lows.mean(1), _TAIL), np.quantile(highs.mean(1), 1 - _TAIL)
+    return Interval(value, min(value, float(low)), max(value, float(high)))
+
+
+def f1_of_jaccard(share: np.ndarray) -> np.ndarray:
+    """Turn the share J of hits among hits, misses and false alarms into F1 = 2 J / (1 + J)."""
+    return 2 * share / (1 + share)
+
+
+def _posterior_draws(
+    shares: Sequence[Share], members: np.ndarray, bootstrap: BootstrapConfig, more: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Draw shares (R, S) for their low and their high bounds, with one or S more patients."""
+    hits, trials, labelled = (
+        sums_by_patient(np.stack([vars(share)[key] for share in shares], 1), members)
+        for key in (*_COUNTED, "labelled")
+    )  # (G, S)
+    whole = np.bincount(members)
+    sizes = np.where(labelled.any(0), typical_size(labelled), typical_size(whole))  # (S,)
+    lows, highs = [], []
+    for weights, extra in posterior_weights(len(hits), bootstrap, more):
+        found, added = weights @ hits, extra * sizes
+        total = weights @ trials + added
+        lows.append(found / total)
+        highs.append((found + added) / total)
+    return np.concatenate(lows), np.concatenate(highs)
