@@ -1,75 +1,133 @@
-"""Draw models beside each other: their figures with intervals, accuracy against cost."""
+"""Draw results with their intervals: models side by side, and accuracy against cost."""
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Any
 
-import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.ticker import FuncFormatter
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from common.figures.style import save_figure
+from common.figures.style import (
+    COLORS,
+    FAINT,
+    LINE,
+    PAGE,
+    QUIET,
+    EndLabel,
+    label_at_right,
+    near,
+    new_figure,
+    quiet_grid,
+    short_names,
+    wrapped,
+)
 from common.metrics.intervals import Interval
 
+_MOST_ACROSS, _NARROWEST = 4, 1.4  # panels beside each other, and how narrow, in inches
+_ROW = 1.35 * LINE  # inches, from one model to the next
 
-def plot_bars(
-    series: Mapping[str, Sequence[Interval]], groups: list[str], title: str, path: Path
+
+def plot_intervals(
+    series: Mapping[str, Sequence[Interval]], groups: Sequence[str], title: str
+) -> Figure:
+    """Draw an interval for each series and group: a panel for each group, sorted by the first.
+
+    series: name -> an interval for each group. All panels have the same order, so that a name is
+    read once; each has an axis of its own, near its values. A single series has one panel, with the
+    groups as rows.
+    """
+    if len(series) == 1:
+        return _plot_one(next(iter(series.values())), groups, title)
+    order = sorted(series, key=lambda name: _sortable(series[name][0]))
+    names = short_names(order)
+    room = PAGE - 0.07 * max(map(len, names))  # inches, beside the names
+    down = -(-len(groups) // max(1, min(_MOST_ACROSS, int(room / _NARROWEST))))
+    across = -(-len(groups) // down)
+    height = 0.55 + down * (0.8 + _ROW * len(names))
+    figure = new_figure(PAGE, height, title)
+    panels = figure.subplots(down, across, sharey=True, squeeze=False)
+    for axes in panels.flat[len(groups) :]:
+        axes.set_axis_off()
+    for place, (axes, group) in enumerate(zip(panels.flat, groups)):
+        intervals = [series[name][place] for name in order]
+        draw_intervals(axes, intervals)
+        axes.set_title(wrapped(group, 18))
+        axes.set_yticks(range(len(names)), names)
+    return figure
+
+
+def _plot_one(intervals: Sequence[Interval], groups: Sequence[str], title: str) -> Figure:
+    """Draw the figures of one model, sorted, with their values."""
+    order = sorted(range(len(groups)), key=lambda place: _sortable(intervals[place]))
+    figure = new_figure(PAGE, 0.9 + _ROW * len(groups), title)
+    axes = figure.subplots()
+    draw_intervals(axes, [intervals[place] for place in order])
+    axes.set_yticks(range(len(order)), short_names([groups[place] for place in order], 40))
+    return figure
+
+
+def draw_intervals(
+    axes: Axes, intervals: Sequence[Interval], color: str = COLORS[0], shift: float = 0.0
 ) -> None:
-    """Draw grouped bars with error bars: series name -> an interval for each group."""
-    figure, axes = plt.subplots(figsize=(2.5 + 1.1 * len(groups) * max(1, len(series) / 4), 4.5))
-    width = 0.8 / len(series)
-    for number, (name, intervals) in enumerate(series.items()):
-        places = np.arange(len(groups)) + (number - (len(series) - 1) / 2) * width
-        _draw_bars(axes, places, width, name, intervals)
-    axes.set_xticks(range(len(groups)), groups, rotation=20, ha="right")
-    axes.set(title=title)
-    axes.legend(fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
-    save_figure(figure, path)
+    """Draw a dot and a line for each row, from the bottom; "n/a" where there is no value.
+
+    A dot without a line is hollow: its interval is not known.
+    """
+    ends = [end for each in intervals for end in (each.value, each.low, each.high)]
+    axes.set_xlim(*near(ends, lowest=-1, highest=1))
+    axes.set_ylim(-0.6, len(intervals) - 0.4)
+    axes.xaxis.set_major_locator(MaxNLocator(3, steps=[1, 2, 5, 10]))
+    quiet_grid(axes, "x")
+    axes.tick_params(axis="y", length=0)
+    axes.spines["left"].set_visible(False)
+    for row, each in enumerate(intervals):
+        axes.axhline(row, color=FAINT, linewidth=0.6, zorder=0)
+        place = row + shift
+        if np.isnan(each.value):
+            style = {"color": QUIET, "fontsize": 8, "va": "center", "ha": "left"}
+            axes.text(0.02, place, "n/a", transform=axes.get_yaxis_transform(), **style)
+            continue
+        known = np.isfinite([each.low, each.high]).all()
+        if known:
+            axes.plot([each.low, each.high], [place, place], color=color, solid_capstyle="butt")
+        axes.plot(each.value, place, "o", color=color, markerfacecolor=color if known else "white")
 
 
-def _draw_bars(
-    axes: Axes, places: np.ndarray, width: float, name: str, intervals: Sequence[Interval]
-) -> None:
-    """Draw the bars of one series; "n/a" where there is no value, no error bar without interval."""
-    heights = np.array([interval.value for interval in intervals])
-    errors = np.array([_errors(interval) for interval in intervals]).T  # (2, groups)
-    bars = axes.bar(places, heights, width, label=name)
-    known = np.isfinite(errors).all(axis=0)
-    if known.any():
-        axes.errorbar(
-            places[known],
-            heights[known],
-            np.clip(errors[:, known], 0, None),
-            fmt="none",
-            ecolor="black",
-            elinewidth=1,
-            capsize=2,
-        )
-    style: dict[str, Any] = {"rotation": 90, "fontsize": 7, "ha": "center", "va": "bottom"}
-    for place in places[np.isnan(heights)]:
-        axes.text(place, 0, "n/a", color=bars.patches[0].get_facecolor(), **style)
-
-
-def _errors(interval: Interval) -> tuple[float, float]:
-    """Return how far an interval reaches below and above its value."""
-    return interval.value - interval.low, interval.high - interval.value
+def _sortable(interval: Interval) -> float:
+    return -np.inf if np.isnan(interval.value) else interval.value
 
 
 def plot_cost(
-    gflops: Mapping[str, float], accuracies: Mapping[str, Interval], title: str, path: Path
-) -> None:
+    gflops: Mapping[str, float], accuracies: Mapping[str, Interval], title: str
+) -> Figure:
     """Draw accuracy with its interval against GFLOPs, both by model."""
-    figure, axes = plt.subplots(figsize=(6.5, 4.5))
-    for name, accuracy in accuracies.items():
-        errors = np.clip(np.nan_to_num(_errors(accuracy)), 0, None).reshape(2, 1)
-        axes.errorbar(gflops[name], accuracy.value, yerr=errors, marker="o", capsize=3, label=name)
+    figure = new_figure(0.75 * PAGE, 3.2, title)
+    axes = figure.subplots()
+    names = dict(zip(accuracies, short_names(list(accuracies))))
+    known = {name: found for name, found in accuracies.items() if np.isfinite(found.value)}
+    for name, found in known.items():
+        ends = np.nan_to_num([found.low, found.high], nan=found.value)
+        axes.plot([gflops[name]] * 2, ends, color=COLORS[0], linewidth=1)
+        axes.plot(gflops[name], found.value, "o", color=COLORS[0])
+    _log_axis(axes, list(gflops.values()))
+    ends = [end for found in accuracies.values() for end in (found.value, found.low, found.high)]
+    axes.set_ylim(*near(ends, lowest=0, highest=1))
+    axes.set(xlabel="GFLOPs per image, all classifiers", ylabel="accuracy")
+    quiet_grid(axes)
+    labels = [EndLabel(gflops[name], found.value, names[name]) for name, found in known.items()]
+    label_at_right(axes, labels, 2.0)
+    return figure
+
+
+def _log_axis(axes: Axes, values: Sequence[float]) -> None:
+    """Make a logarithmic axis of a few round numbers around the values."""
     axes.set_xscale("log")
-    plain = FuncFormatter(lambda value, _: f"{value:g}")
-    axes.xaxis.set_major_formatter(plain)
-    axes.xaxis.set_minor_formatter(plain)
-    axes.tick_params(axis="x", which="both", labelrotation=40)
-    axes.margins(x=0.25)
-    axes.set(xlabel="GFLOPs per image, all classifiers", ylabel="accuracy", title=title)
-    axes.legend(loc="center left", bbox_to_anchor=(1, 0.5))  # names beside the points would overlap
-    save_figure(figure, path)
+    low, high = min(values) / 1.3, max(values) * 1.3
+    decades = [10.0**power for power in range(-6, 9)]
+    steps = (1, 2, 5) if high / low < 100 else (1,)
+    ticks = [step * decade for decade in decades for step in steps]
+    axes.set_xlim(low, high)
+    inside = [tick for tick in ticks if low <= tick <= high] or [float(f"{np.median(values):.2g}")]
+    axes.set_xticks(inside)
+    axes.set_xticks([], minor=True)
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
