@@ -20,7 +20,8 @@ import numpy as np
 from common.data.patients import recognise_patients
 from common.data.synthetic import synthetic_note
 from common.evaluation.gates import FAMILIES
-from common.figures.matrices import plot_dendrogram, plot_heatmaps
+from common.figures.matrices import Matrices, plot_dendrogram, plot_heatmaps
+from common.figures.style import save_figure
 from common.fitting.ensemble import ModelResult, apply_vote
 from common.flags import add_analysis_flags
 from common.metrics.agreement import (
@@ -185,16 +186,29 @@ def criteria_text(criteria: Criteria) -> str:
     )
 
 
-def draw(names: list[str], pairwise: PairwiseDiversity, note: str, output: ResultDir) -> None:
+def draw(
+    names: list[str], pairwise: PairwiseDiversity, note: str, output: ResultDir, vector: str
+) -> None:
     """Draw a heat map of each measure, and which models err alike."""
-    diagonal = np.eye(len(names), dtype=bool)
-    shown = {
-        name.replace("_", " "): np.where(diagonal, np.nan, matrix)
-        for name, matrix in vars(pairwise).items()
+    shares = {
+        "one of the two alone is right": pairwise.disagreement,
+        "both are wrong": pairwise.double_fault,
     }
-    plot_heatmaps(shown, names, names, f"pairs of models{note}", output.figure("diversity"))
-    title, path = f"which models err alike{note}", output.figure("dendrogram")
-    plot_dendrogram(pairwise.disagreement, names, title, path)
+    related = {
+        "Yule's Q": pairwise.q,
+        "correlation": pairwise.correlation,
+        "kappa of who is right": pairwise.error_kappa,
+    }
+    groups = [
+        Matrices("share of images", shares, symmetric=True),
+        Matrices(
+            "they err: 1 together, 0 independently", related, around_zero=True, symmetric=True
+        ),
+    ]
+    figure = plot_heatmaps(groups, names, names, f"pairs of models{note}")
+    save_figure(figure, output.figure("diversity"), vector)
+    figure = plot_dendrogram(pairwise.disagreement, names, f"which models err alike{note}")
+    save_figure(figure, output.figure("dendrogram"), vector)
 
 
 @guarded
@@ -242,7 +256,7 @@ def main(argv: list[str] | None = None) -> int:
         },
     )
     write_table(output.table("diversity"), rows)
-    draw(names, pairwise, note, output)
+    draw(names, pairwise, note, output, args.figure_format)
     log(f"wrote {output.diversity.name}, a table and figures to {output.results}")
     return 0
 

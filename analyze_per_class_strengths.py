@@ -20,7 +20,8 @@ import numpy as np
 from common.data.patients import recognise_patients
 from common.data.synthetic import synthetic_note
 from common.evaluation.evaluate import evaluate
-from common.figures.matrices import plot_heatmaps
+from common.figures.matrices import Matrices, plot_heatmaps
+from common.figures.style import save_figure
 from common.fitting.ensemble import ModelResult, apply_vote
 from common.flags import add_analysis_flags
 from common.metrics.classification import binary_metrics
@@ -223,10 +224,12 @@ def weights_text(weights: dict[str, list[float]], grades: list[str]) -> str:
     return format_table(["suggested weight (F1 on val)", *grades], cells)
 
 
-def draw(results: dict[str, Metrics], grades: list[str], note: str, output: ResultDir) -> None:
+def draw(
+    results: dict[str, Metrics], grades: list[str], note: str, output: ResultDir, vector: str
+) -> None:
     """Draw each metric of every model at every grade."""
     shown = {
-        metric: np.array(
+        {"f1": "F1", "auc": "AUC"}.get(metric, metric): np.array(
             [
                 [found[f"{metric}_{k}"].value for k in range(len(grades))]
                 for found in results.values()
@@ -234,8 +237,9 @@ def draw(results: dict[str, Metrics], grades: list[str], note: str, output: Resu
         )
         for metric in METRICS
     }
-    path = output.figure("per_class")
-    plot_heatmaps(shown, list(results), grades, f"models by grade{note}", path)
+    values = Matrices("from 0 to 1, the higher the better", shown)
+    figure = plot_heatmaps([values], list(results), grades, f"models by grade{note}")
+    save_figure(figure, output.figure("per_class"), vector)
 
 
 @guarded
@@ -291,7 +295,7 @@ def main(argv: list[str] | None = None) -> int:
     write_table(output.table("per_class"), tables.flat_rows(results))
     if rows:
         write_table(output.table("pairs"), rows)
-    draw(results, grades, note, output)
+    draw(results, grades, note, output, args.figure_format)
     log(f"wrote {output.per_class.name}, tables and a heat map to {output.results}")
     return 0
 

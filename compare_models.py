@@ -17,7 +17,6 @@ from itertools import combinations
 from typing import Any
 
 import numpy as np
-from sklearn.metrics import roc_curve
 
 from common.data.patients import recognise_patients
 from common.data.synthetic import synthetic_note
@@ -35,13 +34,14 @@ from common.evaluation.gates import (
     read_holdout,
     validation_content,
 )
-from common.figures.comparison import plot_bars, plot_cost
-from common.figures.predictions import RocCurve, plot_roc
+from common.figures.comparison import plot_cost, plot_intervals
+from common.figures.predictions import RocCurve, RocPanel, plot_roc, roc_of
+from common.figures.style import save_figure
 from common.fitting.ensemble import ModelResult, apply_vote
 from common.flags import add_analysis_flags
 from common.metrics.comparison import COMPARED, Difference, holm, paired_metrics
 from common.metrics.intervals import BootstrapConfig
-from common.prediction.classes import sum_up
+from common.prediction.classes import Classes, sum_up
 from common.prediction.evaluated_models import EvaluatedModel, find_evaluated_models, metadata_of
 from common.prediction.voting import combine_models
 from common.reporting import tables
@@ -50,7 +50,7 @@ from common.result_dir import ResultDir, write_table
 from common.system.files import write_json
 from common.system.log import log
 
-BARS = (
+SHOWN = (
     "accuracy",
     "balanced_accuracy",
     "kappa",
@@ -175,35 +175,42 @@ def check(models: list[Model], bootstrap: BootstrapConfig, holdout: Holdout) -> 
     return check_gates(found, ensemble, pairs.scored, holdout, coarser)
 
 
-def draw(models: list[Model], note: str, output: ResultDir) -> None:
-    """Draw bars with intervals, ROC curves for referable DR, and accuracy against cost."""
+def draw(models: list[Model], note: str, output: ResultDir, vector: str) -> None:
+    """Draw results with intervals, ROC curves for referable DR, and accuracy against cost."""
     metrics = {model.label: model.evaluation.metrics for model in models}
-    bars = {label: [found[name] for name in BARS] for label, found in metrics.items()}
     classes = models[0].result.pairs.scored
-    titles = {name: classes.metric_title(name) for name in BARS}
-    groups = [name.replace("_", " ") if t == name else t for name, t in titles.items()]
-    plot_bars(bars, groups, f"models, 95 % intervals{note}", output.figure("metrics"))
+    intervals = {label: [found[name] for name in SHOWN] for label, found in metrics.items()}
+    titles = [title_of(name, classes) for name in SHOWN]
+    figure = plot_intervals(intervals, titles, f"models, 95 % intervals{note}")
+    save_figure(figure, output.figure("metrics"), vector)
     curves = referable_curves(models)
     if curves:
-        title = f"referable DR ({classes.referable}){note}"
-        plot_roc(curves, title, output.figure("roc_referable"))
+        panel = RocPanel(f"referable ({classes.referable})", curves)
+        figure = plot_roc([panel], f"models, referable DR{note}")
+        save_figure(figure, output.figure("roc_referable"), vector)
     gflops = {model.label: model.result.pairs.cost.gflops for model in models}
     accuracies = {label: found["accuracy"] for label, found in metrics.items()}
-    path = output.figure("accuracy_vs_cost")
-    plot_cost(gflops, accuracies, f"accuracy against cost{note}", path)
+    figure = plot_cost(gflops, accuracies, f"accuracy against cost{note}")
+    save_figure(figure, output.figure("accuracy_vs_cost"), vector)
+
+
+def title_of(metric: str, classes: Classes) -> str:
+    """Call a metric as a figure does."""
+    title = classes.metric_title(metric)
+    return metric.replace("auc", "AUC").replace("_", " ") if title == metric else title
 
 
 def referable_curves(models: list[Model]) -> dict[str, RocCurve]:
     """Compute each model's ROC curve for referable DR, by label; none where that has none."""
     cut, targets = models[0].result.pairs.scored.referable_from, models[0].result.targets
-    if cut is None or not 0 < (targets >= cut).sum() < len(targets):
+    if cut is None:
         return {}
     curves = {}
     for model in models:
         score = model.result.classes.probabilities[:, cut:].sum(1)
-        auc = model.evaluation.metrics["referable_auc"].value
-        false_positives, true_positives, _ = roc_curve(targets >= cut, score)
-        curves[f"{model.label}, AUC {auc:.3f}"] = RocCurve(false_positives, true_positives)
+        curve = roc_of(score, targets >= cut, model.evaluation.metrics["referable_auc"])
+        if curve is not None:
+            curves[model.label] = curve
     return curves
 
 
@@ -259,7 +266,7 @@ def main(argv: list[str] | None = None) -> int:
         },
     )
     write_json(output.validation, tested | validation_content(gates))
-    draw(models, note, output)
+    draw(models, note, output, args.figure_format)
     names = f"{output.comparison.name}, {output.validation.name}"
     log(f"wrote {names}, tables and figures to {output.results}")
     return 1 if args.require and not all_pass(gates) else 0

@@ -38,6 +38,7 @@ from common.evaluation.questions import Answers, Asked, ask
 from common.evaluation.subgroups import Columns
 from common.evaluation.verification import Recomputable, verify
 from common.figures.predictions import plot_predictions
+from common.figures.style import save_figure
 from common.fitting.ensemble import (
     EVERY_VOTE,
     ModelResult,
@@ -121,6 +122,7 @@ class Setting:
     grade_mix: GradeMix | None  # of a population at which results are restated
     columns: Columns  # what metadata.csv says of the images
     skipped: dict[str, list[str]]  # by split, images that cannot be read
+    figure_format: str
     holdout: Holdout = NOT_YET
 
     def describe(self) -> dict[str, object]:
@@ -231,6 +233,7 @@ def build_setting(
         grade_mix=read_grade_mix(models[0], args) if args.prevalence else None,
         columns=metadata.others(images.ids) if metadata else {},
         skipped=skipped,
+        figure_format=args.figure_format,
     )
 
 
@@ -335,7 +338,7 @@ def evaluate_model(model: Model, setting: Setting) -> Outcome:
     write_metrics(output.metrics(split), content)
     write_table(output.table(f"votes_{split}"), tables.flat_rows(findings.compared))
     write_subgroups(output, split, findings)
-    plot_predictions(output, split, pairs.targets, result.classes, pairs.scored, title)
+    draw(output, setting, pairs, result.classes, findings, title)
     return Outcome(
         models=[pairs.model],
         vote=result.vote,
@@ -347,6 +350,21 @@ def evaluate_model(model: Model, setting: Setting) -> Outcome:
         remarks=setting.remarks(),
         grader=model_grader(result, split, setting.bootstrap, setting.patients_of),
     )
+
+
+def draw(
+    output: ResultDir,
+    setting: Setting,
+    pairs: PairPredictions,
+    classes: ClassPredictions,
+    findings: Findings,
+    title: str,
+) -> None:
+    """Draw what a model or an ensemble predicted."""
+    metrics = findings.evaluation.metrics
+    figures = plot_predictions(pairs.targets, classes, pairs.scored, metrics, title)
+    for name, figure in figures.items():
+        save_figure(figure, output.figure(f"{name}_{setting.split}"), setting.figure_format)
 
 
 def evaluate_together(
@@ -387,7 +405,7 @@ def evaluate_together(
     write_metrics(output.metrics(split), content)
     write_table(output.table(f"graders_{split}"), tables.flat_rows(findings.compared))
     write_subgroups(output, split, findings)
-    plot_predictions(output, split, pairs.targets, ensemble.classes, pairs.scored, title)
+    draw(output, setting, pairs, ensemble.classes, findings, title)
     shares = ", ".join(f"{name} {weight:.3f}" for name, weight in zip(labels, ensemble.weights))
     return Outcome(
         models=labels,

@@ -16,9 +16,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from common.evaluation.gates import PAIR, PASS
-from common.figures.training import plot_training
-from common.models.checkpoint import EpochRow, load_pair
+from common.figures.style import save_figure
+from common.figures.training import Learned, plot_training
+from common.flags import add_figure_flags
+from common.models.backbones import resolve
+from common.models.checkpoint import load_pair
 from common.models.checkpoint_file import CheckpointError
+from common.prediction.labels import unique_labels
 from common.reporting.table import format_table
 from common.reporting.tables import decimal, percent
 from common.result_dir import AnalysisFiles, ResultDir, write_table
@@ -44,6 +48,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         default=None,
         help="(default results/ next to models/, or ./model_analysis)",
     )
+    add_figure_flags(parser)
     return parser.parse_args(argv)
 
 
@@ -83,8 +88,8 @@ class Analysis:
     head: str  # the pair without the names of its classes
 
 
-def analyse(path: Path, several: bool = False) -> tuple[Analysis, tuple[EpochRow, ...]]:
-    """Read one classifier: its row of the table and its history; CheckpointError if it cannot.
+def analyse(path: Path, several: bool = False) -> tuple[Analysis, Learned]:
+    """Read one classifier: its row of the table and how it learned; CheckpointError if it cannot.
 
     several: name the folder as well, because classifiers of more than one are analysed.
     """
@@ -95,7 +100,6 @@ def analyse(path: Path, several: bool = False) -> tuple[Analysis, tuple[EpochRow
     binary = checkpoint.head.is_binary
     sensitivity = best.sensitivity if binary else best.referable_sensitivity
     specificity = best.specificity if binary else best.referable_specificity
-    place = path.parent.parent if path.parent.name == "models" else path.parent
     row = Analysis(
         file=str(path),
         model=checkpoint.model,
@@ -114,9 +118,32 @@ def analyse(path: Path, several: bool = False) -> tuple[Analysis, tuple[EpochRow
         synthetic=checkpoint.synthetic,
         size_mb=path.stat().st_size / 1e6,
         status=PAIR.verdict(best.accuracy),
-        label=checkpoint.model + (f" in {place}" if several else ""),
+        label=checkpoint.model + (f" in {place_of(path)}" if several else ""),
     )
-    return row, checkpoint.history
+    return row, Learned(checkpoint.history, checkpoint.best_epoch)
+
+
+def place_of(path: Path) -> Path:
+    """Return the result directory of a classifier, or the folder that it lies in."""
+    return path.parent.parent if path.parent.name == "models" else path.parent
+
+
+def alias_of(model: str) -> str:
+    """Call a model as the command line does, if it is known there."""
+    try:
+        return resolve(model).alias
+    except InputError:
+        return model
+
+
+def by_model(rows: list[Analysis], learned: list[Learned]) -> dict[str, dict[str, Learned]]:
+    """Sort classifiers by the model that they belong to, each called as briefly as possible."""
+    models: dict[tuple[Path, str], dict[str, Learned]] = {}
+    for row, each in zip(rows, learned):
+        models.setdefault((place_of(Path(row.file)), alias_of(row.model)), {})[row.head] = each
+    directories = [ResultDir(place) for place, _ in models]
+    labels = unique_labels([alias for _, alias in models], directories)
+    return dict(zip(labels, models.values()))
 
 
 def table(rows: list[Analysis]) -> str:
@@ -157,14 +184,15 @@ def cells(row: Analysis) -> list[str]:
     ]
 
 
-def save(rows: list[Analysis], histories: dict[str, tuple[EpochRow, ...]], folder: Path) -> None:
-    """Write the table as JSON and CSV and the training curves as PNG."""
+def save(rows: list[Analysis], learned: list[Learned], folder: Path, vector: str) -> None:
+    """Write the table as JSON and CSV, and draw the training curves."""
     note = " (SYNTHETIC images)" if any(row.synthetic for row in rows) else ""
     content = [asdict(row) for row in rows]
     files = AnalysisFiles(folder)
     write_json(files.numbers, {"bar": PAIR.bound, "classifiers": content})
     write_table(files.table, content)
-    plot_training(histories, f"training curves{note}", files.curves)
+    figure = plot_training(by_model(rows, learned), f"training curves{note}")
+    save_figure(figure, files.curves, vector)
     log(f"wrote {files.numbers}, {files.table.name} and {files.curves.name}")
 
 
@@ -175,15 +203,15 @@ def main(argv: list[str] | None = None) -> int:
     files = find_files(args.model)
     several = len({path.resolve().parent for path in files}) > 1
     rows: list[Analysis] = []
-    histories: dict[str, tuple[EpochRow, ...]] = {}
+    learned: list[Learned] = []
     for path in files:
         try:
-            row, history = analyse(path, several)
+            row, how_it_learned = analyse(path, several)
         except CheckpointError as error:
             print(f"skipped: {error}", file=sys.stderr, flush=True)
             continue
         rows.append(row)
-        histories[f"{row.label} {row.head}"] = history
+        learned.append(how_it_learned)
     if not rows:
         raise InputError(f"none of {len(files)} files could be analysed")
     print(table(rows))
@@ -196,7 +224,8 @@ def main(argv: list[str] | None = None) -> int:
     parents = {path.resolve().parent for path in files}
     one = next(iter(parents)) if len(parents) == 1 else None
     next_to_models = ResultDir(one.parent).results if one and one.name == "models" else None
-    save(rows, histories, args.output_dir or next_to_models or Path("model_analysis"))
+    folder = args.output_dir or next_to_models or Path("model_analysis")
+    save(rows, learned, folder, args.figure_format)
     return 0
 
 

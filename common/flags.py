@@ -17,7 +17,7 @@ from common.models.backbones import resolve
 from common.pairs import Head, heads_of_model, pair_head, parse_pairs
 from common.prediction.evaluated_models import RESULT_PATTERNS
 from common.prediction.voting import VOTES
-from common.result_dir import ResultDir, Run, find_run
+from common.result_dir import FIGURE_FORMATS, ResultDir, Run, find_run
 from common.screening.patients import PATIENT_RULES
 from common.system.errors import InputError
 
@@ -244,6 +244,17 @@ def _add_results_dirs(parser: argparse.ArgumentParser, help: str) -> None:
     )
 
 
+def add_figure_flags(parser: argparse.ArgumentParser) -> None:
+    """Add how figures are stored."""
+    parser.add_argument(
+        "--figure_format",
+        choices=FIGURE_FORMATS,
+        default=FIGURE_FORMATS[0],
+        help="of the vector file that is written beside each figure's PNG "
+        f"(default {FIGURE_FORMATS[0]})",
+    )
+
+
 def _add_measuring_flags(parser: argparse.ArgumentParser) -> None:
     """Add what is measured: the split, the vote, the cut, and how the bootstrap resamples."""
     parser.add_argument(
@@ -265,6 +276,7 @@ def _add_measuring_flags(parser: argparse.ArgumentParser) -> None:
         "--resamples", type=int, default=1000, help="of the bootstrap (default 1000)"
     )
     parser.add_argument("--seed", type=int, default=0, help="of the bootstrap (default 0)")
+    add_figure_flags(parser)
 
 
 def default_directory(model: str, num_classes: int, head: str = "ovo") -> Path:

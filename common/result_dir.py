@@ -22,6 +22,7 @@ from common.pairs import Head, class_pairs, heads_of_model, pair_flag, pair_name
 from common.system.errors import InputError
 from common.system.files import atomic_write, read_json, write_json, write_text
 
+FIGURE_FORMATS = ("svg", "pdf", "none")  # of the vector file beside each PNG; the first by default
 _MAX_PREDICTIONS = 2**31  # bytes; a million images take a tenth of it
 _PAIR_FILE = re.compile(r"best_(?P<model>.+)_(?:(?P<a>\d+)_(?P<b>\d+)|softmax)\.pth")
 
@@ -136,7 +137,7 @@ class ResultDir:
         return self.tables / f"{name}_{split}.csv"
 
     def figure(self, name: str) -> Path:
-        """A picture."""
+        """A figure as PNG; beside it lies one in a vector format, if that was asked for."""
         return self.results / f"{name}.png"
 
 

@@ -28,7 +28,9 @@ from common.system.files import atomic_write
 # tests send Ctrl-C, which a shell tells what it starts in the background to ignore
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
-_DRAW = Figure.savefig
+_DRAWING = {
+    name: getattr(Figure, name) for name in ("savefig", "draw_without_rendering", "get_tightbbox")
+}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -38,7 +40,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def blank_figures():
-    """Save each figure as one white pixel: evaluating a tiny model takes less than drawing it."""
+    """Save each figure as one white pixel: evaluating a tiny model takes less than drawing it.
+
+    Its vector file holds that pixel, too.
+    """
     picture = io.BytesIO()
     Image.new("RGB", (1, 1), "white").save(picture, "PNG")
 
@@ -47,13 +52,16 @@ def blank_figures():
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Figure, "savefig", save)
+        patch.setattr(Figure, "draw_without_rendering", lambda figure: None)
+        patch.setattr(Figure, "get_tightbbox", lambda figure: figure.bbox_inches)
         yield
 
 
 @pytest.fixture
 def drawn_figures(monkeypatch):
     """Draw figures after all, in a test that looks at them."""
-    monkeypatch.setattr(Figure, "savefig", _DRAW)
+    for name, method in _DRAWING.items():
+        monkeypatch.setattr(Figure, name, method)
 
 
 @pytest.fixture(scope="session")

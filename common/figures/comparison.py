@@ -1,6 +1,7 @@
 """Draw results with their intervals: models side by side, and accuracy against cost."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -84,7 +85,7 @@ def draw_intervals(
         axes.axhline(row, color=FAINT, linewidth=0.6, zorder=0)
         place = row + shift
         if np.isnan(each.value):
-            style = {"color": QUIET, "fontsize": 8, "va": "center", "ha": "left"}
+            style: dict[str, Any] = {"color": QUIET, "fontsize": 8, "va": "center", "ha": "left"}
             axes.text(0.02, place, "n/a", transform=axes.get_yaxis_transform(), **style)
             continue
         known = np.isfinite([each.low, each.high]).all()
@@ -110,8 +111,8 @@ def plot_cost(
         axes.plot([gflops[name]] * 2, ends, color=COLORS[0], linewidth=1)
         axes.plot(gflops[name], found.value, "o", color=COLORS[0])
     _log_axis(axes, list(gflops.values()))
-    ends = [end for found in accuracies.values() for end in (found.value, found.low, found.high)]
-    axes.set_ylim(*near(ends, lowest=0, highest=1))
+    limits = [end for found in accuracies.values() for end in (found.value, found.low, found.high)]
+    axes.set_ylim(*near(limits, lowest=0, highest=1))
     axes.set(xlabel="GFLOPs per image, all classifiers", ylabel="accuracy")
     quiet_grid(axes)
     labels = [EndLabel(gflops[name], found.value, names[name]) for name, found in known.items()]

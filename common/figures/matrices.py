@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from matplotlib import colormaps
@@ -26,6 +27,7 @@ from common.figures.style import (
 
 _CELL, _LINE_OF_CELLS = 0.34, 0.27  # inches, width and height of a cell with a number
 _WIDEST = 6.2  # inches of panels beside each other
+_UNDEFINED = "#f4f4f4"  # the colour of cells without a value
 _LEANING = 14  # characters of a column's name; a longer one stands upright
 _MOST_NUMBERS = 16  # rows of a confusion matrix that have room for numbers
 
@@ -51,7 +53,8 @@ def plot_confusion(matrix: np.ndarray, class_names: Sequence[str], title: str) -
     side = max(1.6, 0.62 * count) if numbered else 6.0
     figure = new_figure(2.4 + side, 1.6 + side, title)
     axes = figure.subplots()
-    image = axes.imshow(share, cmap=_with_grey(SEQUENTIAL), vmin=0, vmax=1, aspect="auto")
+    colors = colormaps[SEQUENTIAL].with_extremes(bad=_UNDEFINED)
+    image = axes.imshow(share, cmap=colors, vmin=0, vmax=1, aspect="auto")
     if numbered:
         for (row, column), value in np.ndenumerate(share):
             text = f"{int(matrix[row, column])}\n{100 * value:.0f} %"
@@ -101,13 +104,15 @@ def _draw_group(
         for name, matrix in group.values.items()
     }
     scale = _scale(list(cut.values()), group.around_zero)
-    colors = DIVERGING if group.around_zero else SEQUENTIAL
+    name_of_colors = DIVERGING if group.around_zero else SEQUENTIAL
     image = None
     for axes in panels.flat[len(cut) :]:
         axes.set_axis_off()
     for place, (axes, (name, matrix)) in enumerate(zip(panels.flat, cut.items())):
-        image = axes.imshow(matrix, cmap=_with_grey(colors), norm=scale, aspect="auto")
-        _write_values(axes, matrix, colors, scale)
+        missing = "white" if group.symmetric else _UNDEFINED
+        colors = colormaps[name_of_colors].with_extremes(bad=missing)
+        image = axes.imshow(matrix, cmap=colors, norm=scale, aspect="auto")
+        _write_values(axes, matrix, name_of_colors, scale)
         _name_cells(axes, rows, columns, _CELL)
         axes.set_title(wrapped(name, 30))
         axes.tick_params(labelleft=place % panels.shape[1] == 0)
@@ -135,11 +140,6 @@ def _scale(matrices: Sequence[np.ndarray], around_zero: bool) -> Normalize:
     return Normalize(low, max(high, low + 0.1))
 
 
-def _with_grey(colors: str):
-    """Return a colour map that shows what is undefined in light grey."""
-    return colormaps[colors].with_extremes(bad="#f4f4f4")
-
-
 def _ink_on(colors: str, place: float) -> str:
     """Choose the colour of a number on a colour map's colour at 0..1."""
     red, green, blue = (
@@ -165,7 +165,12 @@ def _write_values(axes: Axes, matrix: np.ndarray, colors: str, scale: Normalize)
 def _name_cells(axes: Axes, rows: Sequence[str], columns: Sequence[str], cell: float) -> None:
     """Name rows and columns; the columns' names lean where a cell has no room for them."""
     longest = max(map(len, columns))
-    leaning = {"rotation": 40, "ha": "right", "va": "center", "rotation_mode": "anchor"}
+    leaning: dict[str, Any] = {
+        "rotation": 40,
+        "ha": "right",
+        "va": "center",
+        "rotation_mode": "anchor",
+    }
     if longest > _LEANING:
         leaning = {"rotation": 90}
     fits = longest * 0.075 < cell

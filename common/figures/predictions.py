@@ -21,7 +21,6 @@ from common.figures.style import (
     looks,
     new_figure,
     quiet_grid,
-    save_figure,
     short_names,
     wrapped,
 )
@@ -29,7 +28,6 @@ from common.metrics.intervals import Interval, Metrics
 from common.metrics.shares import confusion_matrix
 from common.prediction.classes import Classes
 from common.prediction.voting import ClassPredictions
-from common.result_dir import ResultDir
 
 _BINS = 10  # of confidence
 _TICKS = (0, 0.2, 0.4, 0.6, 0.8, 1)
@@ -74,14 +72,19 @@ class Reliability:
 
 def plot_roc(panels: Sequence[RocPanel], title: str) -> Figure:
     """Draw ROC curves with points in use, as crosses of their intervals, and reference points."""
-    width = PAGE / 2 if len(panels) > 1 else 0.62 * PAGE
+    across = min(2, len(panels))
+    down = -(-len(panels) // across)
+    width = PAGE / 2 if across > 1 else 0.62 * PAGE
     lines = max(sum(text.count("\n") + 1 for text in _labels(panel).values()) for panel in panels)
     legend = max(0.17 * lines, 0.1)
-    figure = new_figure(width * len(panels), width + 0.45 + legend, title)
-    rows = figure.subplots(2, len(panels), height_ratios=(width - 0.3, legend), squeeze=False)
-    for upper, lower, panel in zip(*rows, panels):
+    figure = new_figure(width * across, 0.35 + down * (width + 0.1 + legend), title)
+    ratios = (width - 0.3, legend) * down
+    rows = figure.subplots(2 * down, across, height_ratios=ratios, squeeze=False)
+    for axes in rows.flat:
+        axes.set_axis_off()
+    for upper, lower, panel in zip(rows[::2].flat, rows[1::2].flat, panels):
+        upper.set_axis_on()
         _draw_roc(upper, panel)
-        lower.set_axis_off()
         handles, texts = upper.get_legend_handles_labels()
         lower.legend(handles, texts, loc="upper left", borderaxespad=0, borderpad=0)
     return figure
@@ -108,14 +111,14 @@ def _draw_roc(axes: Axes, panel: RocPanel) -> None:
     axes.plot([0, 1], [0, 1], color=QUIET, linewidth=0.7)
     curves = [name for name in labels if name in panel.curves]
     for name, look in zip(curves, looks(len(curves))):
-        curve, style = panel.curves[name], {"color": look.color, "linestyle": look.stroke}
-        axes.plot(curve.false_positives, curve.true_positives, label=labels[name], **style)
+        line = axes.plot(panel.curves[name].false_positives, panel.curves[name].true_positives)[0]
+        line.set(color=look.color, linestyle=look.stroke, label=labels[name])
     for point, look in zip(panel.points, looks(len(panel.points))):
         _draw_cross(axes, point, look.marker, labels[point.label])
     for point, look in zip(panel.references, looks(len(panel.references))):
         place = [1 - point.specificity.value], [point.sensitivity.value]
-        style = {"color": QUIET, "markerfacecolor": "white", "markersize": 6, "linestyle": ""}
-        axes.plot(*place, marker=look.marker, label=labels[point.label], **style)
+        line = axes.plot(*place, look.marker, color=QUIET, label=labels[point.label])[0]
+        line.set(markerfacecolor="white", markersize=6)
     if not panel.curves:
         axes.text(0.5, 0.25, "n/a: all images are alike in this", ha="center", color=QUIET)
     axes.set(xlabel="1 - specificity", ylabel="sensitivity", title=wrapped(panel.title, 44))
@@ -131,8 +134,7 @@ def _draw_cross(axes: Axes, point: RocPoint, marker: str, label: str) -> None:
         return
     axes.plot([1 - point.specificity.low, 1 - point.specificity.high], [y, y], color=INK, lw=1)
     axes.plot([x, x], [point.sensitivity.low, point.sensitivity.high], color=INK, lw=1)
-    style = {"color": INK, "markersize": 6, "linestyle": "", "zorder": 5}
-    axes.plot([x], [y], marker=marker, label=label, **style)
+    axes.plot([x], [y], marker, color=INK, markersize=6, label=label, zorder=5)
 
 
 def plot_reliability(curves: Mapping[str, Reliability], title: str) -> Figure:
@@ -186,16 +188,13 @@ def _draw_bins(upper: Axes, lower: Axes, curve: Reliability) -> None:
 
 
 def plot_predictions(
-    directory: ResultDir,
-    split: str,
     targets: np.ndarray,
     predictions: ClassPredictions,
     classes: Classes,
     metrics: Metrics,
     title: str,
-    vector: str = "svg",
-) -> None:
-    """Draw confusion matrix, ROC curves and reliability into a result directory; targets (N,).
+) -> dict[str, Figure]:
+    """Draw confusion matrix, ROC curves and reliability of a split, by name; targets (N,).
 
     metrics: what was measured of the predictions, for the areas under the curves.
     """
@@ -204,13 +203,11 @@ def plot_predictions(
     reliability = {"predicted grade": Reliability(confidence, predicted == targets)}
     matrix = confusion_matrix(targets, predicted, len(classes))
     panels = roc_panels(targets, predictions.probabilities, classes, metrics)
-    drawn = {
+    return {
         "confusion": plot_confusion(matrix, classes.names, title),
         "roc": plot_roc(panels, title),
         "reliability": plot_reliability(reliability, title),
     }
-    for name, figure in drawn.items():
-        save_figure(figure, directory.figure(f"{name}_{split}"), vector)
 
 
 def roc_panels(

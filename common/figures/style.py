@@ -5,12 +5,14 @@ legible on a slide. Colours are those of Okabe & Ito (2008, "Color Universal Des
 colour-blind readers tell apart; markers and strokes differ as well, for a print in grey.
 """
 
+import re
 import textwrap
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import cycle, islice
 from pathlib import Path, PurePath
+from typing import Any, Literal
 
 import matplotlib
 import numpy as np
@@ -28,12 +30,22 @@ PAGE = 7.0  # inches
 INK, QUIET, FAINT = "#222222", "#666666", "#e4e4e4"  # text, what is said aside, grid lines
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
-STROKES = ("-", "--", "-.", (0, (1, 1.2)), (0, (6, 1.5)), (0, (4, 1, 1, 1, 1, 1)), (0, (2, 1)))
+Stroke = str | tuple[float, tuple[float, ...]]
+STROKES: tuple[Stroke, ...] = (
+    "-",
+    "--",
+    "-.",
+    (0, (1, 1.2)),
+    (0, (6, 1.5)),
+    (0, (4, 1, 1, 1, 1, 1)),
+    (0, (2, 1)),
+)
 SEQUENTIAL, DIVERGING = "Blues", "PuOr"  # of matrices; the second where zero is the middle
 LINE = 0.165  # inches, from one line of text to the next
 _CHARACTER = 0.086  # inches, of a title's characters on average
 _RESOLUTION = 200  # dots per inch of a PNG
 _WIDEST_NAME = 26  # characters
+_ENDING = re.compile(r"(?<=.)_\d+class_results$")  # of result directories
 _OTHER_SCRIPTS = ("Noto Sans CJK SC", "Noto Sans CJK JP", "WenQuanYi Zen Hei", "Noto Sans Arabic")
 
 matplotlib.rcParams.update(
@@ -109,6 +121,7 @@ def save_figure(figure: Figure, path: Path, vector: str = "svg") -> None:
 def outline(figure: Figure) -> Bbox:
     """Return the box, in inches, around all that a figure draws."""
     figure.draw_without_rendering()
+    figure.set_layout_engine("none")  # all is in its place now
     return figure.get_tightbbox()
 
 
@@ -118,7 +131,7 @@ class Look:
 
     color: str
     marker: str
-    stroke: str | tuple[float, tuple[float, ...]]
+    stroke: Stroke
 
 
 def looks(count: int) -> list[Look]:
@@ -134,7 +147,8 @@ def wrapped(text: str, width: int) -> str:
 def short_names(names: Sequence[str], width: int = _WIDEST_NAME) -> list[str]:
     """Shorten names of models or classes and keep them different.
 
-    Of folders, what all have in common in front goes; of a name that is still too long, its middle.
+    Of result directories, what all have in common in front goes, and what all are called at the
+    end; of a name that is still too long, its middle.
     """
     folders = [PurePath(name).parts for name in names if len(PurePath(name).parts) > 1]
     common = 0
@@ -145,7 +159,8 @@ def short_names(names: Sequence[str], width: int = _WIDEST_NAME) -> list[str]:
     short: list[str] = []
     for name in names:
         parts = PurePath(name).parts
-        text = printable("/".join(parts[common:]) if len(parts) > 1 else name)
+        text = _ENDING.sub("", "/".join(parts[common:])) if len(parts) > 1 else name
+        text = printable(text)
         if len(text) > width:
             text = f"{text[: width // 2 - 1]}…{text[-(width - width // 2) :]}"
         again = sum(text == other.split(" #")[0] for other in short)
@@ -153,13 +168,15 @@ def short_names(names: Sequence[str], width: int = _WIDEST_NAME) -> list[str]:
     return short
 
 
-def quiet_grid(axes: Axes, axis: str = "both") -> None:
+def quiet_grid(axes: Axes, axis: Literal["both", "x", "y"] = "both") -> None:
     """Draw light lines along "x", "y" or "both"."""
     axes.grid(visible=True, axis=axis)
     axes.tick_params(length=2.5)
 
 
-def near(values: Sequence[float], lowest: float = -np.inf, highest: float = np.inf) -> tuple:
+def near(
+    values: Iterable[float], lowest: float = -np.inf, highest: float = np.inf
+) -> tuple[float, float]:
     """Return the ends of an axis near the known ones of some values, a little beyond them.
 
     Nothing beyond `lowest` and `highest` but a dot's width, which a value there needs.
@@ -202,8 +219,8 @@ def label_at_right(axes: Axes, labels: Sequence[EndLabel], height: float) -> Non
             clip_on=False,
             zorder=1,
         )
-        style = {"va": "center", "fontsize": 8, "color": label.color, "transform": beside}
-        axes.text(1.05, place, label.text, **style)
+        style: dict[str, Any] = {"va": "center", "fontsize": 8, "color": label.color}
+        axes.text(1.05, place, label.text, transform=beside, **style)
 
 
 def spread(places: np.ndarray, gap: float, low: float, high: float) -> np.ndarray:

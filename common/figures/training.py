@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from matplotlib import colormaps
 from matplotlib.axes import Axes
+from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
@@ -74,7 +75,7 @@ def plot_training(models: Mapping[str, Mapping[str, Learned]], title: str) -> Fi
     panels = figure.subplots(len(models), 2, sharex=True, sharey="col", squeeze=False)
     distances = sorted({_distance(name) for heads in models.values() for name in heads})
     places = np.linspace(0, 0.8, len(distances))
-    colors = {d: colormaps["viridis"](place) for d, place in zip(distances, places)}
+    colors = {d: to_hex(colormaps["viridis"](place)) for d, place in zip(distances, places)}
     epochs = [
         row.epoch for heads in models.values() for each in heads.values() for row in each.history
     ]
@@ -116,9 +117,7 @@ def _values(heads: Mapping[str, Learned], measure: _Measure) -> list[float]:
     ]
 
 
-def _draw(
-    axes: Axes, head: str, learned: Learned, measure: _Measure, color: tuple[float, ...]
-) -> EndLabel:
+def _draw(axes: Axes, head: str, learned: Learned, measure: _Measure, color: str) -> EndLabel:
     """Draw a classifier's two curves and its chosen epoch; returns where its name belongs."""
     training = measure.on_training(learned.history)
     validation = measure.on_validation(learned.history)
@@ -146,7 +145,7 @@ def _draw(
     return EndLabel(*last[0], head)
 
 
-def _legend(colors: Mapping[int, tuple[float, ...]]) -> list[Line2D]:
+def _legend(colors: Mapping[int, str]) -> list[Line2D]:
     """Say what strokes, dots and colours mean."""
     lines = [
         Line2D([], [], color=INK, label="validation"),

@@ -1,80 +1,147 @@
-"""Figures: pictures that show their data, also where a part of it is unknown."""
+"""Figures: their texts can be read whatever they show, and their files are the same again."""
+
+import math
+import re
 
 import cv2
 import numpy as np
 import pytest
+from figures.drawings import DRAWINGS, TITLE, clashes, cost, names_of, texts_of
 from helpers import GRADES
+from matplotlib.figure import Figure
 
-from common.figures.comparison import plot_bars, plot_cost
-from common.figures.matrices import plot_dendrogram, plot_heatmaps
-from common.figures.predictions import (
-    Reliability,
-    RocCurve,
-    plot_confusion,
-    plot_predictions,
-    plot_reliability,
-    plot_roc,
-)
-from common.figures.training import plot_training
+from common.figures.comparison import plot_intervals
+from common.figures.matrices import Matrices, plot_confusion, plot_heatmaps
+from common.figures.predictions import plot_predictions
+from common.figures.style import new_figure, save_figure, short_names, spread
 from common.metrics.intervals import UNKNOWN, Interval
-from common.models.checkpoint import EpochRow, Validation
 from common.prediction.voting import ClassPredictions
-from common.result_dir import ResultDir
 
 pytestmark = pytest.mark.usefixtures("drawn_figures")
+SHOWN = ((1, 2, False), (3, 5, True), (7, 5, False))  # models, classes, whether names are long
 
 
-def opened(path):
-    return cv2.imread(str(path))
+def shown(figure: Figure, monkeypatch) -> list[str]:
+    return [text.text for text in texts_of(figure, monkeypatch)]
 
 
-def test_figures_are_pictures_that_show_their_data(tmp_path):
-    names = list("01234")
-    plot_confusion(np.diag([9, 9, 9, 9, 9]), names, "t", tmp_path / "a.png")
-    plot_confusion(np.full((5, 5), 3), names, "t", tmp_path / "b.png")
-    curve = RocCurve(np.array([0, 0.2, 1]), np.array([0, 0.9, 1]))
-    plot_roc({"grade 0": curve}, "t", tmp_path / "c.png")
-    plot_roc({}, "t", tmp_path / "d.png")
-    rows = [
-        EpochRow("0-1", e, 1 / e, 0.5, Validation(1 / e, 0.5, 0.5, 0.5), 0.1, 9.0, 1.0)
-        if e % 2
-        else EpochRow("0-1", e, 1 / e, 0.5, None, 0.1, 9.0, 1.0)
-        for e in range(1, 5)
+@pytest.mark.parametrize("models, classes, long", SHOWN)
+@pytest.mark.parametrize("draw", DRAWINGS)
+def test_no_text_lies_over_another_or_leaves_the_figure(draw, models, classes, long, monkeypatch):
+    figure = draw(models, classes, long)
+    texts = texts_of(figure, monkeypatch)
+    assert len(texts) > 3 and not clashes(figure, texts)
+    assert figure.get_figwidth() <= 9.2, "inches: a page's width, or little more"
+
+
+def test_texts_that_lie_over_each_other_or_leave_the_figure_are_found(monkeypatch):
+    figure = new_figure(3, 2, "title")
+    for place in (0.5, 0.51, 2.0):
+        figure.text(place, 0.5, f"at {place}")
+    assert clashes(figure, texts_of(figure, monkeypatch)) == [
+        "'at 0.51' lies over 'at 0.5'",
+        "'at 2.0' leaves the figure",
     ]
-    plot_training({f"pair {i}": rows for i in range(7)}, "t", tmp_path / "e.png")
-    images = [opened(tmp_path / f"{name}.png") for name in "abcde"]
-    assert all(image.std() > 5 for image in images)
-    assert not np.array_equal(images[0], images[1])
-    assert (images[2] != 255).sum() > (images[3] != 255).sum()
 
 
-def test_figures_of_the_analyses_show_their_data(tmp_path):
-    entry, unknown = Interval(0.8, 0.7, 0.9), UNKNOWN
-    unbounded = Interval(0.5, float("nan"), float("nan"))
-    matrix = np.array([[np.nan, 0.2], [0.9, np.nan]])
-    reliability = {"m": Reliability(np.array([0.3, 0.95]), np.array([0, 1]))}
-    drawn = {
-        "a": lambda p: plot_bars({"m": [entry, unknown], "n": [entry, entry]}, ["x", "y"], "t", p),
-        "b": lambda p: plot_cost({"m": 1.0, "n": 5.0}, {"m": entry, "n": unbounded}, "t", p),
-        "c": lambda p: plot_heatmaps({k: matrix for k in "wxyz"}, ["a", "b"], ["a", "b"], "t", p),
-        "d": lambda p: plot_dendrogram(np.array([[0, 0.4], [0.4, 0]]), ["a", "b"], "t", p),
-        "e": lambda p: plot_reliability(reliability, "t", p),
+def test_a_figure_is_a_png_for_print_with_a_vector_file_beside_it(tmp_path):
+    path = tmp_path / "a.png"
+    for vector, files in (
+        ("svg", ["a.png", "a.svg"]),
+        ("pdf", ["a.pdf", "a.png"]),
+        ("none", ["a.png"]),
+    ):
+        save_figure(cost(3, 5, False), path, vector)
+        assert sorted(each.name for each in tmp_path.iterdir()) == files, "no older one is left"
+    picture = cv2.imread(str(path))
+    assert picture.std() > 5 and picture.shape[1] == 1050, "5.25 inches of 200 dots"
+
+
+@pytest.mark.parametrize("vector", ["svg", "pdf"])
+def test_the_same_figure_gives_the_same_bytes_without_a_date(tmp_path, vector):
+    for name in ("a", "b"):
+        save_figure(cost(3, 5, False), tmp_path / f"{name}.png", vector)
+    first, second = ((tmp_path / f"{name}.{vector}").read_bytes() for name in ("a", "b"))
+    assert first == second
+    assert not re.search(rb"CreationDate|dc:date", first)
+    assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
+
+
+def test_odd_names_do_no_harm(tmp_path):
+    odd = ["$x_1$", "<script>alert(1)</script>", "a\ud800b", "tab\tand\nline", "中文"]
+    series = {name: [Interval(0.8, 0.7, 0.9), UNKNOWN] for name in odd}
+    save_figure(plot_intervals(series, ["<b>", "--"], "<i> \x00"), tmp_path / "a.png")
+    svg = (tmp_path / "a.svg").read_text(encoding="utf-8")
+    assert "<script" not in svg and "\x00" not in svg
+    save_figure(plot_confusion(np.eye(5), odd, odd[2]), tmp_path / "b.png", "pdf")
+
+
+def test_what_would_be_cut_off_makes_a_figure_larger(tmp_path):
+    figure = new_figure(3, 2, "")
+    figure.text(1.5, 0.5, "outside")
+    save_figure(figure, tmp_path / "a.png")
+    assert cv2.imread(str(tmp_path / "a.png")).shape[1] > 5 * 200 * 0.9
+
+
+def test_models_are_sorted_by_the_first_figure_and_unknown_ones_say_so(monkeypatch):
+    values = {"a": 0.7, "b": 0.9, "c": math.nan, "d": 0.8}
+    series = {
+        name: [Interval(v, v - 0.1, v + 0.05), Interval(0.5, 0.4, 0.6)]
+        for name, v in values.items()
     }
-    for name, draw in drawn.items():
-        draw(tmp_path / f"{name}.png")
-        assert opened(tmp_path / f"{name}.png").std() > 5
+    figure = plot_intervals(series, ["accuracy", "kappa"], "t")
+    left = figure.axes[0]
+    assert [label.get_text() for label in left.get_yticklabels()] == ["c", "a", "d", "b"]
+    assert shown(figure, monkeypatch).count("n/a") == 1
+    assert left.get_xlim()[0] > 0.5, "the axis is near the values"
 
 
-def test_predictions_are_drawn_as_three_figures(tmp_path):
+def test_heat_maps_of_one_meaning_share_a_scale(monkeypatch):
+    groups = [
+        Matrices("share", {"a": np.full((3, 3), 0.1), "b": np.full((3, 3), 0.6)}),
+        Matrices("likeness", {"c": np.full((3, 3), -0.2)}, around_zero=True),
+    ]
+    groups[0].values["a"][0, 0] = math.nan
+    figure = plot_heatmaps(groups, list("xyz"), list("uvw"), "t")
+    scales = {
+        axes.get_title(loc="left"): axes.images[0].norm for axes in figure.axes if axes.images
+    }
+    assert (scales["a"].vmin, scales["a"].vmax) == (scales["b"].vmin, scales["b"].vmax)
+    assert scales["c"].vmin == -scales["c"].vmax
+    texts = shown(figure, monkeypatch)
+    assert texts.count("n/a") == 1 and texts.count("0.10") >= 8 and texts.count("-0.20") >= 9
+
+
+def test_a_grade_without_images_has_no_shares(monkeypatch):
+    texts = shown(plot_confusion(np.array([[3, 1], [0, 0]]), ["no", "yes"], "t"), monkeypatch)
+    assert {"3\n75 %", "1\n25 %", "no\n4 images", "yes\n0 images"} <= set(texts)
+    assert texts.count("–") == 2
+
+
+def test_predictions_are_drawn_with_what_was_measured_of_them(monkeypatch):
     targets = np.array([0, 1, 2, 2])  # no image of grades 3 and 4
     scores = np.full((4, 5), 0.1) + 0.5 * np.eye(5)[targets]
-    plot_predictions(
-        ResultDir(tmp_path),
-        "test",
-        targets,
-        ClassPredictions(scores, scores.argmax(1)),
-        GRADES,
-        "t",
-    )
-    found = sorted(path.name for path in (tmp_path / "results").iterdir())
-    assert found == ["confusion_test.png", "reliability_test.png", "roc_test.png"]
+    metrics = {f"auc_{k}": Interval(0.5 + k / 10, 0.4, 0.95) for k in range(5)}
+    metrics |= {"referable_auc": Interval(0.99, 0.98, 1.0)}
+    predictions = ClassPredictions(scores, scores.argmax(1))
+    figures = plot_predictions(targets, predictions, GRADES, metrics, TITLE)
+    assert set(figures) == {"confusion", "roc", "reliability"}
+    texts = shown(figures["roc"], monkeypatch)
+    assert "referable, AUC 0.990 [0.980, 1.000]" in texts
+    assert "grade 2, AUC 0.700 [0.400, 0.950]" in texts
+    assert not any("grade 3" in text for text in texts)
+
+
+def test_names_are_short_and_stay_different():
+    assert short_names(names_of(3)) == list(names_of(3))
+    folders = [f"runs/{run}/coatnet_5class_results" for run in "ab"]
+    assert short_names([*folders, "swinv2"]) == ["a/coatnet", "b/coatnet", "swinv2"]
+    long = short_names(["x" * 60 + "1" + "y" * 60, "x" * 60 + "2" + "y" * 60], 20)
+    assert len(set(long)) == 2 and all(len(name) < 25 for name in long)
+
+
+def test_labels_are_moved_apart_no_more_than_needed():
+    moved = spread(np.array([0.1, 0.11, 0.5, 0.99]), 0.1, 0.0, 1.0)
+    assert np.diff(moved).min() >= 0.1 - 1e-9 and moved.max() <= 1 and moved.min() >= 0
+    assert moved[2] == pytest.approx(0.5)
+    assert np.diff(spread(np.zeros(20), 0.1, 0.0, 1.0)).min() >= 0.1 - 1e-9, "even without room"

@@ -36,6 +36,7 @@ def test_a_model_name_in_a_checkpoint_cannot_lead_out(trained, demo, tmp_path, c
         "model_analysis.json",
         "model_analysis.csv",
         "training_curves.png",
+        "training_curves.svg",
     }
 
 
