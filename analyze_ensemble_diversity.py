@@ -233,7 +233,7 @@ def main(argv: list[str] | None = None) -> int:
     note, images = synthetic_note(first.ids), len(first.ids)
     print(
         f"{len(names)} models on {args.split}{note}: {images} images, {args.vote} vote, "
-        f"95 % intervals by bootstrap over {bootstrap.resampled(images)}\n"
+        f"95 % intervals over {bootstrap.resampled(images)}\n"
     )
     if first.set_classes is not None:
         print(f"{tables.classes_text(first)}\n")

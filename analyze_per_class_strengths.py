@@ -262,7 +262,7 @@ def main(argv: list[str] | None = None) -> int:
     grades = list(scored.titles)
     print(
         f"{len(models)} models on {args.split}{note}: {images} images, {args.vote} vote, "
-        f"95 % intervals by bootstrap over {bootstrap.resampled(images)}\n"
+        f"95 % intervals over {bootstrap.resampled(images)}\n"
     )
     texts = [metric_table(metric, results, grades) for metric in METRICS]
     weakest = [row for own in pairs for row in own[:WEAKEST]]

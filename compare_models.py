@@ -235,7 +235,7 @@ def main(argv: list[str] | None = None) -> int:
     evaluation = models[0].evaluation
     print(
         f"{len(models)} models on {args.split}{note}: {evaluation.images} images, {args.vote} vote,"
-        f" 95 % intervals by bootstrap over {evaluation.resampled}\n{tables.classes_text(first)}\n"
+        f" 95 % intervals over {evaluation.resampled}\n{tables.classes_text(first)}\n"
     )
     print(tables.metrics_table(metrics, "model").to_text(), end="\n\n")
     print(tables.cost_table(metrics, costs, first.scored).to_text())

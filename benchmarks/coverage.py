@@ -148,7 +148,7 @@ def of_graders(trials: int) -> Iterator[Coverage]:
     generator = random_generator("coverage of graders")
     names = [name for group in FIGURES.values() for name in group]
     mixes = {"even": np.full(5, 0.2), "mostly healthy": np.array([0.5, 0.1, 0.2, 0.1, 0.1])}
-    conditions = product((60, 150, 400), (0.2, 0.3, 0.5), (None, 0.3, 0.8), mixes)
+    conditions = product((60, 200), (0.25, 0.5), (None, 0.3, 0.8), mixes)
     for images, noise, icc, mix in conditions:
         grader = Grader(noise, icc or 0.0)
         truth = _true_figures(grader, mixes[mix], generator)

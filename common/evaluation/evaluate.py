@@ -34,12 +34,12 @@ class Evaluation:
 
     @property
     def units(self) -> str:
-        """Say what the bootstrap resampled, such as "80 images" or "40 patients"."""
+        """Say what the intervals take as independent, such as "80 images" or "40 patients"."""
         return self.bootstrap.units(self.images)
 
     @property
     def resampled(self) -> str:
-        """Say what the bootstrap resampled, and what tells that it belongs together."""
+        """Say what the intervals take as independent, and what tells what belongs together."""
         return self.bootstrap.resampled(self.images)
 
     def to_json(self) -> dict[str, Any]:
@@ -98,6 +98,8 @@ def undefined_reasons(
             )
         elif place in absent:
             reasons[name] = f"there is no image of {absent[place]}"
+        elif name == "squared_ece":
+            reasons[name] = "no two images have about the same confidence"
         elif "precision" in name:
             verb = "was" if len(silent) == 1 else "were"
             reasons[name] = f"{', '.join(silent)} {verb} never predicted"

@@ -11,6 +11,7 @@ from common.evaluation.findings import Findings
 from common.evaluation.gates import FAIL, NOT_MEASURED, PASS, Gate, rating
 from common.evaluation.questions import Answers
 from common.fitting.grader import Grader
+from common.metrics.intervals import UNKNOWN
 from common.reporting.table import Column, Shown, Table, make_table
 from common.reporting.tables import gates_table
 from common.system.log import printable
@@ -95,6 +96,9 @@ def headlines(report: Report) -> list[Headline]:
         sick = _share_of(matrix[cut:], range(cut, len(matrix)), "images that are referable")
         well = _share_of(matrix[:cut], range(cut), "images that are not")
     right = sum(matrix[k][k] for k in range(len(matrix)))
+    chance = _NUMBER.show(found.metrics.get("ece_null", UNKNOWN)).interval
+    calibrated = "stated confidence against how often it is right"
+    calibrated += f"; a calibrated model shows {chance} by chance" if chance else ""
     ask = f"{right} of {found.images} images got the {classes.word} of their label"
     rows: list[tuple[str, str, Column, str]] = [
         ("referable_sensitivity", "Sensitivity, referable DR", _SHARE, sick),
@@ -102,7 +106,7 @@ def headlines(report: Report) -> list[Headline]:
         ("kappa", "Kappa, quadratic", _NUMBER, "agreement beyond chance; 1 is best"),
         ("accuracy", "Accuracy", _SHARE, ask),
         ("referable_auc", "AUC, referable DR", _NUMBER, "0.5 is a coin toss; 1 is best"),
-        ("ece", "Calibration error", _NUMBER, "stated confidence against how often it is right"),
+        ("ece", "Calibration error", _NUMBER, calibrated),
     ]
     return [
         Headline(title, column.show(found.metrics[key]), found.undefined.get(key, meaning))

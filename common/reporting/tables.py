@@ -33,6 +33,7 @@ _HEADLINES = {
     "referable_sensitivity": "ref. sens.",
     "referable_specificity": "ref. spec.",
     "ece": "ECE",
+    "ece_null": "ECE if calibrated",
 }
 
 
@@ -62,8 +63,9 @@ def with_interval(entry: Interval, digits: int = 3) -> str:
 
 def metrics_table(results: dict[str, Metrics], title: str) -> Table:
     """Show the main metrics of several models or votes, one to a row; title: what a row is."""
-    rows = [[name, *(metrics[key] for key in _HEADLINES)] for name, metrics in results.items()]
-    columns = [title, *(Column(short, name) for name, short in _HEADLINES.items())]
+    shown = _HEADLINES
+    rows = [[name, *(found.get(key, UNKNOWN) for key in shown)] for name, found in results.items()]
+    columns = [title, *(Column(short, name) for name, short in shown.items())]
     return make_table(f"main_figures_by_{title}", "Main figures", columns, rows)
 
 
