@@ -97,8 +97,7 @@ def headlines(report: Report) -> list[Headline]:
         well = _share_of(matrix[:cut], range(cut), "images that are not")
     right = sum(matrix[k][k] for k in range(len(matrix)))
     chance = _NUMBER.show(found.metrics.get("ece_null", UNKNOWN)).interval
-    calibrated = "stated confidence against how often it is right"
-    calibrated += f"; a calibrated model shows {chance} by chance" if chance else ""
+    calibrated = "of stated confidence" + (f"; {chance} if well calibrated" if chance else "")
     ask = f"{right} of {found.images} images got the {classes.word} of their label"
     rows: list[tuple[str, str, Column, str]] = [
         ("referable_sensitivity", "Sensitivity, referable DR", _SHARE, sick),
