@@ -82,6 +82,8 @@ def write_report(directory: ResultDir, report: Report) -> None:
         rating=rating(report.gates),
         passed=sum(gate.status == PASS for gate in report.gates),
         figures=figure_pictures(directory, split.name),
+        holdout=[gate for gate in report.gates if gate.key == "holdout"],
+        undefined=[table for table in report.results.tables if table.name == "undefined"],
         mistakes=[
             mistake_picture(report, index) for index in worst_mistakes(split.labels, predictions)
         ],

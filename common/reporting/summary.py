@@ -13,7 +13,7 @@ from common.evaluation.questions import Answers
 from common.fitting.grader import Grader
 from common.metrics.intervals import UNKNOWN
 from common.reporting.table import Column, Shown, Table, make_table
-from common.reporting.tables import gates_table
+from common.reporting.tables import gates_table, measured
 from common.system.log import printable
 
 _SHARE, _NUMBER = Column("", kind="percent"), Column("")
@@ -164,7 +164,7 @@ def warnings(report: Report) -> list[str]:
     ]
     if few:
         said.append(f"fewer than {FEW} images, so wide intervals: {', '.join(few)}")
-    return [*said, *report.results.remarks]
+    return said
 
 
 def verdict(gates: Sequence[Gate]) -> list[str]:
@@ -179,7 +179,7 @@ def verdict(gates: Sequence[Gate]) -> list[str]:
 
 def _with_value(gate: Gate) -> str:
     known = not math.isnan(gate.measured.value)
-    return f"{gate.name} {_NUMBER.show(gate.measured)}" if known else gate.name
+    return f"{gate.name} {_NUMBER.show(measured(gate))}" if known else gate.name
 
 
 def summary_text(report: Report) -> str:
@@ -194,7 +194,7 @@ def summary_text(report: Report) -> str:
     ]
     tail = [
         *verdict(report.gates),
-        *(f"note: {text}" for text in warnings(report)),
+        *(f"note: {text}" for text in [*warnings(report), *report.results.remarks]),
         f"rating: {rating(report.gates)} (by the rule in validation.json; thresholds on these "
         "images, no claim of regulatory clearance)",
     ]

@@ -264,13 +264,18 @@ def pair_votes_table(votes: dict[str, list[float]], classes: Classes) -> Table:
 
 def gates_table(gates: list[Gate]) -> Table:
     """Show the gates: asked, measured with interval, verdict of the point and of the bound."""
-    rows = []
-    for gate in gates:
-        whole = gate.kind == "diversity" and not math.isnan(gate.measured.value)
-        measured = int(gate.measured.value) if whole else gate.measured
-        rows.append([gate.name, gate.asked, measured, gate.status, gate.lower_bound, gate.remark])
+    rows = [
+        [gate.name, gate.asked, measured(gate), gate.status, gate.lower_bound, gate.remark]
+        for gate in gates
+    ]
     columns = ["gate", "asked", "measured", "status", "lower bound", "remark"]
     return make_table("gates", "Gates", columns, rows)
+
+
+def measured(gate: Gate) -> Cell:
+    """Return what a gate measured as a table shows it: families are counted."""
+    counted = gate.kind == "diversity" and not math.isnan(gate.measured.value)
+    return int(gate.measured.value) if counted else gate.measured
 
 
 def per_class_table(metrics: Metrics, classes: Classes, counts: list[int]) -> Table:
