@@ -17,6 +17,13 @@ from typing import Any
 
 import numpy as np
 
+from common.comparison.differences import (
+    SIGNIFICANT,
+    Difference,
+    compare_shares,
+    correction_note,
+    few_images_note,
+)
 from common.data.patients import recognise_patients
 from common.data.synthetic import synthetic_note
 from common.evaluation.gates import FAMILIES
@@ -30,7 +37,6 @@ from common.metrics.agreement import (
     ensemble_diversity,
     pairwise_diversity,
 )
-from common.metrics.comparison import Difference, PairedMetric, paired_metrics
 from common.metrics.intervals import BootstrapConfig
 from common.models.backbones import resolve
 from common.prediction.classes import sum_up
@@ -91,31 +97,32 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 def measure_gains(models: list[ModelResult], bootstrap: BootstrapConfig) -> Gains:
     """Compare the plain mean with its models, and with itself without one model.
 
-    Differences in accuracy with 95 % paired-bootstrap intervals.
+    Differences in accuracy with 95 % intervals, tested together.
     """
+    targets, count = models[0].targets, len(models)
     classes = [model.classes for model in models]
     scores = [model.of_model.probabilities for model in models]
     means = [combine_models(scores)]
-    means += [combine_models(scores[:i] + scores[i + 1 :]) for i in range(len(scores))]
+    means += [combine_models(scores[:i] + scores[i + 1 :]) for i in range(count)]
     classes += [sum_up(mean, models[0].pairs.set_classes) for mean in means]
-    found = paired_metrics(models[0].targets, classes, ["accuracy"], bootstrap)["accuracy"]
-    count = len(models)
-    mean, mean_draws = found.values[:count].mean(), found.draws[:, :count].mean(1)
-    # columns: the models, their ensemble, the ensemble without each, the models' mean accuracy
-    paired = PairedMetric(np.append(found.values, mean), np.column_stack([found.draws, mean_draws]))
-    ensemble, without, average = count, count + 1, 2 * count + 1
-    best = int(found.values[:count].argmax())
+    correct = np.stack([each.predicted == targets for each in classes], axis=1)
+    accuracies = correct.mean(0)
+    best = int(accuracies[:count].argmax())
+    # columns: the models, their ensemble, the ensemble without each; in parts of 1 / count
+    weights = np.zeros((2 + count, 2 * count + 1), dtype=int)
+    weights[:, count] = count
+    weights[0, :count] = -1
+    weights[1, best] = -count
+    weights[2:, count + 1 :] = -count * np.eye(count, dtype=int)
+    over_mean, over_best, *without = compare_shares(correct, weights, count, bootstrap)
     return Gains(
-        ensemble_accuracy=float(found.values[ensemble]),
-        mean_accuracy=float(mean),
+        ensemble_accuracy=float(accuracies[count]),
+        mean_accuracy=float(accuracies[:count].mean()),
         best_member=models[best].label,
-        best_accuracy=float(found.values[best]),
-        gain_over_mean=paired.difference(ensemble, average),
-        gain_over_best=paired.difference(ensemble, best),
-        leave_one_out={
-            model.label: paired.difference(ensemble, without + place)
-            for place, model in enumerate(models)
-        },
+        best_accuracy=float(accuracies[best]),
+        gain_over_mean=over_mean,
+        gain_over_best=over_best,
+        leave_one_out={model.label: gain for model, gain in zip(models, without)},
     )
 
 
@@ -169,11 +176,20 @@ def gains_table(gains: Gains) -> str:
         ),
     ]
     cells = [
-        [name, tables.decimal(accuracy), tables.with_interval(gain)]
+        [
+            name,
+            tables.decimal(accuracy),
+            tables.with_interval(gain),
+            tables.probability(gain.p_holm),
+            "differs" if gain.differs else "not told apart",
+        ]
         for name, accuracy, gain in compared
     ]
     title = f"plain mean, accuracy {tables.decimal(gains.ensemble_accuracy)}, against"
-    return format_table([title, "accuracy", "gain of the ensemble"], cells)
+    verdict = f"p (Holm) < {SIGNIFICANT}"
+    header = [title, "accuracy", "gain of the ensemble", "p (Holm)", verdict]
+    note = "the best member was chosen on these same images: the gain over it is understated"
+    return "\n".join([format_table(header, cells), correction_note(len(cells)), note])
 
 
 def criteria_text(criteria: Criteria) -> str:
@@ -237,7 +253,10 @@ def main(argv: list[str] | None = None) -> int:
     )
     if first.set_classes is not None:
         print(f"{tables.classes_text(first)}\n")
+    counts = np.bincount(first.targets, minlength=len(first.scored)).tolist()
+    few = few_images_note(counts, first.scored)
     texts = [pairwise_table(pairs), ensemble_table(whole), gains_table(gains)]
+    texts += [few] if few else []
     print("\n\n".join([*texts, criteria_text(criteria)]))
 
     output = ResultDir(args.output_dir)
@@ -252,6 +271,7 @@ def main(argv: list[str] | None = None) -> int:
             "pairs": rows,
             "ensemble": whole,
             "gains": gains,
+            "few_images": few,
             "criteria": criteria,
         },
     )

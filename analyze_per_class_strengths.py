@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from common.comparison.differences import SIGNIFICANT, compare_metrics, few_images_note
 from common.data.patients import recognise_patients
 from common.data.synthetic import synthetic_note
 from common.evaluation.evaluate import evaluate
@@ -31,6 +32,7 @@ from common.pairs import class_pairs, pair_name, pair_targets
 from common.prediction.classes import Classes
 from common.prediction.evaluated_models import EvaluatedModel, find_evaluated_models, metadata_of
 from common.prediction.predictions import same_images
+from common.prediction.voting import ClassPredictions
 from common.reporting import tables
 from common.reporting.table import format_table
 from common.result_dir import ResultDir, write_table
@@ -43,13 +45,13 @@ WEAKEST = 3  # pairs of a model that are printed
 
 @dataclass(frozen=True)
 class Leader:
-    """The best model at one grade in one metric."""
+    """The model with the highest value at one grade in one metric, and whether it leads."""
 
     grade: str
     metric: str
     model: str  # "" where nothing is defined or none is above zero
     interval: Interval
-    overlapping: list[str]  # those not clearly behind: equal, or with an interval that is unknown
+    not_told_apart: list[str]  # those whose difference to it may be chance
 
     def to_json(self) -> dict[str, Any]:
         """Return what per_class.json holds of it."""
@@ -58,7 +60,7 @@ class Leader:
             "metric": self.metric,
             "leader": self.model,
             **vars(self.interval),
-            "overlapping": self.overlapping,
+            "not_told_apart": self.not_told_apart,
         }
 
 
@@ -83,29 +85,46 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def find_leaders(results: dict[str, Metrics], class_names: list[str]) -> list[Leader]:
-    """Name the best model for each grade and metric."""
-    return [
-        find_leader(
-            {model: found[f"{metric}_{k}"] for model, found in results.items()}, grade, metric
-        )
-        for k, grade in enumerate(class_names)
-        for metric in METRICS
+def find_leaders(
+    results: dict[str, Metrics],
+    targets: np.ndarray,
+    models: dict[str, ClassPredictions],
+    bootstrap: BootstrapConfig,
+    class_names: list[str],
+) -> list[Leader]:
+    """Name the model with the highest value for each grade and metric, and who is not behind it.
+
+    Tested as if every pair of models had been compared at every grade in every metric, since the
+    highest was looked for among all.
+    """
+    names = [f"{metric}_{k}" for k in range(len(class_names)) for metric in METRICS]
+    highest = {name: find_highest(results, name) for name in names}
+    asked = [
+        (name, best, model)
+        for name, best in highest.items()
+        for model, found in results.items()
+        if best and model != best and not math.isnan(found[name].value)
     ]
+    family = len(names) * math.comb(len(models), 2)
+    compared = compare_metrics(targets, models, asked, bootstrap, family)
+    leaders = []
+    for name, best in highest.items():
+        metric, _, k = name.rpartition("_")
+        close = [row.other for row in compared if row.metric == name and not row.differs]
+        interval = results[best][name] if best else UNKNOWN
+        leaders.append(Leader(class_names[int(k)], metric, best, interval, close))
+    return leaders
 
 
-def find_leader(intervals: dict[str, Interval], grade: str, metric: str) -> Leader:
-    """Name the best of several models at one grade in one metric."""
-    known = {model: found for model, found in intervals.items() if not math.isnan(found.value)}
-    best = max(known, key=lambda model: known[model].value, default="")
-    if not best or not known[best].value > 0:
-        return Leader(grade, metric, "", UNKNOWN, [])
-    overlapping = [
-        model
-        for model, found in known.items()
-        if model != best and not found.high < known[best].low
-    ]
-    return Leader(grade, metric, best, known[best], overlapping)
+def find_highest(results: dict[str, Metrics], name: str) -> str:
+    """Name the model of the highest value of a metric; "" where none is above zero."""
+    known = {
+        model: found[name].value
+        for model, found in results.items()
+        if not math.isnan(found[name].value)
+    }
+    best = max(known, key=lambda model: known[model], default="")
+    return best if best and known[best] > 0 else ""
 
 
 def rank_pairs(model: ModelResult) -> list[PairStrength]:
@@ -169,20 +188,31 @@ def metric_table(metric: str, results: dict[str, Metrics], grades: list[str]) ->
     return format_table([metric, *grades], cells)
 
 
-def leaders_table(leaders: list[Leader]) -> str:
-    """Show who leads where, and who is not clearly behind."""
+def leaders_table(leaders: list[Leader], models: int) -> str:
+    """Show who has the highest value where, and who is not told apart from it."""
     cells = [
         [
             row.grade,
             row.metric,
             row.model or "n/a",
             tables.with_interval(row.interval),
-            ", ".join(row.overlapping),
+            _not_told_apart(row, models),
         ]
         for row in leaders
     ]
-    behind = "not clearly behind (intervals overlap or unknown)"
-    return format_table(["grade", "metric", "leader", "value", behind], cells)
+    table = format_table(["grade", "metric", "highest", "value", "not told apart from it"], cells)
+    return (
+        f"{table}\nmodels are told apart where p (Holm) < {SIGNIFICANT}, corrected for every pair "
+        "of models at every grade in every metric"
+    )
+
+
+def _not_told_apart(row: Leader, models: int) -> str:
+    if not row.model or models < 2:
+        return ""
+    if len(row.not_told_apart) == models - 1:
+        return "all others"
+    return ", ".join(row.not_told_apart) or "none: it leads"
 
 
 def pairs_table(rows: list[PairStrength], classes: Classes) -> str:
@@ -253,8 +283,12 @@ def main(argv: list[str] | None = None) -> int:
     patients = recognise_patients(first.ids.tolist(), args.patient_regex, metadata)
     bootstrap = BootstrapConfig(args.resamples, args.seed, patients.clusters, patients.evidence)
     scored = first.scored
-    results = {m.label: evaluate(m.targets, m.classes, bootstrap, scored).metrics for m in models}
-    leaders = find_leaders(results, list(scored.names))
+    classes = {model.label: model.classes for model in models}
+    results = {
+        label: evaluate(first.targets, found, bootstrap, scored).metrics
+        for label, found in classes.items()
+    }
+    leaders = find_leaders(results, first.targets, classes, bootstrap, list(scored.names))
     pairs = [rank_pairs(model) for model in models]
     weights = suggest_weights(found, args.vote)
 
@@ -266,7 +300,8 @@ def main(argv: list[str] | None = None) -> int:
     )
     texts = [metric_table(metric, results, grades) for metric in METRICS]
     weakest = [row for own in pairs for row in own[:WEAKEST]]
-    texts.append(leaders_table(leaders))
+    few = few_images_note(np.bincount(first.targets, minlength=len(scored)).tolist(), scored)
+    texts.append(leaders_table(leaders, len(models)) + f"\n{few}" * bool(few))
     if first.set_classes is None:
         texts += [pairs_table(weakest, scored), weights_text(weights, grades)]
     else:
@@ -287,6 +322,7 @@ def main(argv: list[str] | None = None) -> int:
             "images": images,
             "scored_classes": scored.names,
             "models": results,
+            "few_images": few,
             "leaders": [leader.to_json() for leader in leaders],
             "pairs": rows,
             "suggested_weights": weights,

@@ -10,14 +10,17 @@ Reads what evaluate_ensemble.py has stored; writes tables, figures and validatio
 from common.cli import Parser, guarded
 
 import argparse
-import dataclasses
 import sys
 from dataclasses import dataclass
-from itertools import combinations
-from typing import Any
 
-import numpy as np
-
+from common.comparison.differences import (
+    SIGNIFICANT,
+    Compared,
+    compare_metrics,
+    correction_note,
+    every_pair,
+    few_images_note,
+)
 from common.data.patients import recognise_patients
 from common.data.synthetic import synthetic_note
 from common.evaluation.evaluate import Evaluation, evaluate
@@ -39,7 +42,6 @@ from common.figures.predictions import RocCurve, RocPanel, plot_roc, roc_of
 from common.figures.style import save_figure
 from common.fitting.ensemble import ModelResult, apply_vote
 from common.flags import add_analysis_flags
-from common.metrics.comparison import COMPARED, Difference, holm, paired_metrics
 from common.metrics.intervals import BootstrapConfig
 from common.prediction.classes import Classes, sum_up
 from common.prediction.evaluated_models import EvaluatedModel, find_evaluated_models, metadata_of
@@ -59,7 +61,6 @@ SHOWN = (
     "referable_sensitivity",
     "referable_specificity",
 )
-SIGNIFICANT = 0.05
 
 
 @dataclass(frozen=True)
@@ -75,33 +76,6 @@ class Model:
         return self.result.label
 
 
-@dataclass(frozen=True)
-class PairOfModels:
-    """How two models differ in one metric."""
-
-    metric: str
-    model: str
-    other: str
-    difference: Difference
-    p_holm: float  # corrected for all pairs of models
-
-    def to_row(self) -> dict[str, Any]:
-        """Return the row of pairs.csv and comparison.json."""
-        return {
-            "metric": self.metric,
-            "model": self.model,
-            "other": self.other,
-            **vars(self.difference),
-            "p_holm": self.p_holm,
-            "critical": self.differs,
-        }
-
-    @property
-    def differs(self) -> bool:
-        """Tell whether the difference is significant."""
-        return self.p_holm < SIGNIFICANT
-
-
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
     parser = Parser(description=__doc__)
@@ -110,44 +84,28 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def compare_pairs(models: list[Model], bootstrap: BootstrapConfig) -> list[PairOfModels]:
-    """Test every pair of models on the main metrics, Holm-corrected over all pairs of a metric.
-
-    Takes 100 resamples per pair at least: fewer cannot give a p small enough for the correction.
-    """
-    pairs = list(combinations(range(len(models)), 2))
-    enough = max(bootstrap.resamples, 100 * len(pairs))
-    paired = paired_metrics(
-        models[0].result.targets,
-        [model.result.classes for model in models],
-        COMPARED,
-        dataclasses.replace(bootstrap, resamples=enough),
-    )
-    rows = []
-    for metric in COMPARED:
-        found = [paired[metric].difference(first, second) for first, second in pairs]
-        corrected = holm(np.array([difference.p for difference in found]))
-        for (first, second), difference, p in zip(pairs, found, corrected):
-            names = models[first].label, models[second].label
-            rows.append(PairOfModels(metric, *names, difference, float(p)))
-    return rows
+def compare_pairs(models: list[Model], bootstrap: BootstrapConfig) -> list[Compared]:
+    """Test every pair of models on the main metrics, corrected over all pairs and metrics."""
+    named = {model.label: model.result.classes for model in models}
+    return compare_metrics(models[0].result.targets, named, every_pair(list(named)), bootstrap)
 
 
-def pairs_table(rows: list[PairOfModels]) -> str:
+def pairs_table(rows: list[Compared]) -> str:
     """Lay the comparisons out for the terminal, the most certain first."""
+    ordered = sorted(rows, key=lambda row: (row.metric, row.difference.p_holm, row.difference.p))
     cells = [
         [
             row.metric,
             f"{row.model} - {row.other}",
             tables.with_interval(row.difference),
             tables.probability(row.difference.p),
-            tables.probability(row.p_holm),
-            "differs" if row.differs else "",
+            tables.probability(row.difference.p_holm),
+            "differs" if row.differs else "not told apart",
         ]
-        for row in sorted(rows, key=lambda row: (row.metric, row.p_holm, row.difference.p))
+        for row in ordered
     ]
-    header = ["metric", "models", "difference", "p", "p (Holm)", f"p < {SIGNIFICANT}"]
-    return format_table(header, cells)
+    header = ["metric", "models", "difference", "p", "p (Holm)", f"p (Holm) < {SIGNIFICANT}"]
+    return f"{format_table(header, cells)}\n{correction_note(len(rows))}"
 
 
 def combine_holdouts(found: list[EvaluatedModel], split: str) -> Holdout:
@@ -241,8 +199,9 @@ def main(argv: list[str] | None = None) -> int:
     print(tables.cost_table(metrics, costs, first.scored).to_text())
 
     pairs = compare_pairs(models, bootstrap)
+    few = few_images_note(evaluation.images_per_grade, first.scored)
     if pairs:
-        print(f"\n{pairs_table(pairs)}")
+        print("\n" + "\n".join(filter(None, [pairs_table(pairs), few])))
         write_table(output.table("pairs"), [pair.to_row() for pair in pairs])
     gates = check(models, bootstrap, combine_holdouts(found, args.split))
     print(f"\n{tables.gates_table(gates).to_text()}\n\nrating: {rating(gates)}")
@@ -262,6 +221,7 @@ def main(argv: list[str] | None = None) -> int:
             "models": metrics,
             "costs": costs,
             "pairs": [pair.to_row() for pair in pairs],
+            "few_images": few,
             "bootstrap": evaluation.to_json()["bootstrap"],
         },
     )

@@ -22,6 +22,7 @@ FLOORS = (
     ("result_dir",),
     ("prediction",),
     ("metrics",),
+    ("comparison",),
     ("fitting",),
     ("screening",),
     ("evaluation",),

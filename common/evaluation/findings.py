@@ -9,11 +9,16 @@ from typing import Any
 
 import numpy as np
 
+from common.comparison.differences import (
+    Comparison,
+    compare_to_best,
+    correction_note,
+    few_images_note,
+)
 from common.evaluation.evaluate import Evaluation, evaluate
 from common.evaluation.subgroups import Columns, Subgroups, measure_subgroups
 from common.fitting.ensemble import Ensemble, ModelResult, best_single, combine_by_every_vote
 from common.metrics.agreement import Consistency, measure_consistency
-from common.metrics.comparison import Comparison, compare_to_best
 from common.metrics.grade_mix import GradeMix
 from common.metrics.intervals import BootstrapConfig, Metrics
 from common.prediction.classes import Classes
@@ -27,6 +32,7 @@ class VersusBest:
 
     best: str  # its name and what it was chosen on
     differences: dict[str, Comparison]  # by model
+    notes: tuple[str, ...] = ()  # what to mind when they are read
 
 
 @dataclass(frozen=True)
@@ -53,6 +59,7 @@ class Findings:
         if self.versus is not None:
             differences = {name: each.to_json() for name, each in self.versus.differences.items()}
             content |= {"best_single": self.versus.best, "differences": differences}
+            content["differences_notes"] = list(self.versus.notes)
         return content
 
 
@@ -111,8 +118,7 @@ def measure_ensemble(
     evaluations = {
         name: evaluate(targets, mean, bootstrap, scored) for name, mean in ensemble.means.items()
     }
-    best = best_single(models)
-    differences = compare_to_best(targets, classes, best.label, bootstrap)
+    versus = compare_with_best(models, classes, bootstrap)
     restated = None
     if grade_mix is not None:
         cut = scored.referable_from
@@ -122,9 +128,30 @@ def measure_ensemble(
         compared=model_metrics | {name: found.metrics for name, found in evaluations.items()},
         temperature=ensemble.temperature,
         restated=restated,
-        versus=VersusBest(str(best), differences),
+        versus=versus,
         subgroups=_by_columns(targets, ensemble.classes, bootstrap, scored, columns),
     )
+
+
+def compare_with_best(
+    models: Sequence[ModelResult], classes: dict[str, ClassPredictions], bootstrap: BootstrapConfig
+) -> VersusBest:
+    """Compare models and their means with the best single model; classes: what each predicts."""
+    first, best = models[0], best_single(models)
+    differences = compare_to_best(first.targets, classes, best.label, bootstrap)
+    notes = [correction_note(sum(len(found.differences) for found in differences.values()))]
+    val = first.val
+    if "same images" in best.chosen or (
+        val is not None and np.array_equal(val.pairs.ids, first.pairs.ids)
+    ):
+        notes.append(
+            f"{best.label} was chosen on these same images: it leads by luck, too, and p values "
+            "against it are too small"
+        )
+    scored = first.pairs.scored
+    counts = np.bincount(first.targets, minlength=len(scored)).tolist()
+    notes += filter(None, [few_images_note(counts, scored)])
+    return VersusBest(str(best), differences, tuple(notes))
 
 
 def _by_columns(

@@ -195,16 +195,16 @@ def differences_table(versus: VersusBest) -> Table:
     """Show how models differ from the best single one, with paired 95 % intervals."""
     rows = []
     for name, found in versus.differences.items():
-        differences = [found.differences[key] for key in _DIFFERENCES]
-        right_alone = f"{found.mcnemar.only_first} : {found.mcnemar.only_second}"
-        rows.append([name, *differences, right_alone, found.mcnemar.p])
-    columns = [
-        f"minus {versus.best}",
-        *(Column(short, name) for name, short in _DIFFERENCES.items()),
-        "right alone",
-        Column("McNemar p", kind="p"),
-    ]
-    return make_table("versus_best", "Differences to the best single model", columns, rows)
+        row: list[Cell] = [name]
+        for key in _DIFFERENCES:
+            row += [found.differences[key], found.differences[key].p_holm]
+        rows.append([*row, f"{found.mcnemar.only_first} : {found.mcnemar.only_second}"])
+    columns = [Column(f"minus {versus.best}", "model")]
+    for key, short in _DIFFERENCES.items():
+        columns += [Column(short, key), Column("p (Holm)", f"{key}_p_holm", kind="p")]
+    columns.append(Column("right alone", "right_alone"))
+    title = "Differences to the best single model"
+    return make_table("versus_best", title, columns, rows, versus.notes)
 
 
 def prevalence_table(restated: Restated) -> Table:

@@ -6,14 +6,16 @@ import shutil
 import cv2
 import numpy as np
 import pytest
-from helpers import flags
+from helpers import GRADES, flags
 from sklearn.metrics import accuracy_score, cohen_kappa_score, f1_score, recall_score
 
 import analyze_ensemble_diversity
 import analyze_per_class_strengths
 import compare_models
 import evaluate_ensemble
-from common.metrics.intervals import Interval
+from common.evaluation.evaluate import evaluate
+from common.metrics.intervals import BootstrapConfig
+from common.prediction.voting import ClassPredictions
 
 SCRIPTS = {
     "compare": (compare_models.main, "model_comparison"),
@@ -65,6 +67,8 @@ def test_both_places_are_searched_and_figures_are_true(place, monkeypatch, capsy
     content = json.loads((output / "comparison.json").read_text())
     names = {"demo_convnext", "demo_swinv2", "demo_convnext softmax"}
     assert set(content["models"]) == names and len(content["pairs"]) == 3 * 4
+    assert all(row["low"] < row["high"] for row in content["pairs"] if row["low"] is not None)
+    assert all(row["critical"] == (row["p_holm"] < 0.05) for row in content["pairs"])
     targets, predictions = predicted(place, "demo_swinv2_5class_results")
     found = content["models"]["demo_swinv2"]
     assert found["accuracy"]["value"] == pytest.approx(accuracy_score(targets, predictions))
@@ -76,7 +80,9 @@ def test_both_places_are_searched_and_figures_are_true(place, monkeypatch, capsy
         assert cv2.imread(str(output / f"{picture}.png")).std() > 5
     gates = json.loads((output / "validation.json").read_text())["gates"]
     assert sum(gate["kind"] == "single" for gate in gates) == 3
-    assert "rating: none" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "rating: none" in said and "corrected for all 12 tests" in said
+    assert "fewer than 20 images of" in said and content["few_images"] in said
     assert run("compare", place, monkeypatch, require=None)[0] == 1
 
 
@@ -144,18 +150,35 @@ def test_the_hold_out_is_that_of_the_evaluations(place, monkeypatch):
         path.write_text(before)
 
 
-def test_nobody_leads_where_all_fail_and_equals_are_named():
-    nan = float("nan")
-    results = {
-        "one": {f"{m}_0": Interval(1.0, nan, nan) for m in ("recall", "precision", "f1", "auc")},
-        "two": {f"{m}_0": Interval(0.9, 0.8, 0.95) for m in ("recall", "precision", "f1", "auc")},
-    }
-    leaders = analyze_per_class_strengths.find_leaders(results, ["0"])
-    assert all(row.model == "one" and row.overlapping == ["two"] for row in leaders)
-    for found in results.values():
-        found["recall_0"] = Interval(0.0, 0.0, 0.3)
-    row = analyze_per_class_strengths.find_leaders(results, ["0"])[0]
-    assert (row.metric, row.model, row.overlapping) == ("recall", "", [])
+def leaders_of(targets, predicted):
+    """Who has the highest value where, of models that predict these grades."""
+    models = {n: ClassPredictions(np.eye(5)[each], each) for n, each in predicted.items()}
+    bootstrap = BootstrapConfig(50)
+    results = {n: evaluate(targets, m, bootstrap, GRADES).metrics for n, m in models.items()}
+    names = list("01234")
+    found = analyze_per_class_strengths.find_leaders(results, targets, models, bootstrap, names)
+    return {(row.grade, row.metric): row for row in found}
+
+
+def test_who_leads_is_tested_and_equals_are_named():
+    targets = np.arange(300) % 5
+    good = np.where(np.arange(300) % 10 < 9, targets, 4 - targets)
+    poor = np.where(np.arange(300) % 3 > 0, targets, (targets + 1) % 5)
+    poor = np.where(targets == 3, 4, poor)
+    found = leaders_of(targets, {"one": good, "two": good.copy(), "three": poor})
+    row = found["3", "recall"]
+    assert (row.model, row.not_told_apart) == ("one", ["two"]), "three is behind, two is not"
+    alone = leaders_of(targets, {"one": good, "three": poor})["3", "recall"]
+    assert (alone.model, alone.not_told_apart) == ("one", [])
+    noise = leaders_of(targets[:25], {"one": good[:25], "three": np.roll(good[:25], 5)})
+    assert all(row.not_told_apart for row in noise.values() if row.model)
+
+
+def test_nobody_leads_where_all_fail():
+    targets = np.arange(60) % 5
+    never = np.where(targets == 2, 3, targets)
+    row = leaders_of(targets, {"one": never, "two": never})["2", "recall"]
+    assert (row.model, row.not_told_apart) == ("", [])
 
 
 @pytest.mark.usefixtures("drawn_figures")
@@ -171,13 +194,17 @@ def test_diversity_counts_who_errs_where(place, monkeypatch, capsys):
     assert row["disagreement"] == pytest.approx(np.mean(np.not_equal(*correct.values())))
     gains = content["gains"]
     assert set(gains["leave_one_out"]) == set(content["models"])
+    tested = [gains["gain_over_mean"], gains["gain_over_best"], *gains["leave_one_out"].values()]
+    assert all(gain["low"] < gain["high"] and gain["p"] <= gain["p_holm"] <= 1 for gain in tested)
     assert gains["gain_over_mean"]["value"] == pytest.approx(
         gains["ensemble_accuracy"] - gains["mean_accuracy"]
     )
     assert content["criteria"]["families_status"] == "FAIL", "two families"
     for picture in ("diversity", "dendrogram"):
         assert cv2.imread(str(output / f"{picture}.png")).std() > 5
-    assert "architecture families: 2" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "architecture families: 2" in said and "not told apart" in said
+    assert "fewer than 20 images of" in said and content["few_images"] in said
 
 
 def test_the_diversity_of_one_model_is_refused(place, monkeypatch, capsys):
