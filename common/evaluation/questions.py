@@ -8,6 +8,8 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 from common.fitting.grader import Grader
+from common.screening.abstention import Abstention, measure_abstention
+from common.screening.conformal import ConformalSets, measure_conformal_sets
 from common.screening.label_errors import LabelErrors, find_label_errors
 from common.screening.operating_point import (
     ARGMAX,
@@ -34,6 +36,8 @@ class Answers:
     operating_points: OperatingPoints | None = None
     label_errors: LabelErrors | None = None
     patients: PatientResults | None = None
+    abstention: Abstention | None = None
+    conformal_sets: ConformalSets | None = None
     unanswered: dict[str, str] = field(default_factory=dict)  # question: why it has no answer
 
     def to_json(self) -> dict[str, Any]:
@@ -54,6 +58,8 @@ def ask(grader: Grader, asked: Asked) -> Answers:
         "label_errors": find_label_errors(grader),
         "operating_points": points,
         "patients": measure_patients(grader, asked.people, asked.patient_rule, known),
+        "abstention": measure_abstention(grader),
+        "conformal_sets": measure_conformal_sets(grader),
     }
     # a question without an answer gives the reason
     unanswered = {name: answer for name, answer in found.items() if isinstance(answer, str)}

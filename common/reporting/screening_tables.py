@@ -6,6 +6,8 @@ from dataclasses import replace
 
 from common.evaluation.questions import Answers
 from common.reporting.table import Cell, Column, Table, make_table
+from common.screening.abstention import Abstention, Rest
+from common.screening.conformal import ConformalSets
 from common.screening.label_errors import LabelErrors
 from common.screening.operating_point import Detection, OperatingPoint, OperatingPoints
 from common.screening.patients import PatientResults
@@ -33,6 +35,10 @@ def answers_tables(answers: Answers) -> list[Table]:
         tables.append(_label_errors(answers.label_errors))
     if answers.patients is not None:
         tables += _patients(answers.patients)
+    if answers.abstention is not None:
+        tables += _abstention(answers.abstention)
+    if answers.conformal_sets is not None:
+        tables.append(_conformal_sets(answers.conformal_sets))
     if answers.unanswered:
         tables.append(_unanswered(answers.unanswered))
     return tables
@@ -208,3 +214,114 @@ def _patients(found: PatientResults) -> Iterator[Table]:
         header = ["referral", "number", "to be found", "found as such", *_RATES.values()]
         title = f"Referral per patient, {_PATIENT_RULES[found.rule]}"
         yield make_table("patients_referral", title, header, rows)
+
+
+def _abstention(found: Abstention) -> Iterator[Table]:
+    """Show how well each uncertainty finds wrong grades, and what referring by it gains."""
+    title = (
+        "Which uncertainty finds wrong grades: the area under the risk-coverage curve, 0 is best"
+    )
+    notes = [f"{name} is n/a: {why}" for name, why in found.not_measured.items()]
+    if found.rankings[0].why_no_interval:
+        notes.append(f"The areas have no interval: {found.rankings[0].why_no_interval}.")
+    if found.best:
+        notes.append(f"Chosen on {found.chosen_on}: {found.best}; {found.note}.")
+    else:
+        notes.append(f"None is chosen: {found.note}.")
+    chosen_on = Column(f"area on {found.chosen_on or 'val'}", "area_where_chosen")
+    yield make_table(
+        "uncertainty",
+        title,
+        ["uncertainty", Column("area", "aurc"), Column("above the oracle", "excess"), chosen_on],
+        [[each.measure, each.aurc, each.excess, each.where_chosen] for each in found.rankings],
+        notes,
+    )
+    ordered = sorted(found.rankings, key=lambda each: each.measure != found.best)
+    table = make_table(
+        "referral",
+        "What holds for the rest when the least certain images are referred",
+        ["uncertainty", *_REST],
+        [[each.measure, *_rest(row)] for each in ordered for row in each.rows],
+        ["Equally uncertain images are referred together, so the share may be less than asked."],
+    )
+    yield replace(table, most_shown=len(ordered[0].rows))
+    if found.reviews:
+        yield make_table(
+            "review",
+            f"Thresholds for review by {found.best}, chosen on {found.chosen_on}",
+            [
+                "share asked",
+                Column("threshold", decimals=4),
+                Column(f"referred on {found.chosen_on}", "referred_where_chosen", kind="percent"),
+                *_REST[1:],
+            ],
+            [
+                [
+                    f"{100 * each.judged.asked:g} %",
+                    None if math.isinf(each.judged.threshold) else each.judged.threshold,
+                    each.where_chosen,
+                    *_rest(each.judged)[1:],
+                ]
+                for each in found.reviews
+            ],
+            ["An image is referred if its uncertainty is at least the threshold."],
+        )
+
+
+_REST: tuple[str | Column, ...] = (
+    Column("share asked", "asked", kind="percent", decimals=0),
+    Column("referred", kind="percent"),
+    Column("images kept", "images"),
+    Column("accuracy kept", "accuracy"),
+    Column("accuracy referred", "accuracy_of_referred"),
+    Column("ref. sens. kept", "sensitivity"),
+    Column("ref. spec. kept", "specificity"),
+)
+
+
+def _rest(row: Rest) -> list[Cell]:
+    return [
+        row.asked,
+        row.referred,
+        row.images,
+        row.accuracy,
+        row.accuracy_of_referred,
+        row.sensitivity,
+        row.specificity,
+    ]
+
+
+def _conformal_sets(found: ConformalSets) -> Table:
+    """Show for each grade whether the sets hold it, and how large they are."""
+    rows = [
+        [
+            each.grade,
+            each.calibrated_on,
+            None if math.isnan(each.threshold) else each.threshold,
+            each.images,
+            each.coverage,
+            each.size,
+            each.single,
+        ]
+        for each in (*found.grades, found.all_measured)
+    ]
+    why = [
+        f"{each.grade} is not measured: {each.why_not_measured}"
+        for each in (*found.grades, found.all_measured)
+        if each.why_not_measured
+    ]
+    return make_table(
+        "conformal_sets",
+        f"Sets of grades that are to hold the true one in {100 * found.level:.0f} % of each grade",
+        [
+            "grade",
+            Column(f"images on {found.chosen_on}", "calibrated_on"),
+            Column("least probability", "threshold"),
+            "images",
+            "coverage",
+            Column("grades in a set", "size"),
+            Column("sets of one grade", "single"),
+        ],
+        rows,
+        [*why, *found.notes],
+    )

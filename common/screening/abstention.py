@@ -1,0 +1,276 @@
+"""What is gained when the images that a grader is least sure of are referred to a physician.
+
+N images, K classes, L models, T distinct uncertainties, R resamples. Images that are equally
+uncertain are referred together or not at all.
+"""
+
+import math
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from scipy.special import digamma
+
+from common.fitting.grader import Grader, Sample
+from common.metrics.intervals import (
+    BootstrapConfig,
+    Interval,
+    bootstrap_weights,
+    percentile_interval,
+)
+from common.metrics.shares import Share, ratio, share_intervals
+
+SHARES = (0.05, 0.10, 0.20, 0.30, 0.50)  # of the images that are referred, in the table
+REVIEW_SHARES = (0.05, 0.10, 0.20)  # for which thresholds are chosen on val
+_LEAST = 1e-12
+
+
+def max_probability(sample: Sample) -> np.ndarray:
+    """Return (N,) one minus the probability of the likeliest class."""
+    return 1 - sample.classes.probabilities.max(1)
+
+
+def entropy(sample: Sample) -> np.ndarray:
+    """Return (N,) the entropy of the class probabilities, in nats."""
+    return _entropy(sample.classes.probabilities)
+
+
+def disagreement(sample: Sample) -> np.ndarray | None:
+    """Return (N,) the mutual information between the class and the model, in nats.
+
+    The entropy of the plain mean of the models minus the mean of their entropies (Houlsby et al.
+    2011). None for a single model.
+    """
+    if len(sample.members) < 2:
+        return None
+    mean = sample.members.mean(0)
+    return np.maximum(_entropy(mean) - _entropy(sample.members).mean(0), 0)
+
+
+def cycles(sample: Sample) -> np.ndarray | None:
+    """Return (N,) how often the models' pairs contradict each other; None without pairs."""
+    return None if sample.cycles is None else sample.cycles.astype(float)
+
+
+def _entropy(probabilities: np.ndarray) -> np.ndarray:
+    return -(probabilities * np.log(np.maximum(probabilities, _LEAST))).sum(-1)
+
+
+# name -> (the uncertainty, why there may be none)
+MEASURES = {
+    "max-probability": (max_probability, ""),
+    "entropy": (entropy, ""),
+    "disagreement": (disagreement, "one model has nobody to disagree with"),
+    "cycles": (cycles, "there are no pairs that could contradict each other"),
+}
+
+
+@dataclass(frozen=True)
+class Rest:
+    """What holds for the images that are not referred, at one threshold of the uncertainty."""
+
+    asked: float  # share of the images to be referred, at most
+    threshold: float  # images at least as uncertain are referred; inf: none
+    referred: float  # share that is referred
+    images: int  # that are kept
+    accuracy: Interval  # of those
+    accuracy_of_referred: Interval
+    sensitivity: Interval  # for referable disease, of the grades, among those that are kept
+    specificity: Interval
+
+
+@dataclass(frozen=True)
+class RiskCoverage:
+    """The share of wrong grades among the images kept, by the share that is kept."""
+
+    coverage: np.ndarray  # (T,) ascending to 1
+    risk: np.ndarray  # (T,)
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """How well a measure of uncertainty tells wrong grades from right ones."""
+
+    measure: str  # of MEASURES
+    aurc: Interval  # area under the risk-coverage curve: 0 is best
+    excess: Interval  # that area minus the one of an oracle that refers the wrong ones first
+    where_chosen: float  # the area on val or cal; NaN without
+    curve: RiskCoverage
+    rows: list[Rest]  # at SHARES, on the images that are judged
+    why_no_interval: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what metrics_<split>.json holds of it; the curve follows from the predictions."""
+        return {name: value for name, value in vars(self).items() if name != "curve"}
+
+
+@dataclass(frozen=True)
+class Review:
+    """A threshold of the uncertainty that was chosen where things are chosen, and its effect."""
+
+    where_chosen: float  # share that it refers there
+    judged: Rest
+
+
+@dataclass(frozen=True)
+class Abstention:
+    """What referring the least certain images gains, by every measure of uncertainty."""
+
+    rankings: list[Ranking]
+    not_measured: dict[str, str]  # measure: why
+    best: str  # the measure of the least area on val or cal; "" where there is none
+    chosen_on: str  # name of those images, "" for none
+    note: str  # why nothing is chosen, or on what little the choice rests
+    reviews: list[Review]  # by the best measure, at REVIEW_SHARES
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what metrics_<split>.json holds of it."""
+        return {**vars(self), "rankings": [ranking.to_json() for ranking in self.rankings]}
+
+
+def measure_abstention(grader: Grader) -> Abstention:
+    """Rank the images that are judged by each uncertainty; choose the best on val or cal."""
+    judged, chosen = grader.judged_on, grader.chosen_on
+    rankings, missing = [], {}
+    for name, (measure, why_none) in MEASURES.items():
+        uncertainty = measure(judged)
+        if uncertainty is None:
+            missing[name] = why_none
+            continue
+        there = measure(chosen) if chosen is not None else None
+        area = math.nan if chosen is None or there is None else _area_of(chosen, there)
+        rankings.append(_rank(grader, name, uncertainty, area))
+    found = Abstention(rankings, missing, "", "", grader.why_nothing_is_chosen, [])
+    known = [ranking for ranking in rankings if not math.isnan(ranking.where_chosen)]
+    if chosen is None or not known:
+        return found
+    best = min(known, key=lambda ranking: ranking.where_chosen).measure
+    wrong = int((chosen.classes.predicted != chosen.targets).sum())
+    note = f"the choice rests on {wrong} wrong grades among {len(chosen.targets)} of {chosen.name}"
+    measure, _ = MEASURES[best]
+    there, here = measure(chosen), measure(judged)
+    assert there is not None and here is not None
+    reviews = [_review(grader, there, here, share) for share in REVIEW_SHARES]
+    return replace(found, best=best, chosen_on=chosen.name, note=note, reviews=reviews)
+
+
+def _rank(grader: Grader, name: str, uncertainty: np.ndarray, where_chosen: float) -> Ranking:
+    sample = grader.judged_on
+    wrong = sample.classes.predicted != sample.targets
+    aurc, excess = aurc_with_intervals(uncertainty, wrong, grader.bootstrap)
+    thresholds = [math.inf] + [threshold_for(uncertainty, share) for share in SHARES]
+    return Ranking(
+        measure=name,
+        aurc=aurc,
+        excess=excess,
+        where_chosen=where_chosen,
+        curve=risk_coverage(uncertainty, wrong),
+        rows=[
+            measure_rest(grader, uncertainty, threshold, share)
+            for threshold, share in zip(thresholds, (0.0, *SHARES))
+        ],
+        why_no_interval="" if wrong.any() else "no image is graded wrong",
+    )
+
+
+def _review(grader: Grader, there: np.ndarray, here: np.ndarray, share: float) -> Review:
+    threshold = threshold_for(there, share)
+    rest = measure_rest(grader, here, threshold, share)
+    return Review(float((there >= threshold).mean()), rest)
+
+
+def threshold_for(uncertainty: np.ndarray, share: float) -> float:
+    """Return the least uncertainty (of N,) from which on at most this share is referred.
+
+    Infinite where even the images that are most uncertain, being equally so, are more than that.
+    """
+    values, counts = np.unique(uncertainty, return_counts=True)
+    referred = np.cumsum(counts[::-1])[::-1] / len(uncertainty)  # from each value on
+    fitting = values[referred <= share + 1e-9]
+    return float(fitting[0]) if len(fitting) else math.inf
+
+
+def measure_rest(grader: Grader, uncertainty: np.ndarray, threshold: float, share: float) -> Rest:
+    """Measure the images (N,) that are less uncertain than a threshold, and those that are not."""
+    sample, cut = grader.judged_on, grader.scored.referable_from
+    right = sample.classes.predicted == sample.targets
+    kept = uncertainty < threshold
+    shares = {
+        "accuracy": Share(right & kept, kept, kept),
+        "accuracy_of_referred": Share(right & ~kept, ~kept, ~kept),
+    }
+    if cut is None:
+        nobody = np.zeros_like(kept)
+        shares |= dict.fromkeys(("sensitivity", "specificity"), Share(nobody, nobody, nobody))
+    else:
+        sick, called = sample.targets >= cut, sample.classes.predicted >= cut
+        shares["sensitivity"] = Share(sick & called & kept, sick & kept, sick & kept)
+        shares["specificity"] = Share(~sick & ~called & kept, ~sick & kept, ~sick & kept)
+    found = share_intervals(shares, grader.bootstrap.groups, grader.bootstrap)
+    return Rest(share, threshold, float((~kept).mean()), int(kept.sum()), **found)
+
+
+def risk_coverage(uncertainty: np.ndarray, wrong: np.ndarray) -> RiskCoverage:
+    """Return the risk-coverage curve (Geifman & El-Yaniv 2017) of N images."""
+    _, inverse, counts = np.unique(uncertainty, return_inverse=True, return_counts=True)
+    kept = np.cumsum(counts)
+    errors = np.cumsum(np.bincount(inverse, wrong, len(counts)))
+    return RiskCoverage(kept / len(wrong), errors / kept)
+
+
+def aurc_with_intervals(
+    uncertainty: np.ndarray, wrong: np.ndarray, bootstrap: BootstrapConfig
+) -> tuple[Interval, Interval]:
+    """Return the area under the risk-coverage curve and its excess over an oracle's.
+
+    Bounds by bootstrap over patients; none where all grades are right, or all wrong.
+    """
+    order = np.argsort(uncertainty, kind="stable")
+    starts = np.flatnonzero(np.diff(uncertainty[order], prepend=-math.inf) > 0)
+
+    def areas(weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        ordered = weights[:, order]
+        kept = np.add.reduceat(ordered, starts, axis=1)  # (R, T)
+        errors = np.add.reduceat(ordered * wrong[order], starts, axis=1)
+        area = area_of_blocks(kept, errors)
+        return area, area - oracle_area(kept.sum(-1), errors.sum(-1))
+
+    values = areas(np.ones((1, len(wrong))))
+    draws = [areas(weights.astype(float)) for weights in bootstrap_weights(len(wrong), bootstrap)]
+    found = []
+    for place, value in enumerate(values):
+        low, high = percentile_interval(np.concatenate([draw[place] for draw in draws]))
+        if not low < high or wrong.all() or not wrong.any():
+            low = high = math.nan
+        found.append(Interval(float(value[0]), low, high))
+    return found[0], found[1]
+
+
+def _area_of(sample: Sample, uncertainty: np.ndarray) -> float:
+    """Return the area under the curve on the images that things are chosen on."""
+    wrong = sample.classes.predicted != sample.targets
+    _, inverse, counts = np.unique(uncertainty, return_inverse=True, return_counts=True)
+    errors = np.bincount(inverse, wrong, len(counts))
+    return float(area_of_blocks(counts.astype(float), errors))
+
+
+def area_of_blocks(kept: np.ndarray, errors: np.ndarray) -> np.ndarray:
+    """Average the risk over all coverages 1/N, 2/N, ..., 1 (Geifman & El-Yaniv 2017).
+
+    kept, errors (..., T): images, and wrong ones, of each uncertainty, the least first. Images that
+    are equally uncertain come in a random order; this is the mean over all of these. With C images
+    and E errors before a block of w images, e of them wrong, the j-th of it has the mean risk
+    (E + e j / w) / (C + j), whose sum over j is e + (E - C e / w) (psi(C + w + 1) - psi(C + 1)).
+    """
+    before, wrong_before = np.cumsum(kept, -1) - kept, np.cumsum(errors, -1) - errors
+    rate = np.where(kept > 0, errors / np.maximum(kept, _LEAST), 0)
+    spread = digamma(before + kept + 1) - digamma(before + 1)
+    sums = (errors + (wrong_before - rate * before) * spread).sum(-1)
+    return ratio(sums, kept.sum(-1))
+
+
+def oracle_area(images: np.ndarray, errors: np.ndarray) -> np.ndarray:
+    """Return the area of an oracle that refers the wrong grades first."""
+    right = images - errors
+    sums = errors - right * (digamma(images + 1) - digamma(right + 1))
+    return ratio(sums, images)

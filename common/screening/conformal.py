@@ -1,0 +1,181 @@
+"""Sets of grades that hold the true one in 90 % of the images of every grade.
+
+N images, K classes. Class-conditional (Mondrian) split conformal prediction: for each grade k the
+images of that grade on val or cal say how improbable the true grade may look (Vovk 2012; Sadinle,
+Lei & Wasserman 2019). An image's set holds each grade that looks no less probable than that.
+
+What is promised: for a new image that is exchangeable with those of its grade on val or cal, the
+set holds its grade with a probability of at least 90 %, on average over such calibrations. It
+holds for the score used, 1 - p_k. Sets are then made contiguous by filling gaps, and an empty one
+is given the predicted grade; both only add grades, so that the promise still holds.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from common.fitting.grader import Grader
+from common.metrics.intervals import (
+    BootstrapConfig,
+    Interval,
+    bootstrap_weights,
+    percentile_interval,
+)
+from common.metrics.shares import Share, ratio, share_intervals
+from common.prediction.voting import ClassPredictions
+
+LEVEL = 0.9  # of coverage, in each grade
+# so many images are needed for the quantile to be finite: ceil(0.9 (n + 1)) <= n
+FEWEST = math.ceil(LEVEL / (1 - LEVEL) - 1e-9)
+
+
+@dataclass(frozen=True)
+class GradeCoverage:
+    """How often the sets of a grade's images hold it, and how large they are."""
+
+    grade: str
+    calibrated_on: int  # images of it on val or cal
+    threshold: float  # least probability with which it is in a set; NaN: too few images
+    images: int  # of it that are judged
+    coverage: Interval
+    size: Interval  # mean number of grades in a set
+    single: Interval  # share of sets of one grade
+    why_not_measured: str
+
+
+@dataclass(frozen=True)
+class ConformalSets:
+    """The sets of the images that are judged, and whether they keep their promise there."""
+
+    level: float
+    chosen_on: str  # the images that they were calibrated on
+    grades: list[GradeCoverage]  # (K,)
+    all_measured: GradeCoverage  # of all images of the grades that are measured
+    sets: np.ndarray  # (N, K) bool
+    notes: list[str]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what metrics_<split>.json holds of it; sets follow from the thresholds."""
+        return {name: value for name, value in vars(self).items() if name != "sets"}
+
+
+def measure_conformal_sets(grader: Grader) -> ConformalSets | str:
+    """Calibrate sets of grades and measure them; says why where nothing can be calibrated."""
+    chosen, judged, titles = grader.chosen_on, grader.judged_on, grader.scored.titles
+    if chosen is None:
+        return grader.why_nothing_is_chosen
+    thresholds = fit_thresholds(chosen.classes.probabilities, chosen.targets)
+    counts = np.bincount(chosen.targets, minlength=len(titles))
+    if np.isnan(thresholds).all():
+        most = f"{counts.max()} of {titles[counts.argmax()]}"
+        return f"{FEWEST} images of a grade are needed; {chosen.name} has at most {most}"
+    sets = make_sets(judged.classes, thresholds)
+    grades = []
+    for k, title in enumerate(titles):
+        why = ""
+        if counts[k] < FEWEST:
+            why = f"{counts[k]} images of it on {chosen.name}, {FEWEST} are needed"
+        elif not (judged.targets == k).any():
+            why = "no image of it is judged"
+        mine = judged.targets == k
+        grades.append(
+            _coverage(grader, sets, mine, (title, int(counts[k]), float(thresholds[k]), why))
+        )
+    measured = ~np.isnan(thresholds)[judged.targets]
+    why = "" if measured.any() else "no image of a calibrated grade is judged"
+    whole = ("all measured", int(counts[~np.isnan(thresholds)].sum()), math.nan, why)
+    return ConformalSets(
+        LEVEL,
+        chosen.name,
+        grades,
+        _coverage(grader, sets, measured, whole),
+        sets,
+        _notes(chosen.name, chosen.groups is not None),
+    )
+
+
+def fit_thresholds(probabilities: np.ndarray, targets: np.ndarray) -> np.ndarray:
+    """Return (K,) the least probability that a grade may have to be in a set; NaN: too few images.
+
+    probabilities (N, K), targets (N,). Of the n images of grade k it is the probability of k that
+    is ceil((n + 1) 0.9)-th from the top.
+    """
+    thresholds = np.full(probabilities.shape[1], math.nan)
+    for k in range(len(thresholds)):
+        own = np.sort(probabilities[targets == k, k])[::-1]
+        place = math.ceil(LEVEL * (len(own) + 1) - 1e-9)
+        if place <= len(own):
+            thresholds[k] = own[place - 1]
+    return thresholds
+
+
+def make_sets(classes: ClassPredictions, thresholds: np.ndarray) -> np.ndarray:
+    """Make contiguous sets (N, K) bool, never empty; NaN: a grade of which nothing is promised.
+
+    Such a grade is in a set only between two others, or where it is predicted and the set would be
+    empty without it.
+    """
+    inside = classes.probabilities >= np.where(np.isnan(thresholds), math.inf, thresholds)
+    empty = ~inside.any(1)
+    inside[empty, classes.predicted[empty]] = True
+    from_below = np.logical_or.accumulate(inside, axis=1)
+    from_above = np.logical_or.accumulate(inside[:, ::-1], axis=1)[:, ::-1]
+    return from_below & from_above
+
+
+def _coverage(
+    grader: Grader, sets: np.ndarray, mine: np.ndarray, what: tuple[str, int, float, str]
+) -> GradeCoverage:
+    """Measure the sets of some images (N,) bool; what: name, calibrated on, threshold, why not."""
+    name, calibrated_on, threshold, why = what
+    targets, bootstrap = grader.judged_on.targets, grader.bootstrap
+    sizes = sets.sum(1)
+    among = mine if not why else np.zeros_like(mine)
+    hit = sets[np.arange(len(targets)), targets]
+    found = share_intervals(
+        {
+            "coverage": Share(hit & among, among, among),
+            "single": Share((sizes == 1) & among, among, among),
+        },
+        bootstrap.groups,
+        bootstrap,
+    )
+    return GradeCoverage(
+        grade=name,
+        calibrated_on=calibrated_on,
+        threshold=threshold,
+        images=int(mine.sum()),
+        coverage=found["coverage"],
+        size=_mean(sizes, among, bootstrap),
+        single=found["single"],
+        why_not_measured=why,
+    )
+
+
+def _mean(values: np.ndarray, among: np.ndarray, bootstrap: BootstrapConfig) -> Interval:
+    """Average (N,) over some images, bounds by bootstrap; none where all values are the same."""
+    if not among.any():
+        return Interval(math.nan, math.nan, math.nan)
+    rows = np.stack([values * among, among], axis=1).astype(float)
+    sums = np.concatenate([weights @ rows for weights in bootstrap_weights(len(values), bootstrap)])
+    low, high = percentile_interval(ratio(sums[:, 0], sums[:, 1]))
+    if not low < high:
+        low = high = math.nan
+    return Interval(float(values[among].mean()), low, high)
+
+
+def _notes(name: str, patients: bool) -> list[str]:
+    notes = [
+        "A set holds the true grade in 90 % of the images of each grade that was calibrated, if "
+        f"new images are like those of {name}; gaps in a set are filled."
+    ]
+    if name != "cal":
+        notes.append(
+            f"Calibrated on {name}, on which epochs were chosen, too: coverage may be lower than "
+            "promised. A split of its own is better: prepare_dataset.py split --cal 0.1."
+        )
+    if patients:
+        notes.append("Several images of a patient count as independent in the calibration.")
+    return notes
