@@ -21,7 +21,7 @@ from common.metrics.intervals import (
     sums_by_patient,
     typical_size,
 )
-from common.metrics.shares import accuracy, in_cells, ratio
+from common.metrics.shares import in_cells, ratio
 from common.prediction.voting import ClassPredictions
 
 _BOUNDS = {  # which one more patient (see `_one_more`) gives the low and the high bound
@@ -67,16 +67,26 @@ def restate_at_prevalence(matrix: np.ndarray, prevalence: np.ndarray, cut: int |
     """
     shares = np.where(prevalence > 0, ratio(matrix, matrix.sum(-1, keepdims=True)).mT, 0).mT
     mixed = shares * prevalence[:, None]  # (..., K, K), sums to 1
-    overall = {"accuracy": accuracy(mixed), "kappa": quadratic_weighted_kappa(mixed)}
+    off_diagonal = 1 - np.eye(len(prevalence))
+    wrong = (mixed * off_diagonal).sum((-2, -1))
+    right = np.diagonal(mixed, axis1=-2, axis2=-1).sum(-1)
+    overall = {"accuracy": _share(right, wrong), "kappa": quadratic_weighted_kappa(mixed)}
     if cut is None:
         nothing = np.full(mixed.shape[:-2], math.nan)
         return overall | dict.fromkeys(("ppv", "npv", "referrals_per_1000"), nothing)
-    referred, passed = mixed[..., cut:].sum((-2, -1)), mixed[..., :cut].sum((-2, -1))
+    sick, healthy = mixed[..., cut:, :], mixed[..., :cut, :]
+    found, missed = sick[..., cut:].sum((-2, -1)), sick[..., :cut].sum((-2, -1))
+    false_alarms, passed = healthy[..., cut:].sum((-2, -1)), healthy[..., :cut].sum((-2, -1))
     return overall | {
-        "ppv": ratio(mixed[..., cut:, cut:].sum((-2, -1)), referred),
-        "npv": ratio(mixed[..., :cut, :cut].sum((-2, -1)), passed),
-        "referrals_per_1000": 1000 * referred,
+        "ppv": _share(found, false_alarms),
+        "npv": _share(passed, missed),
+        "referrals_per_1000": 1000 * (found + false_alarms),
     }
+
+
+def _share(hits: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Return the share of hits among both, which is never above 1 by rounding."""
+    return ratio(hits, hits + others)
 
 
 def restated_with_intervals(
