@@ -35,7 +35,6 @@ from common.evaluation.gates import (
     validation_content,
 )
 from common.evaluation.questions import Answers, Asked, ask
-from common.evaluation.subgroups import Columns
 from common.evaluation.verification import Recomputable, verify
 from common.figures.predictions import plot_predictions
 from common.figures.style import save_figure
@@ -49,6 +48,7 @@ from common.fitting.ensemble import (
 )
 from common.fitting.grader import Grader, PatientsOf, ensemble_grader, model_grader
 from common.flags import add_ensemble_flags, add_evaluation_flags, find_runs
+from common.listing.column_values import Columns
 from common.listing.split_folders import CHOSEN_ON
 from common.metrics.grade_mix import GradeMix, parse_prevalence
 from common.metrics.intervals import BootstrapConfig
@@ -317,7 +317,7 @@ def verify_models(models: list[Model], ensemble: ResultDir, args: argparse.Names
 def evaluate_model(model: Model, setting: Setting) -> Outcome:
     """Evaluate one model under every vote and write its results."""
     result, pairs, output, split = model.result, model.pairs, model.output, setting.split
-    findings = measure_model(result, setting.bootstrap, setting.grade_mix, setting.columns)
+    findings = measure_model(result, setting.bootstrap, setting.grade_mix)
     votes = {name: found for name, found in findings.compared.items() if name in EVERY_VOTE}
     content = {
         "model": pairs.model,
@@ -337,7 +337,6 @@ def evaluate_model(model: Model, setting: Setting) -> Outcome:
     save_predictions(path, pairs, result.of_model, result.vote, result.temperature)
     write_metrics(output.metrics(split), content)
     write_table(output.table(f"votes_{split}"), tables.flat_rows(findings.compared))
-    write_subgroups(output, split, findings)
     draw(output, setting, pairs, result.classes, findings, title)
     return Outcome(
         models=[pairs.model],
@@ -375,9 +374,7 @@ def evaluate_together(
     labels, weighting = [model.label for model in models], " ".join(args.weights)
     ensemble = build_ensemble(results, args.weights, args.calibrate)
     alone = {model.label: model.outcome.findings.evaluation.metrics for model in models}
-    findings = measure_ensemble(
-        ensemble, results, alone, setting.bootstrap, setting.grade_mix, setting.columns
-    )
+    findings = measure_ensemble(ensemble, results, alone, setting.bootstrap, setting.grade_mix)
     details = {
         "model": "ensemble",
         "members": labels,
@@ -404,7 +401,6 @@ def evaluate_together(
     write_predictions(output.predictions(split), arrays, details)
     write_metrics(output.metrics(split), content)
     write_table(output.table(f"graders_{split}"), tables.flat_rows(findings.compared))
-    write_subgroups(output, split, findings)
     draw(output, setting, pairs, ensemble.classes, findings, title)
     shares = ", ".join(f"{name} {weight:.3f}" for name, weight in zip(labels, ensemble.weights))
     return Outcome(
@@ -425,14 +421,6 @@ def evaluate_together(
             setting.patients_of,
         ),
     )
-
-
-def write_subgroups(output: ResultDir, split: str, findings: Findings) -> None:
-    """Write the figures of subgroups as a table, and remove that of an earlier evaluation."""
-    path = output.table(f"subgroups_{split}")
-    path.unlink(missing_ok=True)
-    if findings.subgroups and findings.subgroups.groups:
-        write_table(path, [group.row() for group in findings.subgroups.groups])
 
 
 def what_is_asked(args: argparse.Namespace) -> Asked:
@@ -510,7 +498,8 @@ def main(argv: list[str] | None = None) -> int:
     final = models[0].outcome
     if len(models) > 1:
         final = evaluate_together(models, setting, ensemble_dir, args)
-    answers = ask(final.grader, replace(asked, people=setting.people))
+    asked = replace(asked, people=setting.people, columns=setting.columns)
+    answers = ask(final.grader, asked)
     store_answers(answers, final.output, models[0].split)
 
     gates, output = check_all(models, final, setting), final.output

@@ -53,8 +53,9 @@ class Metadata:
         return [self.rows.get(id_, blank)[place] for id_ in ids]
 
     def others(self, ids: Sequence[str]) -> dict[str, list[str]]:
-        """Return all columns but the patient for these images: what subgroups are made of."""
-        return {name: self.column(name, ids) for name in self.columns if name != "patient"}
+        """Return the columns that subgroups of these images are made of: not patient, not eye."""
+        kept = [name for name in self.columns if name not in ("patient", "eye")]
+        return {name: self.column(name, ids) for name in kept}
 
 
 def read_metadata(root: Path) -> Metadata | None:

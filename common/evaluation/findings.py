@@ -16,12 +16,10 @@ from common.comparison.differences import (
     few_images_note,
 )
 from common.evaluation.evaluate import Evaluation, evaluate
-from common.evaluation.subgroups import Columns, Subgroups, measure_subgroups
 from common.fitting.ensemble import Ensemble, ModelResult, best_single, combine_by_every_vote
 from common.metrics.agreement import Consistency, measure_consistency
 from common.metrics.grade_mix import GradeMix
 from common.metrics.intervals import BootstrapConfig, Metrics
-from common.prediction.classes import Classes
 from common.prediction.voting import ClassPredictions
 from common.screening.prevalence import Restated, restate_models
 
@@ -45,15 +43,12 @@ class Findings:
     restated: Restated | None = None
     consistency: Consistency | None = None  # of a model's pairs
     versus: VersusBest | None = None  # of an ensemble and its models
-    subgroups: Subgroups | None = None  # by what metadata.csv says of the images
 
     def to_json(self) -> dict[str, Any]:
         """Return what metrics_<split>.json holds of it."""
         content = {"temperature": self.temperature, **self.evaluation.to_json()}
         if self.restated is not None:
             content |= vars(self.restated)
-        if self.subgroups is not None:
-            content["subgroups"] = [group.row() for group in self.subgroups.groups]
         if self.consistency is not None:
             content["consistency"] = self.consistency.to_json()
         if self.versus is not None:
@@ -67,9 +62,8 @@ def measure_model(
     model: ModelResult,
     bootstrap: BootstrapConfig,
     grade_mix: GradeMix | None = None,
-    columns: Columns | None = None,
 ) -> Findings:
-    """Measure a model under every vote; also at a population's grade mix, and by columns.
+    """Measure a model under every vote; also at a population's grade mix.
 
     A softmax head has no votes: it is measured as it is, and so is a calibrated model. Pairs are
     not looked at where the images are graded in fewer classes than these.
@@ -97,7 +91,6 @@ def measure_model(
         temperature=model.temperature,
         restated=restated,
         consistency=consistency,
-        subgroups=_by_columns(model.targets, model.classes, bootstrap, scored, columns),
     )
 
 
@@ -107,7 +100,6 @@ def measure_ensemble(
     model_metrics: dict[str, Metrics],
     bootstrap: BootstrapConfig,
     grade_mix: GradeMix | None = None,
-    columns: Columns | None = None,
 ) -> Findings:
     """Measure the means of models, and compare models and means with the best single model.
 
@@ -129,7 +121,6 @@ def measure_ensemble(
         temperature=ensemble.temperature,
         restated=restated,
         versus=versus,
-        subgroups=_by_columns(targets, ensemble.classes, bootstrap, scored, columns),
     )
 
 
@@ -152,15 +143,3 @@ def compare_with_best(
     counts = np.bincount(first.targets, minlength=len(scored)).tolist()
     notes += filter(None, [few_images_note(counts, scored)])
     return VersusBest(str(best), differences, tuple(notes))
-
-
-def _by_columns(
-    targets: np.ndarray,
-    predictions: ClassPredictions,
-    bootstrap: BootstrapConfig,
-    scored: Classes,
-    columns: Columns | None,
-) -> Subgroups | None:
-    if not columns:
-        return None
-    return measure_subgroups(targets, predictions, bootstrap, scored, columns)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 from common.fitting.grader import Grader
+from common.listing.column_values import Columns
 from common.screening.abstention import Abstention, measure_abstention
 from common.screening.conformal import ConformalSets, measure_conformal_sets
 from common.screening.label_errors import LabelErrors, find_label_errors
@@ -15,9 +16,11 @@ from common.screening.operating_point import (
     ARGMAX,
     OperatingPoints,
     Rule,
+    decisions_of,
     find_operating_points,
 )
 from common.screening.patients import PATIENT_RULES, PatientResults, People, measure_patients
+from common.screening.subgroups import Subgroups, measure_subgroups
 
 
 @dataclass(frozen=True)
@@ -27,6 +30,7 @@ class Asked:
     operating_points: tuple[Rule, ...] = (ARGMAX,)
     patient_rule: str = PATIENT_RULES[0]
     people: People | None = None  # who the images are of; None: nothing tells
+    columns: Columns = field(default_factory=dict)  # what is known of the images that are judged
 
 
 @dataclass(frozen=True)
@@ -34,6 +38,7 @@ class Answers:
     """What a screening programme asks of a grader; None where a question has no answer."""
 
     operating_points: OperatingPoints | None = None
+    subgroups: Subgroups | None = None
     label_errors: LabelErrors | None = None
     patients: PatientResults | None = None
     abstention: Abstention | None = None
@@ -55,11 +60,12 @@ def ask(grader: Grader, asked: Asked) -> Answers:
     points = find_operating_points(grader, asked.operating_points)
     known = None if isinstance(points, str) else points
     found: dict[str, Any] = {
-        "label_errors": find_label_errors(grader),
         "operating_points": points,
+        "subgroups": measure_subgroups(grader, asked.columns, decisions_of(points)),
         "patients": measure_patients(grader, asked.people, asked.patient_rule, known),
         "abstention": measure_abstention(grader),
         "conformal_sets": measure_conformal_sets(grader),
+        "label_errors": find_label_errors(grader),
     }
     # a question without an answer gives the reason
     unanswered = {name: answer for name, answer in found.items() if isinstance(answer, str)}

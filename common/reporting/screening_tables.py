@@ -6,9 +6,9 @@ from dataclasses import replace
 
 from common.evaluation.questions import Answers
 from common.reporting.table import Cell, Column, Table, make_table
+from common.reporting.weakness_tables import label_errors_table, subgroup_tables
 from common.screening.abstention import Abstention, Rest
 from common.screening.conformal import ConformalSets
-from common.screening.label_errors import LabelErrors
 from common.screening.operating_point import Detection, OperatingPoint, OperatingPoints
 from common.screening.patients import PatientResults
 
@@ -18,8 +18,6 @@ _RATES = {
     "ppv": "PPV",
     "npv": "NPV",
 }
-_LABELS_SHOWN = 10
-
 _PATIENT_RULES = {
     "worst": "by the worst of the patient's images",
     "mean": "by the mean probabilities of the patient's images",
@@ -31,8 +29,10 @@ def answers_tables(answers: Answers) -> list[Table]:
     tables: list[Table] = []
     if answers.operating_points is not None:
         tables += [*_operating_points(answers.operating_points), _trials(answers.operating_points)]
+    if answers.subgroups is not None:
+        tables += subgroup_tables(answers.subgroups)
     if answers.label_errors is not None:
-        tables.append(_label_errors(answers.label_errors))
+        tables.append(label_errors_table(answers.label_errors))
     if answers.patients is not None:
         tables += _patients(answers.patients)
     if answers.abstention is not None:
@@ -132,50 +132,6 @@ def _trials(found: OperatingPoints) -> Table:
             "claim to match them."
         ],
     )
-
-
-def _label_errors(found: LabelErrors) -> Table:
-    """List images to be graded again, for a grader who fills the last two columns of the file."""
-    names = found.class_names
-    rows: list[list[Cell]] = [
-        [
-            rank,
-            each.image,
-            names[each.label],
-            names[each.suggested],
-            each.label_probability,
-            each.suggested_probability,
-            each.score,
-            "",
-            "",
-        ]
-        for rank, each in enumerate(found.found, 1)
-    ]
-    count = len(rows)
-    notes = [
-        f"{count} of {found.images} images: their labels are contradicted with confidence "
-        "(confident learning, Northcutt et al. 2021). Candidates to be looked at again: the label "
-        "or the model may be wrong. Nothing was changed."
-    ]
-    if count > _LABELS_SHOWN:
-        notes.append(f"The first {_LABELS_SHOWN} are shown; the CSV file has all.")
-    table = make_table(
-        "label_errors",
-        "Likely label errors",
-        [
-            "rank",
-            "file",
-            "label",
-            Column("suggested", "suggested_grade"),
-            Column("p of label", "probability_of_label"),
-            Column("p of suggested", "probability_of_suggested"),
-            "score",
-            *(Column(name, csv_only=True) for name in ("reviewed_grade", "comment")),
-        ],
-        rows,
-        [*notes, *found.notes],
-    )
-    return replace(table, most_shown=_LABELS_SHOWN)
 
 
 def _patients(found: PatientResults) -> Iterator[Table]:

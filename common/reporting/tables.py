@@ -10,7 +10,6 @@ from typing import Any
 
 from common.evaluation.findings import Findings, VersusBest
 from common.evaluation.gates import Gate
-from common.evaluation.subgroups import FEWEST, FIGURES, Subgroups
 from common.metrics.agreement import Consistency
 from common.metrics.intervals import UNKNOWN, Interval, Metrics
 from common.prediction.classes import Classes
@@ -83,8 +82,6 @@ def evaluation_tables(findings: Findings, kind: str) -> list[Table]:
     ]
     if findings.restated is not None:
         tables.append(prevalence_table(findings.restated))
-    if findings.subgroups is not None:
-        tables.append(subgroups_table(findings.subgroups))
     if findings.consistency is not None:
         tables += consistency_tables(findings.consistency, classes)
     if findings.versus is not None:
@@ -122,30 +119,6 @@ def classes_text(pairs: PairPredictions) -> str:
         f"the images are graded as {', '.join(pairs.scored.names)} only, to which the models' "
         f"{pairs.num_classes} classes are summed up; {line}"
     )
-
-
-def subgroups_table(subgroups: Subgroups) -> Table:
-    """Show the main figures of each subgroup, one to a row; * marks those of few images."""
-    rows: list[list[Cell]] = []
-    reasons: dict[str, list[str]] = {}
-    for group in subgroups.groups:
-        name = f"{group.column} {group.value or '(not known)'}"
-        own = dict.fromkeys(group.undefined.values())
-        figures = [group.metrics.get(key, UNKNOWN) for key in FIGURES]
-        stars = " *" * group.too_few
-        rows.append([name + stars, group.images, group.patients, *figures, "; ".join(own)])
-        for key, reason in group.undefined.items():
-            reasons.setdefault(reason, []).append(f"{_HEADLINES[key]} of {name}")
-    notes = [f"* fewer than {FEWEST} images"] if any(g.too_few for g in subgroups.groups) else []
-    notes += [f"n/a because {reason}: {', '.join(names)}" for reason, names in reasons.items()]
-    columns = [
-        "subgroup",
-        "images",
-        "patients",
-        *(Column(_HEADLINES[key], key) for key in FIGURES),
-        Column("undefined_because", csv_only=True),
-    ]
-    return make_table("subgroups", "Subgroups", columns, rows, notes + subgroups.notes)
 
 
 def _temperature_line(temperature: float) -> str:

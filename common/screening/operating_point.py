@@ -15,6 +15,7 @@ from common.fitting.grader import Grader, Sample
 from common.metrics.intervals import BootstrapConfig, Interval
 from common.metrics.shares import Share, ratio, share_intervals
 from common.prediction.classes import Classes
+from common.prediction.voting import ClassPredictions
 from common.system.errors import InputError
 
 SEVERE = 3  # the least grade that threatens the vision (severe NPDR, International Clinical scale)
@@ -340,3 +341,30 @@ def _measure(sample: Sample, cut: int, threshold: float, bootstrap: BootstrapCon
 def refers(cut: int, threshold: float, scores: np.ndarray, predicted: np.ndarray) -> np.ndarray:
     """Tell (N,) who is referred: by scores (N,), or without threshold by predicted classes (N,)."""
     return predicted >= cut if math.isnan(threshold) else scores >= threshold
+
+
+@dataclass(frozen=True)
+class Decision:
+    """Who is referred: those whose probability reaches a threshold that was chosen before."""
+
+    rule: str
+    cut: int  # the first class that is to be referred
+    threshold: float  # NaN: those that are graded as that class or a higher one
+
+    def refers(self, classes: ClassPredictions) -> np.ndarray:
+        """Tell (N,) bool who is referred by what a grader says of the images."""
+        scores = classes.probabilities[:, self.cut :].sum(1)
+        return refers(self.cut, self.threshold, scores, classes.predicted)
+
+
+def decisions_of(found: OperatingPoints | str) -> list[Decision]:
+    """List the decisions to refer referable disease that were chosen; none where nothing is."""
+    if isinstance(found, str):
+        return []
+    return [
+        Decision(str(point.rule), detection.cut, point.threshold.value)
+        for detection in found.detections
+        if detection.name == "referable"
+        for point in detection.points
+        if not point.threshold.why_none
+    ]

@@ -41,14 +41,15 @@ def test_photographs_and_a_table_become_an_evaluated_model(tmp_path, quick_train
         assert scan_split(dataset, split).counts(5) == expected
     assert quick_train(results, dataset_path=dataset, epochs=1, batch_size=8) == 0
     command = ["--results_dirs", results, "--dataset_path", dataset, "--resamples", 50]
-    command += ["--prevalence", tmp_path / "labels.csv"]
+    command += ["--prevalence", tmp_path / "labels.csv", "--verbose"]
     assert evaluate_ensemble.main([str(word) for word in command]) == 0
     said = capsys.readouterr().out
-    assert "camera Kowa" in said and "413 rows, column 'grade' of" in said
+    assert "Kowa" in said and "413 rows, column 'grade' of" in said
     content = json.loads((results / "results" / "metrics_test.json").read_text())
     assert content["images_per_grade"] == [20, 3, 20, 11, 7]
     assert "by metadata.csv" in content["bootstrap"]["patients"]
-    assert {group["value"] for group in content["subgroups"]} == {"Canon", "Kowa"}
+    groups = content["screening"]["subgroups"]["groups"]
+    assert {group["value"] for group in groups} == {"Canon", "Kowa"}
 
 
 def test_an_evaluation_groups_by_the_patients_of_metadata_and_shows_subgroups(
@@ -59,27 +60,29 @@ def test_an_evaluation_groups_by_the_patients_of_metadata_and_shows_subgroups(
     rows = [f"{id_};P{i // 2};{'Canon' if i % 3 else ''};{40 + i}" for i, id_ in enumerate(ids)]
     (root / "metadata.csv").write_text("image;patient;camera;age\n" + "\n".join(rows) + "\n")
     command = ["--results_dirs", trained_copy, "--dataset_path", root, "--resamples", 20]
+    command.append("--verbose")
     command = [str(word) for word in [*command, "--cache_dir", shared_cache]]
     assert evaluate_ensemble.main(command) == 0
     said = capsys.readouterr().out
     assert "metadata.csv: patient camera age for 20 of 87 pictures" in said
     assert "10 patients in 20 names by metadata.csv" in said
-    assert "camera (not known) *" in said and "age 40-49" in said
+    assert "(not known)" in said and "40-49" in said and "[7]" in said
     results = trained_copy / "results"
     content = json.loads((results / "metrics_test.json").read_text())
     assert content["bootstrap"]["units"] == "10 patients"
-    with open(results / "subgroups_test.csv", newline="") as file:
+    with open(results / "tables" / "subgroups_test.csv", newline="") as file:
         table = list(csv.DictReader(file))
     assert [(row["value"], row["images"]) for row in table if row["column"] == "camera"] == [
         ("Canon", "13"),
-        ("", "7"),
+        ("(not known)", "7"),
     ]
-    assert [row["value"] for row in content["subgroups"]] == [row["value"] for row in table]
+    groups = content["screening"]["subgroups"]["groups"]
+    assert [row["value"] or "(not known)" for row in groups] == [row["value"] for row in table[1:]]
     compare_models.main(["--results_dirs", str(trained_copy), "--output_dir", str(tmp_path / "c")])
     assert "10 patients in 20 names by metadata.csv" in capsys.readouterr().out
     (root / "metadata.csv").unlink()
     assert evaluate_ensemble.main(command) == 0
-    assert not (results / "subgroups_test.csv").exists()
+    assert not (results / "tables" / "subgroups_test.csv").exists()
 
 
 def test_the_data_check_of_a_training_knows_the_patients_of_metadata(demo, tmp_path):
