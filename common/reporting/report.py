@@ -50,13 +50,32 @@ FIGURES = (
         "roc",
         "ROC curve",
         "How sensitivity grows as specificity is given up. The nearer to the upper left corner, "
-        "the better; on the diagonal, grading is a coin toss.",
+        "the better; on the diagonal, grading is a coin toss. Crosses, where there are any, mark "
+        "operating points.",
     ),
     FigureWords(
         "reliability",
         "Calibration",
         "How often a prediction is right, against how sure the model says it is. On the diagonal "
-        "it can be taken at its word; below it, it is too sure. Large dots rest on many images.",
+        "it can be taken at its word; below it, it is too sure. The bars count the images: what "
+        "rests on few is uncertain.",
+    ),
+    FigureWords(
+        "referral",
+        "Referral",
+        "What is gained by showing the images that the model is least sure of to a person: the "
+        "mistakes among those that it keeps, against the share that it hands over.",
+    ),
+    FigureWords(
+        "subgroups",
+        "Subgroups",
+        "One figure in each group of images, with its 95 % interval and the number of images. "
+        "Intervals that lie apart are worth a look; wide ones say little.",
+    ),
+    FigureWords(
+        "label_errors",
+        "Likely label errors",
+        "Images whose label the model contradicts with confidence: to be graded again by a person.",
     ),
 )
 
