@@ -183,7 +183,7 @@ def _abstention(found: Abstention) -> Iterator[Table]:
     if found.best:
         notes.append(f"Chosen on {found.chosen_on}: {found.best}; {found.note}.")
     else:
-        notes.append(f"None is chosen: {found.note}.")
+        notes.append(f"No uncertainty is chosen: {found.note}.")
     chosen_on = Column(f"area on {found.chosen_on or 'val'}", "area_where_chosen")
     yield make_table(
         "uncertainty",

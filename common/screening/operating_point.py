@@ -175,13 +175,13 @@ class OperatingPoint:
         found = self.where_chosen
         if found is None or self.rule.kind == "argmax":
             return ""
-        few = {
-            "sensitivity": [(found.positives, "referable")],
-            "specificity": [(found.negatives, "without need of referral")],
-            "youden": [(found.positives, "referable"), (found.negatives, "without need of it")],
+        rests_on = {
+            "sensitivity": {"to be found": found.positives},
+            "specificity": {"not to be found": found.negatives},
+            "youden": {"to be found": found.positives, "not to be found": found.negatives},
         }[self.rule.kind]
-        texts = [f"{count} images that are {what}" for count, what in few if count < FEW]
-        return f"the threshold rests on only {' and '.join(texts)}" if texts else ""
+        few = [f"{count} images {what}" for what, count in rests_on.items() if count < FEW]
+        return f"the threshold rests on only {' and '.join(few)}" if few else ""
 
     def to_json(self) -> dict[str, Any]:
         """Return what metrics_<split>.json holds of it."""

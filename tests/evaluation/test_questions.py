@@ -1,0 +1,87 @@
+"""All questions together: each has an answer or a reason, whatever the images are."""
+
+import itertools
+import re
+import warnings
+
+import numpy as np
+import pytest
+from helpers import GRADES, grader_of, probabilities_of, sample_of
+
+from common.evaluation.questions import Answers, Asked, ask
+from common.prediction.classes import classes_of
+from common.reporting.screening_tables import answers_tables
+from common.screening.operating_point import ARGMAX, Rule
+from common.screening.patients import People
+from common.system.files import read_json, write_json
+
+RULES = (ARGMAX, Rule("sensitivity", 0.9), Rule("specificity", 0.9), Rule("youden"))
+TARGETS = {
+    "one image": [2],
+    "two images": [0, 4],
+    "one grade": [0] * 7,
+    "an absent grade": [0, 0, 1, 1, 3, 3, 4, 4, 4],
+    "all referable": [2, 3, 4] * 5,
+    "many": list(range(5)) * 12,
+}
+KINDS = {
+    "skilled": probabilities_of,
+    "constant": lambda targets: np.full((len(targets), 5), 0.2),
+    "certain": lambda targets: np.eye(5)[targets],
+    "wrong": lambda targets: np.eye(5)[(np.array(targets) + 1) % 5],
+}
+
+
+def people_of(count):
+    patients = np.arange(count) // 2
+    eyes = np.where(np.arange(count) % 2, "left", "right")
+    return People(patients, np.arange(count) % 5 > 0, eyes, "patients by twos")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("judged", TARGETS)
+def test_every_question_has_an_answer_or_a_reason(judged, kind, tmp_path):
+    targets, probabilities = TARGETS[judged], KINDS[kind]
+    for chosen, known in itertools.product([None, "one image", "one grade", "many"], [True, False]):
+        patients = people_of(len(targets)) if known else None
+        groups = patients.patients if patients and len(targets) > 2 else None
+        there = chosen and sample_of(TARGETS[chosen], probabilities(TARGETS[chosen]), "val")
+        grader = grader_of(sample_of(targets, probabilities(targets), groups=groups), there)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            answers = ask(grader, Asked(RULES, people=patients))
+            tables = answers_tables(answers)
+        check(answers, tables, tmp_path / "answers.json")
+
+
+@pytest.mark.parametrize("names", [("No_DR", "referable"), ("a", "b", "c"), ("No_DR", "Mild", "x")])
+def test_coarser_sets_and_unknown_cuts_have_answers_or_reasons(names, tmp_path):
+    targets = np.tile(np.arange(len(names)), 12)
+    sample = sample_of(targets, probabilities_of(targets, classes=len(names)))
+    answers = ask(grader_of(sample, sample, classes_of(names)), Asked(RULES))
+    check(answers, answers_tables(answers), tmp_path / "answers.json")
+    assert ("operating_points" in answers.unanswered) == (names[1] != "referable")
+
+
+def check(answers: Answers, tables, path):
+    questions = {name for name in vars(answers) if name != "unanswered"}
+    content = answers.to_json()
+    assert questions == set(content)
+    write_json(path, content)
+    assert read_json(path).keys() == content.keys()
+    for table in tables:
+        assert table.to_text() and len(table.to_csv()[1]) == len(table.rows)
+        assert not re.search(r"\bnan\b|\binf\b|\bNone\b", table.to_text())
+    for why in answers.unanswered.values():
+        assert len(why) > 10
+
+
+def test_each_option_changes_the_answers():
+    targets = TARGETS["many"]
+    judged = sample_of(targets, probabilities_of(targets, 0.7, seed=1))
+    chosen = sample_of(targets, probabilities_of(targets, 0.7, seed=2), "val")
+    grader, people = grader_of(judged, chosen, GRADES), people_of(len(targets))
+    plain = str(ask(grader, Asked(people=people)).to_json())
+    assert plain != str(ask(grader, Asked(RULES, people=people)).to_json())
+    assert plain != str(ask(grader, Asked(patient_rule="mean", people=people)).to_json())
+    assert plain != str(ask(grader, Asked()).to_json())
