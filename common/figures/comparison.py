@@ -67,31 +67,39 @@ def _plot_one(intervals: Sequence[Interval], groups: Sequence[str], title: str) 
     return figure
 
 
-def draw_intervals(
-    axes: Axes, intervals: Sequence[Interval], color: str = COLORS[0], shift: float = 0.0
-) -> None:
-    """Draw a dot and a line for each row, from the bottom; "n/a" where there is no value.
+def draw_intervals(axes: Axes, intervals: Sequence[Interval]) -> None:
+    """Draw a dot and a line for each row, from the bottom."""
+    prepare_rows(axes, intervals, len(intervals))
+    for row, each in enumerate(intervals):
+        draw_interval(axes, row, each)
 
-    A dot without a line is hollow: its interval is not known.
-    """
+
+def prepare_rows(axes: Axes, intervals: Sequence[Interval], rows: int) -> None:
+    """Make room for intervals in rows, on an axis near their values."""
     ends = [end for each in intervals for end in (each.value, each.low, each.high)]
     axes.set_xlim(*near(ends, lowest=-1, highest=1))
-    axes.set_ylim(-0.6, len(intervals) - 0.4)
+    axes.set_ylim(-0.6, rows - 0.4)
     axes.xaxis.set_major_locator(MaxNLocator(3, steps=[1, 2, 5, 10]))
     quiet_grid(axes, "x")
     axes.tick_params(axis="y", length=0)
     axes.spines["left"].set_visible(False)
-    for row, each in enumerate(intervals):
-        axes.axhline(row, color=FAINT, linewidth=0.6, zorder=0)
-        place = row + shift
-        if np.isnan(each.value):
-            style: dict[str, Any] = {"color": QUIET, "fontsize": 8, "va": "center", "ha": "left"}
-            axes.text(0.02, place, "n/a", transform=axes.get_yaxis_transform(), **style)
-            continue
-        known = np.isfinite([each.low, each.high]).all()
-        if known:
-            axes.plot([each.low, each.high], [place, place], color=color, solid_capstyle="butt")
-        axes.plot(each.value, place, "o", color=color, markerfacecolor=color if known else "white")
+
+
+def draw_interval(axes: Axes, row: int, interval: Interval, color: str = COLORS[0]) -> None:
+    """Draw a dot and a line in a row; "n/a" where there is no value.
+
+    A dot without a line is hollow: its interval is not known.
+    """
+    axes.axhline(row, color=FAINT, linewidth=0.6, zorder=0)
+    if np.isnan(interval.value):
+        style: dict[str, Any] = {"color": QUIET, "fontsize": 8, "va": "center", "ha": "left"}
+        axes.text(0.02, row, "n/a", transform=axes.get_yaxis_transform(), **style)
+        return
+    known = np.isfinite([interval.low, interval.high]).all()
+    if known:
+        axes.plot([interval.low, interval.high], [row, row], color=color, solid_capstyle="butt")
+    dot = axes.plot(interval.value, row, "o", color=color, clip_on=False)[0]
+    dot.set_markerfacecolor(color if known else "white")
 
 
 def _sortable(interval: Interval) -> float:

@@ -17,6 +17,15 @@ from common.figures.predictions import (
     plot_roc,
     roc_of,
 )
+from common.figures.screening import (
+    ForestRow,
+    ReferralCurve,
+    ReferralPanel,
+    SetsOfGrade,
+    plot_forest,
+    plot_referral,
+    plot_sets,
+)
 from common.figures.training import Learned, plot_training
 from common.metrics.intervals import UNKNOWN, Interval
 from common.models.checkpoint import EpochRow, Validation
@@ -297,6 +306,62 @@ def training(models: int, classes: int, long: bool) -> Figure:
     return plot_training(found, TITLE)
 
 
+def referral(models: int, classes: int, long: bool) -> Figure:
+    shares = np.array([0, 0.05, 0.1, 0.2, 0.3, 0.5])
+    rules = (
+        "max-probability, AURC 0.062 [0.041, 0.091]",
+        "entropy, AURC 0.064 [0.042, 0.094]",
+        "disagreement, AURC 0.081 [0.051, 0.113] (chosen on val)",
+        "cycles, AURC 0.092 [0.061, 0.131]",
+    )
+    curves, rates = {}, {}
+    for place, rule in enumerate(rules[: 4 if models > 1 else 1]):
+        referred = np.linspace(0, 0.98, 100)
+        curves[rule] = ReferralCurve(referred, 1 - (0.15 + 0.01 * place) * (1 - referred) ** 2)
+        values = 0.9 + 0.08 * shares - 0.01 * place
+        found = [interval(value, 200) for value in values] if place == 2 else ()
+        rates[rule] = ReferralCurve(shares, values, found)
+    rates[rules[0]] = ReferralCurve(shares, np.full(6, math.nan))
+    panels = [
+        ReferralPanel("accuracy of the rest", curves),
+        ReferralPanel("sensitivity of the rest", rates),
+        ReferralPanel("specificity of the rest", rates),
+    ]
+    return plot_referral(panels, TITLE)
+
+
+def forest(models: int, classes: int, long: bool) -> Figure:
+    figures = ("accuracy", "kappa", "sensitivity (referable)", "specificity (referable)")
+    generator = np.random.default_rng(5)
+    values = {
+        "camera": names_of(models, long),
+        "sex": ("female", "male", ""),
+        "a column with quite a long name that nobody shortened": ("a", "b"),
+    }
+    blocks = {
+        column: [
+            ForestRow(
+                name or "not known",
+                f"{9 + 30 * place} images",
+                [interval(v, 20 + 30 * place) for v in generator.uniform(0.7, 1, 3)] + [UNKNOWN],
+                few=place == 0,
+            )
+            for place, name in enumerate(names)
+        ]
+        for column, names in values.items()
+    }
+    return plot_forest(figures, [*(interval(0.85, 300) for _ in "123"), UNKNOWN], blocks, TITLE)
+
+
+def sets(models: int, classes: int, long: bool) -> Figure:
+    rows = [
+        SetsOfGrade(name, "40 images", interval(0.88 + 0.02 * k, 40), Interval(1.4 + k / 9, 1.2, 2))
+        for k, name in enumerate(classes_of(classes, long))
+    ]
+    rows[-1] = SetsOfGrade(rows[-1].name, "0 images", UNKNOWN, UNKNOWN)
+    return plot_sets(rows, 0.9, TITLE)
+
+
 DRAWINGS = (
     confusion,
     roc,
@@ -308,4 +373,7 @@ DRAWINGS = (
     per_class,
     alike,
     training,
+    referral,
+    forest,
+    sets,
 )
