@@ -38,7 +38,7 @@ from common.evaluation.gates import (
     validation_content,
 )
 from common.figures.comparison import plot_cost, plot_intervals
-from common.figures.predictions import RocCurve, RocPanel, plot_roc, roc_of
+from common.figures.roc import RocCurve, RocPanel, plot_roc, roc_of
 from common.figures.style import save_figure
 from common.fitting.ensemble import ModelResult, apply_vote
 from common.flags import add_analysis_flags

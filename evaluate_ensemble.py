@@ -36,8 +36,8 @@ from common.evaluation.gates import (
 )
 from common.evaluation.questions import Answers, Asked, ask
 from common.evaluation.verification import Recomputable, verify
-from common.figures.predictions import plot_predictions
-from common.figures.style import save_figure
+from common.figures.evaluation import FIGURES, draw_evaluation
+from common.figures.style import remove_figure, save_figure
 from common.fitting.ensemble import (
     EVERY_VOTE,
     ModelResult,
@@ -337,7 +337,6 @@ def evaluate_model(model: Model, setting: Setting) -> Outcome:
     save_predictions(path, pairs, result.of_model, result.vote, result.temperature)
     write_metrics(output.metrics(split), content)
     write_table(output.table(f"votes_{split}"), tables.flat_rows(findings.compared))
-    draw(output, setting, pairs, result.classes, findings, title)
     return Outcome(
         models=[pairs.model],
         vote=result.vote,
@@ -349,21 +348,6 @@ def evaluate_model(model: Model, setting: Setting) -> Outcome:
         remarks=setting.remarks(),
         grader=model_grader(result, split, setting.bootstrap, setting.patients_of),
     )
-
-
-def draw(
-    output: ResultDir,
-    setting: Setting,
-    pairs: PairPredictions,
-    classes: ClassPredictions,
-    findings: Findings,
-    title: str,
-) -> None:
-    """Draw what a model or an ensemble predicted."""
-    metrics = findings.evaluation.metrics
-    figures = plot_predictions(pairs.targets, classes, pairs.scored, metrics, title)
-    for name, figure in figures.items():
-        save_figure(figure, output.figure(f"{name}_{setting.split}"), setting.figure_format)
 
 
 def evaluate_together(
@@ -401,7 +385,6 @@ def evaluate_together(
     write_predictions(output.predictions(split), arrays, details)
     write_metrics(output.metrics(split), content)
     write_table(output.table(f"graders_{split}"), tables.flat_rows(findings.compared))
-    draw(output, setting, pairs, ensemble.classes, findings, title)
     shares = ", ".join(f"{name} {weight:.3f}" for name, weight in zip(labels, ensemble.weights))
     return Outcome(
         models=labels,
@@ -436,6 +419,17 @@ def store_answers(answers: Answers, output: ResultDir, images: Split) -> None:
         sheet = output.figure(f"label_errors_{images.name}")
         label_error_sheet(answers.label_errors, images, sheet)
     write_metrics(path, read_json(path) | {"screening": answers.to_json()})
+
+
+def draw(outcome: Outcome, setting: Setting, answers: Answers | None = None) -> None:
+    """Draw an outcome, with the answers if it was asked, and remove what is not drawn any more."""
+    drawn = draw_evaluation(outcome.grader, outcome.title, answers)
+    for name in FIGURES:
+        path = outcome.output.figure(f"{name}_{setting.split}")
+        if name in drawn:
+            save_figure(drawn[name], path, setting.figure_format)
+        else:
+            remove_figure(path)
 
 
 def check_all(models: list[Model], final: Outcome, setting: Setting) -> list[Gate]:
@@ -501,6 +495,8 @@ def main(argv: list[str] | None = None) -> int:
     asked = replace(asked, people=setting.people, columns=setting.columns)
     answers = ask(final.grader, asked)
     store_answers(answers, final.output, models[0].split)
+    for outcome in [*(model.outcome for model in models if model.outcome is not final), final]:
+        draw(outcome, setting, answers if outcome is final else None)
 
     gates, output = check_all(models, final, setting), final.output
     write_json(output.validation, setting.describe() | validation_content(gates))

@@ -99,9 +99,7 @@ def _draw_referral(axes: Axes, panel: ReferralPanel, styles: Mapping[str, Look])
                 shown += [interval.low, interval.high]
     axes.set_ylim(*near(shown, 0, 1))
     axes.set_xlim(-0.02, _MOST_REFERRED + 0.02)
-    axes.set(
-        xlabel="share referred", title=wrapped(panel.title, int(axes.figure.get_figwidth() * 4))
-    )
+    axes.set(xlabel="share referred", title=wrapped(panel.title, 28))
     quiet_grid(axes)
 
 

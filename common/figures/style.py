@@ -118,6 +118,12 @@ def save_figure(figure: Figure, path: Path, vector: str = "svg") -> None:
                 )
 
 
+def remove_figure(path: Path) -> None:
+    """Remove a figure that an earlier evaluation left."""
+    for kind in ("png", "svg", "pdf"):
+        path.with_suffix(f".{kind}").unlink(missing_ok=True)
+
+
 def outline(figure: Figure) -> Bbox:
     """Return the box, in inches, around all that a figure draws."""
     figure.draw_without_rendering()

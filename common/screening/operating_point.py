@@ -221,6 +221,8 @@ class Trial:
     sensitivity: Interval
     specificity: Interval
     imageability: str
+    detection: str  # which of ours is like it
+    asked_rates: tuple[float, float] | None = None  # sensitivity and specificity
 
 
 TRIALS = (
@@ -233,6 +235,8 @@ TRIALS = (
         Interval(0.872, 0.818, 0.912),
         Interval(0.907, 0.883, 0.927),
         "96.1 % of patients",
+        "referable",
+        (0.85, 0.825),
     ),
     Trial(
         "EyeArt 2.1",
@@ -243,6 +247,7 @@ TRIALS = (
         Interval(0.96, math.nan, math.nan),
         Interval(0.88, math.nan, math.nan),
         "more than 97 % of eyes",
+        "referable",
     ),
     Trial(
         "EyeArt 2.1",
@@ -253,6 +258,7 @@ TRIALS = (
         Interval(0.97, math.nan, math.nan),
         Interval(0.90, math.nan, math.nan),
         "more than 97 % of eyes",
+        "vision-threatening",
     ),
 )
 

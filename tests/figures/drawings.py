@@ -9,14 +9,8 @@ from matplotlib.text import Text
 
 from common.figures.comparison import plot_cost, plot_intervals
 from common.figures.matrices import Matrices, plot_confusion, plot_dendrogram, plot_heatmaps
-from common.figures.predictions import (
-    Reliability,
-    RocPanel,
-    RocPoint,
-    plot_reliability,
-    plot_roc,
-    roc_of,
-)
+from common.figures.reliability import Reliability, plot_reliability
+from common.figures.roc import RocPanel, RocPoint, plot_roc, roc_of
 from common.figures.screening import (
     ForestRow,
     ReferralCurve,

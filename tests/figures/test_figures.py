@@ -7,15 +7,16 @@ import cv2
 import numpy as np
 import pytest
 from figures.drawings import DRAWINGS, TITLE, clashes, cost, names_of, texts_of
-from helpers import GRADES
+from helpers import grader_of, probabilities_of, sample_of
 from matplotlib.figure import Figure
 
+from common.evaluation.questions import Asked, ask
 from common.figures.comparison import plot_intervals
+from common.figures.evaluation import FIGURES, draw_evaluation
 from common.figures.matrices import Matrices, plot_confusion, plot_heatmaps
-from common.figures.predictions import plot_predictions
 from common.figures.style import new_figure, save_figure, short_names, spread
 from common.metrics.intervals import UNKNOWN, Interval
-from common.prediction.voting import ClassPredictions
+from common.screening.operating_point import ARGMAX, Rule
 
 pytestmark = pytest.mark.usefixtures("drawn_figures")
 SHOWN = ((1, 2, False), (3, 5, True), (7, 5, False))  # models, classes, whether names are long
@@ -118,18 +119,36 @@ def test_a_grade_without_images_has_no_shares(monkeypatch):
     assert texts.count("–") == 2
 
 
-def test_predictions_are_drawn_with_what_was_measured_of_them(monkeypatch):
-    targets = np.array([0, 1, 2, 2])  # no image of grades 3 and 4
-    scores = np.full((4, 5), 0.1) + 0.5 * np.eye(5)[targets]
-    metrics = {f"auc_{k}": Interval(0.5 + k / 10, 0.4, 0.95) for k in range(5)}
-    metrics |= {"referable_auc": Interval(0.99, 0.98, 1.0)}
-    predictions = ClassPredictions(scores, scores.argmax(1))
-    figures = plot_predictions(targets, predictions, GRADES, metrics, TITLE)
-    assert set(figures) == {"confusion", "roc", "reliability"}
+def test_an_evaluation_is_drawn_with_its_operating_points(monkeypatch):
+    targets = np.arange(60) % 5
+    val = sample_of(targets, probabilities_of(targets, seed=1), name="val")
+    grader = grader_of(sample_of(targets, probabilities_of(targets)), val)
+    answers = ask(grader, Asked((ARGMAX, Rule("sensitivity", 0.9))))
+    figures = draw_evaluation(grader, TITLE, answers)
+    assert set(figures) <= set(FIGURES)
+    for figure in figures.values():
+        assert not clashes(figure, texts_of(figure, monkeypatch))
+    texts = [text.replace("\n", " ") for text in shown(figures["roc"], monkeypatch)]
+    assert "vision-threatening (grade 3 or worse)" in texts
+    point = answers.operating_points.detections[0].points[1]
+    label = next(text for text in texts if "sensitivity=0.9 on val" in text)
+    assert f"threshold {point.threshold.value:.3f}" in label
+    assert f"sensitivity {point.judged.sensitivity.value:.3f} [" in label
+    assert sum("IDx-DR's trial, other people" in text for text in texts) == 2
+    alone = shown(draw_evaluation(grader, TITLE)["roc"], monkeypatch)
+    assert not any("trial" in text or "threshold" in text for text in alone)
+
+
+def test_what_no_image_shows_is_not_drawn(monkeypatch):
+    targets = np.array([0, 1, 0, 1])  # nothing is referable
+    grader = grader_of(sample_of(targets, probabilities_of(targets)))
+    figures = draw_evaluation(grader, TITLE, ask(grader, Asked()))
     texts = shown(figures["roc"], monkeypatch)
-    assert "referable, AUC 0.990 [0.980, 1.000]" in texts
-    assert "grade 2, AUC 0.700 [0.400, 0.950]" in texts
-    assert not any("grade 3" in text for text in texts)
+    assert texts.count("n/a: all images are alike in this") == 2
+    named = " ".join(shown(figures["roc_grades"], monkeypatch))
+    assert "grade 1, AUC" in named and "grade 3, AUC" not in named
+    for figure in figures.values():
+        assert not clashes(figure, texts_of(figure, monkeypatch))
 
 
 def test_names_are_short_and_stay_different():

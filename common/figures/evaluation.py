@@ -1,0 +1,131 @@
+"""Draw an evaluation: what a grader said of a split, and its answers to a programme's questions.
+
+N images, K classes.
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from common.data.class_names import GRADES
+from common.evaluation.questions import Answers
+from common.figures.matrices import plot_confusion
+from common.figures.reliability import Reliability, plot_reliability
+from common.figures.roc import RocCurve, RocPanel, RocPoint, plot_roc, roc_of
+from common.fitting.grader import Grader, Sample
+from common.metrics.auc import auc_interval, roc_auc
+from common.metrics.intervals import Interval
+from common.metrics.shares import confusion_matrix
+from common.prediction.classes import MODERATE
+from common.screening.operating_point import Detection, OperatingPoint, OperatingPoints
+
+FIGURES = ("confusion", "roc", "roc_grades", "reliability")  # that may be drawn
+
+
+def draw_evaluation(
+    grader: Grader, title: str, answers: Answers | None = None
+) -> dict[str, Figure]:
+    """Draw a grader's predictions, and its answers if it was asked, by the figure's name."""
+    sample, classes = grader.judged_on, grader.scored
+    points = answers.operating_points if answers is not None else None
+    referral = list(referral_panels(grader, points))
+    return ({"roc": plot_roc(referral, title)} if referral else {}) | {
+        "confusion": plot_confusion(
+            confusion_matrix(sample.targets, sample.classes.predicted, len(classes)),
+            classes.names,
+            title,
+        ),
+        "roc_grades": plot_roc([grades_panel(grader)], title),
+        "reliability": plot_reliability({"predicted grade": reliability_of(sample)}, title),
+    }
+
+
+def reliability_of(sample: Sample) -> Reliability:
+    """Return how confident the predictions are, and whether they are right."""
+    predicted = sample.classes.predicted
+    confidence = sample.classes.probabilities[np.arange(len(predicted)), predicted]
+    return Reliability(confidence, predicted == sample.targets)
+
+
+def grades_panel(grader: Grader) -> RocPanel:
+    """Compute the curve of each grade against the rest; what all images are, or none, has none."""
+    sample, curves = grader.judged_on, {}
+    for k, title in enumerate(grader.scored.titles):
+        curve = curve_of(grader, sample.classes.probabilities[:, k], sample.targets == k)
+        if curve is not None:
+            curves[title] = curve
+    return RocPanel(f"each {grader.scored.word} against the rest", curves)
+
+
+def referral_panels(grader: Grader, points: OperatingPoints | None) -> Iterator[RocPanel]:
+    """Compute the curve of each kind of disease that is looked for, with its operating points.
+
+    points: none where nobody was asked for any.
+    """
+    sample, cut = grader.judged_on, grader.scored.referable_from
+    cuts = {"referable": cut} if cut is not None else {}
+    detections = {} if points is None else {each.name: each for each in points.detections}
+    for name, first in (cuts | {each.name: each.cut for each in detections.values()}).items():
+        score = sample.classes.probabilities[:, first:].sum(1)
+        curve = curve_of(grader, score, sample.targets >= first)
+        detection = detections.get(name)
+        definition = detection.definition if detection else grader.scored.referable
+        yield RocPanel(
+            f"{name} ({definition})",
+            {} if curve is None else {name: curve},
+            list(_points(detection, points)),
+            list(_references(grader, detection, points)),
+        )
+
+
+def curve_of(grader: Grader, scores: np.ndarray, positive: np.ndarray) -> RocCurve | None:
+    """Compute a ROC curve with its area; None where all images are positive, or none."""
+    area = auc_interval(float(roc_auc(scores, positive)), positive, grader.bootstrap.groups)
+    return roc_of(scores, positive, area)
+
+
+def _points(detection: Detection | None, found: OperatingPoints | None) -> Iterator[RocPoint]:
+    """Name the operating points that were measured."""
+    if detection is None or found is None:
+        return
+    for point in detection.points:
+        if point.judged is not None:
+            rates = point.judged
+            label = (
+                f"{_how(point, found.chosen_on)}: sensitivity {_written(rates.sensitivity)}, "
+                f"specificity {_written(rates.specificity)}"
+            )
+            yield RocPoint(label, rates.sensitivity, rates.specificity)
+
+
+def _how(point: OperatingPoint, chosen_on: str) -> str:
+    if np.isnan(point.threshold.value):
+        return "as graded (no threshold)"
+    return f"{point.rule} on {chosen_on}, threshold {point.threshold.value:.3f}"
+
+
+def _references(
+    grader: Grader, detection: Detection | None, found: OperatingPoints | None
+) -> Iterator[RocPoint]:
+    """Name what trials of other systems asked and found, on other people.
+
+    Not where what is referable here is not what was looked for there: more than mild.
+    """
+    if detection is None or found is None or len(grader.scored) != GRADES:
+        return
+    if detection.name == "referable" and detection.cut != MODERATE:
+        return
+    for trial in found.trials:
+        if trial.detection == detection.name:
+            label = f"{trial.system}'s trial, other people"
+            yield RocPoint(f"{label}: found", trial.sensitivity, trial.specificity)
+            if trial.asked_rates is not None:
+                asked = [Interval(rate, rate, rate) for rate in trial.asked_rates]
+                yield RocPoint(f"{label}: asked for more than this", *asked)
+
+
+def _written(interval: Interval) -> str:
+    if not np.isfinite([interval.low, interval.high]).all():
+        return "n/a" if np.isnan(interval.value) else f"{interval.value:.3f}"
+    return f"{interval.value:.3f} [{interval.low:.3f}, {interval.high:.3f}]"

@@ -1,0 +1,121 @@
+"""Draw ROC curves with the points in use on them, and those of others' studies. N images."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from sklearn.metrics import roc_curve
+
+from common.figures.style import (
+    INK,
+    PAGE,
+    QUIET,
+    looks,
+    new_figure,
+    quiet_grid,
+    short_names,
+    wrapped,
+)
+from common.metrics.intervals import Interval
+
+_TICKS = (0, 0.2, 0.4, 0.6, 0.8, 1)
+
+
+@dataclass(frozen=True)
+class RocCurve:
+    """The points of a ROC curve, each array (points,)."""
+
+    false_positives: np.ndarray  # rates
+    true_positives: np.ndarray
+    auc: Interval
+
+
+@dataclass(frozen=True)
+class RocPoint:
+    """A sensitivity and a specificity: of a threshold, or what a trial asked for or found."""
+
+    label: str
+    sensitivity: Interval
+    specificity: Interval
+
+
+@dataclass(frozen=True)
+class RocPanel:
+    """The curves of one question, the points in use on them, and those of others' studies."""
+
+    title: str
+    curves: Mapping[str, RocCurve]
+    points: Sequence[RocPoint] = ()
+    references: Sequence[RocPoint] = ()
+
+
+def plot_roc(panels: Sequence[RocPanel], title: str) -> Figure:
+    """Draw ROC curves with points in use, as crosses of their intervals, and reference points."""
+    width = PAGE / 2 if len(panels) > 1 else 0.62 * PAGE
+    lines = max(sum(text.count("\n") + 1 for text in _labels(panel).values()) for panel in panels)
+    legend = max(0.17 * lines, 0.1)
+    figure = new_figure(width * len(panels), width + 0.45 + legend, title)
+    rows = figure.subplots(2, len(panels), height_ratios=(width - 0.3, legend), squeeze=False)
+    for upper, lower, panel in zip(*rows, panels):
+        lower.set_axis_off()
+        _draw_roc(upper, panel)
+        handles, texts = upper.get_legend_handles_labels()
+        lower.legend(handles, texts, loc="upper left", borderaxespad=0, borderpad=0)
+    return figure
+
+
+def _labels(panel: RocPanel) -> dict[str, str]:
+    """Say what each curve and point of a panel is, by its name; the best curve first."""
+    order = sorted(panel.curves, key=lambda name: -np.nan_to_num(panel.curves[name].auc.value))
+    labels = {}
+    for name, short in zip(order, short_names(order, 24)):
+        auc = panel.curves[name].auc
+        labels[name] = f"{short}, AUC {auc.value:.3f}"
+        if np.isfinite([auc.low, auc.high]).all():
+            labels[name] += f" [{auc.low:.3f}, {auc.high:.3f}]"
+    points = (*panel.points, *panel.references)
+    return {name: wrapped(text, 46) for name, text in labels.items()} | {
+        point.label: wrapped(point.label, 46) for point in points
+    }
+
+
+def _draw_roc(axes: Axes, panel: RocPanel) -> None:
+    """Draw one panel, and name what it shows for its legend."""
+    labels = _labels(panel)
+    axes.plot([0, 1], [0, 1], color=QUIET, linewidth=0.7)
+    curves = [name for name in labels if name in panel.curves]
+    for name, look in zip(curves, looks(len(curves))):
+        line = axes.plot(panel.curves[name].false_positives, panel.curves[name].true_positives)[0]
+        line.set(color=look.color, linestyle=look.stroke, label=labels[name])
+    for point, look in zip(panel.points, looks(len(panel.points))):
+        _draw_cross(axes, point, look.marker, labels[point.label])
+    for point, look in zip(panel.references, looks(len(panel.references))):
+        place = [1 - point.specificity.value], [point.sensitivity.value]
+        line = axes.plot(*place, look.marker, color=QUIET, label=labels[point.label])[0]
+        line.set(markerfacecolor="white", markersize=6)
+    if not panel.curves:
+        axes.text(0.5, 0.25, "n/a: all images are alike in this", ha="center", color=QUIET)
+    axes.set(xlabel="1 - specificity", ylabel="sensitivity", title=wrapped(panel.title, 44))
+    axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), xticks=_TICKS, yticks=_TICKS)
+    axes.set_aspect("equal", anchor="NW")
+    quiet_grid(axes)
+
+
+def _draw_cross(axes: Axes, point: RocPoint, marker: str, label: str) -> None:
+    """Draw an operating point with the intervals of its two rates."""
+    x, y = 1 - point.specificity.value, point.sensitivity.value
+    if not np.isfinite([x, y]).all():
+        return
+    axes.plot([1 - point.specificity.low, 1 - point.specificity.high], [y, y], color=INK, lw=1)
+    axes.plot([x, x], [point.sensitivity.low, point.sensitivity.high], color=INK, lw=1)
+    axes.plot([x], [y], marker, color=INK, markersize=6, label=label, zorder=5)
+
+
+def roc_of(scores: np.ndarray, positive: np.ndarray, auc: Interval) -> RocCurve | None:
+    """Compute the ROC curve of scores (N,); None where all images are positive, or none."""
+    if not 0 < positive.sum() < len(positive):
+        return None
+    false_positives, true_positives, _ = roc_curve(positive, scores)
+    return RocCurve(false_positives, true_positives, auc)
