@@ -13,14 +13,29 @@ from common.evaluation.questions import Answers
 from common.figures.matrices import plot_confusion
 from common.figures.reliability import Reliability, plot_reliability
 from common.figures.roc import RocCurve, RocPanel, RocPoint, plot_roc, roc_of
+from common.figures.screening import (
+    ForestRow,
+    ReferralCurve,
+    ReferralPanel,
+    SetsOfGrade,
+    plot_forest,
+    plot_referral,
+    plot_sets,
+)
 from common.fitting.grader import Grader, Sample
+from common.listing.walking import count_of
 from common.metrics.auc import auc_interval, roc_auc
 from common.metrics.intervals import Interval
 from common.metrics.shares import confusion_matrix
 from common.prediction.classes import MODERATE
+from common.screening.abstention import Abstention
+from common.screening.conformal import ConformalSets
 from common.screening.operating_point import Detection, OperatingPoint, OperatingPoints
+from common.screening.subgroups import Subgroups
 
-FIGURES = ("confusion", "roc", "roc_grades", "reliability")  # that may be drawn
+# that may be drawn
+FIGURES = ("confusion", "roc", "roc_grades", "reliability", "referral", "subgroups", "sets")
+_FEW_FIGURES = 4  # of subgroups that fit beside each other
 
 
 def draw_evaluation(
@@ -29,8 +44,7 @@ def draw_evaluation(
     """Draw a grader's predictions, and its answers if it was asked, by the figure's name."""
     sample, classes = grader.judged_on, grader.scored
     points = answers.operating_points if answers is not None else None
-    referral = list(referral_panels(grader, points))
-    return ({"roc": plot_roc(referral, title)} if referral else {}) | {
+    drawn = {
         "confusion": plot_confusion(
             confusion_matrix(sample.targets, sample.classes.predicted, len(classes)),
             classes.names,
@@ -39,6 +53,74 @@ def draw_evaluation(
         "roc_grades": plot_roc([grades_panel(grader)], title),
         "reliability": plot_reliability({"predicted grade": reliability_of(sample)}, title),
     }
+    referral = list(referral_panels(grader, points))
+    if referral:
+        drawn["roc"] = plot_roc(referral, title)
+    return drawn | (_draw_answers(answers, title) if answers is not None else {})
+
+
+def _draw_answers(answers: Answers, title: str) -> dict[str, Figure]:
+    """Draw the answers that have a figure of their own."""
+    drawn = {}
+    if answers.abstention is not None:
+        drawn["referral"] = plot_referral(abstention_panels(answers.abstention), title)
+    if answers.subgroups is not None and answers.subgroups.groups:
+        drawn["subgroups"] = _draw_subgroups(answers.subgroups, title)
+    if answers.conformal_sets is not None:
+        rows = sets_of(answers.conformal_sets)
+        drawn["sets"] = plot_sets(rows, answers.conformal_sets.level, title)
+    return drawn
+
+
+def abstention_panels(found: Abstention) -> list[ReferralPanel]:
+    """Compute what referring the least certain gains, by each measure of uncertainty.
+
+    Intervals are those of the measure that was chosen, or of the first.
+    """
+    names = [ranking.measure for ranking in found.rankings]
+    chosen = found.best if found.best in names else names[0]
+    labels = {}
+    for ranking in found.rankings:
+        where = f" (chosen on {found.chosen_on})" if ranking.measure == found.best else ""
+        labels[ranking.measure] = f"{ranking.measure}{where}, AURC {_written(ranking.aurc)}"
+    accuracies = {
+        labels[each.measure]: ReferralCurve(1 - each.curve.coverage, 1 - each.curve.risk)
+        for each in found.rankings
+    }
+    panels = [ReferralPanel("accuracy", accuracies)]
+    for rate in ("sensitivity", "specificity"):
+        curves = {}
+        for each in found.rankings:
+            intervals: list[Interval] = [getattr(row, rate) for row in each.rows]
+            referred = np.array([row.referred for row in each.rows])
+            values = np.array([interval.value for interval in intervals])
+            shown = intervals if each.measure == chosen else ()
+            curves[labels[each.measure]] = ReferralCurve(referred, values, shown)
+        if any(np.isfinite(curve.values).any() for curve in curves.values()):
+            panels.append(ReferralPanel(f"{rate} (referable)", curves))
+    return panels
+
+
+def _draw_subgroups(found: Subgroups, title: str) -> Figure:
+    """Draw the figures of subgroups that fit beside each other; the table has all."""
+    figures = found.figures[:_FEW_FIGURES]
+    blocks: dict[str, list[ForestRow]] = {}
+    for group in found.groups:
+        intervals = [group.metrics[figure.name] for figure in figures]
+        name, count = group.value or "not known", count_of(group.images, "image")
+        row = ForestRow(name, count, intervals, group.too_few)
+        blocks.setdefault(group.column, []).append(row)
+    overall = [found.overall.metrics[figure.name] for figure in figures]
+    names = [figure.name.replace("_", " ").replace("=", " = ") for figure in figures]
+    return plot_forest(names, overall, blocks, title)
+
+
+def sets_of(found: ConformalSets) -> list[SetsOfGrade]:
+    """Return what was measured of the sets of each grade's images."""
+    return [
+        SetsOfGrade(each.grade, count_of(each.images, "image"), each.coverage, each.size)
+        for each in [*found.grades, found.all_measured]
+    ]
 
 
 def reliability_of(sample: Sample) -> Reliability:

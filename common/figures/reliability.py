@@ -29,7 +29,8 @@ def plot_reliability(curves: Mapping[str, Reliability], title: str) -> Figure:
     In ten bins of confidence, with Wilson's interval (1927) of each, and how many images it has.
     """
     width = PAGE if len(curves) > 1 else 0.62 * PAGE
-    figure = new_figure(width, 0.6 + width / min(len(curves), 3) * (0.9 + 0.35), title)
+    height = 0.6 + (width if len(curves) == 1 else 1.25 * width / min(len(curves), 3))
+    figure = new_figure(width, height, title)
     panels = figure.subplots(
         2,
         len(curves),

@@ -77,6 +77,7 @@ def plot_referral(panels: Sequence[ReferralPanel], title: str) -> Figure:
     styles = dict(zip(rules, looks(len(rules))))
     for axes, panel in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels):
         _draw_referral(axes, panel, styles)
+    figure.axes[0].set_ylabel("of the images not referred")
     handles, _ = figure.axes[0].get_legend_handles_labels()
     figure.legend(handles, [wrapped(rule, 60) for rule in rules], loc="outside lower left", ncols=2)
     return figure
@@ -99,7 +100,7 @@ def _draw_referral(axes: Axes, panel: ReferralPanel, styles: Mapping[str, Look])
                 shown += [interval.low, interval.high]
     axes.set_ylim(*near(shown, 0, 1))
     axes.set_xlim(-0.02, _MOST_REFERRED + 0.02)
-    axes.set(xlabel="share referred", title=wrapped(panel.title, 28))
+    axes.set(xlabel="share of images referred", title=wrapped(panel.title, 28))
     quiet_grid(axes)
 
 
@@ -124,16 +125,18 @@ def plot_forest(
         lines += [(wrapped(column, 30), None)]
         lines += [(f"{name} ({row.count})", row) for name, row in zip(names, rows)]
     lines.reverse()
-    figure = new_figure(PAGE, 1.2 + _ROW * len(lines), title)
+    titles = [wrapped(name, int(56 / len(figures))) for name in figures]
+    above = LINE * max(text.count("\n") for text in titles)
+    figure = new_figure(PAGE, 1.1 + above + _ROW * len(lines), title)
     panels = figure.subplots(1, len(figures), sharey=True, squeeze=False)[0]
-    for place, (axes, name) in enumerate(zip(panels, figures)):
+    for place, (axes, text) in enumerate(zip(panels, titles)):
         shown = [row.intervals[place] for _, row in lines if row is not None]
         prepare_rows(axes, [*shown, overall[place]], len(lines))
         _draw_overall(axes, overall[place])
         for number, (_, row) in enumerate(lines):
             if row is not None:
                 draw_interval(axes, number, row.intervals[place], QUIET if row.few else COLORS[0])
-        axes.set_title(wrapped(name, int(56 / len(figures))))
+        axes.set_title(text)
     panels[0].set_yticks(range(len(lines)), [text for text, _ in lines])
     for label, (_, row) in zip(panels[0].get_yticklabels(), lines):
         label.set_fontweight("bold" if row is None else "normal")

@@ -121,11 +121,15 @@ def test_a_grade_without_images_has_no_shares(monkeypatch):
 
 def test_an_evaluation_is_drawn_with_its_operating_points(monkeypatch):
     targets = np.arange(60) % 5
-    val = sample_of(targets, probabilities_of(targets, seed=1), name="val")
-    grader = grader_of(sample_of(targets, probabilities_of(targets)), val)
-    answers = ask(grader, Asked((ARGMAX, Rule("sensitivity", 0.9))))
+    val, test = (probabilities_of(targets, seed=seed) for seed in (1, 2))
+    grader = grader_of(
+        sample_of(targets, test, members=[test, val]),
+        sample_of(targets, val, name="val", members=[val, test]),
+    )
+    columns = {"camera": ["A", "B", ""] * 20}
+    answers = ask(grader, Asked((ARGMAX, Rule("sensitivity", 0.9)), columns=columns))
     figures = draw_evaluation(grader, TITLE, answers)
-    assert set(figures) <= set(FIGURES)
+    assert set(figures) == set(FIGURES)
     for figure in figures.values():
         assert not clashes(figure, texts_of(figure, monkeypatch))
     texts = [text.replace("\n", " ") for text in shown(figures["roc"], monkeypatch)]
@@ -135,6 +139,10 @@ def test_an_evaluation_is_drawn_with_its_operating_points(monkeypatch):
     assert f"threshold {point.threshold.value:.3f}" in label
     assert f"sensitivity {point.judged.sensitivity.value:.3f} [" in label
     assert sum("IDx-DR's trial, other people" in text for text in texts) == 2
+    assert "A (20 images)" in shown(figures["subgroups"], monkeypatch)
+    assert "grade 4 (12 images)" in shown(figures["sets"], monkeypatch)
+    rules = " ".join(shown(figures["referral"], monkeypatch))
+    assert f"{answers.abstention.best} (chosen on val), AURC" in rules
     alone = shown(draw_evaluation(grader, TITLE)["roc"], monkeypatch)
     assert not any("trial" in text or "threshold" in text for text in alone)
 
