@@ -29,7 +29,8 @@ from common.data.synthetic import synthetic_note
 from common.evaluation.gates import FAMILIES
 from common.figures.matrices import Matrices, plot_dendrogram, plot_heatmaps
 from common.figures.style import save_figure
-from common.fitting.ensemble import ModelResult, apply_vote
+from common.fitting.ensemble import ModelResult
+from common.fitting.stored import results_of
 from common.flags import add_analysis_flags
 from common.metrics.agreement import (
     EnsembleDiversity,
@@ -234,7 +235,7 @@ def main(argv: list[str] | None = None) -> int:
     found = find_evaluated_models(args.models, args.results_dirs, args.split, args.referable_from)
     if len(found) < 2:
         raise InputError(f"expected two or more models, found {found[0].label} alone")
-    models = [apply_vote(each.label, each.pairs, args.vote) for each in found]
+    models = results_of(found, args.split, args.vote)
     names, first = [model.label for model in models], models[0].pairs
     metadata = metadata_of(found[0], args.split)
     patients = recognise_patients(first.ids.tolist(), args.patient_regex, metadata)

@@ -23,15 +23,15 @@ from common.data.synthetic import synthetic_note
 from common.evaluation.evaluate import evaluate
 from common.figures.matrices import Matrices, plot_heatmaps
 from common.figures.style import save_figure
-from common.fitting.ensemble import ModelResult, apply_vote
+from common.fitting.ensemble import ModelResult, shared_fitted, why_not_fitted
+from common.fitting.stored import results_of
 from common.flags import add_analysis_flags
 from common.metrics.classification import binary_metrics
 from common.metrics.intervals import UNKNOWN, BootstrapConfig, Interval, Metrics
 from common.metrics.shares import confusion_matrix, f1_scores
 from common.pairs import class_pairs, pair_name, pair_targets
 from common.prediction.classes import Classes
-from common.prediction.evaluated_models import EvaluatedModel, find_evaluated_models, metadata_of
-from common.prediction.predictions import same_images
+from common.prediction.evaluated_models import find_evaluated_models, metadata_of
 from common.prediction.voting import ClassPredictions
 from common.reporting import tables
 from common.reporting.table import format_table
@@ -157,26 +157,36 @@ def rank_pairs(model: ModelResult) -> list[PairStrength]:
     return sorted(rows, key=lambda row: (math.isnan(row.balanced_accuracy), row.balanced_accuracy))
 
 
-def suggest_weights(found: list[EvaluatedModel], vote: str) -> dict[str, list[float]]:
-    """Share each grade's weight among the models by their F1 on val; sums to 1 per grade.
+@dataclass(frozen=True)
+class SuggestedWeights:
+    """Each grade's weight shared among the models, and what that rests on."""
 
-    Empty unless every model, as it is now, was evaluated on the same val images.
+    by_model: dict[str, list[float]]  # (K,) of each; empty: none are suggested
+    description: str  # the images, or why there are none
+
+
+def suggest_weights(models: list[ModelResult]) -> SuggestedWeights:
+    """Share each grade's weight by the models' F1 on the images for fitting; sums to 1 per grade.
+
+    None unless every model has such images, and all the same.
     """
-    if found[0].pairs.set_classes is not None:
-        return {}
-    vals = [model.stored_val() for model in found]
-    known = [val for val in vals if val is not None]
-    if len(known) < len(found) or not all(same_images(known[0], val) for val in known):
-        return {}
+    if models[0].pairs.set_classes is not None:
+        return SuggestedWeights({}, "the images are graded in fewer classes than the models'")
+    fitted = shared_fitted(models)
+    if not fitted:
+        return SuggestedWeights({}, why_not_fitted(models))
     rows = []
-    for model, val in zip(found, known):
-        predicted = apply_vote(model.label, val, vote).classes.predicted
-        matrix = confusion_matrix(val.targets, predicted, val.num_classes)
+    for each in fitted:
+        matrix = confusion_matrix(
+            each.images.targets, each.voted.predicted, each.images.num_classes
+        )
         rows.append(np.nan_to_num(f1_scores(matrix)))
     scores = np.stack(rows)  # (models, grades)
     total = scores.sum(0)
-    shares = np.where(total > 0, scores / np.where(total > 0, total, 1), 1 / len(found))
-    return {model.label: row.tolist() for model, row in zip(found, shares)}
+    shares = np.where(total > 0, scores / np.where(total > 0, total, 1), 1 / len(models))
+    by_model = {model.label: row.tolist() for model, row in zip(models, shares)}
+    images = fitted[0].images
+    return SuggestedWeights(by_model, f"{images.name}, {len(images)} images")
 
 
 def metric_table(metric: str, results: dict[str, Metrics], grades: list[str]) -> str:
@@ -243,15 +253,12 @@ def pairs_table(rows: list[PairStrength], classes: Classes) -> str:
     return format_table(header, cells)
 
 
-def weights_text(weights: dict[str, list[float]], grades: list[str]) -> str:
+def weights_text(weights: SuggestedWeights, grades: list[str]) -> str:
     """Show the suggested weights, or say why there are none."""
-    if not weights:
-        return (
-            "no weights are suggested: not every model, as it is now, was evaluated on the same "
-            "val images (evaluate_ensemble.py --split val)"
-        )
-    cells = [[model, *map(tables.decimal, shares)] for model, shares in weights.items()]
-    return format_table(["suggested weight (F1 on val)", *grades], cells)
+    if not weights.by_model:
+        return f"no weights are suggested: {weights.description}"
+    cells = [[model, *map(tables.decimal, shares)] for model, shares in weights.by_model.items()]
+    return format_table([f"suggested weight (F1 on {weights.description})", *grades], cells)
 
 
 def draw(
@@ -277,7 +284,7 @@ def main(argv: list[str] | None = None) -> int:
     """Analyse all models that are found."""
     args = parse_args(argv)
     found = find_evaluated_models(args.models, args.results_dirs, args.split, args.referable_from)
-    models = [apply_vote(each.label, each.pairs, args.vote) for each in found]
+    models = results_of(found, args.split, args.vote)
     first = found[0].pairs
     metadata = metadata_of(found[0], args.split)
     patients = recognise_patients(first.ids.tolist(), args.patient_regex, metadata)
@@ -290,7 +297,7 @@ def main(argv: list[str] | None = None) -> int:
     }
     leaders = find_leaders(results, first.targets, classes, bootstrap, list(scored.names))
     pairs = [rank_pairs(model) for model in models]
-    weights = suggest_weights(found, args.vote)
+    weights = suggest_weights(models)
 
     note, images = synthetic_note(first.ids), len(first.ids)
     grades = list(scored.titles)
@@ -325,7 +332,8 @@ def main(argv: list[str] | None = None) -> int:
             "few_images": few,
             "leaders": [leader.to_json() for leader in leaders],
             "pairs": rows,
-            "suggested_weights": weights,
+            "suggested_weights": weights.by_model,
+            "suggested_on": weights.description,
         },
     )
     write_table(output.table("per_class"), tables.flat_rows(results))

@@ -13,6 +13,8 @@ import argparse
 import sys
 from dataclasses import dataclass
 
+import numpy as np
+
 from common.comparison.differences import (
     SIGNIFICANT,
     Compared,
@@ -40,12 +42,12 @@ from common.evaluation.gates import (
 from common.figures.comparison import plot_cost, plot_intervals
 from common.figures.roc import RocCurve, RocPanel, plot_roc, roc_of
 from common.figures.style import save_figure
-from common.fitting.ensemble import ModelResult, apply_vote
+from common.fitting.ensemble import ModelResult, average_models
+from common.fitting.stored import results_of
 from common.flags import add_analysis_flags
 from common.metrics.intervals import BootstrapConfig
 from common.prediction.classes import Classes, sum_up
 from common.prediction.evaluated_models import EvaluatedModel, find_evaluated_models, metadata_of
-from common.prediction.voting import combine_models
 from common.reporting import tables
 from common.reporting.table import format_table
 from common.result_dir import ResultDir, write_table
@@ -125,8 +127,10 @@ def check(models: list[Model], bootstrap: BootstrapConfig, holdout: Holdout) -> 
     pairs = models[0].result.pairs
     ensemble = None
     if len(models) > 1:
-        mean = combine_models([model.result.of_model.probabilities for model in models])
-        classes = sum_up(mean, pairs.set_classes)
+        results = [model.result for model in models]
+        plain = np.full(len(models), 1 / len(models))
+        mean = average_models(results, plain, any(result.calibrated for result in results))
+        classes = sum_up(mean.classes, pairs.set_classes)
         ensemble = evaluate(pairs.targets, classes, bootstrap, pairs.scored).metrics
     found = [gate_input(model.result, model.evaluation.metrics) for model in models]
     coarser = pairs.set_classes is not None
@@ -182,8 +186,7 @@ def main(argv: list[str] | None = None) -> int:
     patients = recognise_patients(first.ids.tolist(), args.patient_regex, metadata)
     bootstrap = BootstrapConfig(args.resamples, args.seed, patients.clusters, patients.evidence)
     models = []
-    for each in found:
-        result = apply_vote(each.label, each.pairs, args.vote)
+    for result in results_of(found, args.split, args.vote):
         models.append(
             Model(result, evaluate(first.targets, result.classes, bootstrap, first.scored))
         )
@@ -196,6 +199,9 @@ def main(argv: list[str] | None = None) -> int:
         f" 95 % intervals over {evaluation.resampled}\n{tables.classes_text(first)}\n"
     )
     print(tables.metrics_table(metrics, "model").to_text(), end="\n\n")
+    for model in models:
+        print(f"{model.label}: temperature {model.result.calibration}")
+    print()
     print(tables.cost_table(metrics, costs, first.scored).to_text())
 
     pairs = compare_pairs(models, bootstrap)

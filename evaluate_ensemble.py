@@ -5,7 +5,8 @@
         --dataset_path ./my_graded_photographs --split test --output_dir ./super_ensemble_results
 
 Writes metrics, predictions and figures into each directory's results/, those of the ensemble, the
-gates and the report into --output_dir. Everything that is fitted is fitted on val.
+gates and the report into --output_dir. Everything that is fitted is fitted on
+cal or val.
 """
 
 from common.cli import Parser, guarded
@@ -35,18 +36,21 @@ from common.evaluation.gates import (
     validation_content,
 )
 from common.evaluation.questions import Answers, Asked, ask
-from common.evaluation.verification import Recomputable, verify
+from common.evaluation.verification import AS_VOTED, Recomputable, verify
 from common.figures.evaluation import FIGURES, draw_evaluation
 from common.figures.style import remove_figure, save_figure
+from common.fitting.collect import Collected, Member, collect, say_fitting
 from common.fitting.ensemble import (
     EVERY_VOTE,
     ModelResult,
     apply_vote,
     build_ensemble,
     check_weights,
-    require_val,
+    require_fitting,
 )
 from common.fitting.grader import Grader, PatientsOf, ensemble_grader, model_grader
+from common.fitting.sources import find_training, plan_fitting
+from common.fitting.stored import save_fitting
 from common.flags import add_ensemble_flags, add_evaluation_flags, find_runs
 from common.listing.column_values import Columns
 from common.listing.split_folders import CHOSEN_ON
@@ -54,10 +58,14 @@ from common.metrics.grade_mix import GradeMix, parse_prevalence
 from common.metrics.intervals import BootstrapConfig
 from common.pixels.pixel_cache import keep_readable
 from common.prediction.classes import SetMatcher, describe_classes, require_same_classes
-from common.prediction.evaluated_models import load_val
 from common.prediction.labels import label_runs, output_dir_for
 from common.prediction.predict import PredictionConfig, pixels_of, predict_run
-from common.prediction.predictions import PairPredictions, require_same_images, save_predictions
+from common.prediction.predictions import (
+    PairPredictions,
+    load_predictions,
+    require_same_images,
+    save_predictions,
+)
 from common.prediction.voting import ClassPredictions
 from common.reporting import tables
 from common.reporting.contact_sheets import label_error_sheet
@@ -265,11 +273,34 @@ def predict_models(models: list[Model], args: argparse.Namespace) -> None:
     for model in models:
         model.pairs = predict(model, model.split, args)
     require_same_images([model.pairs for model in models])
-    for model in models:
-        val = predict_val(model, args)
-        model.result = apply_vote(model.label, model.pairs, args.vote, val, args.calibrate)
-    if args.calibrate:
-        require_val([model.result for model in models], "--calibrate")
+    fitted_on = predict_for_fitting(models, args)
+    for model, images, reason in zip(models, fitted_on.images, fitted_on.reasons):
+        calibrate = args.calibrate != "off"
+        model.result = apply_vote(model.label, model.pairs, args.vote, images, calibrate, reason)
+    if args.calibrate == "on":
+        require_fitting([model.result for model in models], "--calibrate")
+
+
+def predict_for_fitting(models: list[Model], args: argparse.Namespace) -> Collected:
+    """Predict the images that temperatures, weights and thresholds are fitted on."""
+    first = models[0]
+    trained = find_training([(model.label, model.run) for model in models], first.dataset)
+    plan = plan_fitting(first.dataset, first.split, trained)
+    members = [Member(own, m.pairs, m.output) for own, m in zip(trained, models)]
+    config = choose_arithmetic(args, args.precision)
+
+    def predict_and_keep(member: Member, split: Split, path: Path) -> PairPredictions:
+        stored = load_predictions(path)
+        pairs = predict_run(member.trained.run, split, config, path, args.referable_from)
+        if stored is None or stored.origin != pairs.origin:
+            voted = apply_vote(member.trained.label, pairs, args.vote)
+            save_predictions(path, pairs, voted.classes, voted.vote)
+        return pairs
+
+    found = collect(plan, members, predict_and_keep)
+    for line in [*plan.remarks, *say_fitting([model.label for model in models], found)]:
+        log(line)
+    return found
 
 
 def predict(model: Model, split: Split, args: argparse.Namespace) -> PairPredictions:
@@ -286,21 +317,6 @@ def choose_arithmetic(args: argparse.Namespace, precision: str) -> PredictionCon
     return PredictionConfig(Path(args.cache_dir), args.num_workers, device, chosen)
 
 
-def predict_val(model: Model, args: argparse.Namespace) -> PairPredictions | None:
-    """Predict the dataset's val, or take what is stored of the same checkpoints, if anything."""
-    if args.split == "val" and model.pairs.set_classes is None:
-        return model.pairs
-    if args.split == "val" or not model.dataset.has("val"):
-        return load_val(model.run.directory, model.pairs)
-    images = model.dataset.split("val")
-    if images.folders is not None and images.folders.classes.coarser:
-        return load_val(model.run.directory, model.pairs)
-    val = predict(model, images, args)
-    voted = apply_vote(model.label, val, args.vote)
-    save_predictions(model.output.predictions("val"), val, voted.classes, voted.vote)
-    return val
-
-
 def verify_models(models: list[Model], ensemble: ResultDir, args: argparse.Namespace) -> bool:
     """Compute what is stored of all models again; returns whether it is the same."""
 
@@ -314,7 +330,7 @@ def verify_models(models: list[Model], ensemble: ResultDir, args: argparse.Names
     return verify(stored, ensemble.predictions(args.split))
 
 
-def evaluate_model(model: Model, setting: Setting) -> Outcome:
+def evaluate_model(model: Model, setting: Setting, calibrate: bool) -> Outcome:
     """Evaluate one model under every vote and write its results."""
     result, pairs, output, split = model.result, model.pairs, model.output, setting.split
     findings = measure_model(result, setting.bootstrap, setting.grade_mix)
@@ -334,7 +350,8 @@ def evaluate_model(model: Model, setting: Setting) -> Outcome:
     }
     title = f"{model.label} on {split}{setting.synthetic}"
     path = output.predictions(split)
-    save_predictions(path, pairs, result.of_model, result.vote, result.temperature)
+    save_predictions(path, pairs, result.tempered, result.vote, result.temperature.value)
+    save_fitting(output.fitting(split), result, calibrate)
     write_metrics(output.metrics(split), content)
     write_table(output.table(f"votes_{split}"), tables.flat_rows(findings.compared))
     return Outcome(
@@ -356,7 +373,7 @@ def evaluate_together(
     """Evaluate the plain and the weighted mean of the models and write the results."""
     results, split, pairs = [model.result for model in models], setting.split, models[0].pairs
     labels, weighting = [model.label for model in models], " ".join(args.weights)
-    ensemble = build_ensemble(results, args.weights, args.calibrate)
+    ensemble = build_ensemble(results, args.weights, args.calibrate != "off")
     alone = {model.label: model.outcome.findings.evaluation.metrics for model in models}
     findings = measure_ensemble(ensemble, results, alone, setting.bootstrap, setting.grade_mix)
     details = {
@@ -366,7 +383,8 @@ def evaluate_together(
         "class_names": pairs.class_names,
         "of_model": pairs.of_model,
         "vote": args.vote,
-        "temperature": ensemble.temperature,
+        "temperature": ensemble.temperature.value,
+        "averaged": AS_VOTED,
     }
     arrays = {
         "ids": pairs.ids,
@@ -378,6 +396,7 @@ def evaluate_together(
         **details,
         **setting.describe(),
         "weighting": weighting,
+        "weights_fitted_on": ensemble.weighting,
         **findings.to_json(),
         "graders": findings.compared,
     }
@@ -394,7 +413,7 @@ def evaluate_together(
         findings=findings,
         title=title,
         tables=tables.evaluation_tables(findings, "model"),
-        remarks=[f"weights ({weighting}): {shares}", *setting.remarks()],
+        remarks=[f"weights ({ensemble.weighting}): {shares}", *setting.remarks()],
         grader=ensemble_grader(
             f"ensemble of {len(models)} models",
             ensemble,
@@ -488,10 +507,12 @@ def main(argv: list[str] | None = None) -> int:
     predict_models(models, args)
     setting = replace(setting, holdout=look_for_training_images(models, args))
     for model in models:
-        model.outcome = evaluate_model(model, setting)
+        model.outcome = evaluate_model(model, setting, args.calibrate != "off")
+        log(f"{model.label}: {'; '.join(tables.calibration_notes(model.outcome.findings))}")
     final = models[0].outcome
     if len(models) > 1:
         final = evaluate_together(models, setting, ensemble_dir, args)
+        log(f"ensemble: {'; '.join([*tables.calibration_notes(final.findings), *final.remarks])}")
     asked = replace(asked, people=setting.people, columns=setting.columns)
     answers = ask(final.grader, asked)
     store_answers(answers, final.output, models[0].split)

@@ -162,10 +162,17 @@ def add_ensemble_flags(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         default=["uniform"],
         metavar="W",
-        help=f"{', '.join(WEIGHTS)}, or a number per model (default uniform)",
+        help=f"{', '.join(WEIGHTS)} on cal or val, or a number per model (default uniform)",
     )
     parser.add_argument(
-        "--calibrate", action="store_true", help="scale probabilities by temperatures fitted on val"
+        "--calibrate",
+        nargs="?",
+        const="on",
+        default="auto",
+        choices=("auto", "on", "off"),
+        help="divide log probabilities by temperatures fitted on cal or val: where that is "
+        "possible, always (alone or with on: end with an error if it is not), or not (default "
+        "auto)",
     )
     parser.add_argument(
         "--prevalence",

@@ -98,6 +98,10 @@ class ResultDir:
         """Probabilities of an evaluation, image by image."""
         return self.results / f"predictions_{split}.npz"
 
+    def fitting(self, split: str) -> Path:
+        """What an evaluation has fitted temperatures and weights on, image by image."""
+        return self.results / f"fitting_{split}.npz"
+
     @property
     def validation(self) -> Path:
         """The guide's gates and the rating that follows."""

@@ -22,6 +22,7 @@ from common import result_dir
 from common.audit.dataset import AuditConfig
 from common.fitting.ensemble import ModelResult, apply_vote
 from common.fitting.grader import Grader, Sample
+from common.fitting.images import fitting_images
 from common.metrics.intervals import BootstrapConfig
 from common.models import checkpoint_file
 from common.models.checkpoint import EpochRow
@@ -158,7 +159,8 @@ def predictions(
 def member(skill: float, seed: int, val: bool = True, calibrate: bool = False) -> ModelResult:
     """A model of that skill, with predictions on val if asked."""
     found, on_val = predictions(skill, seed), predictions(skill, seed + 100)
-    return apply_vote(f"m{seed}", found, "coupling", on_val if val else None, calibrate)
+    images = fitting_images(on_val, "val") if val else None
+    return apply_vote(f"m{seed}", found, "coupling", images, calibrate)
 
 
 # -- faults ------------------------------------------------------------------------------------

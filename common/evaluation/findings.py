@@ -16,12 +16,22 @@ from common.comparison.differences import (
     few_images_note,
 )
 from common.evaluation.evaluate import Evaluation, evaluate
-from common.fitting.ensemble import Ensemble, ModelResult, best_single, combine_by_every_vote
+from common.fitting.calibration import FEWEST_OF_A_PAIR, Temperature
+from common.fitting.ensemble import (
+    TEMPERED,
+    Ensemble,
+    ModelResult,
+    best_single,
+    combine_by_every_vote,
+)
+from common.listing.walking import count_of
 from common.metrics.agreement import Consistency, measure_consistency
 from common.metrics.grade_mix import GradeMix
 from common.metrics.intervals import BootstrapConfig, Metrics
 from common.prediction.voting import ClassPredictions
 from common.screening.prevalence import Restated, restate_models
+
+CONFIDENCE = ("ece", "brier", "nll")  # the figures that a temperature is there for
 
 
 @dataclass(frozen=True)
@@ -34,19 +44,35 @@ class VersusBest:
 
 
 @dataclass(frozen=True)
+class Calibration:
+    """How the class probabilities were calibrated, and how good they were before."""
+
+    temperature: Temperature
+    description: str  # what it was fitted on, or why it was not
+    raw: Metrics  # CONFIDENCE without it
+    pairs: str = ""  # which pairs of the tempered coupling keep their probabilities, if any
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what metrics_<split>.json holds of it."""
+        content = {"temperature": self.temperature.value, "calibration": self.description}
+        return content | ({"raw": self.raw} if self.temperature.fitted else {})
+
+
+@dataclass(frozen=True)
 class Findings:
     """All that is found out about a model or an ensemble."""
 
     evaluation: Evaluation
     compared: dict[str, Metrics]  # the votes of a model; the models and means of an ensemble
-    temperature: float = 1.0  # of the class probabilities, fitted on val
+    calibration: Calibration | None = None
     restated: Restated | None = None
     consistency: Consistency | None = None  # of a model's pairs
     versus: VersusBest | None = None  # of an ensemble and its models
 
     def to_json(self) -> dict[str, Any]:
         """Return what metrics_<split>.json holds of it."""
-        content = {"temperature": self.temperature, **self.evaluation.to_json()}
+        content = self.calibration.to_json() if self.calibration else {}
+        content |= self.evaluation.to_json()
         if self.restated is not None:
             content |= vars(self.restated)
         if self.consistency is not None:
@@ -65,20 +91,22 @@ def measure_model(
 ) -> Findings:
     """Measure a model under every vote; also at a population's grade mix.
 
-    A softmax head has no votes: it is measured as it is, and so is a calibrated model. Pairs are
-    not looked at where the images are graded in fewer classes than these.
+    A softmax head has no votes: it is measured as it is. A calibrated model is measured once more.
+    Pairs are not looked at where the images are graded in fewer classes than these.
     """
     scored = model.pairs.scored
     evaluations: dict[str, Evaluation] = {}
     consistency = None
-    chosen = model.vote
+    chosen = raw = model.vote if model.pairs.head == "ovo" else model.pairs.head
     if model.pairs.head == "ovo":
         for vote, classes in combine_by_every_vote(model).items():
             evaluations[vote] = evaluate(model.targets, classes, bootstrap, scored)
         if model.pairs.set_classes is None:
             consistency = measure_consistency(model.pairs, model.voted)
-    if model.pairs.head != "ovo" or model.calibrated:
-        chosen = f"{model.vote}, calibrated" if model.pairs.head == "ovo" else model.pairs.head
+    else:
+        evaluations[raw] = evaluate(model.targets, model.voted, bootstrap, scored)
+    if model.calibrated:
+        chosen = f"{raw}, calibrated"
         evaluations[chosen] = evaluate(model.targets, model.classes, bootstrap, scored)
     restated = None
     if grade_mix is not None:
@@ -88,7 +116,12 @@ def measure_model(
     return Findings(
         evaluation=evaluations[chosen],
         compared={name: evaluation.metrics for name, evaluation in evaluations.items()},
-        temperature=model.temperature,
+        calibration=Calibration(
+            model.temperature,
+            model.calibration,
+            _confidence(evaluations[raw]),
+            _pairs_kept(model),
+        ),
         restated=restated,
         consistency=consistency,
     )
@@ -111,6 +144,9 @@ def measure_ensemble(
         name: evaluate(targets, mean, bootstrap, scored) for name, mean in ensemble.means.items()
     }
     versus = compare_with_best(models, classes, bootstrap)
+    raw = evaluations[ensemble.final]
+    if ensemble.temperature.fitted:
+        raw = evaluate(targets, ensemble.raw, bootstrap, scored)
     restated = None
     if grade_mix is not None:
         cut = scored.referable_from
@@ -118,7 +154,7 @@ def measure_ensemble(
     return Findings(
         evaluation=evaluations[ensemble.final],
         compared=model_metrics | {name: found.metrics for name, found in evaluations.items()},
-        temperature=ensemble.temperature,
+        calibration=Calibration(ensemble.temperature, ensemble.calibration, _confidence(raw)),
         restated=restated,
         versus=versus,
     )
@@ -131,10 +167,7 @@ def compare_with_best(
     first, best = models[0], best_single(models)
     differences = compare_to_best(first.targets, classes, best.label, bootstrap)
     notes = [correction_note(sum(len(found.differences) for found in differences.values()))]
-    val = first.val
-    if "same images" in best.chosen or (
-        val is not None and np.array_equal(val.pairs.ids, first.pairs.ids)
-    ):
+    if "same images" in best.chosen:
         notes.append(
             f"{best.label} was chosen on these same images: it leads by luck, too, and p values "
             "against it are too small"
@@ -143,3 +176,20 @@ def compare_with_best(
     counts = np.bincount(first.targets, minlength=len(scored)).tolist()
     notes += filter(None, [few_images_note(counts, scored)])
     return VersusBest(str(best), differences, tuple(notes))
+
+
+def _confidence(evaluation: Evaluation) -> Metrics:
+    return {name: evaluation.metrics[name] for name in CONFIDENCE}
+
+
+def _pairs_kept(model: ModelResult) -> str:
+    """Say how many pairs keep their probabilities in the tempered coupling, if any."""
+    found = model.pair_temperatures
+    kept = len(found.values) - found.fitted if found is not None else 0
+    if not found or not kept:
+        return ""
+    without = "" if found.fitted else "; it is left out"
+    return (
+        f"{TEMPERED}: {kept} of {count_of(len(found.values), 'pair')} keep their probabilities "
+        f"(fewer than {FEWEST_OF_A_PAIR} images to fit on, or no mistakes among them){without}"
+    )

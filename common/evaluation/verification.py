@@ -23,6 +23,7 @@ from common.system.log import log
 # software or on another processor; on the same CPU it is 0
 SAME = 1e-6
 TOLERANCES = {"fp32": 1e-4, "bf16": 5e-2, "fp16": 1e-2}
+AS_VOTED = "as voted"  # an ensemble averages its models' classes before their temperatures
 
 
 @dataclass(frozen=True)
@@ -151,10 +152,16 @@ def compare(file: PredictionsFile, stored: PairPredictions, again: PairPredictio
 
 
 def compare_ensemble(file: PredictionsFile, members: Sequence[PredictionsFile]) -> Verified:
-    """Compare an ensemble's stored predictions with the mean of what its members have stored."""
+    """Compare an ensemble's stored predictions with the mean of what its members have stored.
+
+    Earlier versions averaged the members' classes at their temperatures.
+    """
     arrays, stored = file.arrays, [member.arrays for member in members]
     try:
-        mean = combine_models([m["class_probabilities"] for m in stored], file.details["weights"])
+        averaged = [m["class_probabilities"] for m in stored]
+        if file.details.get("averaged") == AS_VOTED:
+            averaged = [_voted(m).probabilities for m in members]
+        mean = combine_models(averaged, file.details["weights"])
         probabilities = file.tempered(mean.probabilities)
         of_model = file.details.get("of_model", range(probabilities.shape[1]))
         predicted = np.array(list(of_model))[probabilities.argmax(1)]
@@ -191,12 +198,18 @@ def _difference(stored: np.ndarray | None, again: np.ndarray) -> float:
 
 def _derive(file: PredictionsFile, stored: PairPredictions) -> ClassPredictions:
     """Derive class probabilities and the chosen classes from the stored pairs again."""
-    vote = file.details.get("vote")
-    classes = combine_pairs(
-        stored.pair_probabilities,
-        stored.num_classes,
-        vote if vote in VOTES else "coupling",
-        stored.pair_accuracies,
-    )
+    classes = _voted(file, stored)
     predicted = np.array(stored.of_model)[classes.predicted]
     return ClassPredictions(file.tempered(classes.probabilities), predicted)
+
+
+def _voted(file: PredictionsFile, stored: PairPredictions | None = None) -> ClassPredictions:
+    """Turn the stored pairs into the model's classes by the stored vote."""
+    found = stored or parse_predictions(file.arrays, file.details)
+    vote = file.details.get("vote")
+    return combine_pairs(
+        found.pair_probabilities,
+        found.num_classes,
+        vote if vote in VOTES else "coupling",
+        found.pair_accuracies,
+    )

@@ -10,14 +10,18 @@ import numpy as np
 
 from common.fitting.calibration import (
     WEIGHTS,
+    PairTemperatures,
+    Temperature,
     apply_pair_temperatures,
     apply_temperature,
     fit_pair_temperatures,
     fit_temperature,
     fit_weights,
 )
+from common.fitting.images import ADVICE, FittingImages, shared_rows
+from common.listing.walking import count_of
 from common.prediction.classes import sum_up
-from common.prediction.predictions import PairPredictions, same_images
+from common.prediction.predictions import PairPredictions
 from common.prediction.voting import (
     SKLEARN_VOTE,
     VOTES,
@@ -28,31 +32,45 @@ from common.prediction.voting import (
 )
 from common.system.errors import InputError
 
-TEMPERED = "coupling, tempered"  # each pair's temperature fitted on val
+TEMPERED = "coupling, tempered"  # each pair at a temperature of its own
 EVERY_VOTE = (*VOTES, SKLEARN_VOTE, TEMPERED)
 
 
 @dataclass(frozen=True)
-class ValResult:
-    """One model's predictions on val, where weights and temperatures are fitted."""
+class Fitted:
+    """What one model says of the images that things are fitted on."""
 
-    pairs: PairPredictions
-    classes: ClassPredictions
+    images: FittingImages
+    voted: ClassPredictions  # of the model's classes, as the vote gives them
+    classes: ClassPredictions  # the same at the model's temperature
+
+    def take(self, rows: np.ndarray) -> "Fitted":
+        """Keep some of the images, by their rows."""
+        voted, classes = (
+            ClassPredictions(each.probabilities[rows], each.predicted[rows])
+            for each in (self.voted, self.classes)
+        )
+        return Fitted(self.images.take(rows), voted, classes)
+
+    def accuracy(self) -> float:
+        """Return the share of images that the model grades as they are."""
+        return self.classes.accuracy(self.images.targets)
 
 
 @dataclass(frozen=True)
 class ModelResult:
-    """One model's predictions on a split, and on val if there are any."""
+    """One model's predictions on a split, and on the images for fitting if there are any."""
 
     label: str
     pairs: PairPredictions
     vote: str
     voted: ClassPredictions  # as the vote gives them, of the classes that are scored
-    temperature: float  # fitted on val; 1 unless calibrated
-    classes: ClassPredictions  # the same at that temperature
     of_model: ClassPredictions  # the same of the model's classes, which may be more
-    pair_temperatures: np.ndarray | None = None  # (P,) fitted on val
-    val: ValResult | None = None
+    temperature: Temperature
+    classes: ClassPredictions  # of the classes that are scored, at that temperature
+    pair_temperatures: PairTemperatures | None = None
+    fitted: Fitted | None = None
+    why_not: str = ""  # why neither cal nor val of the dataset is taken for fitting
 
     @property
     def targets(self) -> np.ndarray:
@@ -64,6 +82,18 @@ class ModelResult:
         """Tell whether a temperature was fitted."""
         return self.classes is not self.voted
 
+    @property
+    def tempered(self) -> ClassPredictions:
+        """The model's classes at the temperature, as they are stored."""
+        return _tempered(self.of_model, self.temperature) if self.calibrated else self.of_model
+
+    @property
+    def calibration(self) -> str:
+        """Say which temperature is applied and what it was fitted on, or why there is none."""
+        if self.fitted is None:
+            return f"not fitted: {self.why_not}" if self.why_not else ""
+        return self.temperature.describe(self.fitted.images.name)
+
 
 @dataclass(frozen=True)
 class Ensemble:
@@ -72,9 +102,12 @@ class Ensemble:
     weights: np.ndarray  # (M,) of the final mean, sum 1
     means: dict[str, ClassPredictions]  # the plain one, and the weighted one if it differs
     final: str  # which of them is the ensemble's
-    temperature: float  # of the final mean, fitted on val; 1 unless calibrated
+    temperature: Temperature  # of all means
+    raw: ClassPredictions  # the final mean before it
     of_model: ClassPredictions  # the final mean of the models' classes, which may be more
-    on_val: ClassPredictions | None  # the same on val; None unless all models have the same val
+    fitted: ClassPredictions | None = None  # the same of the images that all models have
+    weighting: str = ""  # how the weights were chosen, and on how many images
+    calibration: str = ""  # which temperature was fitted, or why none
 
     @property
     def classes(self) -> ClassPredictions:
@@ -86,11 +119,13 @@ def apply_vote(
     label: str,
     pairs: PairPredictions,
     vote: str,
-    val: PairPredictions | None = None,
+    images: FittingImages | None = None,
     calibrate: bool = False,
+    why_not: str = "",
 ) -> ModelResult:
-    """Turn pair probabilities into class probabilities, with a temperature fitted on val if asked.
+    """Turn pair probabilities into class probabilities, with a temperature fitted if asked.
 
+    images: those for fitting; None: there are none, why_not says why. The grades stay as they are.
     The probabilities of a softmax head need no vote; the coupling gives them back.
     """
     vote = vote if pairs.head == "ovo" else "coupling"
@@ -102,29 +137,41 @@ def apply_vote(
         )
     of_model = _combine(pairs, vote)
     voted = sum_up(of_model, pairs.set_classes)
-    if val is None:
-        return ModelResult(label, pairs, vote, voted, 1.0, voted, of_model)
-    val_classes, classes, temperature, pair_temperatures = _combine(val, vote), voted, 1.0, None
+    if images is None or not len(images):
+        nothing = Temperature(why_not=why_not or "no images for it")
+        return ModelResult(
+            label, pairs, vote, voted, of_model, nothing, voted, why_not=nothing.why_not
+        )
+    on_fitting, classes = images.vote(vote), voted
+    temperature = Temperature(why_not="--calibrate off")
+    pair_temperatures = None
     if pairs.head == "ovo":
         pair_temperatures = fit_pair_temperatures(
-            val.pair_probabilities, val.targets, val.num_classes
+            images.pair_probabilities, images.targets, images.num_classes
         )
     if calibrate:
-        temperature = fit_temperature(val_classes.probabilities, val.targets)
-        of_model = _tempered(of_model, temperature)
-        classes = sum_up(of_model, pairs.set_classes)
-        val_classes = _tempered(val_classes, temperature)
-    found = ValResult(val, val_classes)
+        temperature = fit_temperature(on_fitting.probabilities, images.targets)
+    if temperature.fitted:
+        classes = sum_up(_tempered(of_model, temperature), pairs.set_classes)
     return ModelResult(
-        label, pairs, vote, voted, temperature, classes, of_model, pair_temperatures, found
+        label,
+        pairs,
+        vote,
+        voted,
+        of_model,
+        temperature,
+        classes,
+        pair_temperatures,
+        Fitted(images, on_fitting, _tempered(on_fitting, temperature)),
+        why_not,
     )
 
 
 def combine_by_every_vote(model: ModelResult) -> dict[str, ClassPredictions]:
     """Turn a model's pair probabilities into class probabilities by each vote.
 
-    Where there is val, once more by coupling after each pair's temperature, fitted on val. Without
-    the weighted vote where a pair's accuracy is not known.
+    Where there are images for fitting, once more by coupling after each pair's temperature.
+    Without the weighted vote where a pair's accuracy is not known.
     """
     accuracies = model.pairs.pair_accuracies
     votes = [v for v in VOTES if v != "weighted" or usable_weights(accuracies, len(accuracies))]
@@ -132,8 +179,10 @@ def combine_by_every_vote(model: ModelResult) -> dict[str, ClassPredictions]:
         vote: model.voted if vote == model.vote else _scored(model.pairs, vote)
         for vote in (*votes, SKLEARN_VOTE)
     }
-    if model.pair_temperatures is not None:
-        tempered = apply_pair_temperatures(model.pairs.pair_probabilities, model.pair_temperatures)
+    if model.pair_temperatures is not None and model.pair_temperatures.fitted:
+        tempered = apply_pair_temperatures(
+            model.pairs.pair_probabilities, model.pair_temperatures.values
+        )
         tempered_classes = combine_pairs(tempered, model.pairs.num_classes)
         classes[TEMPERED] = sum_up(tempered_classes, model.pairs.set_classes)
     return classes
@@ -147,10 +196,11 @@ def _combine(pairs: PairPredictions, vote: str) -> ClassPredictions:
     return combine_pairs(pairs.pair_probabilities, pairs.num_classes, vote, pairs.pair_accuracies)
 
 
-def _tempered(classes: ClassPredictions, temperature: float) -> ClassPredictions:
-    return ClassPredictions(
-        apply_temperature(classes.probabilities, temperature), classes.predicted
-    )
+def _tempered(classes: ClassPredictions, temperature: Temperature) -> ClassPredictions:
+    if not temperature.fitted:
+        return classes
+    probabilities = apply_temperature(classes.probabilities, temperature.value)
+    return ClassPredictions(probabilities, classes.predicted)
 
 
 @dataclass(frozen=True)
@@ -165,32 +215,89 @@ class BestModel:
 
 
 def best_single(models: Sequence[ModelResult]) -> BestModel:
-    """Choose the best single model by its accuracy on val, else on the split."""
-    vals = [model.val for model in models if model.val is not None]
-    if len(vals) == len(models):
-        scores = [val.classes.accuracy(val.pairs.targets) for val in vals]
-        return BestModel(models[int(np.argmax(scores))].label, "chosen on val")
+    """Choose the best single model by its accuracy on the images for fitting, else on the split.
+
+    Models of folds are judged by what all of them say of their own images; the first is named.
+    """
+    fitted = shared_fitted(models)
+    if fitted:
+        best = int(np.argmax([found.accuracy() for found in fitted]))
+        return BestModel(models[best].label, f"chosen on {_said_of(fitted)}")
     scores = [model.classes.accuracy(model.targets) for model in models]
     return BestModel(models[int(np.argmax(scores))].label, "chosen on these same images")
 
 
-def ensemble_weights(choice: Sequence[str], models: Sequence[ModelResult]) -> np.ndarray:
-    """Return the weights (M,), sum 1: given numbers, or fitted on val.
+def _said_of(fitted: Sequence[Fitted]) -> str:
+    images = fitted[0].images
+    return f"{images.name}, {count_of(len(images), 'image')}"
 
-    "val_accuracy" weighs by each model's accuracy, "optimized" by `calibration.fit_weights`.
-    Raises InputError for a wrong number of weights or where val is needed and missing.
+
+def shared_fitted(models: Sequence[ModelResult]) -> list[Fitted]:
+    """Return what each model says of the images for fitting that all have; empty without any."""
+    found = [model.fitted for model in models if model.fitted is not None]
+    if len(found) < len(models):
+        return []
+    rows = shared_rows([each.images for each in found])
+    return [each.take(own) for each, own in zip(found, rows)] if len(rows[0]) else []
+
+
+def why_not_fitted(models: Sequence[ModelResult]) -> str:
+    """Say why nothing can be fitted on images that all models have; "" if it can."""
+    for model in models:
+        if model.fitted is None:
+            return model.why_not
+    if not shared_fitted(models):
+        names = ", ".join(model.label for model in models)
+        reason = "; ".join(dict.fromkeys(model.why_not for model in models if model.why_not))
+        reason = reason and f"; {reason}"
+        return f"{names} have no images in common that none of them has learned from{reason}"
+    return ""
+
+
+def require_fitting(models: Sequence[ModelResult], what: str) -> None:
+    """Raise InputError unless all models have images in common that things are fitted on."""
+    reason = why_not_fitted(models)
+    if reason:
+        raise InputError(
+            f"{what} is fitted on cal or val, and there is none for it: {reason}; {ADVICE}"
+        )
+
+
+@dataclass(frozen=True)
+class Weights:
+    """The weights of an ensemble's models, and what they rest on."""
+
+    values: np.ndarray  # (M,) sum 1
+    description: str
+
+
+def ensemble_weights(choice: Sequence[str], models: Sequence[ModelResult]) -> Weights:
+    """Return the weights: given numbers, equal ones, or fitted on the images for fitting.
+
+    "val_accuracy" weighs by each model's accuracy, "optimized" by `calibration.fit_weights`. The
+    models of one dataset's folds share their images and get equal weights. Raises InputError for a
+    wrong number of weights or where there are no images.
     """
-    given = check_weights(choice, len(models))
+    given, method = check_weights(choice, len(models)), choice[0]
     if given is not None:
-        return given
-    if choice[0] == "uniform":
-        return np.full(len(models), 1 / len(models))
-    vals = require_val(models, f"--weights {choice[0]}")
-    if choice[0] == "optimized":
-        probabilities = np.stack([val.classes.probabilities for val in vals])
-        return fit_weights(probabilities, vals[0].pairs.targets)
-    accuracies = np.array([val.classes.accuracy(val.pairs.targets) for val in vals])
-    return accuracies / accuracies.sum()
+        return Weights(given, "given")
+    if method == "uniform":
+        return Weights(np.full(len(models), 1 / len(models)), method)
+    require_fitting(models, f"--weights {method}")
+    fitted = shared_fitted(models)
+    description = f"{method} on {_said_of(fitted)}"
+    if method == "val_accuracy":
+        accuracies = np.array([found.accuracy() for found in fitted])
+        return Weights(accuracies / accuracies.sum(), description)
+    names = [found.images.group or model.label for model, found in zip(models, fitted)]
+    groups = list(dict.fromkeys(names))
+    first = [fitted[names.index(group)] for group in groups]
+    probabilities = np.stack([found.voted.probabilities for found in first])
+    by_group = dict(zip(groups, fit_weights(probabilities, first[0].images.targets)))
+    if len(groups) == 1 < len(models):
+        description += "; equal, as all models are of the folds of one dataset"
+    values = np.array([by_group[name] / names.count(name) for name in names])
+    return Weights(values, description)
 
 
 def check_weights(choice: Sequence[str], count: int) -> np.ndarray | None:
@@ -210,37 +317,34 @@ def check_weights(choice: Sequence[str], count: int) -> np.ndarray | None:
     return weights / weights.sum()
 
 
-def require_val(models: Sequence[ModelResult], what: str) -> list[ValResult]:
-    """Return the models' predictions on val; InputError unless all have them on the same images."""
-    missing = [model.label for model in models if model.val is None]
-    if missing:
-        raise InputError(
-            f"{what} is fitted on val, and {', '.join(missing)} has no predictions on it; run "
-            "evaluate_ensemble.py --split val on the dataset that it was trained on first"
-        )
-    vals = [model.val for model in models if model.val is not None]
-    if not all(same_images(vals[0].pairs, val.pairs) for val in vals):
-        raise InputError(
-            f"{what}: the models' val predictions are of other images; run evaluate_ensemble.py "
-            "--split val on one dataset for all"
-        )
-    return vals
-
-
 def build_ensemble(
     models: Sequence[ModelResult], choice: Sequence[str], calibrate: bool
 ) -> Ensemble:
-    """Average the models, plainly and with the weights of `ensemble_weights`."""
+    """Average the models, plainly and with the weights of `ensemble_weights`.
+
+    What is averaged are probabilities as the votes give them, so that a temperature changes no
+    grade of the mean either. With `calibrate` each mean has its own, fitted on the images that all
+    models have.
+    """
     weights = ensemble_weights(choice, models)
     plain = np.full(len(models), 1 / len(models))
-    mean, temperature = average_models(models, plain, calibrate)
-    means, final = {"mean": mean}, "mean"
-    if np.ptp(weights) > 1e-12:
+    chosen, final = {"mean": plain}, "mean"
+    if np.ptp(weights.values) > 1e-12:
         final = f"weighted ({' '.join(choice)})"
-        means[final], temperature = average_models(models, weights, calibrate)
-    scored = {name: sum_up(found, models[0].pairs.set_classes) for name, found in means.items()}
-    on_val = _average_on_val(models, weights, temperature)
-    return Ensemble(weights, scored, final, temperature, means[final], on_val)
+        chosen[final] = weights.values
+    means = {name: average_models(models, own, calibrate) for name, own in chosen.items()}
+    set_classes, found = models[0].pairs.set_classes, means[final]
+    return Ensemble(
+        weights=weights.values,
+        means={name: sum_up(mean.classes, set_classes) for name, mean in means.items()},
+        final=final,
+        temperature=found.temperature,
+        raw=sum_up(found.raw, set_classes),
+        of_model=found.classes,
+        fitted=found.fitted,
+        weighting=weights.description,
+        calibration=found.calibration,
+    )
 
 
 def grade_again(
@@ -250,43 +354,43 @@ def grade_again(
 
     pairs: what each model says of these pictures; ensemble: None for a single model.
     """
-    again = [_tempered(_combine(p, m.vote), m.temperature) for p, m in zip(pairs, models)]
-    found = again[0]
+    again = [_combine(p, m.vote) for p, m in zip(pairs, models)]
+    found = _tempered(again[0], models[0].temperature)
     if ensemble is not None:
         mean = combine_models([each.probabilities for each in again], list(ensemble.weights))
         found = _tempered(mean, ensemble.temperature)
     return sum_up(found, models[0].pairs.set_classes)
 
 
-def common_val(models: Sequence[ModelResult]) -> list[ValResult]:
-    """Return the models' predictions on val if all have them on the same images, else nothing."""
-    vals = [model.val for model in models if model.val is not None]
-    same = len(vals) == len(models) and all(same_images(vals[0].pairs, v.pairs) for v in vals)
-    return vals if same else []
+@dataclass(frozen=True)
+class Mean:
+    """A weighted mean of the models' classes."""
+
+    raw: ClassPredictions
+    classes: ClassPredictions  # at the temperature
+    temperature: Temperature
+    fitted: ClassPredictions | None  # of the images for fitting, at the temperature
+    calibration: str
 
 
-def _average_on_val(
-    models: Sequence[ModelResult], weights: np.ndarray, temperature: float
-) -> ClassPredictions | None:
-    vals = common_val(models)
-    if not vals:
-        return None
-    mean = combine_models([val.classes.probabilities for val in vals], list(weights))
-    return _tempered(mean, temperature)
+def average_models(models: Sequence[ModelResult], weights: np.ndarray, calibrate: bool) -> Mean:
+    """Average the probabilities of the models' classes, with weights (M,).
 
-
-def average_models(
-    models: Sequence[ModelResult], weights: np.ndarray, calibrate: bool
-) -> tuple[ClassPredictions, float]:
-    """Average the probabilities of the models' classes; with `calibrate` at a fitted temperature.
-
-    It is fitted on val. Returns that temperature too.
+    With `calibrate` at a temperature that is fitted on the images that all models have.
     """
-    mean = combine_models([model.of_model.probabilities for model in models], list(weights))
-    if not calibrate:
-        return mean, 1.0
-    vals = require_val(models, "--calibrate")
-    on_val = combine_models([val.classes.probabilities for val in vals], list(weights))
-    temperature = fit_temperature(on_val.probabilities, vals[0].pairs.targets)
-    tempered = apply_temperature(mean.probabilities, temperature)
-    return ClassPredictions(tempered, tempered.argmax(1)), temperature
+    raw = combine_models([model.of_model.probabilities for model in models], list(weights))
+    fitted = shared_fitted(models)
+    if not fitted:
+        nothing = Temperature(why_not=why_not_fitted(models))
+        return Mean(raw, raw, nothing, None, nothing.describe(""))
+    on_fitting = combine_models([each.voted.probabilities for each in fitted], list(weights))
+    temperature = Temperature(why_not="--calibrate off")
+    if calibrate:
+        temperature = fit_temperature(on_fitting.probabilities, fitted[0].images.targets)
+    return Mean(
+        raw,
+        _tempered(raw, temperature),
+        temperature,
+        _tempered(on_fitting, temperature),
+        temperature.describe(fitted[0].images.name),
+    )

@@ -8,7 +8,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from common.fitting.ensemble import Ensemble, ModelResult, ValResult, common_val
+from common.fitting.ensemble import (
+    Ensemble,
+    Fitted,
+    ModelResult,
+    shared_fitted,
+    why_not_fitted,
+)
 from common.metrics.agreement import count_cycles
 from common.metrics.intervals import BootstrapConfig
 from common.prediction.classes import Classes, sum_up
@@ -22,11 +28,11 @@ PatientsOf = Callable[[Sequence[str]], np.ndarray | None]  # image ids -> groups
 class Sample:
     """Graded images and what a grader says of them."""
 
-    name: str  # "test", "val", "cal", or "val of every fold"
+    name: str  # "test", "val", "cal", or "val of 5 folds, out of fold"
     ids: np.ndarray  # (N,) str
     targets: np.ndarray  # (N,) int
     classes: ClassPredictions  # (N, K) probabilities, calibrated where that was asked for
-    members: np.ndarray  # (L, N, K) the same of each model; (1, N, K) of a single one
+    members: np.ndarray  # (L, N, K) the same of each model; those of folds are one in chosen_on
     cycles: np.ndarray | None = None  # (N,) how often pairs contradict each other, over the models
     groups: np.ndarray | None = None  # (N,) patients; None: nothing tells which images share one
 
@@ -47,9 +53,8 @@ def model_grader(
     model: ModelResult, split: str, bootstrap: BootstrapConfig, patients_of: PatientsOf
 ) -> Grader:
     """Make a grader of one model; bootstrap: of the images that it is judged on."""
-    vals = common_val([model])
-    on_val = vals[0].classes if vals else None
-    return _grader(model.label, [model], model.classes, on_val, split, bootstrap, patients_of)
+    fitted = model.fitted.classes if model.fitted is not None else None
+    return _grader(model.label, [model], model.classes, fitted, split, bootstrap, patients_of)
 
 
 def ensemble_grader(
@@ -61,53 +66,65 @@ def ensemble_grader(
     patients_of: PatientsOf,
 ) -> Grader:
     """Make a grader of the final mean of an ensemble; models: those that it is the mean of."""
-    return _grader(label, models, ensemble.classes, ensemble.on_val, split, bootstrap, patients_of)
+    return _grader(label, models, ensemble.classes, ensemble.fitted, split, bootstrap, patients_of)
 
 
 def _grader(
     label: str,
     models: Sequence[ModelResult],
     classes: ClassPredictions,
-    on_val: ClassPredictions | None,
+    fitted: ClassPredictions | None,
     split: str,
     bootstrap: BootstrapConfig,
     patients_of: PatientsOf,
 ) -> Grader:
     first = models[0].pairs
+    pairs = [(m.pairs.head, m.pairs.pair_probabilities) for m in models]
     judged_on = Sample(
         name=split,
         ids=first.ids,
         targets=first.targets,
         classes=classes,
         members=np.stack([model.classes.probabilities for model in models]),
-        cycles=_cycles([model.pairs for model in models]),
+        cycles=_cycles(pairs, first.num_classes),
         groups=bootstrap.groups,
     )
-    chosen_on, why_not = None, "no images to choose on (val or cal)"
-    if split == "val":
-        why_not = "val is judged here, and nothing is chosen on what is judged"
-    elif on_val is not None:
-        chosen_on, why_not = _chosen_on(models[0], common_val(models), on_val, patients_of), ""
+    chosen_on = None
+    if fitted is not None:
+        chosen_on = _chosen_on(first, shared_fitted(models), fitted, patients_of)
+    why_not = "" if chosen_on else why_not_fitted(models)
     return Grader(label, first.scored, judged_on, chosen_on, why_not, bootstrap)
 
 
 def _chosen_on(
-    model: ModelResult, vals: Sequence[ValResult], on_val: ClassPredictions, patients_of: PatientsOf
+    pairs: PairPredictions,
+    members: Sequence[Fitted],
+    fitted: ClassPredictions,
+    patients_of: PatientsOf,
 ) -> Sample:
-    """Say what a grader says of val, in the classes that are scored."""
-    pairs, found = model.pairs, vals[0].pairs
+    """Say what a grader says of the images for fitting, in the classes that are scored.
+
+    The models of one dataset's folds count as one: each image has the answer of one of them.
+    """
+    own = {each.images.group or str(place): each for place, each in enumerate(members)}
+    images, different = members[0].images, list(own.values())
     return Sample(
-        name="val",
-        ids=found.ids,
-        targets=np.array(pairs.of_model)[found.targets],
-        classes=sum_up(on_val, pairs.set_classes),
-        members=np.stack([sum_up(v.classes, pairs.set_classes).probabilities for v in vals]),
-        cycles=_cycles([val.pairs for val in vals]),
-        groups=patients_of(found.ids.tolist()),
+        name=images.name,
+        ids=images.ids,
+        targets=np.array(pairs.of_model)[images.targets],
+        classes=sum_up(fitted, pairs.set_classes),
+        members=np.stack([sum_up(m.classes, pairs.set_classes).probabilities for m in different]),
+        cycles=_cycles(
+            [(m.images.head, m.images.pair_probabilities) for m in members], images.num_classes
+        ),
+        groups=patients_of(images.ids.tolist()),
     )
 
 
-def _cycles(models: Sequence[PairPredictions]) -> np.ndarray | None:
-    """Count (N,) over all models how often their pairs contradict each other; None without any."""
-    found = [count_cycles(p.pair_probabilities, p.num_classes) for p in models if p.head == "ovo"]
+def _cycles(models: Sequence[tuple[str, np.ndarray]], num_classes: int) -> np.ndarray | None:
+    """Count (N,) over all models how often their pairs contradict each other; None without any.
+
+    models: each one's head and pair probabilities (N, P).
+    """
+    found = [count_cycles(pairs, num_classes) for head, pairs in models if head == "ovo"]
     return np.sum(found, axis=0) if found else None

@@ -24,6 +24,7 @@ _DIFFERENCES = {
     "kappa": "kappa",
     "macro_auc": "macro AUC",
 }
+_CONFIDENCE_TITLES = {"ece": "ECE", "brier": "Brier", "nll": "log loss"}
 _HEADLINES = {
     "accuracy": "accuracy",
     "balanced_accuracy": "balanced",
@@ -73,8 +74,7 @@ def evaluation_tables(findings: Findings, kind: str) -> list[Table]:
     found = findings.evaluation
     classes = found.classes
     notes = [f"referable (ref.): {classes.referable}"]
-    if findings.temperature != 1.0:
-        notes.append(_temperature_line(findings.temperature))
+    notes += calibration_notes(findings)
     tables = [
         replace(metrics_table(findings.compared, kind), notes=tuple(notes)),
         per_class_table(found.metrics, classes, found.images_per_grade),
@@ -121,10 +121,20 @@ def classes_text(pairs: PairPredictions) -> str:
     )
 
 
-def _temperature_line(temperature: float) -> str:
-    at_limit = temperature > 19 or temperature < 0.053
-    note = " (at the limit of the search)" if at_limit else ""
-    return f"temperature, fitted on val: {temperature:.2f}{note}"
+def calibration_notes(findings: Findings) -> list[str]:
+    """Say at which temperature probabilities are given, and how good they were before it."""
+    calibration, metrics = findings.calibration, findings.evaluation.metrics
+    if calibration is None:
+        return []
+    if calibration.temperature.fitted:
+        before = ", ".join(
+            f"{_CONFIDENCE_TITLES[name]} {decimal(raw.value)} -> {decimal(metrics[name].value)}"
+            for name, raw in calibration.raw.items()
+        )
+        line = f"calibrated: temperature {calibration.description}; {before}"
+    else:
+        line = f"probabilities are as the vote gives them; temperature {calibration.description}"
+    return [line, calibration.pairs] if calibration.pairs else [line]
 
 
 def cost_table(metrics: dict[str, Metrics], costs: dict[str, Cost], classes: Classes) -> Table:

@@ -85,7 +85,7 @@ def test_what_is_no_probability_fails(evaluated, options, capsys, broken):
 def test_a_changed_ensemble_is_noticed(evaluated, options, tmp_path, capsys):
     folders = [evaluated, shutil.copytree(evaluated, tmp_path / "other")]
     both = {"output_dir": tmp_path / "both", "weights": [0.7, 0.3]}
-    words = flags(results_dirs=folders, **options, **both, calibrate=None)
+    words = flags(results_dirs=folders, **options, **both, calibrate="auto")
     assert evaluate_ensemble.main(words) == 0
     capsys.readouterr()
     assert verify(options, *folders, **both) == 0

@@ -18,6 +18,7 @@ from common.fitting.ensemble import (
     ensemble_weights,
     grade_again,
 )
+from common.fitting.images import fitting_images
 from common.prediction.labels import label_runs
 from common.prediction.predict import pair_probabilities
 from common.prediction.predictions import PairPredictions, require_same_images
@@ -51,7 +52,7 @@ def test_every_vote_is_taken_of_the_same_pairs():
     assert set(found) == {*VOTES, SKLEARN_VOTE}, "no temperatures without val"
     pairs = predictions(2.0, 0).pair_probabilities
     assert np.array_equal(found["hard"].predicted, combine_pairs(pairs, 5, "hard").predicted)
-    with_val = combine_by_every_vote(member(6.0, 0))
+    with_val = combine_by_every_vote(member(2.0, 0))
     assert TEMPERED in with_val
     chosen = {vote: classes.probabilities.max(1).mean() for vote, classes in with_val.items()}
     assert chosen[TEMPERED] != chosen["coupling"]
@@ -69,14 +70,17 @@ def test_the_weighted_vote_needs_the_pairs_accuracies(wrong):
 
 def test_weights_are_given_or_fitted_on_val_alone():
     members = [member(3.0, 0), member(0.1, 1)]
-    assert ensemble_weights(["uniform"], members).tolist() == [0.5, 0.5]
-    assert ensemble_weights(["3", "1"], members).tolist() == [0.75, 0.25]
+    assert ensemble_weights(["uniform"], members).values.tolist() == [0.5, 0.5]
+    assert ensemble_weights(["3", "1"], members).values.tolist() == [0.75, 0.25]
     fitted = ensemble_weights(["optimized"], members)
     by_accuracy = ensemble_weights(["val_accuracy"], members)
-    assert fitted[0] > by_accuracy[0] > 0.5 and fitted.sum() == pytest.approx(1)
-    flipped = [apply_vote(m.label, predictions(0, 9), "coupling", m.val.pairs) for m in members]
-    assert np.array_equal(ensemble_weights(["optimized"], flipped), fitted), "test has no say"
-    with pytest.raises(InputError, match="m2 has no predictions on it"):
+    assert fitted.values[0] > by_accuracy.values[0] > 0.5
+    assert fitted.values.sum() == pytest.approx(1)
+    assert fitted.description == "optimized on val, 200 images"
+    flipped = [apply_vote(m.label, predictions(0, 9), "coupling", m.fitted.images) for m in members]
+    again = ensemble_weights(["optimized"], flipped)
+    assert np.array_equal(again.values, fitted.values), "test has no say"
+    with pytest.raises(InputError, match="there is none for it: no images"):
         ensemble_weights(["optimized"], [members[0], member(1.0, 2, val=False)])
 
 
@@ -90,26 +94,37 @@ def test_wrong_weights_are_refused(words):
 
 def test_the_mean_is_the_mean_and_calibration_lowers_the_loss_on_val():
     members = [member(3.0, 0), member(2.0, 1)]
-    mean, temperature = average_models(members, np.array([0.5, 0.5]), False)
+    mean = average_models(members, np.array([0.5, 0.5]), False)
     first, second = (member.classes.probabilities for member in members)
-    assert np.allclose(mean.probabilities, (first + second) / 2)
-    assert temperature == 1 and np.array_equal(mean.predicted, mean.probabilities.argmax(1))
+    assert np.allclose(mean.classes.probabilities, (first + second) / 2)
+    assert not mean.temperature.fitted
+    assert np.array_equal(mean.classes.predicted, mean.classes.probabilities.argmax(1))
 
     def loss(classes):
         return -np.log(classes.probabilities[np.arange(200), TARGETS]).mean()
 
-    plain, calibrated = member(6.0, 3), member(6.0, 3, calibrate=True)
-    assert calibrated.temperature != 1 and loss(calibrated.val.classes) < loss(plain.val.classes)
+    plain, calibrated = member(3.0, 3), member(3.0, 3, calibrate=True)
+    assert loss(calibrated.fitted.classes) < loss(plain.fitted.classes)
     assert np.array_equal(plain.classes.predicted, calibrated.classes.predicted)
+
+
+def test_calibration_changes_no_grade_of_a_mean_either():
+    raw = [member(2.0, seed) for seed in range(3)]
+    calibrated = [member(2.0, seed, calibrate=True) for seed in range(3)]
+    plain = build_ensemble(raw, ["optimized"], False)
+    tempered = build_ensemble(calibrated, ["optimized"], True)
+    assert tempered.temperature.fitted and np.array_equal(plain.weights, tempered.weights)
+    assert np.array_equal(plain.classes.predicted, tempered.classes.predicted)
+    assert np.array_equal(plain.classes.probabilities, tempered.raw.probabilities)
 
 
 def test_the_best_is_chosen_on_val_where_there_is_one():
     members = [
-        apply_vote("a", predictions(0.1, 0), "coupling", predictions(3.0, 1)),
-        apply_vote("b", predictions(3.0, 2), "coupling", predictions(0.1, 3)),
+        apply_vote(label, predictions(skill, 0), "coupling", fitting_images(on_val, "val"))
+        for label, skill, on_val in (("a", 0.1, predictions(3, 1)), ("b", 3, predictions(0.1, 3)))
     ]
-    assert str(best_single(members)) == "a (chosen on val)"
-    members[0] = dataclasses.replace(members[0], val=None)
+    assert str(best_single(members)) == "a (chosen on val, 200 images)"
+    members[0] = dataclasses.replace(members[0], fitted=None)
     assert str(best_single(members)) == "b (chosen on these same images)"
 
 

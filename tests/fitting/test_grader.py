@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 from helpers import TARGETS, member, predictions
 
-from common.fitting.ensemble import build_ensemble
+from common.fitting.ensemble import apply_vote, build_ensemble
 from common.fitting.grader import ensemble_grader, model_grader
 from common.metrics.agreement import count_cycles
 from common.metrics.intervals import BootstrapConfig
@@ -24,7 +24,7 @@ def test_a_model_s_grader_has_its_images_and_those_of_val_with_their_patients():
     assert judged.classes is model.classes and judged.members.shape == (1, 200, 5)
     assert np.array_equal(judged.groups, BOOTSTRAP.groups)
     assert chosen.name == "val" and np.array_equal(chosen.targets, TARGETS)
-    assert np.array_equal(chosen.classes.probabilities, model.val.classes.probabilities)
+    assert np.array_equal(chosen.classes.probabilities, model.fitted.classes.probabilities)
     assert np.array_equal(chosen.groups, patients_of(chosen.ids))
 
 
@@ -34,7 +34,7 @@ def test_an_ensemble_s_grader_has_every_member_and_the_mean_on_both():
     grader = ensemble_grader("e", ensemble, models, "test", BOOTSTRAP, patients_of)
     for sample, members in (
         (grader.judged_on, [model.classes.probabilities for model in models]),
-        (grader.chosen_on, [model.val.classes.probabilities for model in models]),
+        (grader.chosen_on, [model.fitted.classes.probabilities for model in models]),
     ):
         assert np.array_equal(sample.members, members)
         assert np.allclose(sample.classes.probabilities, members[0] / 4 + members[1] * 0.75)
@@ -42,11 +42,10 @@ def test_an_ensemble_s_grader_has_every_member_and_the_mean_on_both():
     assert np.array_equal(grader.judged_on.cycles, np.sum(counts, axis=0))
 
 
-def test_a_grader_without_val_or_judged_on_val_says_why_nothing_is_chosen():
-    lonely = model_grader(member(2.0, 0, val=False), "test", BOOTSTRAP, patients_of)
-    assert lonely.chosen_on is None and "no images to choose on" in lonely.why_nothing_is_chosen
-    itself = model_grader(member(2.0, 0), "val", BOOTSTRAP, patients_of)
-    assert itself.chosen_on is None and "judged" in itself.why_nothing_is_chosen
+def test_a_grader_without_images_to_choose_on_says_why():
+    model = apply_vote("m", predictions(2.0, 0), "coupling", why_not="val is judged here")
+    lonely = model_grader(model, "val", BOOTSTRAP, patients_of)
+    assert lonely.chosen_on is None and lonely.why_nothing_is_chosen == "val is judged here"
 
 
 def test_a_softmax_head_has_no_cycles():

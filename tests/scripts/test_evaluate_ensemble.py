@@ -48,6 +48,8 @@ def test_writes_numbers_predictions_and_figures(evaluate, trained_copy, split, c
     kappa = cohen_kappa_score(targets, predicted, weights="quadratic")
     assert found["kappa"]["value"] == pytest.approx(kappa)
     assert found["accuracy"]["low"] <= found["accuracy"]["value"] <= found["accuracy"]["high"]
+    assert ("raw" in content) == (split == "test"), "val is judged: nothing is fitted on it"
+    assert (content["temperature"] != 1) == (split == "test")
     wanted = [
         "balanced_accuracy",
         "macro_auc",
@@ -62,14 +64,7 @@ def test_writes_numbers_predictions_and_figures(evaluate, trained_copy, split, c
         "auc_3",
     ]
     assert set(wanted) <= set(found)
-    assert set(content["votes"]) == {
-        "coupling",
-        "soft",
-        "hard",
-        "weighted",
-        "votes + confidence",
-        "coupling, tempered",
-    }
+    assert {"coupling", "soft", "hard", "weighted", "votes + confidence"} <= set(content["votes"])
     assert "coupling," in (trained_copy / "results" / f"votes_{split}.csv").read_text()
     for name in ("confusion", "roc", "reliability"):
         assert cv2.imread(str(trained_copy / "results" / f"{name}_{split}.png")).std() > 5
@@ -96,7 +91,7 @@ def test_tables_are_csv_files_and_long_only_when_asked_for(evaluate, trained_cop
 def test_the_vote_decides_the_result(evaluate, trained_copy):
     chosen = {}
     for vote in ("coupling", "hard"):
-        assert evaluate(results_dirs=trained_copy, vote=vote) == 0
+        assert evaluate(results_dirs=trained_copy, vote=vote, calibrate="off") == 0
         content = metrics(trained_copy)
         assert content["vote"] == vote and content["metrics"] == content["votes"][vote]
         chosen[vote] = content["metrics"]["brier"]["value"]
@@ -115,7 +110,8 @@ def test_the_guide_s_form_evaluates_the_output_directory(
 
 def test_several_directories_make_a_mean_ensemble(evaluate, trained_copy, second, tmp_path, capsys):
     output = tmp_path / "super"
-    assert evaluate(results_dirs=[trained_copy, second], output_dir=output) == 0
+    both = {"results_dirs": [trained_copy, second], "output_dir": output}
+    assert evaluate(**both, calibrate="off") == 0
     parts = []
     for folder in (trained_copy, second, output):
         with np.load(folder / "results" / "predictions_test.npz", allow_pickle=False) as file:
@@ -231,51 +227,94 @@ def test_an_ensemble_is_weighted_calibrated_restated_rated_and_reported(
     assert report.count("data:image/png") == 3 and "data:image/jpeg" in report
     assert (output / "results" / "graders_test.csv").read_text().count("\n") >= 4
     assert evaluate(**values, require=None) == 1, "a gate has failed"
+    assert content["calibration"].endswith("wrong)") and content["raw"]["ece"]
+    assert "optimized on val, 20 images" in content["weights_fitted_on"]
+    assert evaluate(**values, verify=None) == 0
 
 
 def test_weights_change_the_ensemble(evaluate, trained_copy, second, tmp_path):
     found = []
     for weights in (["1", "0"], ["0", "1"], ["uniform"]):
         output = tmp_path / weights[0]
-        assert (
-            evaluate(results_dirs=[trained_copy, second], output_dir=output, weights=weights) == 0
-        )
+        both = {"results_dirs": [trained_copy, second], "output_dir": output}
+        assert evaluate(**both, weights=weights, calibrate="off") == 0
         with np.load(output / "results" / "predictions_test.npz", allow_pickle=False) as file:
             found.append(file["class_probabilities"])
     assert np.allclose((found[0] + found[1]) / 2, found[2]) and not np.allclose(*found[:2])
 
 
-def test_what_is_fitted_needs_val(evaluate, trained_copy, second, demo, tmp_path, capsys):
+def forget_the_dataset(folder):
+    """Let a directory's training data be gone, with what is stored of it."""
+    config = folder / "config.json"
+    content = json.loads(config.read_text())
+    content["config"]["dataset_path"] = "/nowhere"
+    config.write_text(json.dumps(content))
+    (folder / "results" / "predictions_val.npz").unlink(missing_ok=True)
+
+
+def test_what_is_fitted_needs_images_for_it(evaluate, trained_copy, second, demo, tmp_path, capsys):
     outside = shutil.copytree(demo / "test", tmp_path / "hospital")
-    values = {
-        "results_dirs": [trained_copy, second],
-        "dataset_path": outside,
-        "weights": "optimized",
-        "output_dir": tmp_path / "super",
-    }
     for folder in (trained_copy, second):
-        (folder / "results" / "predictions_val.npz").unlink(missing_ok=True)
-    assert evaluate(**values) == 2
-    assert "run evaluate_ensemble.py --split val" in capsys.readouterr().err
-    assert (
-        evaluate(results_dirs=[trained_copy, second], split="val", output_dir=tmp_path / "v") == 0
-    )
+        forget_the_dataset(folder)
+    both = {"results_dirs": [trained_copy, second], "output_dir": tmp_path / "super"}
+    for asked in ({"weights": "optimized"}, {"weights": "val_accuracy"}, {"calibrate": None}):
+        assert evaluate(**both, dataset_path=outside, **asked) == 2
+        error = capsys.readouterr().err
+        assert "demo_convnext's own val is not at hand" in error and error.count("\n") == 1
+    assert evaluate(results_dirs=both["results_dirs"], split="val", output_dir=tmp_path / "v") == 0
+    values = {**both, "dataset_path": outside, "weights": "optimized", "calibrate": None}
     assert evaluate(**values) == 0, "the stored val predictions serve the external set"
+    assert "fitted on val as it is stored" in capsys.readouterr().out
     gates = json.loads((tmp_path / "super/results/validation.json").read_text())["gates"]
-    assert gates[-1]["kind"] == "holdout" and gates[-1]["status"] == "PASS"
+    assert gates[-1]["kind"] == "holdout"
+
+
+def test_a_model_s_own_val_serves_an_external_set(evaluate, trained_copy, demo, tmp_path, capsys):
+    outside = shutil.copytree(demo / "test", tmp_path / "hospital")
+    one = {"results_dirs": trained_copy, "output_dir": tmp_path / "out"}
+    assert evaluate(**one, dataset_path=outside, calibrate=None) == 0
+    said = capsys.readouterr().out
+    assert "fitted on val of the training's dataset, 20 images" in said
+    assert "calibrated: temperature" in said and "log loss" in said
+    [place] = (tmp_path / "out").iterdir()
+    assert metrics(place)["raw"]["ece"]["value"] != metrics(place)["metrics"]["ece"]["value"]
+
+
+def test_images_that_were_learned_from_are_named_and_not_fitted_on(
+    evaluate, trained_copy, demo, tmp_path, capsys
+):
+    root = shutil.copytree(demo, tmp_path / "leaky")
+    learned = sorted((demo / "train" / "2").iterdir())[0]
+    (root / "val" / "2" / "renamed.jpg").hardlink_to(learned)
+    forget_the_dataset(trained_copy)
+    one = {"results_dirs": trained_copy, "dataset_path": root, "calibrate": None}
+    assert evaluate(**one) == 0
+    said = capsys.readouterr().out
+    assert "fitted on val of the training's dataset, 20 images (demo_convnext has learned" in said
+    assert "1 of 21 images of val, such as" in said and "renamed.jpg = " in said
+    shutil.rmtree(root / "val")
+    (trained_copy / "results" / "predictions_val.npz").unlink()
+    shutil.copytree(root / "train", root / "cal")
+    assert evaluate(**one) == 2
+    error = capsys.readouterr().err
+    assert "demo_convnext has learned from 47 of 47 images of cal" in error
+    assert "split --cal" in error and error.count("\n") == 1
+    assert evaluate(**one | {"calibrate": "auto"}) == 0
+    assert "nothing is fitted: demo_convnext has learned from 47" in capsys.readouterr().out
+    assert metrics(trained_copy)["temperature"] == 1
+
+
+def test_cal_is_fitted_on_where_there_is_one(evaluate, trained_copy, demo, tmp_path, capsys):
+    root = shutil.copytree(demo, tmp_path / "with_cal")
+    shutil.move(root / "val", root / "cal")
+    assert evaluate(results_dirs=trained_copy, dataset_path=root, calibrate=None) == 0
+    assert "fitted on cal, 20 images" in capsys.readouterr().out
 
 
 def test_images_of_a_patient_are_one_unit_of_the_bootstrap(evaluate, trained_copy):
     assert evaluate(results_dirs=trained_copy, patient_regex=r"(\d)\.jpg") == 0
     assert "patients" in metrics(trained_copy)["bootstrap"]["units"]
     assert evaluate(results_dirs=trained_copy, patient_regex="(") == 2
-
-
-def test_calibration_needs_val_for_one_model_too(evaluate, trained_copy, demo, tmp_path, capsys):
-    outside = shutil.copytree(demo / "test", tmp_path / "hospital")
-    (trained_copy / "results" / "predictions_val.npz").unlink(missing_ok=True)
-    assert evaluate(results_dirs=trained_copy, dataset_path=outside, calibrate=None) == 2
-    assert "--calibrate is fitted on val" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

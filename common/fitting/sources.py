@@ -1,0 +1,215 @@
+"""Decide which images temperatures, weights and thresholds are fitted on, and who may use which.
+
+Nothing is fitted on what a model has learned from. Which images those are is told by their bytes:
+folds are made of links and copies of the same files under other names.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from common.data.copies import identical_files
+from common.data.folders import Dataset, ImageFile, Split, scan_dataset
+from common.listing.split_folders import CHOSEN_ON
+from common.prediction.classes import SetMatcher
+from common.result_dir import Run
+from common.system.errors import InputError
+from common.system.log import printable
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A model's own dataset, as far as it is at hand."""
+
+    label: str
+    run: Run
+    train: Split | None = None  # what it has learned from; None: not at hand
+    val: Split | None = None  # what its epochs were chosen on
+
+
+@dataclass(frozen=True)
+class OwnVal:
+    """The images of a model's own val that it may be asked about."""
+
+    split: Split | None  # None: not at hand, what is stored of it is taken
+    names: dict[str, str]  # by id, what an image is called among all models
+    group: int  # the models of one group are those of the folds of one dataset
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Which images things are fitted on."""
+
+    name: str = ""  # of the images, as results say it; "": none
+    split: Split | None = None  # one split for all models
+    own: tuple[OwnVal, ...] = ()  # or, for each model, its own val
+    remarks: tuple[str, ...] = ()  # what is not known
+    why_not: str = ""  # why neither cal nor val of the dataset is taken
+
+
+def plan_fitting(dataset: Dataset, judged: Split, models: Sequence[Trained]) -> Plan:
+    """Choose the images: cal or val of the dataset, else each model's own val.
+
+    A split is taken only if no model has learned from any of its images and it is not the one that
+    is judged; what is judged is left out of the models' own val, too. Models of one backbone that
+    have learned from each other's val are those of the folds of one dataset. models: as
+    `find_training` returns them. Raises InputError for a cal or val that cannot be listed.
+    """
+    # cal is there for this alone; epochs were chosen on val
+    candidates = {n: dataset.split(n) for n in reversed(CHOSEN_ON) if dataset.has(n)}
+    parts = [split for m in models for split in (m.train, m.val) if split is not None]
+    numbers = _Numbers([judged, *candidates.values(), *parts])
+    remarks = [
+        f"note: whether {m.label} has learned from images of val or cal is not known: its training "
+        "images are not at hand"
+        for m in models
+        if m.train is None
+    ]
+    reasons = []
+    for name, split in candidates.items():
+        reason = _why_not(split, judged, models, numbers)
+        if not reason:
+            return Plan(name, split, remarks=tuple(remarks))
+        reasons.append(reason)
+    why_not = "; ".join(reasons) or f"the dataset has neither {' nor '.join(CHOSEN_ON)}"
+    own = _own_val(judged, models, numbers)
+    return Plan(_name(own), None, tuple(own), tuple(remarks), why_not)
+
+
+def find_training(models: Sequence[tuple[str, Run]], dataset: Dataset) -> list[Trained]:
+    """Find train and val of models: where they were trained, or in the dataset if it is the same.
+
+    They are at hand if the training images have the recorded fingerprint. models: label and run.
+    """
+    known: dict[tuple[str, tuple[str, ...], tuple[str, ...]], Dataset | None] = {}
+
+    def scan(root: str, run: Run) -> Dataset | None:
+        key = (root, run.names, run.skipped)
+        if key not in known:
+            known[key] = None
+            with suppress(InputError, OSError):
+                matcher = SetMatcher(run.names)
+                known[key] = scan_dataset(Path(root), matcher=matcher).without(run.skipped)
+        return known[key]
+
+    return [_find_own(label, run, dataset, scan) for label, run in models]
+
+
+def _find_own(
+    label: str, run: Run, dataset: Dataset, scan: Callable[[str, Run], Dataset | None]
+) -> Trained:
+    for root in dict.fromkeys([run.dataset_path, str(dataset.root)]):
+        own = scan(root, run) if root and run.train_fingerprint else None
+        with suppress(InputError):
+            if own is not None and own.split("train").fingerprint() == run.train_fingerprint:
+                val = own.split("val") if own.has("val") else None
+                return Trained(label, run, own.split("train"), val)
+    return Trained(label, run)
+
+
+def _why_not(split: Split, judged: Split, models: Sequence[Trained], numbers: "_Numbers") -> str:
+    """Say why a split of the dataset is not taken, "" if it is."""
+    if split.name == judged.name:
+        return f"{split.name} is judged here, and nothing is fitted on what is judged"
+    if split.folders is not None and split.folders.classes.coarser:
+        return f"{split.name} is graded in fewer classes than the models'"
+    found = []
+    for model in models:
+        learned = numbers.images(model.train)
+        twins = [
+            (image, learned[n]) for image in split.images if (n := numbers.of(image)) in learned
+        ]
+        if twins:
+            one, twin = twins[0]
+            found.append(
+                f"{model.label} has learned from {len(twins)} of {len(split)} images of "
+                f"{split.name}, such as {printable(str(one.path))} = {printable(str(twin.path))}"
+            )
+    return "; ".join(found)
+
+
+def _own_val(judged: Split, models: Sequence[Trained], numbers: "_Numbers") -> list[OwnVal]:
+    """List for each model the images of its own val that it may be asked about."""
+    tested = numbers.images(judged)
+    vals = []
+    for model in models:
+        left_out = tested.keys() | numbers.images(model.train).keys()
+        vals.append({n: i for n, i in numbers.images(model.val).items() if n not in left_out})
+    groups = _fold_groups(models, [set(val) for val in vals], numbers)
+    names = numbers.names
+    return [
+        OwnVal(model.val, {image.id: names[n] for n, image in val.items()}, group)
+        for model, val, group in zip(models, vals, groups)
+    ]
+
+
+def _fold_groups(
+    models: Sequence[Trained], vals: Sequence[set[int]], numbers: "_Numbers"
+) -> list[int]:
+    """Put models together that are of the folds of one dataset; returns each one's group.
+
+    They have one backbone and head, no image of val in common, and have learned from each other's.
+    """
+    groups: list[list[int]] = []
+    learned = [numbers.images(model.train).keys() for model in models]
+
+    def fits(one: int, other: int) -> bool:
+        same = (models[one].run.model, models[one].run.head, models[one].run.names) == (
+            models[other].run.model,
+            models[other].run.head,
+            models[other].run.names,
+        )
+        crossed = vals[one] & learned[other] and vals[other] & learned[one]
+        return bool(same and crossed and not vals[one] & vals[other])
+
+    for place in range(len(models)):
+        group = next((g for g in groups if all(fits(place, other) for other in g)), None)
+        if group is None:
+            groups.append([place])
+        else:
+            group.append(place)
+    return [next(g for g, own in enumerate(groups) if i in own) for i in range(len(models))]
+
+
+def _name(own: Sequence[OwnVal]) -> str:
+    """Call the images by where they are from."""
+    folds = max(sum(each.group == group for each in own) for group in {o.group for o in own})
+    return f"val of {folds} folds, out of fold" if folds > 1 else "val of the training's dataset"
+
+
+class _Numbers:
+    """Which images are the same file, byte for byte: each has a number."""
+
+    def __init__(self, splits: Iterable[Split]) -> None:
+        by_file: dict[tuple[int, int], list[ImageFile]] = {}
+        for image in {image.path: image for split in splits for image in split.images}.values():
+            found = image.path.stat()  # links to one file need not be read
+            by_file.setdefault((found.st_dev, found.st_ino), []).append(image)
+        first = [images[0] for images in by_file.values()]
+        number = {image.path: place for place, image in enumerate(first)}
+        for group in identical_files([Split("", tuple(first))]):
+            number |= {image.path: number[group[0].path] for image in group}
+        self._number = {
+            image.path: number[images[0].path] for images in by_file.values() for image in images
+        }
+        self._images = first
+
+    def of(self, image: ImageFile) -> int:
+        """Return an image's number."""
+        return self._number[image.path]
+
+    def images(self, split: Split | None) -> dict[int, ImageFile]:
+        """List the images of a split by their numbers."""
+        return {self.of(image): image for image in split.images} if split else {}
+
+    @cached_property
+    def names(self) -> dict[int, str]:
+        """Call each file by its id, and by its path where another one has that id."""
+        files = Counter(image.id for image in self._images)
+        return {
+            place: str(image.path) if files[image.id] > 1 else image.id
+            for place, image in enumerate(self._images)
+        }
