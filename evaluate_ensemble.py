@@ -42,10 +42,12 @@ from common.figures.style import remove_figure, save_figure
 from common.fitting.collect import Collected, Member, collect, say_fitting
 from common.fitting.ensemble import (
     EVERY_VOTE,
+    Ensemble,
     ModelResult,
     apply_vote,
     build_ensemble,
     check_weights,
+    grade_again,
     require_fitting,
 )
 from common.fitting.grader import Grader, PatientsOf, ensemble_grader, model_grader
@@ -57,6 +59,8 @@ from common.listing.split_folders import CHOSEN_ON
 from common.metrics.grade_mix import GradeMix, parse_prevalence
 from common.metrics.intervals import BootstrapConfig
 from common.pixels.pixel_cache import keep_readable
+from common.prediction.alterations import Alteration, chosen_alterations
+from common.prediction.altered import Predicted, predict_altered
 from common.prediction.classes import SetMatcher, describe_classes, require_same_classes
 from common.prediction.labels import label_runs, output_dir_for
 from common.prediction.predict import PredictionConfig, pixels_of, predict_run
@@ -108,6 +112,7 @@ class Outcome:
     tables: list[Table]
     remarks: list[str]
     grader: Grader  # of which all other questions are asked
+    ensemble: Ensemble | None = None  # None: a single model
 
     def part(self) -> Part:
         """Return its part of the report."""
@@ -422,6 +427,7 @@ def evaluate_together(
             setting.bootstrap,
             setting.patients_of,
         ),
+        ensemble=ensemble,
     )
 
 
@@ -429,6 +435,17 @@ def what_is_asked(args: argparse.Namespace) -> Asked:
     """Read what a screening programme asks; a mistake is found before anything takes time."""
     rules = tuple(dict.fromkeys(map(parse_rule, args.operating_point)))
     return Asked(rules, args.patient_rule)
+
+
+def grade_altered(
+    models: list[Model], final: Outcome, alterations: Sequence[Alteration], args: argparse.Namespace
+) -> dict[str, ClassPredictions]:
+    """Grade the images once more under each alteration, with all that was chosen before."""
+    predicted = [Predicted(model.run, model.pairs) for model in models]
+    config = choose_arithmetic(args, args.precision)
+    found = predict_altered(predicted, models[0].split, alterations, config)
+    results = [model.result for model in models]
+    return {name: grade_again(results, final.ensemble, pairs) for name, pairs in found.items()}
 
 
 def store_answers(answers: Answers, output: ResultDir, images: Split) -> None:
@@ -497,6 +514,7 @@ def main(argv: list[str] | None = None) -> int:
     """Evaluate every model, then their ensemble, then compare both with the gates."""
     args = parse_args(argv)
     asked = what_is_asked(args)
+    alterations = () if args.robustness is None else chosen_alterations(args.robustness)
     models = list_models(args)
     ensemble_dir = ResultDir(args.output_dir or Path("super_ensemble_results"))
     skipped = leave_out_unreadable(models, args) if args.skip_unreadable else {}
@@ -513,7 +531,8 @@ def main(argv: list[str] | None = None) -> int:
     if len(models) > 1:
         final = evaluate_together(models, setting, ensemble_dir, args)
         log(f"ensemble: {'; '.join([*tables.calibration_notes(final.findings), *final.remarks])}")
-    asked = replace(asked, people=setting.people, columns=setting.columns)
+    altered = grade_altered(models, final, alterations, args) if alterations else {}
+    asked = replace(asked, people=setting.people, columns=setting.columns, altered=altered)
     answers = ask(final.grader, asked)
     store_answers(answers, final.output, models[0].split)
     for outcome in [*(model.outcome for model in models if model.outcome is not final), final]:

@@ -15,6 +15,7 @@ from common.fitting.calibration import WEIGHTS
 from common.listing.split_folders import SPLITS
 from common.models.backbones import resolve
 from common.pairs import Head, heads_of_model, pair_head, parse_pairs
+from common.prediction.alterations import ALTERATIONS
 from common.prediction.evaluated_models import RESULT_PATTERNS
 from common.prediction.voting import VOTES
 from common.result_dir import FIGURE_FORMATS, ResultDir, Run, find_run
@@ -226,6 +227,14 @@ def _add_screening_flags(parser: argparse.ArgumentParser) -> None:
         default=PATIENT_RULES[0],
         help="how a patient's images become one decision: the worst of them, or the mean of their "
         "probabilities (default worst)",
+    )
+    parser.add_argument(
+        "--robustness",
+        nargs="*",
+        default=None,
+        metavar="ALTERATION",
+        help="predict the split again under alterations of the photographs, all or some of "
+        f"{', '.join(each.name for each in ALTERATIONS)}; takes as many predictions",
     )
 
 

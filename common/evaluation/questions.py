@@ -4,11 +4,13 @@ What follows from a grader and what is known of its images is found in `screenin
 each question; here stands which are asked, and why some have no answer.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
 from common.fitting.grader import Grader
 from common.listing.column_values import Columns
+from common.prediction.voting import ClassPredictions
 from common.screening.abstention import Abstention, measure_abstention
 from common.screening.conformal import ConformalSets, measure_conformal_sets
 from common.screening.label_errors import LabelErrors, find_label_errors
@@ -20,6 +22,7 @@ from common.screening.operating_point import (
     find_operating_points,
 )
 from common.screening.patients import PATIENT_RULES, PatientResults, People, measure_patients
+from common.screening.robustness import Robustness, measure_robustness
 from common.screening.subgroups import Subgroups, measure_subgroups
 
 
@@ -31,6 +34,7 @@ class Asked:
     patient_rule: str = PATIENT_RULES[0]
     people: People | None = None  # who the images are of; None: nothing tells
     columns: Columns = field(default_factory=dict)  # what is known of the images that are judged
+    altered: Mapping[str, ClassPredictions] = field(default_factory=dict)  # of them, by alteration
 
 
 @dataclass(frozen=True)
@@ -39,6 +43,7 @@ class Answers:
 
     operating_points: OperatingPoints | None = None
     subgroups: Subgroups | None = None
+    robustness: Robustness | None = None
     label_errors: LabelErrors | None = None
     patients: PatientResults | None = None
     abstention: Abstention | None = None
@@ -58,13 +63,14 @@ class Answers:
 def ask(grader: Grader, asked: Asked) -> Answers:
     """Ask all questions of one grader: each has its answer or a reason why there is none."""
     points = find_operating_points(grader, asked.operating_points)
-    known = None if isinstance(points, str) else points
+    known, decisions = None if isinstance(points, str) else points, decisions_of(points)
     found: dict[str, Any] = {
         "operating_points": points,
-        "subgroups": measure_subgroups(grader, asked.columns, decisions_of(points)),
+        "subgroups": measure_subgroups(grader, asked.columns, decisions),
         "patients": measure_patients(grader, asked.people, asked.patient_rule, known),
         "abstention": measure_abstention(grader),
         "conformal_sets": measure_conformal_sets(grader),
+        "robustness": measure_robustness(grader, asked.altered, decisions),
         "label_errors": find_label_errors(grader),
     }
     # a question without an answer gives the reason

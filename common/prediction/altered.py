@@ -16,6 +16,7 @@ import cv2
 import numpy as np
 
 from common.data.folders import ImageFile, Split
+from common.listing.walking import count_of
 from common.pixels.decoding import ImageError, decode_image
 from common.pixels.preprocessing import Preprocessing, preprocess
 from common.prediction.alterations import ALTERATIONS, Alteration, photograph
@@ -206,8 +207,8 @@ def _announce(
     speeds = [model.pairs.cost.images_per_second for model in models]
     seconds += sum(images * count / speed for speed in speeds if speed > 0)
     log(
-        f"robustness: {count} alterations of {images} images, {len(models)} "
-        f"{'model' if len(models) == 1 else 'models'}: about {duration(seconds)}"
+        f"robustness: {count_of(count, 'alteration')} of {count_of(images, 'image')}, "
+        f"{count_of(len(models), 'model')}: about {duration(seconds)}"
     )
 
 

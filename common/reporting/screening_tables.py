@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from common.evaluation.questions import Answers
 from common.reporting.table import Cell, Column, Table, make_table
-from common.reporting.weakness_tables import label_errors_table, subgroup_tables
+from common.reporting.weakness_tables import label_errors_table, robustness_tables, subgroup_tables
 from common.screening.abstention import Abstention, Rest
 from common.screening.conformal import ConformalSets
 from common.screening.operating_point import Detection, OperatingPoint, OperatingPoints
@@ -31,6 +31,8 @@ def answers_tables(answers: Answers) -> list[Table]:
         tables += [*_operating_points(answers.operating_points), _trials(answers.operating_points)]
     if answers.subgroups is not None:
         tables += subgroup_tables(answers.subgroups)
+    if answers.robustness is not None:
+        tables += robustness_tables(answers.robustness)
     if answers.label_errors is not None:
         tables.append(label_errors_table(answers.label_errors))
     if answers.patients is not None:

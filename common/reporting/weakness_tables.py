@@ -1,10 +1,13 @@
-"""Tables of where a grader may fail: in subgroups, and where labels may be wrong."""
+"""Tables of where a grader may fail: subgroups, altered photographs, labels that may be wrong."""
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
+from common.prediction.alterations import ALTERATIONS
 from common.reporting.table import Cell, Column, Table, make_table
 from common.screening.label_errors import LabelErrors
+from common.screening.robustness import ReferralChange, Robustness
 from common.screening.subgroups import FEWEST, Gap, Subgroup, Subgroups
 
 _LABELS_SHOWN = 10
@@ -122,6 +125,89 @@ def _notes_on_subgroups(found: Subgroups) -> list[str]:
             title = next(figure.title for figure in found.figures if figure.name == name)
             reasons.setdefault(why, []).append(f"{title} of {group.column} {_value(group)}")
     return notes + [f"n/a because {why}: {', '.join(names)}" for why, names in reasons.items()]
+
+
+def robustness_tables(found: Robustness) -> Iterator[Table]:
+    """Show what alterations do to the grades, then to each way to decide on referral."""
+    titles = {each.name: each.title for each in ALTERATIONS}
+    rows: list[list[Cell]] = [
+        [
+            titles.get(one.name, one.name),
+            one.name,
+            found.images,
+            found.patients,
+            one.flipped,
+            one.accuracy,
+            one.kappa,
+            one.kappa.p_holm,
+        ]
+        for one in found.alterations
+    ]
+    yield make_table(
+        "robustness",
+        "The same photographs, altered: grades",
+        [
+            Column("alteration", "title"),
+            Column("alteration", csv_only=True),
+            "images",
+            "patients",
+            Column("grade changes", "grade_changes", kind="percent"),
+            Column("accuracy, change", "accuracy_change"),
+            Column("kappa, change", "kappa_change"),
+            Column("p (Holm)", "kappa_p_holm", kind="p"),
+        ],
+        rows,
+        [
+            "Changes are altered minus as it is, with 95 % intervals of the pairs; p is that of "
+            f"kappa, corrected for all {found.tests} comparisons of these tables. Thresholds and "
+            "temperatures are those chosen on photographs as they are."
+        ],
+    )
+    for place, rule in enumerate(change.rule for change in found.alterations[0].referrals):
+        changes = [one.referrals[place] for one in found.alterations]
+        yield _referrals_table(found, rule, changes)
+
+
+def _referrals_table(found: Robustness, rule: str, changes: Sequence[ReferralChange]) -> Table:
+    titles = {each.name: each.title for each in ALTERATIONS}
+    rows: list[list[Cell]] = [
+        [
+            titles.get(one.name, one.name),
+            one.name,
+            found.images,
+            change.flipped,
+            change.missed,
+            change.missed_share,
+            change.alarmed,
+            change.alarmed_share,
+            change.sensitivity,
+            change.specificity,
+        ]
+        for one, change in zip(found.alterations, changes)
+    ]
+    name = re.sub(r"\W+", "_", f"robustness_referral_{rule}")
+    return make_table(
+        name,
+        f"The same photographs, altered: referral by {rule}",
+        [
+            Column("alteration", "title"),
+            Column("alteration", csv_only=True),
+            "images",
+            Column("referral changes", "referral_changes", kind="percent"),
+            "missed",
+            Column("missed, of found", "missed_share", kind="percent"),
+            "referred in vain",
+            Column("of passed", "referred_in_vain_share", kind="percent"),
+            Column("sensitivity, change", "sensitivity_change"),
+            Column("specificity, change", "specificity_change"),
+        ],
+        rows,
+        [
+            "Missed: referable images that were referred as they are and are not when altered, and "
+            "their share; referred in vain: images without need of referral that were not referred "
+            f"and now are. {found.referable} of {found.images} images are referable."
+        ],
+    )
 
 
 def label_errors_table(found: LabelErrors) -> Table:

@@ -67,3 +67,21 @@ def test_results_per_patient_follow_the_rule_that_is_asked_for(answers_of, capsy
     assert "nothing tells which eye" in capsys.readouterr().out
     nobody, _ = answers_of(patient_regex="(nobody)")
     assert "no patient recognised" in nobody["patients"]["not_answered"]
+
+
+def test_robustness_predicts_the_alterations_that_are_asked_for(answers_of, capsys):
+    before, _ = answers_of()
+    assert "--robustness" in before["robustness"]["not_answered"]
+    one, tables = answers_of(robustness="darker", operating_point=["argmax", "youden"])
+    assert list(one["robustness"]["alterations"]) == ["darker"]
+    assert "darker: gamma 1.5" in tables["robustness_test"]
+    assert "robustness_referral_youden_test" in tables
+    assert "robustness: 1 alteration of 20 images, 1 model: about" in capsys.readouterr().out
+    two, _ = answers_of(robustness=["darker", "blur"])
+    assert list(two["robustness"]["alterations"]) == ["blur", "darker"]
+
+
+def test_an_alteration_that_is_none_ends_in_one_line(demo, trained_copy, capsys):
+    words = flags(results_dirs=trained_copy, dataset_path=demo, robustness="fog")
+    assert evaluate_ensemble.main(words) == 2
+    assert "--robustness: expected some of jpeg, blur" in capsys.readouterr().err
