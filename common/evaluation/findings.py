@@ -76,7 +76,7 @@ class Findings:
         if self.restated is not None:
             content |= vars(self.restated)
         if self.consistency is not None:
-            content["consistency"] = self.consistency.to_json()
+            content["consistency"] = vars(self.consistency)
         if self.versus is not None:
             differences = {name: each.to_json() for name, each in self.versus.differences.items()}
             content |= {"best_single": self.versus.best, "differences": differences}

@@ -5,7 +5,6 @@ N images, K classes, P pairs, L models.
 
 from dataclasses import dataclass
 from itertools import combinations
-from typing import Any
 
 import numpy as np
 
@@ -14,13 +13,10 @@ from common.pairs import class_pairs, pair_name
 from common.prediction.predictions import PairPredictions
 from common.prediction.voting import (
     ClassPredictions,
-    couple,
     has_tie,
     pairwise_wins,
     votes_for_higher,
 )
-
-REFERRED_SHARES = (0.05, 0.10, 0.20)
 
 
 @dataclass(frozen=True)
@@ -49,33 +45,14 @@ class EnsembleDiversity:
 
 
 @dataclass(frozen=True)
-class Referral:
-    """What is gained when a share of the images is referred to a physician."""
-
-    referred: float  # share
-    images: int  # those that are kept
-    accuracy: float  # on them
-    accuracy_of_referred: float | None = None  # None: nothing is referred
-
-
-@dataclass(frozen=True)
 class Consistency:
-    """Where a model's pairs contradict each other, and what referring those images gains."""
+    """Where a model's pairs contradict each other."""
 
     tied_images: int
     accuracy_of_tied: float
     images_with_cycles: int
     accuracy_of_cyclic: float
-    referral: list[Referral]
     votes_for_higher_class: dict[str, list[float]]  # by pair, for each grade
-
-    def to_json(self) -> dict[str, Any]:
-        """Return what metrics_<split>.json holds of it."""
-        rows = [
-            {name: value for name, value in vars(row).items() if value is not None}
-            for row in self.referral
-        ]
-        return {**vars(self), "referral": rows}
 
 
 def pairwise_diversity(correct: np.ndarray) -> PairwiseDiversity:
@@ -132,34 +109,6 @@ def count_cycles(pair_probabilities: np.ndarray, num_classes: int) -> np.ndarray
     return cycles
 
 
-def coupling_residual(pair_probabilities: np.ndarray, num_classes: int) -> np.ndarray:
-    """Return (N,) how far the pairs are from any class probabilities: the coupling's least sum."""
-    wins = pairwise_wins(pair_probabilities, num_classes)
-    p = couple(wins)
-    gaps = wins.transpose(0, 2, 1) * p[:, :, None] - wins * p[:, None, :]
-    return (gaps**2).sum((1, 2))
-
-
-def referral_curve(correct: np.ndarray, cycles: np.ndarray, residual: np.ndarray) -> list[Referral]:
-    """Compare the accuracy of all images with that of those kept when the rest is referred.
-
-    The most inconsistent images go first: those with most cycles, then those with the largest
-    residual. All arguments (N,).
-    """
-    if not correct.shape == cycles.shape == residual.shape or not np.isfinite(residual).all():
-        raise ValueError(
-            f"expected cycles and finite residuals of each of {len(correct)} images, found shapes "
-            f"{cycles.shape} and {residual.shape}"
-        )
-    order = np.lexsort((-residual, -cycles))  # most inconsistent first
-    rows = [Referral(0.0, len(correct), _mean(correct))]
-    for share in REFERRED_SHARES:
-        count = round(share * len(correct))
-        referred, kept = correct[order[:count]], correct[order[count:]]
-        rows.append(Referral(share, len(kept), _mean(kept), _mean(referred)))
-    return rows
-
-
 def _mean(correct: np.ndarray) -> float:
     return float(correct.mean()) if len(correct) else float("nan")
 
@@ -182,10 +131,9 @@ def votes_by_grade(
 
 
 def measure_consistency(pairs: PairPredictions, classes: ClassPredictions) -> Consistency:
-    """Gather ties, cycles, the referral curve and the votes on every grade."""
+    """Gather ties, cycles and the votes on every grade."""
     probabilities, num_classes = pairs.pair_probabilities, pairs.num_classes
     cycles = count_cycles(probabilities, num_classes)
-    residual = coupling_residual(probabilities, num_classes)
     correct = pairs.targets == classes.predicted
     tied = has_tie(probabilities, num_classes)
     return Consistency(
@@ -193,6 +141,5 @@ def measure_consistency(pairs: PairPredictions, classes: ClassPredictions) -> Co
         accuracy_of_tied=_mean(correct[tied]),
         images_with_cycles=int((cycles > 0).sum()),
         accuracy_of_cyclic=_mean(correct[cycles > 0]),
-        referral=referral_curve(correct, cycles, residual),
         votes_for_higher_class=votes_by_grade(probabilities, pairs.targets, num_classes),
     )

@@ -83,7 +83,7 @@ def evaluation_tables(findings: Findings, kind: str) -> list[Table]:
     if findings.restated is not None:
         tables.append(prevalence_table(findings.restated))
     if findings.consistency is not None:
-        tables += consistency_tables(findings.consistency, classes)
+        tables.append(consistency_table(findings.consistency, classes))
     if findings.versus is not None:
         tables.append(differences_table(findings.versus))
     undefined = undefined_table(findings)
@@ -210,28 +210,14 @@ def prevalence_table(restated: Restated) -> Table:
     return make_table("prevalence", "At a population's grade mix", columns, rows, notes)
 
 
-def consistency_tables(consistency: Consistency, classes: Classes) -> list[Table]:
-    """Say what the vote hides: ties, cycles, referral, and votes on grades never seen."""
-    notes = [
+def consistency_table(consistency: Consistency, classes: Classes) -> Table:
+    """Say what the vote hides: ties, cycles, and votes on grades that a pair never saw."""
+    note = (
         f"{consistency.tied_images} images have tied votes (accuracy on them "
         f"{percent(consistency.accuracy_of_tied)}), {consistency.images_with_cycles} "
         f"have cycles, a > b > c > a ({percent(consistency.accuracy_of_cyclic)})."
-    ]
-    referral = [
-        [percent(row.referred, 0), row.images, row.accuracy, row.accuracy_of_referred]
-        for row in consistency.referral
-    ]
-    columns = [
-        "referred",
-        "images kept",
-        Column("accuracy kept", kind="percent"),
-        Column("accuracy referred", kind="percent"),
-    ]
-    title = "Referring the images on which the pairs contradict each other most"
-    return [
-        make_table("inconsistent", title, columns, referral, notes),
-        pair_votes_table(consistency.votes_for_higher_class, classes),
-    ]
+    )
+    return replace(pair_votes_table(consistency.votes_for_higher_class, classes), notes=(note,))
 
 
 def pair_votes_table(votes: dict[str, list[float]], classes: Classes) -> Table:

@@ -1,14 +1,11 @@
 """Where the pairs of a model contradict each other."""
 
 import numpy as np
-import pytest
 from helpers import GRADES
 
 from common.metrics.agreement import (
     count_cycles,
-    coupling_residual,
     measure_consistency,
-    referral_curve,
     votes_by_grade,
 )
 from common.pairs import class_pairs
@@ -19,36 +16,24 @@ PAIRS = class_pairs(5)
 
 
 def ordered(strength: list[float]) -> np.ndarray:
-    """Pair probabilities that follow from class strengths: no cycle, no residual."""
+    """Pair probabilities that follow from class strengths: no cycle."""
     s = np.array(strength)
     return np.array([[s[b] / (s[a] + s[b]) for a, b in PAIRS]])
 
 
-def test_an_order_has_no_cycle_and_no_residual():
+def test_an_order_has_no_cycle():
     pairs = ordered([0.1, 0.4, 0.2, 0.25, 0.05])
     assert count_cycles(pairs, 5) == 0
-    assert coupling_residual(pairs, 5)[0] == pytest.approx(0, abs=1e-12)
 
 
 def test_cycles_are_counted_as_by_hand():
     p = np.array([[0.9, 0.1, 0.9]])  # 0-1: 1 wins, 0-2: 0 wins, 1-2: 2 wins: 1 > 0 > 2 > 1
     assert count_cycles(p, 3) == 1
     assert count_cycles(1 - p, 3) == 1
-    assert coupling_residual(p, 3) > 0.01
     # a tournament of five in which everyone beats the next two has the most: five
     beats = {(a, (a + step) % 5) for a in range(5) for step in (1, 2)}
     regular = np.array([[0.0 if (a, b) in beats else 1.0 for a, b in PAIRS]])
     assert count_cycles(regular, 5) == 5
-
-
-def test_referral_sends_the_most_cyclic_first():
-    correct = np.array([True] * 18 + [False, False])
-    cycles = np.array([0] * 18 + [2, 1])
-    rows = referral_curve(correct, cycles, np.zeros(20))
-    assert [row.accuracy for row in rows] == pytest.approx([0.9, 18 / 19, 1.0, 1.0])
-    assert rows[1].accuracy_of_referred == 0 and rows[3].images == 16
-    by_residual = referral_curve(correct, np.zeros(20, int), np.arange(20.0))
-    assert by_residual[2].accuracy == 1.0
 
 
 def test_votes_are_counted_on_every_grade_with_images():
@@ -59,7 +44,7 @@ def test_votes_are_counted_on_every_grade_with_images():
     assert np.isnan(shares["0-1"][2]) and shares["3-4"][0] == 0
 
 
-def test_ties_cycles_referral_and_votes_are_measured_together():
+def test_ties_cycles_and_votes_are_measured_together():
     targets = np.arange(50) % 5
     pairs = PairPredictions(
         model="demo_convnext",
@@ -75,5 +60,4 @@ def test_ties_cycles_referral_and_votes_are_measured_together():
     )
     found = measure_consistency(pairs, ClassPredictions(np.eye(5)[targets], targets))
     assert found.accuracy_of_tied == 1.0 and found.images_with_cycles > 10
-    assert len(found.referral) == 4 and len(found.votes_for_higher_class) == 10
-    assert "accuracy_of_referred" not in found.to_json()["referral"][0]
+    assert len(found.votes_for_higher_class) == 10

@@ -8,7 +8,7 @@ import pytest
 from scipy.optimize import minimize
 from sklearn.utils.multiclass import _ovr_decision_function
 
-from common.metrics.agreement import count_cycles, coupling_residual, votes_by_grade
+from common.metrics.agreement import count_cycles, votes_by_grade
 from common.pairs import class_pairs
 from common.prediction.voting import (
     SKLEARN_VOTE,
@@ -124,7 +124,7 @@ def test_what_is_no_probability_is_refused_by_every_function(wrong):
     pairs[1, 4] = wrong
     functions = [partial(combine_pairs, vote=vote) for vote in (*VOTES, SKLEARN_VOTE)]
     functions += [pairwise_wins, hard_votes, has_tie, votes_with_confidence]
-    functions += [count_cycles, coupling_residual]
+    functions.append(count_cycles)
     functions.append(lambda pairs, classes: votes_by_grade(pairs, np.zeros(3, int), classes))
     for function in functions:
         with pytest.raises(ValueError, match=r"of 0 to 1, found 1 that are none.*at \(1, 4\)"):
