@@ -16,12 +16,13 @@ import numpy as np
 from scipy.stats import binom, norm
 
 from common.metrics.auc import auc_interval, roc_auc
+from common.metrics.bounds import metrics_with_intervals
 from common.metrics.calibration_error import (
     calibrated_level,
     expected_calibration_error,
     squared_calibration_error,
 )
-from common.metrics.classification import classification_metrics, metrics_with_intervals
+from common.metrics.classification import classification_metrics
 from common.metrics.intervals import BootstrapConfig, Interval
 from common.metrics.shares import clopper_pearson, share_interval
 from common.prediction.voting import ClassPredictions
@@ -75,15 +76,13 @@ def summarise(figure: str, condition: str, truth: float, intervals: Sequence[Int
 
 def of_shares() -> Iterator[Coverage]:
     """Compute exactly how often the bounds of independent images hold a share."""
-    for trials, truth in product((20, 50, 100, 250, 1000), (0.8, 0.9, 0.95, 0.98, 0.99, 0.999)):
-        found = [clopper_pearson(s, trials) for s in range(trials + 1)]
-        chance = binom.pmf(np.arange(trials + 1), trials, truth)
-        held = np.array([found_one.low <= truth <= found_one.high for found_one in found])
-        above = np.array([found_one.low > truth for found_one in found])
-        width = np.array([found_one.high - found_one.low for found_one in found])
-        yield Coverage(
-            "share", f"{trials} images", *(float(chance @ x) for x in (held, above, width))
-        )
+    for trials in (20, 50, 100, 250, 1000):
+        found = [clopper_pearson(successes, trials) for successes in range(trials + 1)]
+        low, high = (np.array([vars(each)[end] for each in found]) for end in ("low", "high"))
+        for truth in (0.8, 0.9, 0.95, 0.98, 0.99, 0.999):
+            chance = binom.pmf(np.arange(trials + 1), trials, truth)
+            rows = ((low <= truth) & (truth <= high), low > truth, high - low)
+            yield Coverage("share", f"{trials} images", *(float(chance @ row) for row in rows))
 
 
 def of_shares_by_patient(trials: int) -> Iterator[Coverage]:
@@ -161,11 +160,10 @@ def of_graders(trials: int) -> Iterator[Coverage]:
             for name in names:
                 if not np.isnan(measured[name].value):
                     found[name].append(measured[name])
-        grouping = "independent" if icc is None else f"patients, ICC {icc:g}"
+        where = "independent images" if icc is None else "patients with 1 to 4 images"
         for figure, group in FIGURES.items():
             for name in group:
                 if len(found[name]) > trials / 2:
-                    where = f"{images} images, {grouping}"
                     yield summarise(figure, where, truth[name], found[name])
 
 

@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from common.metrics.classification import REFERABLE, metrics_with_intervals
+from common.metrics.bounds import metrics_with_intervals
+from common.metrics.classification import REFERABLE
 from common.metrics.intervals import BootstrapConfig, Metrics
 from common.metrics.shares import confusion_matrix
 from common.prediction.classes import Classes

@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from scipy.stats import binomtest
 
 from common.figures.style import COLORS, PAGE, QUIET, new_figure, quiet_grid, wrapped
+from common.metrics.shares import clopper_pearson
 
 _BINS = 10  # of confidence
 _TICKS = (0, 0.2, 0.4, 0.6, 0.8, 1)
@@ -26,7 +26,7 @@ class Reliability:
 def plot_reliability(curves: Mapping[str, Reliability], title: str) -> Figure:
     """Draw accuracy against confidence of the predicted grade, a column for each label.
 
-    In ten bins of confidence, with Wilson's interval (1927) of each, and how many images it has.
+    In ten bins of confidence, with each one's exact interval and number of images.
     """
     width = PAGE if len(curves) > 1 else 0.62 * PAGE
     height = 0.6 + (width if len(curves) == 1 else 1.25 * width / min(len(curves), 3))
@@ -56,9 +56,9 @@ def _draw_bins(upper: Axes, lower: Axes, curve: Reliability) -> None:
     for number in np.unique(bins):
         inside = bins == number
         right, images = int(curve.correct[inside].sum()), int(inside.sum())
-        wilson = binomtest(right, images).proportion_ci(method="wilson")
+        exact = clopper_pearson(right, images)
         place = float(curve.confidence[inside].mean())
-        upper.plot([place, place], [wilson.low, wilson.high], color=COLORS[0], linewidth=1)
+        upper.plot([place, place], [exact.low, exact.high], color=COLORS[0], linewidth=1)
         upper.plot(place, right / images, "o", color=COLORS[0])
     counts = np.bincount(bins, minlength=_BINS)
     places = (np.arange(_BINS) + 0.5) / _BINS

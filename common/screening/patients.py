@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from common.fitting.grader import Grader
-from common.metrics.classification import metrics_with_intervals
+from common.metrics.bounds import metrics_with_intervals
 from common.metrics.intervals import BootstrapConfig, Interval
 from common.prediction.voting import ClassPredictions
 from common.screening.operating_point import (

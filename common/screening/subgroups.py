@@ -14,7 +14,8 @@ from common.comparison.differences import holm
 from common.comparison.gaps import Counted, gap_p_values
 from common.fitting.grader import Grader, Sample
 from common.listing.column_values import Columns, ColumnValues, group_by_columns
-from common.metrics.classification import metrics_with_intervals, quadratic_weighted_kappa
+from common.metrics.bounds import metrics_with_intervals
+from common.metrics.classification import quadratic_weighted_kappa
 from common.metrics.intervals import Interval, number_patients
 from common.metrics.shares import Share, ratio, share_intervals
 from common.prediction.voting import ClassPredictions

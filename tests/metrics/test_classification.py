@@ -9,7 +9,7 @@ from sklearn import metrics as oracle
 
 from common.evaluation.evaluate import undefined_reasons
 from common.metrics import calibration_error, classification, intervals, shares
-from common.metrics.classification import metrics_with_intervals
+from common.metrics.bounds import metrics_with_intervals
 from common.metrics.intervals import BootstrapConfig
 from common.prediction.voting import ClassPredictions
 from common.screening import prevalence

@@ -16,7 +16,7 @@ from common.evaluation.gates import (
     check_gates,
     rating,
 )
-from common.metrics.classification import metrics_with_intervals
+from common.metrics.bounds import metrics_with_intervals
 from common.metrics.intervals import BootstrapConfig, Metrics
 from common.prediction.voting import ClassPredictions
 from common.screening.prevalence import restated_with_intervals

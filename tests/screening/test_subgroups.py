@@ -7,7 +7,7 @@ import pytest
 from helpers import grader_of, sample_of
 
 from common.evaluation.questions import Answers, Asked, ask
-from common.metrics.classification import metrics_with_intervals
+from common.metrics.bounds import metrics_with_intervals
 from common.prediction.classes import classes_of
 from common.reporting.screening_tables import answers_tables
 from common.screening.operating_point import Decision, Rule
