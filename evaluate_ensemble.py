@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -72,12 +73,20 @@ from common.prediction.predictions import (
 )
 from common.prediction.voting import ClassPredictions
 from common.reporting import tables
+from common.reporting.checklist import write_checklist
 from common.reporting.contact_sheets import label_error_sheet
 from common.reporting.report import write_report
 from common.reporting.screening_tables import answers_tables
 from common.reporting.summary import Part, Report, summary_text
 from common.reporting.table import Table
-from common.result_dir import ResultDir, Run, write_metrics, write_predictions, write_table
+from common.result_dir import (
+    ResultDir,
+    Run,
+    read_config,
+    write_metrics,
+    write_predictions,
+    write_table,
+)
 from common.screening.operating_point import parse_rule
 from common.screening.patients import People
 from common.system.device import resolve_precision, select_device
@@ -494,10 +503,16 @@ def report_on(
         answers=answers,
         gates=gates,
         columns=setting.columns,
+        recipes={model.label: recipe_of(model.run) for model in models},
         results=final.part(),
         questions=Part("What a screening programme asks", answers_tables(answers)),
         members=[model.outcome.part() for model in models] if len(models) > 1 else [],
     )
+
+
+def recipe_of(run: Run) -> dict[str, Any]:
+    """Read how a model was trained; nothing is known of the earlier trainer's."""
+    return read_config(run.directory)["config"] if run.directory.config.is_file() else {}
 
 
 def print_results(report: Report, output: ResultDir, verbose: bool) -> None:
@@ -542,11 +557,13 @@ def main(argv: list[str] | None = None) -> int:
     write_json(output.validation, setting.describe() | validation_content(gates))
     report = report_on(models, final, answers, gates, setting)
     write_report(output, report)
+    write_checklist(output, report)
     for model in models:
         tables.write_tables(model.output, args.split, model.outcome.tables)
     tables.write_tables(output, args.split, report.tables)
     print_results(report, output, args.verbose)
-    log(f"wrote {output.metrics(args.split)}, {output.validation.name} and {output.report}")
+    names = f"{output.validation.name}, {output.checklist.name}"
+    log(f"wrote {output.metrics(args.split)}, {names} and {output.report}")
     return 1 if args.require and not all_pass(gates) else 0
 
 

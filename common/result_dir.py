@@ -127,6 +127,11 @@ class ResultDir:
         """The readable report, one file."""
         return self.results / "report.html"
 
+    @property
+    def checklist(self) -> Path:
+        """What a paper on the evaluation must say, filled in as far as a run can tell."""
+        return self.results / "checklist.md"
+
     def table(self, name: str) -> Path:
         """A table."""
         return self.results / f"{name}.csv"

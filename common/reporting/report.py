@@ -3,17 +3,20 @@
 N images, K classes. The words stand in `templates/report.html`.
 """
 
+import base64
+import io
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from PIL import Image, ImageOps
 
 from common.data.synthetic import synthetic_note
 from common.evaluation.gates import PASS, rating, rule_of
+from common.pixels.decoding import ImageError, decode_image
 from common.prediction.voting import ClassPredictions
 from common.reporting import summary
-from common.reporting.pictures import Picture, embed_figure, thumbnail
 from common.reporting.summary import Report
 from common.result_dir import ResultDir
 from common.system.environment import versions
@@ -28,6 +31,19 @@ _TEMPLATES = Environment(
     lstrip_blocks=True,
 )
 _MOST_MISTAKES = 12
+_SIDE = 480  # pixels of a photograph's longer side
+_QUALITY = 82  # of its JPEG; about 25 KB each
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture inside the page."""
+
+    title: str
+    caption: str
+    source: str  # a data URI, "" for a picture that cannot be read
+    width: int = 0  # pixels
+    height: int = 0
 
 
 @dataclass(frozen=True)
@@ -138,3 +154,27 @@ def mistake_picture(report: Report, index: int) -> Picture:
     confidence = 100 * predictions.probabilities[index, predicted]
     title = f"label {names[image.label]}, graded as {names[predicted]} ({confidence:.0f} %)"
     return thumbnail(image.path, title, image.id)
+
+
+def embed_figure(path: Path, title: str, caption: str) -> Picture:
+    """Embed a PNG as it is."""
+    data = path.read_bytes()
+    width, height = Image.open(io.BytesIO(data)).size
+    return Picture(title, caption, _data_uri(data, "png"), width, height)
+
+
+def thumbnail(path: Path, title: str, caption: str) -> Picture:
+    """Embed a small copy of a photograph; without it if it cannot be read."""
+    try:
+        photograph = Image.fromarray(decode_image(path.read_bytes(), str(path)))
+    except (OSError, ImageError):
+        return Picture(title, caption, "")
+    if max(photograph.size) > _SIDE:
+        photograph = ImageOps.contain(photograph, (_SIDE, _SIDE))
+    buffer = io.BytesIO()
+    photograph.convert("RGB").save(buffer, "JPEG", quality=_QUALITY)
+    return Picture(title, caption, _data_uri(buffer.getvalue(), "jpeg"), *photograph.size)
+
+
+def _data_uri(data: bytes, kind: str) -> str:
+    return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"

@@ -5,6 +5,7 @@ import textwrap
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from common.data.folders import Split
 from common.evaluation.findings import Findings
@@ -60,6 +61,7 @@ class Report:
     questions: Part  # what the answers say
     members: Sequence[Part] = ()  # of an ensemble
     columns: Mapping[str, Sequence[str]] = field(default_factory=dict)  # of metadata.csv
+    recipes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # settings, by model
 
     @property
     def parts(self) -> list[Part]:

@@ -11,8 +11,7 @@ from PIL import Image
 from common.data.folders import scan_split
 from common.prediction.classes import classes_of
 from common.prediction.voting import ClassPredictions
-from common.reporting.pictures import thumbnail
-from common.reporting.report import FIGURES, worst_mistakes, write_report
+from common.reporting.report import FIGURES, thumbnail, worst_mistakes, write_report
 from common.reporting.summary import Part
 from common.reporting.table import make_table
 
