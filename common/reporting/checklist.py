@@ -177,8 +177,8 @@ def _analysis(report: Report) -> Iterator[Item]:
         f"{found.resampled}, {bootstrap.resamples} resamples, seed {bootstrap.seed}"
     )
     yield Item("measures and uncertainty", "12e", "18", "28, 29", how, "why these")
-    temperature = report.findings.temperature
-    scaled = f"temperature {temperature:.2f}" if temperature != 1 else "probabilities not scaled"
+    calibration = report.findings.calibration
+    scaled = f"temperature {calibration.description}" if calibration else "none"
     yield Item("recalibration", "12f, 24", "", "", scaled, "")
     yield Item("robustness", "", "21", "30", _answer(report, "robustness"), "")
     yield Item("fairness", "14", "23", "", _answer(report, "subgroups"), "why these groups")
