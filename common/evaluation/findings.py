@@ -111,8 +111,7 @@ def measure_model(
     restated = None
     if grade_mix is not None:
         classes_by_model = {model.label: model.classes}
-        cut = scored.referable_from
-        restated = restate_models(model.targets, classes_by_model, grade_mix, bootstrap, cut)
+        restated = restate_models(model.targets, classes_by_model, grade_mix, bootstrap, scored)
     return Findings(
         evaluation=evaluations[chosen],
         compared={name: evaluation.metrics for name, evaluation in evaluations.items()},
@@ -149,8 +148,7 @@ def measure_ensemble(
         raw = evaluate(targets, ensemble.raw, bootstrap, scored)
     restated = None
     if grade_mix is not None:
-        cut = scored.referable_from
-        restated = restate_models(targets, classes, grade_mix, bootstrap, cut)
+        restated = restate_models(targets, classes, grade_mix, bootstrap, scored)
     return Findings(
         evaluation=evaluations[ensemble.final],
         compared=model_metrics | {name: found.metrics for name, found in evaluations.items()},

@@ -35,6 +35,7 @@ _HEADLINES = {
     "ece": "ECE",
     "ece_null": "ECE if calibrated",
 }
+_RESTATED = {"ppv": "PPV", "npv": "NPV", "referrals_per_1000": "referrals"}
 
 
 def percent(value: float | None, digits: int = 1) -> str:
@@ -96,8 +97,10 @@ def undefined_table(findings: Findings) -> Table:
     by_reason: dict[str, list[str]] = {}
     for name, reason in found.undefined.items():
         by_reason.setdefault(reason, []).append(found.classes.metric_title(name))
-    if findings.restated is not None and found.classes.referable_from is None:
-        by_reason[found.undefined["referable_auc"]] += ["PPV", "NPV", "referrals"]
+    restated = findings.restated.prevalence_undefined if findings.restated else {}
+    for name, reason in restated.items():
+        title = _RESTATED.get(name, f"{name} at the population's grade mix")
+        by_reason.setdefault(reason, []).append(title)
     rows = [[reason, ", ".join(names)] for reason, names in by_reason.items()]
     return make_table("undefined", "What is not defined", ["n/a because", "figures"], rows)
 

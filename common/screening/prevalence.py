@@ -4,7 +4,7 @@ N images, K classes.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -22,6 +22,7 @@ from common.metrics.intervals import (
     typical_size,
 )
 from common.metrics.shares import in_cells, ratio
+from common.prediction.classes import Classes
 from common.prediction.voting import ClassPredictions
 
 _BOUNDS = {  # which one more patient (see `_one_more`) gives the low and the high bound
@@ -30,6 +31,11 @@ _BOUNDS = {  # which one more patient (see `_one_more`) gives the low and the hi
     "ppv": ("mistaken", "right"),
     "npv": ("mistaken", "right"),
     "referrals_per_1000": ("passed", "referred"),
+}
+_ONE_SIDED = {  # why a metric is undefined though there are images of every grade
+    "kappa": "the population is all of one grade, and graded so",
+    "ppv": "nobody of the population would be referred",
+    "npv": "everybody of the population would be referred",
 }
 
 
@@ -40,6 +46,9 @@ class Restated:
     grade_mix: np.ndarray  # (K,), sums to 1
     grade_mix_source: str  # where it comes from
     prevalence: dict[str, Metrics]  # by model
+    prevalence_undefined: dict[str, str] = field(
+        default_factory=dict
+    )  # metric: why it has no value
 
 
 def restate_models(
@@ -47,16 +56,30 @@ def restate_models(
     models: dict[str, ClassPredictions],
     grade_mix: GradeMix,
     bootstrap: BootstrapConfig,
-    referable_from: int | None,
+    classes: Classes,
 ) -> Restated:
     """Restate models' results at a population's grade mix."""
+    cut = classes.referable_from
     restated = {
-        name: restated_with_intervals(
-            targets, model.predicted, grade_mix.shares, bootstrap, referable_from
-        )
+        name: restated_with_intervals(targets, model.predicted, grade_mix.shares, bootstrap, cut)
         for name, model in models.items()
     }
-    return Restated(grade_mix.shares, grade_mix.source, restated)
+    unknown = {
+        metric: [name for name, found in restated.items() if math.isnan(found[metric].value)]
+        for metric in _BOUNDS
+    }
+    absent = np.flatnonzero(
+        (grade_mix.shares > 0) & (np.bincount(targets, minlength=len(classes)) == 0)
+    )
+    if len(absent):
+        titles = ", ".join(classes.titles[k] for k in absent)
+        reasons = dict.fromkeys(_BOUNDS, f"the population has {titles}, of which there is no image")
+    else:
+        reasons = {name: why for name, why in _ONE_SIDED.items() if unknown[name]}
+        if cut is None:
+            about = ("ppv", "npv", "referrals_per_1000")
+            reasons |= dict.fromkeys(about, f"what is referable is {classes.referable}")
+    return Restated(grade_mix.shares, grade_mix.source, restated, reasons)
 
 
 def restate_at_prevalence(matrix: np.ndarray, prevalence: np.ndarray, cut: int | None) -> Values:

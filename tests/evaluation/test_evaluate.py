@@ -40,7 +40,9 @@ def test_results_at_another_grade_mix_agree_with_a_count_by_hand():
     predicted[:5] = 2
     mix = np.array([0.8, 0.1, 0.06, 0.03, 0.01])
     classes = ClassPredictions(np.eye(5)[predicted], predicted)
-    restated = restate_models(targets, {"m": classes}, GradeMix(mix, "x"), BootstrapConfig(50), 2)
+    restated = restate_models(
+        targets, {"m": classes}, GradeMix(mix, "x"), BootstrapConfig(50), GRADES
+    )
     found = {name: entry.value for name, entry in restated.prevalence["m"].items()}
     assert found["accuracy"] == pytest.approx(0.6)
     assert found["referrals_per_1000"] == pytest.approx(500)
@@ -51,8 +53,8 @@ def test_at_the_grade_mix_of_the_images_nothing_changes():
     mix = np.bincount(TARGETS, minlength=5) / 80
     classes, bootstrap = combine_pairs(PAIRS, 5), BootstrapConfig(20)
     plain = evaluate(TARGETS, classes, bootstrap, GRADES).metrics
-    restated = restate_models(TARGETS, {"m": classes}, GradeMix(mix, "x"), bootstrap, 2).prevalence[
-        "m"
-    ]
+    restated = restate_models(
+        TARGETS, {"m": classes}, GradeMix(mix, "x"), bootstrap, GRADES
+    ).prevalence["m"]
     for name in ("accuracy", "kappa"):
         assert restated[name].value == pytest.approx(plain[name].value)

@@ -4,9 +4,13 @@ import math
 
 import numpy as np
 import pytest
+from helpers import GRADES
 
+from common.metrics.grade_mix import GradeMix
 from common.metrics.intervals import BootstrapConfig, Interval
-from common.screening.prevalence import restated_with_intervals
+from common.prediction.classes import classes_of
+from common.prediction.voting import ClassPredictions
+from common.screening.prevalence import restate_models, restated_with_intervals
 
 MIX = np.array([0.735, 0.07, 0.15, 0.025, 0.02])
 TARGETS = np.repeat(np.arange(5), 20)
@@ -48,6 +52,25 @@ def test_what_no_image_tells_is_not_known():
         assert all(map(math.isnan, vars(found).values()))
     without_cut = restate(TARGETS, cut=None)
     assert math.isnan(without_cut["ppv"].low) and without_cut["accuracy"].low < 1
+
+
+def test_what_is_not_known_has_a_reason():
+    def reasons(targets, predictions, mix=MIX, classes=GRADES) -> dict[str, str]:
+        models = {"m": ClassPredictions(np.eye(5)[predictions], predictions)}
+        found = restate_models(targets, models, GradeMix(mix, ""), BootstrapConfig(20), classes)
+        unknown = {k for k, each in found.prevalence["m"].items() if math.isnan(each.value)}
+        assert unknown == set(found.prevalence_undefined)
+        return found.prevalence_undefined
+
+    assert reasons(TARGETS, TARGETS) == {}
+    some = TARGETS[TARGETS < 3]
+    assert "has grade 3, grade 4, of which" in reasons(some, some)["accuracy"]
+    assert reasons(some, some, np.array([0.5, 0.2, 0.3, 0, 0])) == {}
+    assert "nobody" in reasons(TARGETS, np.zeros_like(TARGETS))["ppv"]
+    assert "everybody" in reasons(TARGETS, np.full_like(TARGETS, 3))["npv"]
+    assert set(reasons(some, np.zeros_like(some), np.eye(5)[0])) == {"kappa", "ppv"}
+    unnamed = classes_of(tuple("ABCDE"))
+    assert "not known" in reasons(TARGETS, TARGETS, classes=unnamed)["referrals_per_1000"]
 
 
 def test_predictive_values_are_held_about_as_often_as_promised():
