@@ -91,6 +91,7 @@ def _notes_on(found: OperatingPoints, detection: Detection) -> list[str]:
     notes = ["PPV and NPV hold at the mix of grades of these images, not of a population."]
     if any(point.rule.kind != "argmax" for point in detection.points) and found.chosen_on:
         notes.append(f"Thresholds were chosen on {found.chosen_on}, never on what is judged.")
+        notes += [f"Note: {found.note}."] if found.note else []
     for point in detection.points:
         if point.threshold.why_none:
             notes.append(f"{point.rule}: no threshold ({point.threshold.why_none})")

@@ -19,6 +19,7 @@ from common.metrics.intervals import (
     percentile_interval,
 )
 from common.metrics.shares import Share, ratio, share_intervals
+from common.screening.operating_point import fewer_models
 
 SHARES = (0.05, 0.10, 0.20, 0.30, 0.50)  # of the images that are referred, in the table
 REVIEW_SHARES = (0.05, 0.10, 0.20)  # for which thresholds are chosen on val
@@ -131,13 +132,15 @@ class Abstention:
 def measure_abstention(grader: Grader) -> Abstention:
     """Rank the images that are judged by each uncertainty; choose the best on val or cal."""
     judged, chosen = grader.judged_on, grader.chosen_on
-    rankings, missing = [], {}
+    rankings, missing, differs = [], {}, fewer_models(grader)
     for name, (measure, why_none) in MEASURES.items():
         uncertainty = measure(judged)
         if uncertainty is None:
             missing[name] = why_none
             continue
         there = measure(chosen) if chosen is not None else None
+        if name == "cycles" and differs:  # counts over more models are larger
+            there = None
         area = math.nan if chosen is None or there is None else _area_of(chosen, there)
         rankings.append(_rank(grader, name, uncertainty, area))
     found = Abstention(rankings, missing, "", "", grader.why_nothing_is_chosen, [])
@@ -147,6 +150,7 @@ def measure_abstention(grader: Grader) -> Abstention:
     best = min(known, key=lambda ranking: ranking.where_chosen).measure
     wrong = int((chosen.classes.predicted != chosen.targets).sum())
     note = f"the choice rests on {wrong} wrong grades among {len(chosen.targets)} of {chosen.name}"
+    note += f"; {differs}" if differs else ""
     measure, _ = MEASURES[best]
     there, here = measure(chosen), measure(judged)
     assert there is not None and here is not None

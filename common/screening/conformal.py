@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from common.fitting.grader import Grader
+from common.fitting.grader import Grader, Sample
 from common.metrics.intervals import (
     BootstrapConfig,
     Interval,
@@ -25,6 +25,7 @@ from common.metrics.intervals import (
 )
 from common.metrics.shares import Share, ratio, share_intervals
 from common.prediction.voting import ClassPredictions
+from common.screening.operating_point import fewer_models
 
 LEVEL = 0.9  # of coverage, in each grade
 # so many images are needed for the quantile to be finite: ceil(0.9 (n + 1)) <= n
@@ -92,7 +93,7 @@ def measure_conformal_sets(grader: Grader) -> ConformalSets | str:
         grades,
         _coverage(grader, sets, measured, whole),
         sets,
-        _notes(chosen.name, chosen.groups is not None),
+        _notes(grader, chosen),
     )
 
 
@@ -166,7 +167,8 @@ def _mean(values: np.ndarray, among: np.ndarray, bootstrap: BootstrapConfig) -> 
     return Interval(float(values[among].mean()), low, high)
 
 
-def _notes(name: str, patients: bool) -> list[str]:
+def _notes(grader: Grader, chosen: Sample) -> list[str]:
+    name, differs = chosen.name, fewer_models(grader)
     notes = [
         "A set holds the true grade in 90 % of the images of each grade that was calibrated, if "
         f"new images are like those of {name}; gaps in a set are filled."
@@ -176,6 +178,8 @@ def _notes(name: str, patients: bool) -> list[str]:
             f"Calibrated on {name}, on which epochs were chosen, too: coverage may be lower than "
             "promised. A split of its own is better: prepare_dataset.py split --cal 0.1."
         )
-    if patients:
+    if differs:
+        notes.append(f"The promise is weaker here: {differs}.")
+    if chosen.groups is not None:
         notes.append("Several images of a patient count as independent in the calibration.")
     return notes

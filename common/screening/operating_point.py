@@ -269,12 +269,14 @@ class OperatingPoints:
 
     detections: list[Detection]
     chosen_on: str  # the images that thresholds were chosen on; "" for none
+    note: str = ""  # how the grader differs there from the one that is judged
     trials: tuple[Trial, ...] = TRIALS  # of others, for orientation
 
     def to_json(self) -> dict[str, Any]:
         """Return what metrics_<split>.json holds of it."""
         found = {detection.name: detection.to_json() for detection in self.detections}
-        return {"chosen_on": self.chosen_on, **found, "others_in_trials": self.trials}
+        note = {"note": self.note} if self.note else {}
+        return {"chosen_on": self.chosen_on, **note, **found, "others_in_trials": self.trials}
 
 
 def find_operating_points(grader: Grader, rules: tuple[Rule, ...]) -> OperatingPoints | str:
@@ -283,7 +285,22 @@ def find_operating_points(grader: Grader, rules: tuple[Rule, ...]) -> OperatingP
     if not cuts:
         return f"what is referable is {grader.scored.referable}"
     detections = [_detect(grader, name, cut, rules) for name, cut in cuts.items()]
-    return OperatingPoints(detections, grader.chosen_on.name if grader.chosen_on else "")
+    name = grader.chosen_on.name if grader.chosen_on else ""
+    return OperatingPoints(detections, name, fewer_models(grader))
+
+
+def fewer_models(grader: Grader) -> str:
+    """Say where images that things are chosen on have the answer of fewer models; "" if not.
+
+    So it is with the models of folds, each of which grades its own val.
+    """
+    if grader.chosen_on is None or len(grader.chosen_on.members) == len(grader.judged_on.members):
+        return ""
+    asked, judging = len(grader.chosen_on.members), len(grader.judged_on.members)
+    return (
+        f"each image of {grader.chosen_on.name} has the answer of {asked} "
+        f"{'model' if asked == 1 else 'models'}, those that are judged the mean of {judging}"
+    )
 
 
 def cuts_of(scored: Classes) -> dict[str, int]:

@@ -160,3 +160,15 @@ def test_a_handful_of_images_is_measured_without_an_error(count):
     few = sample_of(range(count), np.full((count, 5), 0.2))
     found = measure_abstention(grader_of(few, few))
     assert all(row.images in (0, count) for r in found.rankings for row in r.rows)
+
+
+def test_what_more_models_say_is_not_compared_with_what_fewer_say():
+    """Out of fold, each image has the answer of one model; counts over three are larger."""
+    three = [probabilities_of(TARGETS, 0.8, seed=seed) for seed in range(3)]
+    judged = sample_of(TARGETS, np.mean(three, axis=0), members=three)
+    judged = replace(judged, cycles=np.arange(150) % 3)
+    chosen = replace(sample_of(TARGETS, three[0], "out of fold"), cycles=np.arange(150) % 2)
+    found = measure_abstention(grader_of(judged, chosen))
+    area = {ranking.measure: ranking.where_chosen for ranking in found.rankings}
+    assert math.isnan(area["cycles"]) and math.isnan(area["disagreement"])
+    assert "the answer of 1 model, those that are judged the mean of 3" in found.note
