@@ -54,6 +54,7 @@ from common.fitting.ensemble import (
 from common.fitting.grader import Grader, PatientsOf, ensemble_grader, model_grader
 from common.fitting.sources import find_training, plan_fitting
 from common.fitting.stored import save_fitting
+from common.fitting.threshold import parse_rule
 from common.flags import add_ensemble_flags, add_evaluation_flags, find_runs
 from common.listing.column_values import Columns
 from common.listing.split_folders import CHOSEN_ON
@@ -87,7 +88,6 @@ from common.result_dir import (
     write_predictions,
     write_table,
 )
-from common.screening.operating_point import parse_rule
 from common.screening.patients import People
 from common.system.device import resolve_precision, select_device
 from common.system.files import read_json, write_json

@@ -9,18 +9,13 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 from common.fitting.grader import Grader
+from common.fitting.threshold import ARGMAX, Rule
 from common.listing.column_values import Columns
 from common.prediction.voting import ClassPredictions
 from common.screening.abstention import Abstention, measure_abstention
 from common.screening.conformal import ConformalSets, measure_conformal_sets
 from common.screening.label_errors import LabelErrors, find_label_errors
-from common.screening.operating_point import (
-    ARGMAX,
-    OperatingPoints,
-    Rule,
-    decisions_of,
-    find_operating_points,
-)
+from common.screening.operating_point import OperatingPoints, decisions_of, find_operating_points
 from common.screening.patients import PATIENT_RULES, PatientResults, People, measure_patients
 from common.screening.robustness import Robustness, measure_robustness
 from common.screening.subgroups import Subgroups, measure_subgroups

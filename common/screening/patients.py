@@ -9,16 +9,11 @@ from typing import Any
 import numpy as np
 
 from common.fitting.grader import Grader
+from common.fitting.threshold import Rule
 from common.metrics.bounds import metrics_with_intervals
 from common.metrics.intervals import BootstrapConfig, Interval
 from common.prediction.voting import ClassPredictions
-from common.screening.operating_point import (
-    OperatingPoints,
-    Rates,
-    Rule,
-    measure_rates,
-    refers,
-)
+from common.screening.operating_point import OperatingPoints, Rates, measure_rates, refers
 
 PATIENT_RULES = ("worst", "mean")  # how the images of a patient become one decision
 

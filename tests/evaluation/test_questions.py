@@ -9,9 +9,9 @@ import pytest
 from helpers import GRADES, grader_of, probabilities_of, sample_of
 
 from common.evaluation.questions import Answers, Asked, ask
+from common.fitting.threshold import ARGMAX, Rule
 from common.prediction.classes import classes_of
 from common.reporting.screening_tables import answers_tables
-from common.screening.operating_point import ARGMAX, Rule
 from common.screening.patients import People
 from common.system.files import read_json, write_json
 

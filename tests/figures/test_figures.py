@@ -15,8 +15,8 @@ from common.figures.comparison import plot_intervals
 from common.figures.evaluation import FIGURES, draw_evaluation
 from common.figures.matrices import Matrices, plot_confusion, plot_heatmaps
 from common.figures.style import new_figure, save_figure, short_names, spread
+from common.fitting.threshold import ARGMAX, Rule
 from common.metrics.intervals import UNKNOWN, Interval
-from common.screening.operating_point import ARGMAX, Rule
 
 pytestmark = pytest.mark.usefixtures("drawn_figures")
 SHOWN = ((1, 2, False), (3, 5, True), (7, 5, False))  # models, classes, whether names are long

@@ -6,17 +6,10 @@ import numpy as np
 import pytest
 from helpers import GRADES, grader_of, probabilities_of, sample_of
 
+from common.fitting.threshold import ARGMAX, Rule, choose_threshold, parse_rule
 from common.metrics.intervals import BootstrapConfig
 from common.prediction.classes import classes_of
-from common.screening.operating_point import (
-    ARGMAX,
-    TRIALS,
-    Rule,
-    choose_threshold,
-    find_operating_points,
-    measure_rates,
-    parse_rule,
-)
+from common.screening.operating_point import TRIALS, find_operating_points, measure_rates
 from common.system.errors import InputError
 
 RULES = (Rule("sensitivity", 0.9), Rule("specificity", 0.9), Rule("youden"), ARGMAX)

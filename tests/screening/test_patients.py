@@ -5,7 +5,8 @@ import pytest
 from helpers import grader_of, probabilities_of, sample_of
 
 from common.data.patients import recognise_eyes
-from common.screening.operating_point import ARGMAX, Rule, find_operating_points
+from common.fitting.threshold import ARGMAX, Rule
+from common.screening.operating_point import find_operating_points
 from common.screening.patients import People, measure_patients
 
 PATIENTS = [0, 0, 1, 1, 2]

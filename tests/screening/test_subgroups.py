@@ -7,10 +7,11 @@ import pytest
 from helpers import grader_of, sample_of
 
 from common.evaluation.questions import Answers, Asked, ask
+from common.fitting.threshold import Rule
 from common.metrics.bounds import metrics_with_intervals
 from common.prediction.classes import classes_of
 from common.reporting.screening_tables import answers_tables
-from common.screening.operating_point import Decision, Rule
+from common.screening.operating_point import Decision
 from common.screening.subgroups import Subgroups, measure_subgroups
 
 TARGETS = np.tile(np.arange(5), 12)  # (60,)
