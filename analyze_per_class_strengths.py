@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Say which model leads at which grade, and which binary classifiers are weakest.
+"""Say which model leads at which grade, if any does, and which binary classifiers are weakest.
 
     python analyze_per_class_strengths.py --results_dirs ./v2.5-model-dr/*_5class_results
 
@@ -12,7 +12,7 @@ from common.cli import Parser, guarded
 import argparse
 import math
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -28,7 +28,7 @@ from common.fitting.stored import results_of
 from common.flags import add_analysis_flags
 from common.metrics.classification import binary_metrics
 from common.metrics.intervals import UNKNOWN, BootstrapConfig, Interval, Metrics
-from common.metrics.shares import confusion_matrix, f1_scores
+from common.metrics.shares import Share, average_interval, confusion_matrix, f1_scores
 from common.pairs import class_pairs, pair_name, pair_targets
 from common.prediction.classes import Classes
 from common.prediction.evaluated_models import find_evaluated_models, metadata_of
@@ -52,6 +52,7 @@ class Leader:
     model: str  # "" where nothing is defined or none is above zero
     interval: Interval
     not_told_apart: list[str]  # those whose difference to it may be chance
+    undefined: list[str]  # those without a value, such as a precision of what is never predicted
 
     def to_json(self) -> dict[str, Any]:
         """Return what per_class.json holds of it."""
@@ -61,6 +62,7 @@ class Leader:
             "leader": self.model,
             **vars(self.interval),
             "not_told_apart": self.not_told_apart,
+            "undefined": self.undefined,
         }
 
 
@@ -71,6 +73,9 @@ class PairStrength:
     model: str
     pair: str
     balanced_accuracy: float
+    low: float  # ends of its 95 % interval
+    high: float
+    below: int  # how many other pairs of the model have an interval that is wholly above its own
     auc: float
     recall_low: float  # of the lower grade
     recall_high: float
@@ -112,8 +117,14 @@ def find_leaders(
         metric, _, k = name.rpartition("_")
         close = [row.other for row in compared if row.metric == name and not row.differs]
         interval = results[best][name] if best else UNKNOWN
-        leaders.append(Leader(class_names[int(k)], metric, best, interval, close))
+        nothing = [m for m, found in results.items() if best and math.isnan(found[name].value)]
+        leaders.append(Leader(class_names[int(k)], metric, best, interval, close, nothing))
     return leaders
+
+
+def counts_of(targets: np.ndarray, classes: Classes) -> list[int]:
+    """Count the images of each class."""
+    return np.bincount(targets, minlength=len(classes)).tolist()
 
 
 def find_highest(results: dict[str, Metrics], name: str) -> str:
@@ -127,8 +138,8 @@ def find_highest(results: dict[str, Metrics], name: str) -> str:
     return best if best and known[best] > 0 else ""
 
 
-def rank_pairs(model: ModelResult) -> list[PairStrength]:
-    """Measure each binary classifier of a model on its two grades, weakest first.
+def rank_pairs(model: ModelResult, bootstrap: BootstrapConfig) -> list[PairStrength]:
+    """Measure each binary classifier of a model on its two grades, the lowest first.
 
     None where the images are graded in fewer classes than the model's.
     """
@@ -139,14 +150,21 @@ def rank_pairs(model: ModelResult) -> list[PairStrength]:
     rows = []
     for column, (a, b) in enumerate(class_pairs(pairs.num_classes)):
         own = np.isin(targets, (a, b))
-        measured = binary_metrics(
-            pairs.pair_probabilities[own, column], pair_targets(targets[own], (a, b))
-        )
+        probabilities, is_high = pairs.pair_probabilities[:, column], targets == b
+        measured = binary_metrics(probabilities[own], pair_targets(targets[own], (a, b)))
+        right = (probabilities > 0.5) == is_high
+        shares = [Share(right & of, of, of) for of in (targets == a, is_high)]
+        interval = UNKNOWN
+        if all(share.trials.any() for share in shares):
+            interval = average_interval(shares, bootstrap.groups, bootstrap)
         rows.append(
             PairStrength(
                 model=model.label,
                 pair=pair_name((a, b)),
                 balanced_accuracy=measured.balanced_accuracy,
+                low=interval.low,
+                high=interval.high,
+                below=0,
                 auc=measured.auc,
                 recall_low=measured.specificity,
                 recall_high=measured.sensitivity,
@@ -154,6 +172,7 @@ def rank_pairs(model: ModelResult) -> list[PairStrength]:
                 high_called_low=int(matrix[b, a]),
             )
         )
+    rows = [replace(row, below=sum(row.high < other.low for other in rows)) for row in rows]
     return sorted(rows, key=lambda row: (math.isnan(row.balanced_accuracy), row.balanced_accuracy))
 
 
@@ -222,7 +241,8 @@ def _not_told_apart(row: Leader, models: int) -> str:
         return ""
     if len(row.not_told_apart) == models - 1:
         return "all others"
-    return ", ".join(row.not_told_apart) or "none: it leads"
+    close = row.not_told_apart + [f"{model} (n/a)" for model in row.undefined]
+    return ", ".join(close) or "none: it leads"
 
 
 def pairs_table(rows: list[PairStrength], classes: Classes) -> str:
@@ -231,7 +251,8 @@ def pairs_table(rows: list[PairStrength], classes: Classes) -> str:
         [
             row.model,
             classes.pair_title(row.pair),
-            tables.percent(row.balanced_accuracy),
+            tables.with_interval(Interval(row.balanced_accuracy, row.low, row.high)),
+            row.below,
             tables.decimal(row.auc),
             tables.percent(row.recall_low),
             tables.percent(row.recall_high),
@@ -241,16 +262,20 @@ def pairs_table(rows: list[PairStrength], classes: Classes) -> str:
         for row in rows
     ]
     header = [
-        "three weakest pairs of",
+        "three lowest pairs of",
         "pair",
-        "balanced",
+        "balanced accuracy",
+        "told apart from",
         "AUC",
         "recall lower",
         "recall higher",
         "model calls lower higher",
         "higher lower",
     ]
-    return format_table(header, cells)
+    return (
+        f"{format_table(header, cells)}\ntold apart from: how many pairs of the model are better "
+        "with their whole interval; the others may be as weak"
+    )
 
 
 def weights_text(weights: SuggestedWeights, grades: list[str]) -> str:
@@ -296,7 +321,7 @@ def main(argv: list[str] | None = None) -> int:
         for label, found in classes.items()
     }
     leaders = find_leaders(results, first.targets, classes, bootstrap, list(scored.names))
-    pairs = [rank_pairs(model) for model in models]
+    pairs = [rank_pairs(model, bootstrap) for model in models]
     weights = suggest_weights(models)
 
     note, images = synthetic_note(first.ids), len(first.ids)
@@ -307,7 +332,7 @@ def main(argv: list[str] | None = None) -> int:
     )
     texts = [metric_table(metric, results, grades) for metric in METRICS]
     weakest = [row for own in pairs for row in own[:WEAKEST]]
-    few = few_images_note(np.bincount(first.targets, minlength=len(scored)).tolist(), scored)
+    few = few_images_note(counts_of(first.targets, scored), scored)
     texts.append(leaders_table(leaders, len(models)) + f"\n{few}" * bool(few))
     if first.set_classes is None:
         texts += [pairs_table(weakest, scored), weights_text(weights, grades)]

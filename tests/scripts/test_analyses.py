@@ -170,8 +170,11 @@ def test_who_leads_is_tested_and_equals_are_named():
     assert (row.model, row.not_told_apart) == ("one", ["two"]), "three is behind, two is not"
     alone = leaders_of(targets, {"one": good, "three": poor})["3", "recall"]
     assert (alone.model, alone.not_told_apart) == ("one", [])
+    never = np.where(good == 3, 4, good)
+    precision = leaders_of(targets, {"one": good, "two": never})["3", "precision"]
+    assert (precision.model, precision.undefined) == ("one", ["two"]), "nothing to be better than"
     noise = leaders_of(targets[:25], {"one": good[:25], "three": np.roll(good[:25], 5)})
-    assert all(row.not_told_apart for row in noise.values() if row.model)
+    assert all(r.not_told_apart or r.undefined for r in noise.values() if r.model)
 
 
 def test_nobody_leads_where_all_fail():
@@ -231,6 +234,10 @@ def test_per_class_strengths_are_true(place, monkeypatch, capsys):
     else:
         assert leader["leader"] == "" and leader["value"] is None
     assert {row["model"] for row in content["pairs"]} == {"demo_convnext", "demo_swinv2"}
+    assert all(row["low"] <= row["balanced_accuracy"] <= row["high"] for row in content["pairs"])
+    for row in content["pairs"]:
+        own = [other for other in content["pairs"] if other["model"] == row["model"]]
+        assert row["below"] == sum(row["high"] < other["low"] for other in own)
     with np.load(place / "demo_swinv2_5class_results/results/predictions_val.npz") as file:
         f1 = f1_score(file["targets"], file["predictions"], average=None, zero_division=0)
     weights = content["suggested_weights"]
