@@ -61,7 +61,8 @@ def plan_fitting(dataset: Dataset, judged: Split, models: Sequence[Trained]) -> 
     # cal is there for this alone; epochs were chosen on val
     candidates = {n: dataset.split(n) for n in reversed(CHOSEN_ON) if dataset.has(n)}
     parts = [split for m in models for split in (m.train, m.val) if split is not None]
-    numbers = _Numbers([judged, *candidates.values(), *parts])
+    # pictures are called as they are in this dataset, as far as they are in it
+    numbers = _Numbers([judged, *dataset.splits.values(), *candidates.values(), *parts])
     remarks = [
         f"note: whether {m.label} has learned from images of val or cal is not known: its training "
         "images are not at hand"
