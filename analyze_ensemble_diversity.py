@@ -218,9 +218,7 @@ def draw(
     }
     groups = [
         Matrices("share of images", shares, symmetric=True),
-        Matrices(
-            "they err: 1 together, 0 independently", related, around_zero=True, symmetric=True
-        ),
+        Matrices("likeness of errors", related, around_zero=True, symmetric=True),
     ]
     figure = plot_heatmaps(groups, names, names, f"pairs of models{note}")
     save_figure(figure, output.figure("diversity"), vector)

@@ -158,7 +158,7 @@ def draw(models: list[Model], note: str, output: ResultDir, vector: str) -> None
 
 def title_of(metric: str, classes: Classes) -> str:
     """Call a metric as a figure does."""
-    title = classes.metric_title(metric)
+    title = classes.recall_1_title if metric == "recall_1" else classes.metric_title(metric)
     return metric.replace("auc", "AUC").replace("_", " ") if title == metric else title
 
 

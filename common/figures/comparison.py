@@ -25,6 +25,8 @@ from common.figures.style import (
 from common.metrics.intervals import Interval
 
 _MOST_ACROSS, _NARROWEST = 4, 1.4  # panels beside each other, and how narrow, in inches
+_FEWEST_TICKS = 3
+_STEPS = ((1,), (1, 2, 5), (1, 2, 3, 5, 7), (1, 1.5, 2, 2.5, 3, 4, 5, 6, 7, 8, 9))  # in a decade
 _ROW = 1.35 * LINE  # inches, from one model to the next
 
 
@@ -113,13 +115,17 @@ def plot_cost(
     figure = new_figure(0.75 * PAGE, 3.2, title)
     axes = figure.subplots()
     names = dict(zip(accuracies, short_names(list(accuracies))))
-    known = {name: found for name, found in accuracies.items() if np.isfinite(found.value)}
+    known = {
+        name: found
+        for name, found in accuracies.items()
+        if np.isfinite([found.value, gflops[name]]).all() and gflops[name] > 0
+    }
     for name, found in known.items():
         ends = np.nan_to_num([found.low, found.high], nan=found.value)
         axes.plot([gflops[name]] * 2, ends, color=COLORS[0], linewidth=1)
         axes.plot(gflops[name], found.value, "o", color=COLORS[0])
-    _log_axis(axes, list(gflops.values()))
-    limits = [end for found in accuracies.values() for end in (found.value, found.low, found.high)]
+    _log_axis(axes, [gflops[name] for name in known] or [1.0])
+    limits = [end for found in known.values() for end in (found.value, found.low, found.high)]
     axes.set_ylim(*near(limits, lowest=0, highest=1))
     axes.set(xlabel="GFLOPs per image, all classifiers", ylabel="accuracy")
     quiet_grid(axes)
@@ -132,11 +138,13 @@ def _log_axis(axes: Axes, values: Sequence[float]) -> None:
     """Make a logarithmic axis of a few round numbers around the values."""
     axes.set_xscale("log")
     low, high = min(values) / 1.3, max(values) * 1.3
-    decades = [10.0**power for power in range(-6, 9)]
-    steps = (1, 2, 5) if high / low < 100 else (1,)
-    ticks = [step * decade for decade in decades for step in steps]
     axes.set_xlim(low, high)
-    inside = [tick for tick in ticks if low <= tick <= high] or [float(f"{np.median(values):.2g}")]
-    axes.set_xticks(inside)
+    decades = [10.0**power for power in range(-6, 9)]
+    for steps in _STEPS:
+        ticks = [step * decade for decade in decades for step in steps]
+        ticks = [tick for tick in ticks if low <= tick <= high]
+        if len(ticks) >= _FEWEST_TICKS:
+            break
+    axes.set_xticks(ticks)
     axes.set_xticks([], minor=True)
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))

@@ -47,7 +47,7 @@ def draw_evaluation(
     drawn = {
         "confusion": plot_confusion(
             confusion_matrix(sample.targets, sample.classes.predicted, len(classes)),
-            classes.names,
+            classes.titles,
             title,
         ),
         "roc_grades": plot_roc([grades_panel(grader)], title),

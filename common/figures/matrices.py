@@ -28,7 +28,7 @@ from common.figures.style import (
 _CELL, _LINE_OF_CELLS = 0.34, 0.27  # inches, width and height of a cell with a number
 _WIDEST = 6.2  # inches of panels beside each other
 _UNDEFINED = "#f4f4f4"  # the colour of cells without a value
-_LEANING = 14  # characters of a column's name; a longer one stands upright
+_LEANING = 16  # characters of a column's name; a longer one stands upright
 _MOST_NUMBERS = 16  # rows of a confusion matrix that have room for numbers
 
 
@@ -78,12 +78,13 @@ def plot_heatmaps(
     row_names, column_names = short_names(rows), short_names(columns, 20)
     if any(group.symmetric for group in groups):
         row_names, column_names = row_names[1:], column_names[:-1]
-    width = max(_CELL * len(column_names), 1.25)
-    height = max(_LINE_OF_CELLS * len(row_names), 0.5)
+    width = max(_CELL * len(column_names), 1.65)
+    height = max(_LINE_OF_CELLS * len(row_names), 0.9)
     fitting = max(1, min(3, int(_WIDEST / width)))
     downs = [-(-len(group.values) // fitting) for group in groups]
     across = max(-(-len(group.values) // down) for group, down in zip(groups, downs))
-    below = 0.45 + 0.06 * max(map(len, column_names))
+    longest = max(map(len, column_names))
+    below = 0.75 if _fits(longest, width / len(column_names)) else 0.55 + 0.06 * longest
     beside = 0.07 * max(map(len, row_names)) + 0.9
     figure = new_figure(
         max(4.5, across * (width + 0.2) + beside), 0.5 + sum(downs) * (height + below), title
@@ -91,14 +92,22 @@ def plot_heatmaps(
     panels = figure.subplots(sum(downs), across, squeeze=False)
     for group, last in zip(groups, np.cumsum(downs)):
         down = -(-len(group.values) // fitting)
-        _draw_group(group, panels[last - down : last], row_names, column_names)
+        _draw_group(group, panels[last - down : last], row_names, column_names, (width, height))
     return figure
 
 
 def _draw_group(
-    group: Matrices, panels: np.ndarray, rows: Sequence[str], columns: Sequence[str]
+    group: Matrices,
+    panels: np.ndarray,
+    rows: Sequence[str],
+    columns: Sequence[str],
+    size: tuple[float, float],
 ) -> None:
-    """Draw matrices of one scale into panels, with one colour bar for all."""
+    """Draw matrices of one scale into panels, with one colour bar for all.
+
+    size: width and height of a panel, in inches.
+    """
+    width, height = size
     cut = {
         name: _below_diagonal(matrix) if group.symmetric else matrix
         for name, matrix in group.values.items()
@@ -113,13 +122,13 @@ def _draw_group(
         colors = colormaps[name_of_colors].with_extremes(bad=missing)
         image = axes.imshow(matrix, cmap=colors, norm=scale, aspect="auto")
         _write_values(axes, matrix, name_of_colors, scale)
-        _name_cells(axes, rows, columns, _CELL)
-        axes.set_title(wrapped(name, 30))
+        _name_cells(axes, rows, columns, width / len(columns))
+        axes.set_title(wrapped(name, int(width / 0.088)))
         axes.tick_params(labelleft=place % panels.shape[1] == 0)
         axes.tick_params(labelbottom=place + panels.shape[1] >= len(cut))
     if image is not None:
         bar = panels.flat[0].figure.colorbar(image, ax=panels, fraction=0.04, aspect=20)
-        bar.set_label(wrapped(group.meaning, 28))
+        bar.set_label(wrapped(group.meaning, int(height * len(panels) / 0.075)))
         bar.outline.set_visible(False)
 
 
@@ -173,12 +182,16 @@ def _name_cells(axes: Axes, rows: Sequence[str], columns: Sequence[str], cell: f
     }
     if longest > _LEANING:
         leaning = {"rotation": 90}
-    fits = longest * 0.075 < cell
     axes.set_yticks(range(len(rows)), rows)
-    axes.set_xticks(range(len(columns)), columns, **({} if fits else leaning))
+    axes.set_xticks(range(len(columns)), columns, **({} if _fits(longest, cell) else leaning))
     axes.tick_params(length=0)
     for spine in axes.spines.values():
         spine.set_visible(False)
+
+
+def _fits(characters: int, cell: float) -> bool:
+    """Tell whether a name has room below a cell, whose width is in inches."""
+    return characters * 0.075 < cell
 
 
 def plot_dendrogram(distances: np.ndarray, names: Sequence[str], title: str) -> Figure:

@@ -54,20 +54,25 @@ class RocPanel:
 def plot_roc(panels: Sequence[RocPanel], title: str) -> Figure:
     """Draw ROC curves with points in use, as crosses of their intervals, and reference points."""
     width = PAGE / 2 if len(panels) > 1 else 0.62 * PAGE
-    lines = max(sum(text.count("\n") + 1 for text in _labels(panel).values()) for panel in panels)
+    texts = [list(_labels(panel, width).values()) for panel in panels]
+    lines = max(sum(text.count("\n") + 1 for text in each) for each in texts)
     legend = max(0.17 * lines, 0.1)
     figure = new_figure(width * len(panels), width + 0.45 + legend, title)
     rows = figure.subplots(2, len(panels), height_ratios=(width - 0.3, legend), squeeze=False)
     for upper, lower, panel in zip(*rows, panels):
         lower.set_axis_off()
-        _draw_roc(upper, panel)
+        _draw_roc(upper, panel, _labels(panel, width))
         handles, texts = upper.get_legend_handles_labels()
         lower.legend(handles, texts, loc="upper left", borderaxespad=0, borderpad=0)
     return figure
 
 
-def _labels(panel: RocPanel) -> dict[str, str]:
-    """Say what each curve and point of a panel is, by its name; the best curve first."""
+def _labels(panel: RocPanel, width: float) -> dict[str, str]:
+    """Say what each curve and point of a panel is, by its name; the best curve first.
+
+    width: of the panel, in inches.
+    """
+    letters = int(13 * width)
     order = sorted(panel.curves, key=lambda name: -np.nan_to_num(panel.curves[name].auc.value))
     labels = {}
     for name, short in zip(order, short_names(order, 24)):
@@ -76,14 +81,13 @@ def _labels(panel: RocPanel) -> dict[str, str]:
         if np.isfinite([auc.low, auc.high]).all():
             labels[name] += f" [{auc.low:.3f}, {auc.high:.3f}]"
     points = (*panel.points, *panel.references)
-    return {name: wrapped(text, 46) for name, text in labels.items()} | {
-        point.label: wrapped(point.label, 46) for point in points
+    return {name: wrapped(text, letters) for name, text in labels.items()} | {
+        point.label: wrapped(point.label, letters) for point in points
     }
 
 
-def _draw_roc(axes: Axes, panel: RocPanel) -> None:
+def _draw_roc(axes: Axes, panel: RocPanel, labels: Mapping[str, str]) -> None:
     """Draw one panel, and name what it shows for its legend."""
-    labels = _labels(panel)
     axes.plot([0, 1], [0, 1], color=QUIET, linewidth=0.7)
     curves = [name for name in labels if name in panel.curves]
     for name, look in zip(curves, looks(len(curves))):

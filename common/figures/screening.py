@@ -78,9 +78,16 @@ def plot_referral(panels: Sequence[ReferralPanel], title: str) -> Figure:
     for axes, panel in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels):
         _draw_referral(axes, panel, styles)
     figure.axes[0].set_ylabel("of the images not referred")
-    handles, _ = figure.axes[0].get_legend_handles_labels()
-    figure.legend(handles, [wrapped(rule, 60) for rule in rules], loc="outside lower left", ncols=2)
+    handles = [_handle(look, wrapped(rule, 60)) for rule, look in styles.items()]
+    figure.legend(handles=handles, loc="outside lower left", ncols=2)
     return figure
+
+
+def _handle(look: Look, label: str) -> Line2D:
+    """Make the entry of a legend."""
+    line = Line2D([], [], color=look.color, marker=look.marker, markersize=4, label=label)
+    line.set(linestyle=look.stroke)
+    return line
 
 
 def _draw_referral(axes: Axes, panel: ReferralPanel, styles: Mapping[str, Look]) -> None:
@@ -90,7 +97,7 @@ def _draw_referral(axes: Axes, panel: ReferralPanel, styles: Mapping[str, Look])
         inside = np.zeros(0, dtype=bool) if curve is None else curve.referred <= _MOST_REFERRED
         x, y = (curve.referred[inside], curve.values[inside]) if curve else (inside, inside)
         few = len(x) < 12
-        style = {"color": look.color, "linestyle": look.stroke, "label": rule}
+        style = {"color": look.color, "linestyle": look.stroke}
         line = axes.plot(x, y, marker=look.marker if few else "", markersize=4)[0]
         line.set(**style)
         shown += y.tolist()

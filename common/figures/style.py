@@ -146,8 +146,13 @@ def looks(count: int) -> list[Look]:
 
 
 def wrapped(text: str, width: int) -> str:
-    """Break a text into lines of at most `width` characters; odd characters become escapes."""
-    return textwrap.fill(printable(" ".join(text.split())), max(width, 12))
+    """Break a text, but no [interval], into lines of about `width` characters.
+
+    Odd characters become escapes.
+    """
+    plain = printable(" ".join(text.split()))
+    whole = re.sub(r"\[[^\[\]]*\]", lambda interval: interval[0].replace(" ", "\0"), plain)
+    return textwrap.fill(whole, max(width, 12)).replace("\0", " ")
 
 
 def short_names(names: Sequence[str], width: int = _WIDEST_NAME) -> list[str]:

@@ -228,11 +228,11 @@ def diversity(models: int, classes: int, long: bool) -> Figure:
         found = generator.uniform(low, high, (models, models))
         return (found + found.T) / 2
 
-    shares = {"disagreement": matrix(0, 0.3), "double fault": matrix(0, 0.2)}
+    shares = {"one of the two alone is right": matrix(0, 0.3), "both are wrong": matrix(0, 0.2)}
     related = {
         "Q": matrix(-0.4, 1),
         "correlation": matrix(-0.2, 0.6),
-        "error kappa": matrix(-0.2, 0.6),
+        "kappa of who is right": matrix(-0.2, 0.6),
     }
     related["Q"][1, 0] = np.nan
     groups = [

@@ -11,7 +11,7 @@ from helpers import grader_of, probabilities_of, sample_of
 from matplotlib.figure import Figure
 
 from common.evaluation.questions import Asked, ask
-from common.figures.comparison import plot_intervals
+from common.figures.comparison import plot_cost, plot_intervals
 from common.figures.evaluation import FIGURES, draw_evaluation
 from common.figures.matrices import Matrices, plot_confusion, plot_heatmaps
 from common.figures.style import new_figure, save_figure, short_names, spread
@@ -172,3 +172,14 @@ def test_labels_are_moved_apart_no_more_than_needed():
     assert np.diff(moved).min() >= 0.1 - 1e-9 and moved.max() <= 1 and moved.min() >= 0
     assert moved[2] == pytest.approx(0.5)
     assert np.diff(spread(np.zeros(20), 0.1, 0.0, 1.0)).min() >= 0.1 - 1e-9, "even without room"
+
+
+def test_a_model_of_unknown_cost_is_left_out_and_few_models_have_ticks(monkeypatch):
+    entry = Interval(0.8, 0.7, 0.9)
+    figure = plot_cost(
+        {"a": 4.9, "b": 5.1, "c": math.nan, "d": 0.0}, dict.fromkeys("abcd", entry), "t"
+    )
+    texts = shown(figure, monkeypatch)
+    assert {"a", "b"} <= set(texts) and not {"c", "d"} & set(texts)
+    assert len(figure.axes[0].get_xticks()) >= 3
+    assert plot_cost({"a": math.nan}, {"a": entry}, "t")
