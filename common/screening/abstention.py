@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from scipy.special import digamma
 
 from common.fitting.grader import Grader, Sample
 from common.metrics.intervals import (
@@ -264,11 +263,12 @@ def area_of_blocks(kept: np.ndarray, errors: np.ndarray) -> np.ndarray:
     kept, errors (..., T): images, and wrong ones, of each uncertainty, the least first. Images that
     are equally uncertain come in a random order; this is the mean over all of these. With C images
     and E errors before a block of w images, e of them wrong, the j-th of it has the mean risk
-    (E + e j / w) / (C + j), whose sum over j is e + (E - C e / w) (psi(C + w + 1) - psi(C + 1)).
+    (E + e j / w) / (C + j), whose sum over j is e + (E - C e / w) (H(C + w) - H(C)) with the
+    harmonic numbers H.
     """
     before, wrong_before = np.cumsum(kept, -1) - kept, np.cumsum(errors, -1) - errors
     rate = np.where(kept > 0, errors / np.maximum(kept, _LEAST), 0)
-    spread = digamma(before + kept + 1) - digamma(before + 1)
+    spread = _harmonic(before + kept) - _harmonic(before)
     sums = (errors + (wrong_before - rate * before) * spread).sum(-1)
     return ratio(sums, kept.sum(-1))
 
@@ -276,5 +276,11 @@ def area_of_blocks(kept: np.ndarray, errors: np.ndarray) -> np.ndarray:
 def oracle_area(images: np.ndarray, errors: np.ndarray) -> np.ndarray:
     """Return the area of an oracle that refers the wrong grades first."""
     right = images - errors
-    sums = errors - right * (digamma(images + 1) - digamma(right + 1))
+    sums = errors - right * (_harmonic(images) - _harmonic(right))
     return ratio(sums, images)
+
+
+def _harmonic(counts: np.ndarray) -> np.ndarray:
+    """Return 1 + 1/2 + ... + 1/n of whole numbers n."""
+    places = np.asarray(counts).astype(np.int64)
+    return np.append(0, np.cumsum(1 / np.arange(1, places.max() + 1)))[places]

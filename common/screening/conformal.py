@@ -11,7 +11,7 @@ is given the predicted grade; both only add grades, so that the promise still ho
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -23,7 +23,7 @@ from common.metrics.intervals import (
     bootstrap_weights,
     percentile_interval,
 )
-from common.metrics.shares import Share, ratio, share_intervals
+from common.metrics.shares import Share, share_intervals
 from common.prediction.voting import ClassPredictions
 from common.screening.operating_point import fewer_models
 
@@ -159,12 +159,13 @@ def _mean(values: np.ndarray, among: np.ndarray, bootstrap: BootstrapConfig) -> 
     """Average (N,) over some images, bounds by bootstrap; none where all values are the same."""
     if not among.any():
         return Interval(math.nan, math.nan, math.nan)
-    rows = np.stack([values * among, among], axis=1).astype(float)
-    sums = np.concatenate([weights @ rows for weights in bootstrap_weights(len(values), bootstrap)])
-    low, high = percentile_interval(ratio(sums[:, 0], sums[:, 1]))
+    found, groups = values[among].astype(float), bootstrap.groups
+    own = replace(bootstrap, groups=None if groups is None else groups[among])
+    draws = [(w @ found) / w.sum(1) for w in bootstrap_weights(len(found), own)]
+    low, high = percentile_interval(np.concatenate(draws))
     if not low < high:
         low = high = math.nan
-    return Interval(float(values[among].mean()), low, high)
+    return Interval(float(found.mean()), low, high)
 
 
 def _notes(grader: Grader, chosen: Sample) -> list[str]:
