@@ -23,6 +23,7 @@ from common.comparison.differences import (
     compare_shares,
     correction_note,
     few_images_note,
+    verdict,
 )
 from common.data.patients import recognise_patients
 from common.data.synthetic import synthetic_note
@@ -182,15 +183,16 @@ def gains_table(gains: Gains) -> str:
             tables.decimal(accuracy),
             tables.with_interval(gain),
             tables.probability(gain.p_holm),
-            "differs" if gain.differs else "not told apart",
+            verdict(gain),
         ]
         for name, accuracy, gain in compared
     ]
     title = f"plain mean, accuracy {tables.decimal(gains.ensemble_accuracy)}, against"
-    verdict = f"p (Holm) < {SIGNIFICANT}"
-    header = [title, "accuracy", "gain of the ensemble", "p (Holm)", verdict]
+    header = [title, "accuracy", "gain of the ensemble", "p (Holm)", f"p (Holm) < {SIGNIFICANT}"]
     note = "the best member was chosen on these same images: the gain over it is understated"
-    return "\n".join([format_table(header, cells), correction_note(len(cells)), note])
+    return "\n".join(
+        [format_table(header, cells), correction_note([gain for _, _, gain in compared]), note]
+    )
 
 
 def criteria_text(criteria: Criteria) -> str:

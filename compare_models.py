@@ -22,6 +22,7 @@ from common.comparison.differences import (
     correction_note,
     every_pair,
     few_images_note,
+    verdict,
 )
 from common.data.patients import recognise_patients
 from common.data.synthetic import synthetic_note
@@ -94,7 +95,7 @@ def compare_pairs(models: list[Model], bootstrap: BootstrapConfig) -> list[Compa
 
 def pairs_table(rows: list[Compared]) -> str:
     """Lay the comparisons out for the terminal, the most certain first."""
-    ordered = sorted(rows, key=lambda row: (row.metric, row.difference.p_holm, row.difference.p))
+    ordered = sorted(rows, key=lambda row: (row.metric, *np.nan_to_num(_certainty(row), nan=2)))
     cells = [
         [
             row.metric,
@@ -102,12 +103,16 @@ def pairs_table(rows: list[Compared]) -> str:
             tables.with_interval(row.difference),
             tables.probability(row.difference.p),
             tables.probability(row.difference.p_holm),
-            "differs" if row.differs else "not told apart",
+            verdict(row.difference),
         ]
         for row in ordered
     ]
     header = ["metric", "models", "difference", "p", "p (Holm)", f"p (Holm) < {SIGNIFICANT}"]
-    return f"{format_table(header, cells)}\n{correction_note(len(rows))}"
+    return f"{format_table(header, cells)}\n{correction_note([row.difference for row in rows])}"
+
+
+def _certainty(row: Compared) -> list[float]:
+    return [row.difference.p_holm, row.difference.p]
 
 
 def combine_holdouts(found: list[EvaluatedModel], split: str) -> Holdout:

@@ -232,10 +232,18 @@ def few_images_note(images_per_class: Sequence[int], classes: Classes) -> str:
     )
 
 
-def correction_note(tests: int) -> str:
-    """Say what p values and intervals of several comparisons mean."""
+def correction_note(found: Sequence[Difference]) -> str:
+    """Say what p values and intervals of differences that were tested together mean."""
+    tests = sum(not math.isnan(one.p) for one in found)
     return (
         f"p (Holm) is corrected for all {tests} tests above, so that equal models are told apart "
         f"in at most {100 * SIGNIFICANT:.0f} of 100 such tables; each 95 % interval is that of its "
         "difference alone"
     )
+
+
+def verdict(found: Difference) -> str:
+    """Say in words whether two are told apart."""
+    if math.isnan(found.p):
+        return "not defined"
+    return "differs" if found.differs else "not told apart"

@@ -3,7 +3,7 @@
 U units (patients, or images), C sums, T tests, R draws.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from scipy.signal import fftconvolve
@@ -43,35 +43,49 @@ def swap_p_values(paired: Sequence[Paired], units: Units, draws: int, seed: int)
     Each draw exchanges both models' predictions of half of the units, the same for all tests; p =
     (1 + draws with a difference as large) / (1 + draws), which holds for any number of draws
     (Phipson & Smyth 2010). A test with many such draws is clear before the others and ends (Besag
-    & Clifford 1991). NaN where there is no difference to test.
+    & Clifford 1991). With so few units that there are no more exchanges than draws, each is made
+    once and p is exact. NaN where there is no difference to test.
     """
     observed = np.array([abs(one.difference) for one in paired])
     half = [np.nan_to_num(by_unit(one.first - one.other, units)) / 2 for one in paired]
     centres = [(one.first + one.other).sum(0) / 2 for one in paired]
-    reached, done = np.zeros(len(paired)), np.zeros(len(paired))
+    reached, made = np.zeros(len(paired)), np.zeros(len(paired))
     open_tests = [test for test in range(len(paired)) if not np.isnan(observed[test])]
-    generator = random_generator("exchanged models", seed)
-    made, most = 0, max(1, _VALUES // max(1, int(units.max(initial=0)) + 1))
-    while open_tests and made < draws:
-        block = min(most, draws - made, max(_FIRST, made))
-        made += block
+    count = int(units.max(initial=0)) + 1
+    exact = 2.0 ** (count - 1) <= draws
+    for signs in _every_sign(count) if exact else _drawn_signs(count, draws, seed):
+        if not open_tests:
+            break
         ends = np.cumsum([half[test].shape[1] for test in open_tests])
-        columns = np.concatenate([half[test] for test in open_tests], axis=1)
-        moved = _signs(generator, block, len(columns)) @ columns
+        moved = signs @ np.concatenate([half[test] for test in open_tests], axis=1)
         for test, part in zip(open_tests, np.split(moved, ends[:-1], axis=1)):
             one, centre = paired[test], centres[test]
             found = np.abs(one.metric(centre + part) - one.metric(centre - part))
             reached[test] += (~(found < observed[test] - _TOLERANCE)).sum()
-            done[test] += block
-        open_tests = [test for test in open_tests if reached[test] < _CLEAR]
-    return np.where(np.isnan(observed), np.nan, (reached + 1) / (done + 1))
+            made[test] += len(signs)
+        open_tests = [test for test in open_tests if exact or reached[test] < _CLEAR]
+    more = 0 if exact else 1
+    return np.where(np.isnan(observed), np.nan, (reached + more) / np.maximum(made + more, 1))
 
 
-def _signs(generator: np.random.Generator, draws: int, units: int) -> np.ndarray:
-    """Draw +1 or -1, (draws, units) float64."""
-    bits = np.frombuffer(generator.bytes(draws * -(-units // 8)), dtype=np.uint8)
-    signs = np.unpackbits(bits.reshape(draws, -1), axis=1, count=units)
-    return 2.0 * signs - 1.0
+def _every_sign(units: int) -> Iterator[np.ndarray]:
+    """Yield, in one block, all +1 and -1 of units (2^(units - 1), units) that begin with +1.
+
+    The others are their negatives, of the same size.
+    """
+    numbers = np.arange(2 ** (units - 1))[:, None] >> np.arange(units - 1)
+    yield np.hstack([np.ones((len(numbers), 1)), 1.0 - 2.0 * (numbers & 1)])
+
+
+def _drawn_signs(units: int, draws: int, seed: int) -> Iterator[np.ndarray]:
+    """Yield +1 and -1 at random, (block, units), each block as large as all before it."""
+    generator = random_generator("exchanged models", seed)
+    made, most = 0, max(1, _VALUES // units)
+    while made < draws:
+        block = min(most, draws - made, max(_FIRST, made))
+        bits = np.frombuffer(generator.bytes(block * -(-units // 8)), dtype=np.uint8)
+        yield 2.0 * np.unpackbits(bits.reshape(block, -1), axis=1, count=units) - 1.0
+        made += block
 
 
 def by_unit(rows: np.ndarray, units: Units) -> np.ndarray:

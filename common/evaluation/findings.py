@@ -164,7 +164,8 @@ def compare_with_best(
     """Compare models and their means with the best single model; classes: what each predicts."""
     first, best = models[0], best_single(models)
     differences = compare_to_best(first.targets, classes, best.label, bootstrap)
-    notes = [correction_note(sum(len(found.differences) for found in differences.values()))]
+    tested = [each for found in differences.values() for each in found.differences.values()]
+    notes = [correction_note(tested)]
     if "same images" in best.chosen:
         notes.append(
             f"{best.label} was chosen on these same images: it leads by luck, too, and p values "

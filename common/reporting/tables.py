@@ -49,7 +49,9 @@ def decimal(value: float | None) -> str:
 
 
 def probability(value: float) -> str:
-    """Write a p value with three decimals, never as 0."""
+    """Write a p value with three decimals, never as 0; "n/a" where nothing was tested."""
+    if math.isnan(value):
+        return "n/a"
     return "< 0.001" if value < 0.001 else f"{value:.3f}"
 
 

@@ -1,5 +1,6 @@
 """Comparing models on the same images: differences, intervals, exact and permutation tests."""
 
+from dataclasses import replace
 from itertools import product
 
 import numpy as np
@@ -12,9 +13,11 @@ from common.comparison.differences import (
     compare_metrics,
     compare_shares,
     compare_to_best,
+    correction_note,
     every_pair,
     few_images_note,
     holm,
+    verdict,
 )
 from common.comparison.sums import BY_CLASS, METRICS, pair_up
 from common.comparison.swaps import sign_flip_p, swap_p_values
@@ -77,8 +80,15 @@ def test_p_agrees_with_every_possible_exchange(name, grouped):
     signs = np.array(list(product([False, True], repeat=int(units.max()) + 1)))[:, units]
     gaps = np.array([swapped(targets, first, other, each, name) for each in signs])
     expected = np.mean(gaps >= gaps[0] - 1e-9)
-    (found,) = swap_p_values([pair_up(name, targets, first, other, units)], units, 20_000, 0)
-    assert found == pytest.approx(expected, abs=0.05 if expected > 0.02 else 0.003)
+    paired = [pair_up(name, targets, first, other, units)]
+    assert swap_p_values(paired, units, 200, 0) == pytest.approx([expected]), "each is made once"
+    apart = np.append(units, 20 + np.arange(12))  # more units, which change nothing
+    rows = {
+        f: np.append(getattr(paired[0], f), np.zeros((12, n)), 0)
+        for f, n in (("first", paired[0].first.shape[1]), ("other", paired[0].other.shape[1]))
+    }
+    (many,) = swap_p_values([replace(paired[0], **rows)], apart, 20_000, 0)
+    assert many == pytest.approx(expected, abs=0.08), "at random"
 
 
 def test_the_exact_p_is_mcnemar_s_and_by_patient_that_of_every_flip():
@@ -158,10 +168,28 @@ def test_patients_count_once():
         for g in (None, groups)
     )
     for one, grouped in zip(alone, together):
-        assert grouped.difference.p > 5 * one.difference.p
+        assert grouped.difference.p > 4 * one.difference.p
         width, wide = (gap.high - gap.low for gap in (one.difference, grouped.difference))
         assert wide > 1.5 * width
     assert together[0].difference.p == pytest.approx(2 / 2**7), "7 patients, all for the one"
+
+
+@pytest.mark.parametrize("classes", [2, 3, 5])
+@pytest.mark.parametrize("count", [1, 2, 3, 8])
+@pytest.mark.parametrize("patients", [0, 1, 2])
+def test_sets_of_any_size_give_an_interval_or_nothing(count, classes, patients):
+    groups = np.arange(count) % patients if patients else None
+    for seed in range(3):
+        targets = np.random.default_rng(seed).integers(0, classes, count)
+        models = {str(n): model(targets, n, seed + n, classes) for n in range(3)}
+        names = (*METRICS, *(f"{m}_{k}" for m in BY_CLASS for k in range(classes)))
+        asked = every_pair(list(models), names)
+        found = compare_metrics(targets, models, asked, BootstrapConfig(10, seed, groups))
+        for gap in (row.difference for row in found):
+            assert np.isnan(gap.value) == np.isnan(gap.p) == np.isnan(gap.p_holm)
+            assert np.isnan(gap.low) or gap.low < gap.high
+            assert gap.p >= 2**-7 or np.isnan(gap.p), "of at most eight images, each of two sides"
+        assert "in at most 5 of 100" in correction_note([row.difference for row in found])
 
 
 def test_what_is_undefined_is_no_test():
@@ -172,7 +200,8 @@ def test_what_is_undefined_is_no_test():
         for row in compare_metrics(targets, models, every_pair(["a", "b"]), BootstrapConfig())
     }
     assert np.isnan([found["macro_auc"].value, found["macro_auc"].p_holm]).all()
-    assert not found["macro_auc"].differs
+    assert not found["macro_auc"].differs and verdict(found["macro_auc"]) == "not defined"
+    assert "for all 3 tests" in correction_note(list(found.values()))
     assert found["accuracy"].p_holm <= 3 * found["accuracy"].p
     one_patient = BootstrapConfig(groups=np.zeros(len(TARGETS)))
     for row in compare_metrics(

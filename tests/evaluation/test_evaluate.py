@@ -2,12 +2,14 @@
 
 import numpy as np
 import pytest
-from helpers import GRADES
+from helpers import GRADES, member
 
 from common.evaluation.evaluate import evaluate
+from common.evaluation.findings import compare_with_best
 from common.metrics.grade_mix import GradeMix
 from common.metrics.intervals import BootstrapConfig
 from common.prediction.voting import ClassPredictions, combine_pairs
+from common.reporting.tables import differences_table
 from common.screening.prevalence import restate_models
 from common.system.errors import InputError
 
@@ -58,3 +60,15 @@ def test_at_the_grade_mix_of_the_images_nothing_changes():
     ).prevalence["m"]
     for name in ("accuracy", "kappa"):
         assert restated[name].value == pytest.approx(plain[name].value)
+
+
+def test_a_best_model_that_was_chosen_on_these_images_is_said_to_lead_by_luck():
+    models = [member(3.0, 0, val=False), member(0.5, 1, val=False)]
+    found = compare_with_best(models, {m.label: m.classes for m in models}, BootstrapConfig(50))
+    assert found.best == "m0 (chosen on these same images)" and set(found.differences) == {"m1"}
+    said = "\n".join(found.notes)
+    assert "m0 was chosen on these same images: it leads by luck" in said
+    assert "corrected for all 4 tests" in said
+    assert "fewer than 20 images" not in said, "40 of each grade"
+    table = differences_table(found).to_text()
+    assert "p (Holm)" in table and "it leads by luck" in table
