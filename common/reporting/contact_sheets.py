@@ -14,6 +14,7 @@ from common.system.log import printable
 
 _SIDE = 150  # pixels of a picture
 _MOST_LABELS = 42  # of a sheet of likely label errors
+_LABEL_SIDE = 240  # pixels, so that a grader sees which pictures to open
 _GAP = 8  # pixels between pictures
 _CAPTION = 42  # pixels below a picture
 _LINE = 25  # characters of a caption
@@ -38,17 +39,17 @@ class SheetRow:
     pictures: Sequence[CaptionedPicture]
 
 
-def contact_sheet(rows: Sequence[SheetRow], path: Path) -> None:
-    """Draw rows of pictures, at most 7 across and 12 rows, into a PNG.
+def contact_sheet(rows: Sequence[SheetRow], path: Path, side: int = _SIDE) -> None:
+    """Draw rows of pictures of `side` pixels, at most 7 across and 12 rows, into a PNG.
 
     A picture that cannot be read is an empty frame with its caption.
     """
     rows = rows[:_DOWN]
     across = max(1, *(min(_ACROSS, len(row.pictures)) for row in rows))
-    width, height = across * (_SIDE + _GAP) + _GAP, _SIDE + _CAPTION + 24
+    width, height = across * (side + _GAP) + _GAP, side + _CAPTION + 24
     sheet = Image.new("RGB", (max(width, 480), height * len(rows) + 8), "white")
     for number, row in enumerate(rows):
-        _draw_row(sheet, number * height + 6, row)
+        _draw_row(sheet, number * height + 6, row, side)
     with atomic_write(path) as file:
         sheet.save(file, "PNG")
 
@@ -76,33 +77,33 @@ def label_error_sheet(found: LabelErrors, split: Split, path: Path) -> None:
         SheetRow(title if not start else "", pictures[start : start + _ACROSS])
         for start in range(0, len(pictures), _ACROSS)
     ]
-    contact_sheet(rows, path)
+    contact_sheet(rows, path, _LABEL_SIDE)
 
 
-def _draw_row(sheet: Image.Image, top: int, row: SheetRow) -> None:
+def _draw_row(sheet: Image.Image, top: int, row: SheetRow, side: int) -> None:
     """Draw a row at `top` pixels from the upper edge of a sheet."""
     draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(11)
     left_out = len(row.pictures) - _ACROSS
     more = f" ({left_out} more)" if left_out > 0 else ""
     draw.text((_GAP, top), _ascii(row.title + more), "black", font)
     for place, picture in enumerate(row.pictures[:_ACROSS]):
-        left = _GAP + place * (_SIDE + _GAP)
-        sheet.paste(_small(picture.path), (left, top + 18))
+        left = _GAP + place * (side + _GAP)
+        sheet.paste(_small(picture.path, side), (left, top + 18))
         lines = [
             line[start : start + _LINE]
             for line in map(_ascii, picture.caption.split("\n"))
             for start in range(0, len(line), _LINE)
         ]
-        draw.text((left, top + 20 + _SIDE), "\n".join(lines[:_LINES]), "#444444", font)
+        draw.text((left, top + 20 + side), "\n".join(lines[:_LINES]), "#444444", font)
 
 
-def _small(path: Path) -> Image.Image:
+def _small(path: Path, side: int) -> Image.Image:
     """Read a picture and pad it to a small square."""
     try:
         picture = Image.fromarray(decode_image(path.read_bytes(), path.name))
     except (OSError, ImageError):
-        return Image.new("RGB", (_SIDE, _SIDE), "#dddddd")
-    return ImageOps.pad(picture, (_SIDE, _SIDE), color="#202020")
+        return Image.new("RGB", (side, side), "#dddddd")
+    return ImageOps.pad(picture, (side, side), color="#202020")
 
 
 def _ascii(text: str) -> str:

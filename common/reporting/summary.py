@@ -15,6 +15,7 @@ from common.fitting.grader import Grader
 from common.metrics.intervals import UNKNOWN
 from common.reporting.table import Column, Shown, Table, make_table
 from common.reporting.tables import gates_table, measured
+from common.reporting.weakness_tables import weaknesses
 from common.system.log import printable
 
 _SHARE, _NUMBER = Column("", kind="percent"), Column("")
@@ -195,6 +196,7 @@ def summary_text(report: Report) -> str:
         f"chosen on: {chosen_on(report)}",
     ]
     tail = [
+        *weaknesses(report.answers),
         *verdict(report.gates),
         *(f"note: {text}" for text in [*warnings(report), *report.results.remarks]),
         f"rating: {rating(report.gates)} (by the rule in validation.json; thresholds on these "

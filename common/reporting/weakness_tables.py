@@ -4,6 +4,8 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
+from common.evaluation.questions import Answers
+from common.listing.walking import count_of
 from common.prediction.alterations import ALTERATIONS
 from common.reporting.table import Cell, Column, Table, make_table
 from common.screening.label_errors import LabelErrors
@@ -127,6 +129,22 @@ def _notes_on_subgroups(found: Subgroups) -> list[str]:
     return notes + [f"n/a because {why}: {', '.join(names)}" for why, names in reasons.items()]
 
 
+def weaknesses(answers: Answers) -> list[str]:
+    """Say in a line each where the grader is weakest: subgroups, alterations, doubtful labels."""
+    lines = []
+    if answers.subgroups is not None and answers.subgroups.gaps:
+        lines.append(_largest(answers.subgroups))
+    if answers.robustness is not None:
+        lines.append(_worst(answers.robustness))
+    if answers.label_errors is not None and answers.label_errors.found:
+        found = answers.label_errors
+        lines.append(
+            f"Likely label errors: {len(found.found)} of {count_of(found.images, 'image')}, to be "
+            "looked at again."
+        )
+    return lines
+
+
 def robustness_tables(found: Robustness) -> Iterator[Table]:
     """Show what alterations do to the grades, then to each way to decide on referral."""
     titles = {each.name: each.title for each in ALTERATIONS}
@@ -166,6 +184,22 @@ def robustness_tables(found: Robustness) -> Iterator[Table]:
     for place, rule in enumerate(change.rule for change in found.alterations[0].referrals):
         changes = [one.referrals[place] for one in found.alterations]
         yield _referrals_table(found, rule, changes)
+
+
+def _worst(found: Robustness) -> str:
+    """Name the alteration that costs most, and how many referable images it hides."""
+    worst = found.worst
+    text = (
+        f"Altered photographs: {worst.name} costs most, kappa {worst.kappa.value:+.3f} "
+        f"[{worst.kappa.low:.3f}, {worst.kappa.high:.3f}]"
+    )
+    missed = {
+        one.name: max((c.missed for c in one.referrals), default=0) for one in found.alterations
+    }
+    most = max(missed, key=lambda name: missed[name])
+    if missed[most]:
+        text += f"; {most} hides {count_of(missed[most], 'referable image')} that were referred"
+    return f"{text}."
 
 
 def _referrals_table(found: Robustness, rule: str, changes: Sequence[ReferralChange]) -> Table:

@@ -12,6 +12,7 @@ from common.metrics.shares import clopper_pearson, confusion_matrix
 from common.prediction.classes import classes_of
 from common.prediction.voting import ClassPredictions
 from common.reporting.screening_tables import answers_tables
+from common.reporting.weakness_tables import weaknesses
 from common.screening.operating_point import Decision
 from common.screening.robustness import Robustness, measure_robustness
 
@@ -154,3 +155,12 @@ def test_the_tables_name_alterations_with_their_strength():
     assert header[:4] == ["title", "alteration", "images", "referral_changes"]
     assert [row[1] for row in rows] == ["blur", "rotation"]
     assert "120 of 200 images are referable" in tables[1].to_text()
+
+
+def test_the_summary_names_the_worst_alteration_and_what_it_hides():
+    after = np.where(TARGETS == 2, 1, TARGETS)
+    found = measured({"jpeg": predicting(TARGETS), "blur": predicting(after)})
+    (line,) = weaknesses(Answers(robustness=found))
+    assert line.startswith("Altered photographs: blur costs most, kappa -0.")
+    assert line.endswith("blur hides 40 referable images that were referred.")
+    assert weaknesses(Answers()) == []
