@@ -23,19 +23,18 @@ import numpy as np
 
 from common.audit.holdout import HoldoutConfig, check_holdout
 from common.data.folders import Dataset, Split, scan_dataset
-from common.data.metadata import read_metadata
+from common.data.metadata import Metadata, read_metadata
 from common.data.patients import recognise_eyes, recognise_patients
 from common.data.synthetic import synthetic_note
 from common.evaluation.findings import Findings, measure_ensemble, measure_model
 from common.evaluation.gates import (
-    NOT_MEASURED,
     Gate,
-    Holdout,
     all_pass,
     check_gates,
     gate_input,
     validation_content,
 )
+from common.evaluation.independence import NOT_LOOKED_FOR, HoldoutFindings
 from common.evaluation.questions import Answers, Asked, ask
 from common.evaluation.verification import AS_VOTED, Recomputable, verify
 from common.figures.evaluation import FIGURES, draw_evaluation
@@ -52,7 +51,7 @@ from common.fitting.ensemble import (
     require_fitting,
 )
 from common.fitting.grader import Grader, PatientsOf, ensemble_grader, model_grader
-from common.fitting.sources import find_training, plan_fitting
+from common.fitting.sources import Trained, find_training, plan_fitting
 from common.fitting.stored import save_fitting
 from common.fitting.threshold import parse_rule
 from common.flags import add_ensemble_flags, add_evaluation_flags, find_runs
@@ -128,9 +127,6 @@ class Outcome:
         return Part(self.title, self.tables, self.remarks)
 
 
-NOT_YET = Holdout(NOT_MEASURED, "not looked for")
-
-
 @dataclass(frozen=True)
 class Setting:
     """What all models and their ensemble are evaluated with."""
@@ -145,7 +141,8 @@ class Setting:
     columns: Columns  # what metadata.csv says of the images
     skipped: dict[str, list[str]]  # by split, images that cannot be read
     figure_format: str
-    holdout: Holdout = NOT_YET
+    metadata: Metadata | None  # what metadata.csv says of the whole dataset
+    holdout: HoldoutFindings = NOT_LOOKED_FOR
 
     def describe(self) -> dict[str, object]:
         """Say in a file what was evaluated."""
@@ -256,19 +253,25 @@ def build_setting(
         columns=metadata.others(images.ids) if metadata else {},
         skipped=skipped,
         figure_format=args.figure_format,
+        metadata=metadata,
     )
 
 
-def look_for_training_images(models: list[Model], args: argparse.Namespace) -> Holdout:
-    """See whether the images are independent of the training; opens those that are new to it."""
+def look_for_training_images(
+    models: list[Model], trained: list[Trained], setting: Setting, args: argparse.Namespace
+) -> HoldoutFindings:
+    """See whether the images are independent of the training; opens those that are new to it.
+
+    Looks at the images that things are fitted on, too.
+    """
     how = HoldoutConfig(
         patient_regex=args.patient_regex,
         pictures=args.holdout_check == "pictures",
         cache_dir=Path(args.cache_dir),
         num_workers=args.num_workers,
     )
-    runs = [model.run for model in models]
-    return check_holdout(models[0].split, Path(args.dataset_path), runs, how)
+    first = models[0]
+    return check_holdout(first.split, first.dataset, trained, setting.metadata, how)
 
 
 def read_grade_mix(model: Model, args: argparse.Namespace) -> GradeMix:
@@ -282,12 +285,12 @@ def read_grade_mix(model: Model, args: argparse.Namespace) -> GradeMix:
     return mix
 
 
-def predict_models(models: list[Model], args: argparse.Namespace) -> None:
+def predict_models(models: list[Model], trained: list[Trained], args: argparse.Namespace) -> None:
     """Predict with every model's classifiers and derive the classes."""
     for model in models:
         model.pairs = predict(model, model.split, args)
     require_same_images([model.pairs for model in models])
-    fitted_on = predict_for_fitting(models, args)
+    fitted_on = predict_for_fitting(models, trained, args)
     for model, images, reason in zip(models, fitted_on.images, fitted_on.reasons):
         calibrate = args.calibrate != "off"
         model.result = apply_vote(model.label, model.pairs, args.vote, images, calibrate, reason)
@@ -295,10 +298,11 @@ def predict_models(models: list[Model], args: argparse.Namespace) -> None:
         require_fitting([model.result for model in models], "--calibrate")
 
 
-def predict_for_fitting(models: list[Model], args: argparse.Namespace) -> Collected:
+def predict_for_fitting(
+    models: list[Model], trained: list[Trained], args: argparse.Namespace
+) -> Collected:
     """Predict the images that temperatures, weights and thresholds are fitted on."""
     first = models[0]
-    trained = find_training([(model.label, model.run) for model in models], first.dataset)
     plan = plan_fitting(first.dataset, first.split, trained)
     members = [Member(own, m.pairs, m.output) for own, m in zip(trained, models)]
     config = choose_arithmetic(args, args.precision)
@@ -360,7 +364,7 @@ def evaluate_model(model: Model, setting: Setting, calibrate: bool) -> Outcome:
         "of_model": pairs.of_model,
         "cost": pairs.cost,
         "origin": pairs.origin,
-        "holdout": [setting.holdout.status, setting.holdout.reason],
+        **setting.holdout.to_json(),
     }
     title = f"{model.label} on {split}{setting.synthetic}"
     path = output.predictions(split)
@@ -413,6 +417,7 @@ def evaluate_together(
         "weights_fitted_on": ensemble.weighting,
         **findings.to_json(),
         "graders": findings.compared,
+        **setting.holdout.to_json(),
     }
     title = f"ensemble of {len(models)} models on {split}{setting.synthetic}"
     write_predictions(output.predictions(split), arrays, details)
@@ -438,6 +443,13 @@ def evaluate_together(
         ),
         ensemble=ensemble,
     )
+
+
+def with_overlaps(final: Outcome, setting: Setting) -> Outcome:
+    """Say with the final results which models have seen the images that things are chosen on."""
+    chosen_on = final.grader.chosen_on.name if final.grader.chosen_on else ""
+    remarks = setting.holdout.remarks(setting.split, chosen_on)
+    return replace(final, remarks=[*final.remarks, *remarks])
 
 
 def what_is_asked(args: argparse.Namespace) -> Asked:
@@ -483,7 +495,7 @@ def check_all(models: list[Model], final: Outcome, setting: Setting) -> list[Gat
         [gate_input(m.result, m.outcome.findings.evaluation.metrics) for m in models],
         final.findings.evaluation.metrics if len(models) > 1 else None,
         models[0].pairs.scored,
-        setting.holdout,
+        setting.holdout.evaluated,
         models[0].pairs.set_classes is not None,
     )
 
@@ -537,8 +549,10 @@ def main(argv: list[str] | None = None) -> int:
         return 0 if verify_models(models, ensemble_dir, args) else 1
 
     setting = build_setting(models, skipped, args)
-    predict_models(models, args)
-    setting = replace(setting, holdout=look_for_training_images(models, args))
+    trained = find_training([(model.label, model.run) for model in models], models[0].dataset)
+    predict_models(models, trained, args)
+    holdout = look_for_training_images(models, trained, setting, args)
+    setting = replace(setting, holdout=holdout)
     for model in models:
         model.outcome = evaluate_model(model, setting, args.calibrate != "off")
         log(f"{model.label}: {'; '.join(tables.calibration_notes(model.outcome.findings))}")
@@ -546,6 +560,7 @@ def main(argv: list[str] | None = None) -> int:
     if len(models) > 1:
         final = evaluate_together(models, setting, ensemble_dir, args)
         log(f"ensemble: {'; '.join([*tables.calibration_notes(final.findings), *final.remarks])}")
+    final = with_overlaps(final, setting)
     altered = grade_altered(models, final, alterations, args) if alterations else {}
     asked = replace(asked, people=setting.people, columns=setting.columns, altered=altered)
     answers = ask(final.grader, asked)

@@ -16,11 +16,12 @@ from pathlib import Path
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
-from helpers import QUICK, flags
+from helpers import QUICK, QUICK_AUDIT, flags
 from matplotlib.figure import Figure
 from PIL import Image
 
 import train_ovo
+from common.audit.dataset import Audit, audit
 from common.data.synthetic import write_dataset
 from common.inspection import file_checks
 from common.system.files import atomic_write
@@ -121,6 +122,19 @@ def demo(make_once) -> Path:
             path.unlink()
 
     return make_once("demo", make)
+
+
+@pytest.fixture(scope="session")
+def audited(demo, tmp_path_factory) -> Audit:
+    """An audit of the demo dataset with a patient, a copy and a doubted grade, to be divided."""
+    root = Path(shutil.copytree(demo, tmp_path_factory.mktemp("audited") / "d"))
+    first, second, third = sorted((root / "train" / "1").iterdir())[:3]
+    first.rename(first.with_name("7_left.jpg"))
+    second.rename(root / "val" / "1" / "7_right.jpg")
+    shutil.copy(third, root / "test" / "1" / "copy.jpg")
+    shutil.copy(next((root / "train" / "3").iterdir()), root / "train" / "4" / "doubted.jpg")
+    (root / "train" / "0" / "notes.jpg").write_text("x")
+    return audit(root, QUICK_AUDIT)
 
 
 @pytest.fixture(scope="session")

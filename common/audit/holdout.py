@@ -1,43 +1,34 @@
-"""Tell whether test images are independent of what training and choosing have seen.
+"""Tell whether images are independent of what training and choosing have seen.
 
-N images: those of the test set, and those of train and val. They are compared as an audit compares
-splits. What is computed of a picture is kept, so that a training set is opened once, ever.
+Test must be new to the training, to what its epochs were chosen on, and to what temperatures,
+weights and thresholds are fitted on; cal must be new to the training and to its val; val to the
+training. They are compared as an audit compares splits. What is computed of a picture is kept, so
+that a training set is opened once, ever.
 """
 
-import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
-from common.data.copies import identical_files
-from common.data.folders import Split, scan_dataset
-from common.data.metadata import read_metadata
+from common.audit.shared_pictures import SharedPictures, compare_bytes, compare_pictures
+from common.data.folders import Dataset, Split, scan_dataset
+from common.data.metadata import Metadata
 from common.data.patients import AUTO, Patients, recognise_patients
 from common.evaluation.gates import FAIL, NOT_MEASURED, PASS, Holdout
-from common.inspection.many_files import inspect_files
-from common.inspection.relations import relate
+from common.evaluation.independence import HoldoutFindings, Overlap
+from common.fitting.sources import Trained
+from common.listing.split_folders import CHOSEN_ON, LEARNED_FROM
 from common.listing.walking import count_of
 from common.prediction.classes import SetMatcher
 from common.result_dir import Run
 from common.system.errors import InputError
-from common.system.log import log, printable
-
-# what is said of test images that belong together with one of train and val, by kind of GROUPS
-_FOUND = {
-    "identical_files": "byte for byte in training or validation",
-    "identical_pixels": "pixel for pixel in training or validation",
-    "near_duplicates": "edited or saved anew from training or validation",
-    "augmented_copies": "by name and looks copied from training or validation",
-    "same_eye": "of an eye that is in training or validation",
-}
+from common.system.log import printable
 
 
 @dataclass(frozen=True)
 class HoldoutConfig:
-    """How a test set is compared."""
+    """How images are compared."""
 
     patient_regex: str = AUTO
     pictures: bool = True  # open them; otherwise only names and bytes are compared
@@ -45,148 +36,198 @@ class HoldoutConfig:
     num_workers: int = 8
 
 
-@dataclass(frozen=True)
-class _Seen:
-    """What training and choosing have seen, as far as it is at hand."""
-
-    parts: dict[tuple[Path, str], Split]  # (root, name of the split) -> its images
-    unknown: list[str]  # models whose training images are not at hand
-
-    def of(self, root: Path) -> list[Split]:
-        """List the parts of one dataset."""
-        return [part for (place, _), part in self.parts.items() if place == root]
-
-
 def check_holdout(
-    split: Split, dataset_path: Path, runs: Sequence[Run], config: HoldoutConfig
-) -> Holdout:
-    """Tell whether a split is independent of what training and choosing have seen, and why.
+    split: Split,
+    dataset: Dataset,
+    models: Sequence[Trained],
+    metadata: Metadata | None,
+    config: HoldoutConfig,
+) -> HoldoutFindings:
+    """Tell whether a split of a dataset is independent of what was seen, and cal and val, too.
 
-    Compares its images with train and val of the dataset and of where each model was trained; the
-    images that a model was trained on are at hand if their fingerprint is the recorded one.
+    models: as `find_training` returns them. metadata: of the dataset. A test set is compared with
+    train, val and cal of the dataset and with train and val of where each model was trained.
     Patients are compared within the dataset: in another one, the same name may be someone else's.
+    Where another split than test is evaluated, only bytes are compared.
     """
+    chosen_on = [part for name in CHOSEN_ON if (part := _part(dataset, name)) is not None]
+    own = [*filter(None, [_part(dataset, "train")]), *chosen_on]
+    elsewhere = _elsewhere(dataset, models)
+    asked = _different([split, *chosen_on])
+    others = _different([*own, *elsewhere], asked)
+    if config.pictures and split.name == "test":
+        found = compare_pictures(asked, others, config.num_workers, config.cache_dir)
+    else:
+        found = compare_bytes([*asked, *others], config.num_workers)
+    people = _People.of(_different([split, *own]), dataset, metadata, config)
+    overlaps = _overlaps(chosen_on, models, found, people)
     if split.name != "test":
-        return Holdout(FAIL, f"{split.name} is not held out: choices are made on it")
-    seen = _seen_by(runs, dataset_path)
-    others = list(seen.parts.values())
-    found, without = (_by_pictures if config.pictures else _by_bytes)(split, others, config)
-    own = seen.of(dataset_path.resolve())
-    patients = _patients(split, own, dataset_path, config)
-    shared = _shared_patients(split, own, patients)
-    if found or shared:
-        return Holdout(FAIL, "; ".join([*found, *shared]))
-    if seen.unknown:
-        reason = f"the images that {', '.join(seen.unknown)} learned from are not at hand"
-        return Holdout(NOT_MEASURED, reason)
+        reason = f"{split.name} is not held out: choices are made on it"
+        return HoldoutFindings(Holdout(FAIL, reason), overlaps)
+    seen = _different([*own, *elsewhere])
+    return HoldoutFindings(_verdict(split, own, seen, models, found, people, config), overlaps)
+
+
+@dataclass(frozen=True)
+class _People:
+    """Whose the images of one dataset are."""
+
+    root: Path
+    patient: dict[str, int]  # number of the patient by the image's id
+    patients: Patients
+
+    @classmethod
+    def of(
+        cls,
+        splits: Sequence[Split],
+        dataset: Dataset,
+        metadata: Metadata | None,
+        config: HoldoutConfig,
+    ) -> "_People":
+        """Recognise the patients of a dataset's splits."""
+        ids = [id_ for part in splits for id_ in part.ids]
+        patients = recognise_patients(ids, config.patient_regex, metadata)
+        numbers = dict(zip(ids, patients.groups.tolist()))
+        return cls(dataset.root.resolve(), numbers, patients)
+
+    def shared(self, mine: Split, others: Sequence[Split], place: str) -> list[str]:
+        """Say which patients of a split have images in others of the same dataset, if any."""
+        first: dict[int, str] = {}
+        for id_ in (id_ for part in others for id_ in part.ids):
+            if id_ in self.patient:
+                first.setdefault(self.patient[id_], id_)
+        both = {id_: first[self.patient[id_]] for id_ in mine.ids if self.patient[id_] in first}
+        if not both:
+            return []
+        one = min(both)
+        who = count_of(len({self.patient[id_] for id_ in both}), "patient")
+        return [
+            f"{who} of {mine.name} {'has' if who == '1 patient' else 'have'} images in {place}, "
+            f"such as {printable(one)} and {printable(both[one])} ({self.patients.evidence})"
+        ]
+
+
+def _verdict(
+    split: Split,
+    own: Sequence[Split],
+    seen: Sequence[Split],
+    models: Sequence[Trained],
+    found: SharedPictures,
+    people: _People,
+    config: HoldoutConfig,
+) -> Holdout:
+    """Tell whether test is independent of all that was seen; own: of its own dataset."""
+    with_cal = any(part.name == "cal" for part in seen)
+    shared = found.find(
+        split, seen, "training, validation or calibration" if with_cal else "training or validation"
+    )
+    names = "train, val or cal" if with_cal else "train or val"
+    lines = [*shared.lines, *people.shared(split, own, names)]
+    if lines:
+        return Holdout(FAIL, "; ".join(lines))
+    unknown = [model.label for model in models if model.train is None]
+    if unknown:
+        return Holdout(
+            NOT_MEASURED, f"the images that {', '.join(unknown)} learned from are not at hand"
+        )
+    files, mine = (
+        {found.numbers[path] for part in parts for path in part.paths} for parts in (seen, own)
+    )
+    of_patients = _said_of_patients(people.patients, bool(own), bool(files - mine))
     reason = (
-        f"none of {len(split)} images is, by {without}, among {sum(map(len, others))} of train and "
-        f"val; {_said_of_patients(patients, own, others)}"
+        f"none of {len(split)} images is, by {found.looked_for}, among {len(files)} of "
+        f"{names.replace(' or ', ' and ')}; {of_patients}"
     )
     if not config.pictures:
         reason = f"the pictures were not compared (--holdout_check names); {reason}"
     return Holdout(PASS if config.pictures else NOT_MEASURED, reason)
 
 
-def _seen_by(runs: Sequence[Run], dataset_path: Path) -> _Seen:
-    """List train and val, as far as they are there, of a dataset and of where runs were trained."""
-    seen = _Seen({}, [])
-    for run in runs:
-        parts: dict[tuple[Path, str], Split] = {}
-        for root in {dataset_path, Path(run.dataset_path or dataset_path)}:
-            with suppress(InputError, OSError):
-                dataset = scan_dataset(root, matcher=SetMatcher(run.names))
-                dataset = dataset.without(run.skipped)
-                for name in ("train", "val"):
-                    with suppress(InputError):
-                        parts[root.resolve(), name] = dataset.split(name)
-        trains = [part for (_, name), part in parts.items() if name == "train"]
-        if not any(part.fingerprint() == run.train_fingerprint for part in trains):
-            seen.unknown.append(run.model)
-        seen.parts.update(parts)
-    return seen
+def _overlaps(
+    chosen_on: Sequence[Split],
+    models: Sequence[Trained],
+    found: SharedPictures,
+    people: _People,
+) -> tuple[Overlap, ...]:
+    """List what each model has seen of val and cal; its own val is no news."""
+    overlaps = []
+    for mine in chosen_on:
+        for model in models:
+            for other, what in (
+                (model.train, "what it learned from"),
+                (model.val, "what its epochs were chosen on"),
+            ):
+                if other is None or other.name == mine.name:
+                    continue
+                shared = found.find(mine, [other], what)
+                lines = list(shared.lines)
+                if _root(other) == people.root:
+                    lines += people.shared(mine, [other], what)
+                if lines:
+                    text = "; ".join(lines)
+                    overlaps.append(
+                        Overlap(mine.name, model.label, other.name, shared.images, len(mine), text)
+                    )
+    return tuple(overlaps)
 
 
-def _by_pictures(
-    split: Split, others: Sequence[Split], config: HoldoutConfig
-) -> tuple[list[str], str]:
-    """Say which images of a split are in others, and by what that was looked for."""
-    images = [image for part in (split, *others) for image in part.images]
-    mine = np.arange(len(images)) < len(split)
-    if mine.all():
-        return [], "pictures"
-    started = time.monotonic()
-    log(f"hold-out: comparing {len(split)} images with {len(images) - len(split)} of train and val")
-    paths = [image.path for image in images]
-    records = inspect_files(paths, config.num_workers, config.cache_dir, "hold-out")
-    ids = [image.id for image in images]
-    nobody = Patients(np.arange(len(ids)), "", np.zeros(len(ids), dtype=bool), len(ids))
-    related = relate(ids, records, nobody, config.num_workers, asked=mine)
-    log(f"hold-out: compared in {time.monotonic() - started:.0f} s")
-    lines = []
-    told = np.zeros(len(images), dtype=bool)
-    for kind, what in _FOUND.items():
-        twins = _twins(related.groups[kind], mine)
-        new = [i for i in sorted(twins, key=lambda i: ids[i]) if not told[i]]
-        told[new] = True
-        if new:
-            lines.append(_line(len(new), len(split), what, ids[new[0]], ids[twins[new[0]]]))
-    without = "bytes, pixels, near-duplicates, names of copies or eye"
-    unread = sum(not record.usable for record in records)
-    return lines, without + (f" ({count_of(unread, 'file')} cannot be read)" if unread else "")
+def _elsewhere(dataset: Dataset, models: Sequence[Trained]) -> list[Split]:
+    """List train and val of where models were trained, as far as they are there.
+
+    Where the images are no longer those that a model learned from, what is there is looked at all
+    the same.
+    """
+    parts: list[Split] = []
+    scanned: set[tuple[str, tuple[str, ...], tuple[str, ...]]] = set()
+    for model in models:
+        parts += [part for part in (model.train, model.val) if part is not None]
+        key = (model.run.dataset_path, model.run.names, model.run.skipped)
+        if model.train is None and model.run.dataset_path and key not in scanned:
+            scanned.add(key)
+            parts += _left_there(model.run, dataset)
+    return parts
 
 
-def _by_bytes(
-    split: Split, others: Sequence[Split], config: HoldoutConfig
-) -> tuple[list[str], str]:
-    """Say which images of a split are byte for byte in others."""
-    twins: dict[str, str] = {}
-    for group in identical_files([split, *others], config.num_workers):
-        known_as = [image.id for image in group if image.split != split.name]
-        if known_as:
-            twins |= {image.id: known_as[0] for image in group if image.split == split.name}
-    if not twins:
-        return [], "bytes"
-    name = min(twins)
-    return [_line(len(twins), len(split), _FOUND["identical_files"], name, twins[name])], "bytes"
-
-
-def _line(count: int, of: int, what: str, name: str, twin: str) -> str:
-    are = "is" if count == 1 else "are"
-    return f"{count} of {of} images {are} {what}, such as {printable(name)} = {printable(twin)}"
-
-
-def _twins(groups: np.ndarray, mine: np.ndarray) -> dict[int, int]:
-    """Find what is grouped (N,) with any other: place of mine -> place of another."""
-    first: dict[int, int] = {}
-    for place in np.flatnonzero(~mine).tolist():
-        first.setdefault(int(groups[place]), place)
-    return {i: first[int(groups[i])] for i in np.flatnonzero(mine).tolist() if groups[i] in first}
-
-
-def _patients(split: Split, own: Sequence[Split], root: Path, config: HoldoutConfig) -> Patients:
-    """Recognise the patients of a split and of its own dataset's other parts."""
-    ids = [id_ for part in (split, *own) for id_ in part.ids]
-    return recognise_patients(ids, config.patient_regex, read_metadata(root))
-
-
-def _shared_patients(split: Split, own: Sequence[Split], patients: Patients) -> list[str]:
-    """Say which patients of a split have images in other parts of its dataset, if any."""
-    ids = [id_ for part in (split, *own) for id_ in part.ids]
-    mine = np.arange(len(ids)) < len(split)
-    twins = _twins(patients.groups, mine)
-    if not twins:
+def _left_there(run: Run, dataset: Dataset) -> list[Split]:
+    """List train and val at the place where a model was trained, whatever they hold now."""
+    root = Path(run.dataset_path)
+    if root.resolve() == dataset.root.resolve():
         return []
-    i = min(twins, key=lambda i: ids[i])
-    who = count_of(len(np.unique(patients.groups[list(twins)])), "patient")
+    with suppress(InputError, OSError):
+        there = scan_dataset(root, matcher=SetMatcher(run.names)).without(run.skipped)
+        return [part for name in LEARNED_FROM if (part := _part(there, name)) is not None]
+    return []
+
+
+def _part(dataset: Dataset, name: str) -> Split | None:
+    """Return a split if it is there and can be listed."""
+    with suppress(InputError):
+        return dataset.split(name) if dataset.has(name) else None
+    return None
+
+
+def _different(splits: Sequence[Split], known: Sequence[Split] = ()) -> list[Split]:
+    """List the splits without those that are the same images under the same paths."""
+    found = {(part.name, part.paths): None for part in known}
     return [
-        f"{who} of test {'has' if who == '1 patient' else 'have'} images in train or val, such as "
-        f"{printable(ids[i])} and {printable(ids[twins[i]])} ({patients.evidence})"
+        part
+        for part in splits
+        if (part.name, part.paths) not in found
+        and found.setdefault((part.name, part.paths)) is None
     ]
 
 
-def _said_of_patients(patients: Patients, own: Sequence[Split], others: Sequence[Split]) -> str:
-    """Say what is known of patients where none is in both."""
+def _root(split: Split) -> Path:
+    """Return the dataset that a split is of."""
+    first = split.images[0]
+    return Path(str(first.path).removesuffix(first.id)).resolve()
+
+
+def _said_of_patients(patients: Patients, own: bool, elsewhere: bool) -> str:
+    """Say what is known of patients where none is in both.
+
+    own: whether the dataset has other splits; elsewhere: whether there are images of another one.
+    """
     if not own:
         return "patients were not compared: the training images are of another dataset"
     known = f"no patient is in both ({patients.evidence})"
@@ -194,5 +235,4 @@ def _said_of_patients(patients: Patients, own: Sequence[Split], others: Sequence
         known = f"patients are not known ({patients.evidence})"
     elif patients.unknown:
         known += f"; of {count_of(patients.unknown, 'image')} the patient is not known"
-    elsewhere = len(others) > len(own)
     return known + ("; patients of another dataset were not compared" if elsewhere else "")

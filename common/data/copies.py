@@ -7,7 +7,7 @@ import hashlib
 import os
 import re
 from collections import Counter
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -106,6 +106,23 @@ def identical_files(splits: Sequence[Split], workers: int = 8) -> list[list[Imag
             images = [image for group in groups for image in group]
             groups = _equal(images, list(pool.map(digest, [image.path for image in images])))
     return groups
+
+
+def number_files(images: Iterable[ImageFile], workers: int = 8) -> dict[Path, int]:
+    """Number the different files, by their paths: links and copies of one have one number.
+
+    Files without a byte are different, whatever they are called. Links are not read.
+    """
+    by_file: dict[tuple[int, int], list[ImageFile]] = {}
+    for image in {image.path: image for image in images}.values():
+        found = image.path.stat()
+        by_file.setdefault((found.st_dev, found.st_ino), []).append(image)
+    first = [links[0] for links in by_file.values()]
+    number = {image.path: place for place, image in enumerate(first)}
+    full = Split("", tuple(image for image in first if image.size))
+    for group in identical_files([full], workers):
+        number |= {image.path: number[group[0].path] for image in group}
+    return {link.path: number[links[0].path] for links in by_file.values() for link in links}
 
 
 def _equal(images: list[ImageFile], keys: Sequence[Hashable]) -> list[list[ImageFile]]:

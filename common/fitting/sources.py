@@ -102,13 +102,27 @@ def find_training(models: Sequence[tuple[str, Run]], dataset: Dataset) -> list[T
 def _find_own(
     label: str, run: Run, dataset: Dataset, scan: Callable[[str, Run], Dataset | None]
 ) -> Trained:
-    for root in dict.fromkeys([run.dataset_path, str(dataset.root)]):
-        own = scan(root, run) if root and run.train_fingerprint else None
-        with suppress(InputError):
-            if own is not None and own.split("train").fingerprint() == run.train_fingerprint:
-                val = own.split("val") if own.has("val") else None
-                return Trained(label, run, own.split("train"), val)
+    here = str(dataset.root)
+    for root in dict.fromkeys([run.dataset_path, here]):
+        if not root or not run.train_fingerprint:
+            continue
+        if root == here:  # as it is listed already, unless its folders mean other classes here
+            found = _as_trained(label, run, dataset.without(run.skipped))
+            if found is not None:
+                return found
+        found = _as_trained(label, run, scan(root, run))
+        if found is not None:
+            return found
     return Trained(label, run)
+
+
+def _as_trained(label: str, run: Run, own: Dataset | None) -> Trained | None:
+    """Take train and val of a dataset if the model has learned from its train."""
+    with suppress(InputError):
+        if own is not None and own.split("train").fingerprint() == run.train_fingerprint:
+            val = own.split("val") if own.has("val") else None
+            return Trained(label, run, own.split("train"), val)
+    return None
 
 
 def _why_not(split: Split, judged: Split, models: Sequence[Trained], numbers: "_Numbers") -> str:

@@ -37,7 +37,7 @@ def test_shares_and_grades_are_met_and_groups_stay_whole():
     assert (chosen != assign(labels, groups, shares, 1)).any()
 
 
-def test_cal_gets_its_share_of_every_grade_and_leaves_a_split_without_it_as_it_was(source):
+def test_cal_gets_its_share_of_every_grade_and_leaves_a_split_without_it_as_it_was(audited):
     generator = np.random.default_rng(0)
     labels, groups = generator.integers(0, 5, 1000), np.arange(1000) // 2
     chosen = assign(labels, groups, Shares(0.15, 0.15, cal=0.1), 0)
@@ -47,7 +47,7 @@ def test_cal_gets_its_share_of_every_grade_and_leaves_a_split_without_it_as_it_w
             abs(np.mean(mine == "cal") - 0.1) < 0.05 and abs(np.mean(mine == "val") - 0.15) < 0.05
         )
     assert all(len(set(chosen[groups == group])) == 1 for group in np.unique(groups))
-    assert plan_split(source, Shares(0.2, 0.2), 0).places.count("cal") == 0
+    assert plan_split(audited, Shares(0.2, 0.2), 0).places.count("cal") == 0
 
 
 def test_a_cal_that_lacks_a_grade_is_refused_unless_it_is_wanted(demo, tmp_path, capsys):
@@ -66,14 +66,14 @@ def test_a_cal_that_lacks_a_grade_is_refused_unless_it_is_wanted(demo, tmp_path,
 
 
 @pytest.mark.parametrize("way", ["copy", "hardlink", "symlink"])
-def test_a_split_has_no_leak_and_its_manifest_is_true(source, tmp_path, way):
-    plan = plan_split(source, Shares(0.2, 0.2), 0)
-    counts = write_split(source, plan, tmp_path / "new", way)
+def test_a_split_has_no_leak_and_its_manifest_is_true(audited, tmp_path, way):
+    plan = plan_split(audited, Shares(0.2, 0.2), 0)
+    counts = write_split(audited, plan, tmp_path / "new", way)
     found = audit(tmp_path / "new", QUICK_AUDIT)
     assert not found.leaks and sum(counts.values()) == len(found.entries)
     assert all(len(scan_split(tmp_path / "new", name)) for name in ("train", "val", "test"))
     rows = manifest_of(tmp_path / "new")
-    assert len(rows) == len(source.entries)
+    assert len(rows) == len(audited.entries)
     left_out = {row["left_out_because"] for row in rows if row["split"] == "left out"}
     assert left_out == {"not_image", "one picture with grades 3 and 4"}
     for row in (row for row in rows if row["file"]):
@@ -85,20 +85,20 @@ def test_a_split_has_no_leak_and_its_manifest_is_true(source, tmp_path, way):
     assert group["7_left.jpg"] == group["7_right.jpg"]
 
 
-def test_nothing_half_written_is_left(source, tmp_path, monkeypatch):
-    plan = plan_split(source, Shares(0.2, 0.2), 0)
+def test_nothing_half_written_is_left(audited, tmp_path, monkeypatch):
+    plan = plan_split(audited, Shares(0.2, 0.2), 0)
 
     def full_disk(*_):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setitem(new_dataset._WAYS, "copy", full_disk)
     with pytest.raises(OSError, match="No space"):
-        write_split(source, plan, tmp_path / "new", "copy")
+        write_split(audited, plan, tmp_path / "new", "copy")
     assert not list(tmp_path.iterdir())
     (tmp_path / "old").mkdir()
     (tmp_path / "old" / "file").write_text("x")
     with pytest.raises(InputError, match="not empty"):
-        write_split(source, plan, tmp_path / "old", "hardlink")
+        write_split(audited, plan, tmp_path / "old", "hardlink")
     assert (tmp_path / "old" / "file").read_text() == "x"
 
 
@@ -151,9 +151,9 @@ def test_a_killed_split_leaves_nothing_that_the_next_one_does_not_remove(demo, t
     "shares",
     [(0, 0), (0.5, 0.5), (-0.1, 0.2), (float("nan"), 0.1), (0.4, 0.4, 0.3), (0.1, 0.1, -0.1)],
 )
-def test_impossible_shares_are_refused(source, shares):
+def test_impossible_shares_are_refused(audited, shares):
     with pytest.raises(InputError, match="--val, --test and --cal"):
-        plan_split(source, Shares(*shares), 0)
+        plan_split(audited, Shares(*shares), 0)
 
 
 def test_equal_names_of_two_splits_do_not_collide(demo, tmp_path):

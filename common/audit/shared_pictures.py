@@ -1,0 +1,119 @@
+"""Which images of some splits belong together, by their bytes or by what they show.
+
+N images, of U different files: folds list each picture many times, and it is opened once.
+"""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from common.data.copies import number_files
+from common.data.folders import ImageFile, Split
+from common.data.patients import Patients
+from common.inspection.many_files import inspect_files
+from common.inspection.relations import relate
+from common.listing.walking import count_of
+from common.system.log import log, printable
+
+# what is said of images that belong together with others, by kind of relations.GROUPS
+_FOUND = {
+    "identical_files": "byte for byte in {}",
+    "identical_pixels": "pixel for pixel in {}",
+    "near_duplicates": "edited or saved anew from {}",
+    "augmented_copies": "by name and looks copied from {}",
+    "same_eye": "of an eye that is in {}",
+}
+
+
+@dataclass(frozen=True)
+class Shared:
+    """How many images of a split belong together with others, and what is said of them."""
+
+    images: int
+    lines: tuple[str, ...]  # one for each kind, with an example
+
+
+@dataclass(frozen=True)
+class SharedPictures:
+    """The images of several splits, and which of them belong together."""
+
+    numbers: dict[Path, int]  # of each image's file, by its path
+    groups: dict[str, np.ndarray]  # kind of _FOUND -> number of each file's group, (U,)
+    looked_for: str  # by what they were compared
+
+    def find(self, mine: Split, others: Sequence[Split], place: str) -> Shared:
+        """Say which images of a split belong together with others; place: what these are called."""
+        theirs = [image for part in others for image in part.images]
+        numbers, of_others = self._numbers(mine.images), self._numbers(theirs)
+        told, lines = np.zeros(len(mine), dtype=bool), []
+        for kind, what in _FOUND.items():
+            if kind not in self.groups:
+                continue
+            groups = self.groups[kind]
+            known, first = np.unique(groups[of_others], return_index=True)
+            new = np.flatnonzero(np.isin(groups[numbers], known) & ~told)
+            told[new] = True
+            if len(new):
+                one = min(new.tolist(), key=lambda i: mine.ids[i])
+                twin = theirs[first[np.searchsorted(known, groups[numbers[one]])]]
+                are = "is" if len(new) == 1 else "are"
+                lines.append(
+                    f"{len(new)} of {len(mine)} images {are} {what.format(place)}, such as "
+                    f"{printable(mine.ids[one])} = {printable(twin.id)}"
+                )
+        return Shared(int(told.sum()), tuple(lines))
+
+    def _numbers(self, images: Sequence[ImageFile]) -> np.ndarray:
+        return np.array([self.numbers[image.path] for image in images], dtype=np.int64)
+
+
+def compare_bytes(splits: Sequence[Split], num_workers: int) -> SharedPictures:
+    """Compare the images of several splits by their bytes alone."""
+    numbers = number_files((image for part in splits for image in part.images), num_workers)
+    files = np.arange(max(numbers.values(), default=-1) + 1)
+    return SharedPictures(numbers, {"identical_files": files}, "bytes")
+
+
+def compare_pictures(
+    asked: Sequence[Split], others: Sequence[Split], num_workers: int, cache_dir: Path | None
+) -> SharedPictures:
+    """Compare the images that are asked for with each other and all others, as an audit does.
+
+    What is computed of a picture is kept in cache_dir.
+    """
+    found = compare_bytes([*asked, *others], num_workers)
+    images: dict[int, ImageFile] = {}  # one for each different file
+    for image in (image for part in (*asked, *others) for image in part.images):
+        images.setdefault(found.numbers[image.path], image)
+    of_asked = {found.numbers[path] for part in asked for path in part.paths}
+    if len(of_asked) == len(images) and len(asked) == 1:
+        return SharedPictures(found.numbers, found.groups, "pictures")
+    started = time.monotonic()
+    log(
+        f"hold-out: comparing {len(of_asked)} images of {_and(asked)} with "
+        f"{len(images) - len(of_asked)} of training and validation"
+    )
+    files = sorted(images)
+    paths = [images[number].path for number in files]
+    records = inspect_files(paths, num_workers, cache_dir, "hold-out")
+    nobody = Patients(np.arange(len(files)), "", np.zeros(len(files), dtype=bool), len(files))
+    mine = np.array([number in of_asked for number in files])
+    related = relate([images[n].id for n in files], records, nobody, num_workers, asked=mine)
+    log(f"hold-out: compared in {time.monotonic() - started:.0f} s")
+    groups = {}
+    for kind in _FOUND:
+        if kind != "identical_files":
+            groups[kind] = np.full(files[-1] + 1, -1)
+            groups[kind][files] = related.groups[kind]
+    looked_for = "bytes, pixels, near-duplicates, names of copies or eye"
+    unread = sum(not record.usable for record in records)
+    looked_for += f" ({count_of(unread, 'file')} cannot be read)" if unread else ""
+    return SharedPictures(found.numbers, found.groups | groups, looked_for)
+
+
+def _and(splits: Sequence[Split]) -> str:
+    *first, last = [split.name for split in splits]
+    return f"{', '.join(first)} and {last}" if first else last
