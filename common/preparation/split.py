@@ -205,7 +205,8 @@ def _assign_folds(table: np.ndarray, shares: Shares, seed: int) -> np.ndarray:
         places[generator.permutation(count)[: len(numbers)]] = numbers
         got = np.stack([table[places == part].sum(axis=0) for part in range(len(wanted))])
         got = got / table.sum(axis=0)
-        error = np.square(got - wanted[:, None]).sum()
+        # a part without a grade is worse than any share
+        error = np.square(got - wanted[:, None]).sum() + (got[wanted > 0] == 0).sum()
         if error < best_error:
             best, best_error = places, error
     return best
