@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from common.data.copies import identical_files
+from common.data.copies import number_files
 from common.data.folders import Dataset, ImageFile, Split, scan_dataset
 from common.listing.split_folders import CHOSEN_ON
 from common.prediction.classes import SetMatcher
@@ -199,18 +199,11 @@ class _Numbers:
     """Which images are the same file, byte for byte: each has a number."""
 
     def __init__(self, splits: Iterable[Split]) -> None:
-        by_file: dict[tuple[int, int], list[ImageFile]] = {}
-        for image in {image.path: image for split in splits for image in split.images}.values():
-            found = image.path.stat()  # links to one file need not be read
-            by_file.setdefault((found.st_dev, found.st_ino), []).append(image)
-        first = [images[0] for images in by_file.values()]
-        number = {image.path: place for place, image in enumerate(first)}
-        for group in identical_files([Split("", tuple(first))]):
-            number |= {image.path: number[group[0].path] for image in group}
-        self._number = {
-            image.path: number[images[0].path] for images in by_file.values() for image in images
-        }
-        self._images = first
+        images = [image for split in splits for image in split.images]
+        self._number = number_files(images)
+        self._images: dict[int, ImageFile] = {}  # the first of each number
+        for image in images:
+            self._images.setdefault(self.of(image), image)
 
     def of(self, image: ImageFile) -> int:
         """Return an image's number."""
@@ -223,8 +216,8 @@ class _Numbers:
     @cached_property
     def names(self) -> dict[int, str]:
         """Call each file by its id, and by its path where another one has that id."""
-        files = Counter(image.id for image in self._images)
+        files = Counter(image.id for image in self._images.values())
         return {
-            place: str(image.path) if files[image.id] > 1 else image.id
-            for place, image in enumerate(self._images)
+            number: str(image.path) if files[image.id] > 1 else image.id
+            for number, image in self._images.items()
         }
