@@ -64,10 +64,15 @@ FIGURES = (
     ),
     FigureWords(
         "roc",
-        "ROC curve",
+        "ROC curves of referral",
         "How sensitivity grows as specificity is given up. The nearer to the upper left corner, "
-        "the better; on the diagonal, grading is a coin toss. Crosses, where there are any, mark "
-        "operating points.",
+        "the better; on the diagonal, referral is a coin toss. Marks are operating points with "
+        "their intervals, and what trials of other systems asked or found on other people.",
+    ),
+    FigureWords(
+        "roc_grades",
+        "ROC curves by grade",
+        "How well each grade is told from all others. A grade of few images has a ragged curve.",
     ),
     FigureWords(
         "reliability",
@@ -79,14 +84,20 @@ FIGURES = (
     FigureWords(
         "referral",
         "Referral",
-        "What is gained by showing the images that the model is least sure of to a person: the "
-        "mistakes among those that it keeps, against the share that it hands over.",
+        "What is gained by showing the images that the model is least sure of to a person: how good "
+        "its grades are on the images that it keeps, against the share that it hands over.",
     ),
     FigureWords(
         "subgroups",
         "Subgroups",
         "One figure in each group of images, with its 95 % interval and the number of images. "
         "Intervals that lie apart are worth a look; wide ones say little.",
+    ),
+    FigureWords(
+        "sets",
+        "Sets of grades",
+        "Instead of one grade, the grades that cannot be ruled out: how often the set holds the "
+        "label, against what was promised, and how many grades it has. Small sets say more.",
     ),
     FigureWords(
         "label_errors",

@@ -9,6 +9,7 @@ import numpy as np
 from PIL import Image
 
 from common.data.folders import scan_split
+from common.figures import evaluation
 from common.prediction.classes import classes_of
 from common.prediction.voting import ClassPredictions
 from common.reporting.report import FIGURES, thumbnail, worst_mistakes, write_report
@@ -86,6 +87,10 @@ def test_figures_that_were_not_drawn_are_left_out(demo, directory, report_on):
     write_report(directory, report_on(scan_split(demo, "test"), 0))
     text = directory.report.read_text()
     assert text.count("<img") == 1 and FIGURES[1].caption not in text
+
+
+def test_every_figure_that_may_be_drawn_has_words():
+    assert {words.name for words in FIGURES} >= set(evaluation.FIGURES)
 
 
 def test_a_photograph_is_inside_the_page_as_a_small_jpeg(tmp_path):
