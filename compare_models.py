@@ -50,6 +50,7 @@ from common.metrics.intervals import BootstrapConfig
 from common.prediction.classes import Classes, sum_up
 from common.prediction.evaluated_models import EvaluatedModel, find_evaluated_models, metadata_of
 from common.reporting import tables
+from common.reporting.summary import gates_text
 from common.reporting.table import format_table
 from common.result_dir import ResultDir, write_table
 from common.system.files import write_json
@@ -84,6 +85,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = Parser(description=__doc__)
     add_analysis_flags(parser, "./model_comparison")
     parser.add_argument("--require", action="store_true", help="exit 1 unless every gate passes")
+    parser.add_argument("--verbose", action="store_true", help="print the long tables, too")
     return parser.parse_args(argv)
 
 
@@ -93,8 +95,8 @@ def compare_pairs(models: list[Model], bootstrap: BootstrapConfig) -> list[Compa
     return compare_metrics(models[0].result.targets, named, every_pair(list(named)), bootstrap)
 
 
-def pairs_table(rows: list[Compared]) -> str:
-    """Lay the comparisons out for the terminal, the most certain first."""
+def pairs_table(rows: list[Compared], verbose: bool) -> str:
+    """Lay out those that differ, verbose: all comparisons, the most certain first."""
     ordered = sorted(rows, key=lambda row: (row.metric, *np.nan_to_num(_certainty(row), nan=2)))
     cells = [
         [
@@ -106,9 +108,13 @@ def pairs_table(rows: list[Compared]) -> str:
             verdict(row.difference),
         ]
         for row in ordered
+        if verbose or row.differs
     ]
+    count = f"{sum(row.differs for row in rows)} of {len(rows)} comparisons tell models apart"
+    lines = [count + ("" if verbose else "; --verbose shows all, pairs.csv holds them")]
     header = ["metric", "models", "difference", "p", "p (Holm)", f"p (Holm) < {SIGNIFICANT}"]
-    return f"{format_table(header, cells)}\n{correction_note([row.difference for row in rows])}"
+    lines += [format_table(header, cells)] if cells else []
+    return "\n".join([*lines, correction_note([row.difference for row in rows])])
 
 
 def _certainty(row: Compared) -> list[float]:
@@ -204,18 +210,18 @@ def main(argv: list[str] | None = None) -> int:
         f" 95 % intervals over {evaluation.resampled}\n{tables.classes_text(first)}\n"
     )
     print(tables.metrics_table(metrics, "model").to_text(), end="\n\n")
-    for model in models:
+    for model in models if args.verbose else []:
         print(f"{model.label}: temperature {model.result.calibration}")
-    print()
     print(tables.cost_table(metrics, costs, first.scored).to_text())
 
     pairs = compare_pairs(models, bootstrap)
     few = few_images_note(evaluation.images_per_grade, first.scored)
     if pairs:
-        print("\n" + "\n".join(filter(None, [pairs_table(pairs), few])))
+        print("\n" + "\n".join(filter(None, [pairs_table(pairs, args.verbose), few])))
         write_table(output.table("pairs"), [pair.to_row() for pair in pairs])
     gates = check(models, bootstrap, combine_holdouts(found, args.split))
-    print(f"\n{tables.gates_table(gates).to_text()}\n\nrating: {rating(gates)}")
+    print("\n" + (tables.gates_table(gates).to_text() if args.verbose else gates_text(gates)))
+    print(f"\nrating: {rating(gates)}")
 
     rows = tables.flat_rows(metrics)
     write_table(output.table("models"), [{**row, **vars(costs[row["name"]])} for row in rows])

@@ -84,8 +84,8 @@ FIGURES = (
     FigureWords(
         "referral",
         "Referral",
-        "What is gained by showing the images that the model is least sure of to a person: how good "
-        "its grades are on the images that it keeps, against the share that it hands over.",
+        "What is gained by showing the images that the model is least sure of to a person: how "
+        "good its grades are on the images that it keeps, against the share that it hands over.",
     ),
     FigureWords(
         "subgroups",

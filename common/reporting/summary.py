@@ -180,6 +180,11 @@ def verdict(gates: Sequence[Gate]) -> list[str]:
     return lines
 
 
+def gates_text(gates: Sequence[Gate]) -> str:
+    """Say for a terminal which gates failed or were not measured."""
+    return _wrapped(verdict(gates))
+
+
 def _with_value(gate: Gate) -> str:
     known = not math.isnan(gate.measured.value)
     return f"{gate.name} {_NUMBER.show(measured(gate))}" if known else gate.name

@@ -83,7 +83,10 @@ def test_both_places_are_searched_and_figures_are_true(place, monkeypatch, capsy
     said = capsys.readouterr().out
     assert "rating: none" in said and "corrected for all 12 tests" in said
     assert "fewer than 20 images of" in said and content["few_images"] in said
-    assert run("compare", place, monkeypatch, require=None)[0] == 1
+    assert "of 12 comparisons tell models apart; --verbose shows all" in said
+    assert run("compare", place, monkeypatch, require=None, verbose=None)[0] == 1
+    long = capsys.readouterr().out
+    assert long.count("demo_convnext - demo_swinv2") == 4 and "architecture families  >= 4" in long
 
 
 def test_models_are_aliases_and_what_is_missing_is_named(place, monkeypatch, capsys):
