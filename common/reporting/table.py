@@ -49,7 +49,7 @@ class Column:
         decimals = 3 if self.decimals is None else self.decimals
         if self.kind == "p" and value < 10**-decimals:
             return f"< {10**-decimals:.{decimals}f}"
-        return f"{value:.{decimals}f}"
+        return f"{round(value, decimals) + 0.0:.{decimals}f}"  # never -0.000
 
 
 @dataclass(frozen=True)

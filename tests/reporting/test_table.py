@@ -70,6 +70,10 @@ def test_a_table_without_rows_still_has_its_notes_and_its_csv_header():
     assert empty.to_csv() == (["a", "b"], [])
 
 
+def test_a_number_that_rounds_to_zero_has_no_sign():
+    assert str(Column("").show(Interval(-1e-9, -0.5, -1e-9))) == "0.000 [-0.500, 0.000]"
+
+
 def test_rows_have_as_many_cells_as_there_are_columns():
     with pytest.raises(ValueError, match="2 columns, but a row of 1"):
         make_table("odd", "", ["a", "b"], [["x"]])
