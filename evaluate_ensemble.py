@@ -37,7 +37,7 @@ from common.evaluation.gates import (
 from common.evaluation.independence import NOT_LOOKED_FOR, HoldoutFindings
 from common.evaluation.questions import Answers, Asked, ask
 from common.evaluation.verification import AS_VOTED, Recomputable, verify
-from common.figures.evaluation import FIGURES, draw_evaluation
+from common.figures.evaluation import FIGURES, Before, draw_evaluation
 from common.figures.style import remove_figure, save_figure
 from common.fitting.collect import Collected, Member, collect, say_fitting
 from common.fitting.ensemble import (
@@ -115,6 +115,7 @@ class Outcome:
     vote: str
     output: ResultDir
     classes: ClassPredictions
+    raw: ClassPredictions  # the same before any calibration
     findings: Findings
     title: str  # "ensemble of 3 models on test"
     tables: list[Table]
@@ -377,6 +378,7 @@ def evaluate_model(model: Model, setting: Setting, calibrate: bool) -> Outcome:
         vote=result.vote,
         output=output,
         classes=result.classes,
+        raw=result.voted,
         findings=findings,
         title=title,
         tables=tables.evaluation_tables(findings, "vote"),
@@ -429,6 +431,7 @@ def evaluate_together(
         vote=args.vote,
         output=output,
         classes=ensemble.classes,
+        raw=ensemble.raw,
         findings=findings,
         title=title,
         tables=tables.evaluation_tables(findings, "model"),
@@ -480,7 +483,9 @@ def store_answers(answers: Answers, output: ResultDir, images: Split) -> None:
 
 def draw(outcome: Outcome, setting: Setting, answers: Answers | None = None) -> None:
     """Draw an outcome, with the answers if it was asked, and remove what is not drawn any more."""
-    drawn = draw_evaluation(outcome.grader, outcome.title, answers)
+    found = outcome.findings.calibration
+    before = Before(outcome.raw, found.temperature, found.description) if found else None
+    drawn = draw_evaluation(outcome.grader, outcome.title, answers, before)
     for name in FIGURES:
         path = outcome.output.figure(f"{name}_{setting.split}")
         if name in drawn:

@@ -4,12 +4,14 @@ N images, K classes.
 """
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 from matplotlib.figure import Figure
 
 from common.data.class_names import GRADES
 from common.evaluation.questions import Answers
+from common.figures.comparison import plot_intervals
 from common.figures.matrices import plot_confusion
 from common.figures.reliability import Reliability, plot_reliability
 from common.figures.roc import RocCurve, RocPanel, RocPoint, plot_roc, roc_of
@@ -22,24 +24,46 @@ from common.figures.screening import (
     plot_referral,
     plot_sets,
 )
-from common.fitting.grader import Grader, Sample
+from common.fitting.calibration import Temperature
+from common.fitting.grader import Grader
 from common.listing.walking import count_of
 from common.metrics.auc import auc_interval, roc_auc
+from common.metrics.calibration_error import calibrated_level, expected_calibration_error
 from common.metrics.intervals import Interval
 from common.metrics.shares import confusion_matrix
 from common.prediction.classes import MODERATE
+from common.prediction.voting import ClassPredictions
 from common.screening.abstention import Abstention
 from common.screening.conformal import ConformalSets
 from common.screening.operating_point import Detection, OperatingPoint, OperatingPoints
+from common.screening.robustness import Robustness
 from common.screening.subgroups import Subgroups
 
 # that may be drawn
-FIGURES = ("confusion", "roc", "roc_grades", "reliability", "referral", "subgroups", "sets")
+FIGURES = (
+    "confusion",
+    "roc",
+    "roc_grades",
+    "reliability",
+    "referral",
+    "subgroups",
+    "sets",
+    "robustness",
+)
 _FEW_FIGURES = 4  # of subgroups that fit beside each other
 
 
+@dataclass(frozen=True)
+class Before:
+    """What a grader said before its confidence was calibrated, if it was."""
+
+    classes: ClassPredictions
+    calibration: Temperature  # of the calibration
+    description: str  # what it was fitted on, or why it was not
+
+
 def draw_evaluation(
-    grader: Grader, title: str, answers: Answers | None = None
+    grader: Grader, title: str, answers: Answers | None = None, before: Before | None = None
 ) -> dict[str, Figure]:
     """Draw a grader's predictions, and its answers if it was asked, by the figure's name."""
     sample, classes = grader.judged_on, grader.scored
@@ -51,7 +75,7 @@ def draw_evaluation(
             title,
         ),
         "roc_grades": plot_roc([grades_panel(grader)], title),
-        "reliability": plot_reliability({"predicted grade": reliability_of(sample)}, title),
+        "reliability": plot_reliability(reliability_of(grader, before), title),
     }
     referral = list(referral_panels(grader, points))
     if referral:
@@ -66,6 +90,8 @@ def _draw_answers(answers: Answers, title: str) -> dict[str, Figure]:
         drawn["referral"] = plot_referral(abstention_panels(answers.abstention), title)
     if answers.subgroups is not None and answers.subgroups.groups:
         drawn["subgroups"] = _draw_subgroups(answers.subgroups, title)
+    if answers.robustness is not None:
+        drawn["robustness"] = _draw_robustness(answers.robustness, title)
     if answers.conformal_sets is not None:
         rows = sets_of(answers.conformal_sets)
         drawn["sets"] = plot_sets(rows, answers.conformal_sets.level, title)
@@ -115,6 +141,16 @@ def _draw_subgroups(found: Subgroups, title: str) -> Figure:
     return plot_forest(names, overall, blocks, title)
 
 
+def _draw_robustness(found: Robustness, title: str) -> Figure:
+    """Draw what alterations of the photographs change, by the first decision to refer."""
+    groups = ["referrals that change", "grades that change", "change in kappa"]
+    rows: dict[str, list[Interval]] = {}
+    for each in found.alterations:
+        referrals = [one.flipped for one in each.referrals[:1]]
+        rows[each.name] = [*referrals, each.flipped, each.kappa]
+    return plot_intervals(rows, groups[-len(next(iter(rows.values()))) :], title)
+
+
 def sets_of(found: ConformalSets) -> list[SetsOfGrade]:
     """Return what was measured of the sets of each grade's images."""
     return [
@@ -123,11 +159,26 @@ def sets_of(found: ConformalSets) -> list[SetsOfGrade]:
     ]
 
 
-def reliability_of(sample: Sample) -> Reliability:
-    """Return how confident the predictions are, and whether they are right."""
-    predicted = sample.classes.predicted
-    confidence = sample.classes.probabilities[np.arange(len(predicted)), predicted]
-    return Reliability(confidence, predicted == sample.targets)
+def reliability_of(grader: Grader, before: Before | None) -> dict[str, Reliability]:
+    """Return how confident the predictions are and whether they are right, raw and calibrated."""
+    sample = grader.judged_on
+    if before is None:
+        return {"predictions": _reliability(grader, sample.classes)}
+    if not before.calibration.fitted:
+        return {f"not calibrated ({before.description})": _reliability(grader, sample.classes)}
+    return {
+        "as voted": _reliability(grader, before.classes),
+        f"temperature {before.description}": _reliability(grader, sample.classes),
+    }
+
+
+def _reliability(grader: Grader, classes: ClassPredictions) -> Reliability:
+    confidence = classes.probabilities[np.arange(len(classes.predicted)), classes.predicted]
+    correct = classes.predicted == grader.judged_on.targets
+    error = float(expected_calibration_error(confidence, correct))
+    level = calibrated_level(confidence, grader.bootstrap)
+    note = f"error {error:.3f}; {level.low:.3f} to {level.high:.3f} if calibrated"
+    return Reliability(confidence, correct, note)
 
 
 def grades_panel(grader: Grader) -> RocPanel:

@@ -292,7 +292,7 @@ def history(head: str, seed: int, epochs: int) -> Learned:
 def training(models: int, classes: int, long: bool) -> Figure:
     found = {
         name: {
-            pair_name(pair): history(pair_name(pair), 100 * m + n, 30)
+            pair_name(pair): history(pair_name(pair), 100 * m + n, 12)
             for n, pair in enumerate(class_pairs(classes))
         }
         for m, name in enumerate(names_of(models, long))

@@ -12,9 +12,10 @@ from matplotlib.figure import Figure
 
 from common.evaluation.questions import Asked, ask
 from common.figures.comparison import plot_cost, plot_intervals
-from common.figures.evaluation import FIGURES, draw_evaluation
+from common.figures.evaluation import FIGURES, Before, draw_evaluation
 from common.figures.matrices import Matrices, plot_confusion, plot_heatmaps
 from common.figures.style import new_figure, save_figure, short_names, spread
+from common.fitting.calibration import Temperature
 from common.fitting.threshold import ARGMAX, Rule
 from common.metrics.intervals import UNKNOWN, Interval
 
@@ -27,7 +28,7 @@ def shown(figure: Figure, monkeypatch) -> list[str]:
 
 
 @pytest.mark.parametrize("models, classes, long", SHOWN)
-@pytest.mark.parametrize("draw", DRAWINGS)
+@pytest.mark.parametrize("draw", DRAWINGS, ids=lambda draw: draw.__name__)
 def test_no_text_lies_over_another_or_leaves_the_figure(draw, models, classes, long, monkeypatch):
     figure = draw(models, classes, long)
     texts = texts_of(figure, monkeypatch)
@@ -127,8 +128,11 @@ def test_an_evaluation_is_drawn_with_its_operating_points(monkeypatch):
         sample_of(targets, val, name="val", members=[val, test]),
     )
     columns = {"camera": ["A", "B", ""] * 20}
-    answers = ask(grader, Asked((ARGMAX, Rule("sensitivity", 0.9)), columns=columns))
-    figures = draw_evaluation(grader, TITLE, answers)
+    altered = {name: grader.chosen_on.classes for name in ("blur", "half resolution")}
+    asked = Asked((ARGMAX, Rule("sensitivity", 0.9)), columns=columns, altered=altered)
+    answers = ask(grader, asked)
+    before = Before(grader.chosen_on.classes, Temperature(0.6, 60, 9), "0.60, fitted on val")
+    figures = draw_evaluation(grader, TITLE, answers, before)
     assert set(figures) == set(FIGURES)
     for figure in figures.values():
         assert not clashes(figure, texts_of(figure, monkeypatch))
@@ -143,6 +147,10 @@ def test_an_evaluation_is_drawn_with_its_operating_points(monkeypatch):
     assert "grade 4 (12 images)" in shown(figures["sets"], monkeypatch)
     rules = " ".join(shown(figures["referral"], monkeypatch))
     assert f"{answers.abstention.best} (chosen on val), AURC" in rules
+    assert "half resolution" in shown(figures["robustness"], monkeypatch)
+    columns = shown(figures["reliability"], monkeypatch)
+    assert any("as voted" in text for text in columns)
+    assert any("temperature 0.60, fitted on val" in text for text in columns)
     alone = shown(draw_evaluation(grader, TITLE)["roc"], monkeypatch)
     assert not any("trial" in text or "threshold" in text for text in alone)
 
