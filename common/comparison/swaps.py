@@ -3,6 +3,7 @@
 U units (patients, or images), C sums, T tests, R draws.
 """
 
+import math
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -52,7 +53,7 @@ def swap_p_values(paired: Sequence[Paired], units: Units, draws: int, seed: int)
     reached, made = np.zeros(len(paired)), np.zeros(len(paired))
     open_tests = [test for test in range(len(paired)) if not np.isnan(observed[test])]
     count = int(units.max(initial=0)) + 1
-    exact = 2.0 ** (count - 1) <= draws
+    exact = count - 1 <= math.log2(max(draws, 1))
     for signs in _every_sign(count) if exact else _drawn_signs(count, draws, seed):
         if not open_tests:
             break

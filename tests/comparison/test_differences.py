@@ -8,7 +8,7 @@ import pytest
 from helpers import GRADES
 from scipy.stats import binomtest, rankdata
 
-from benchmarks.comparisons import BETTER, EQUAL, compare, share_told_apart
+from benchmarks.comparisons import BETTER, EQUAL, Case, compare, share_told_apart
 from common.comparison.differences import (
     compare_metrics,
     compare_shares,
@@ -259,3 +259,8 @@ def test_grades_of_few_images_are_named():
     assert "fewer than 20 images of" in note and "(19)" in note and "(5)" in note
     assert "(20)" not in note and "(0)" not in note
     assert few_images_note([20, 20], classes_of(("a", "b"))) == ""
+
+
+def test_many_images_are_compared_too():
+    case = Case("3,000 images", images=3000, models=2, better=0.3)
+    assert all(row.differs for row in compare(case, 0) if row.metric != "kappa")
