@@ -25,17 +25,21 @@ def answers_of(demo, shared_cache, trained_copy):
     return run
 
 
-def test_operating_points_are_stored_printed_and_written_as_tables(answers_of, capsys):
-    before, _ = answers_of()
+def test_operating_points_and_the_rule_for_patients_change_what_is_answered(answers_of, capsys):
     rules = ["argmax", "youden", "sensitivity=0.9"]
-    found, tables = answers_of(operating_point=rules)
+    digit = {"patient_regex": r"(\d)\.jpg"}
+    worst, tables = answers_of(operating_point=rules, **digit)
     said = capsys.readouterr().out
-    points = found["operating_points"]["referable"]["operating_points"]
+    points = worst["operating_points"]["referable"]["operating_points"]
     assert [point["rule"] for point in points] == rules
-    assert [point["rule"] for point in before["operating_points"]["referable"]["operating_points"]]
+    assert worst["operating_points"]["chosen_on"] == "val"
     assert all(rule in tables["operating_points_referable_test"] for rule in rules)
-    assert "Abramoff" in said and "sensitivity=0.9" in said
-    assert found["operating_points"]["chosen_on"] == "val"
+    assert "Abramoff" in said and "nothing tells which eye" in said
+    assert [each["unit"] for each in worst["patients"]["results"]] == ["image", "patient"]
+    assert "\npatient," in tables["patients_test"]
+    mean, _ = answers_of(operating_point=rules, patient_rule="mean", **digit)
+    assert mean["operating_points"] == worst["operating_points"]
+    assert mean["patients"]["results"][1] != worst["patients"]["results"][1]
 
 
 def test_an_operating_point_that_is_none_ends_in_one_line(demo, trained_copy, capsys):
@@ -44,10 +48,14 @@ def test_an_operating_point_that_is_none_ends_in_one_line(demo, trained_copy, ca
     assert "--operating_point: expected sensitivity=0.90" in capsys.readouterr().err
 
 
-def test_likely_label_errors_are_listed_for_a_grader_with_their_pictures(
+def test_without_flags_the_grades_decide_and_likely_label_errors_are_listed(
     answers_of, trained_copy, capsys
 ):
     found, tables = answers_of()
+    points = found["operating_points"]["referable"]["operating_points"]
+    assert [point["rule"] for point in points] == ["argmax"]
+    assert "no patient recognised" in found["patients"]["not_answered"]
+    assert "--robustness" in found["robustness"]["not_answered"]
     header, *listed = tables["label_errors_test"].splitlines()
     assert header.startswith("rank,file,label,suggested_grade,")
     assert header.endswith(",reviewed_grade,comment")
@@ -57,21 +65,7 @@ def test_likely_label_errors_are_listed_for_a_grader_with_their_pictures(
     assert "Likely label errors" in capsys.readouterr().out
 
 
-def test_results_per_patient_follow_the_rule_that_is_asked_for(answers_of, capsys):
-    by_two = {"patient_regex": r"(\d)\.jpg", "operating_point": "youden"}
-    worst, tables = answers_of(**by_two)
-    mean, _ = answers_of(**by_two, patient_rule="mean")
-    assert [each["unit"] for each in worst["patients"]["results"]] == ["image", "patient"]
-    assert worst["patients"]["results"][1] != mean["patients"]["results"][1]
-    assert "\npatient," in tables["patients_test"]
-    assert "nothing tells which eye" in capsys.readouterr().out
-    nobody, _ = answers_of(patient_regex="(nobody)")
-    assert "no patient recognised" in nobody["patients"]["not_answered"]
-
-
 def test_robustness_predicts_the_alterations_that_are_asked_for(answers_of, capsys):
-    before, _ = answers_of()
-    assert "--robustness" in before["robustness"]["not_answered"]
     one, tables = answers_of(robustness="darker", operating_point=["argmax", "youden"])
     assert list(one["robustness"]["alterations"]) == ["darker"]
     assert "darker: gamma 1.5" in tables["robustness_test"]
