@@ -98,3 +98,37 @@ def test_softmax_heads_alone_leave_the_binary_gate_open():
     gates = check_gates(heads, metrics(), GRADES, HOLDOUT)
     assert [gate.status for gate in gates if gate.kind == "binary"] == [NOT_MEASURED]
     assert rating(gates) == "B"
+
+
+def test_the_gate_on_every_recall_reads_the_lowest_bound_of_all_grades():
+    recalls = {"recall_1": Interval(0.97, 0.96, 0.98), "recall_4": Interval(1.0, 0.7, 1.0)}
+    gate = gate_named("recall", metrics() | recalls)
+    assert (gate.measured, gate.status) == (Interval(0.97, 0.7, 0.98), PASS)
+    assert gate.lower_bound == FAIL
+    assert gate.remark == "the worst is shown, grade 1; the lowest bound is that of grade 4"
+
+
+def gate_named(key, ensemble, models=None):
+    gates = check_gates(members() if models is None else models, ensemble, GRADES, HOLDOUT)
+    return next(gate for gate in gates if gate.key == key)
+
+
+def test_a_gate_that_is_not_measured_says_why():
+    absent = metrics() | {"recall_1": UNKNOWN, "recall_3": UNKNOWN, "macro_auc": UNKNOWN}
+    for key, ensemble, reason in (
+        ("recall", absent, "there is no image of grade 1, grade 3"),
+        ("recall_1", absent, "there is no image of grade 1"),
+        ("auc", absent, "the images are all of one grade"),
+        ("accuracy", None, "there is no ensemble of several models"),
+        ("recall", None, "there is no ensemble of several models"),
+    ):
+        gate = gate_named(key, ensemble)
+        assert (gate.status, gate.lower_bound) == (NOT_MEASURED, NOT_MEASURED)
+        assert gate.remark == reason
+
+
+@pytest.mark.parametrize("accuracies", [[0.99, math.nan], [math.nan, 0.99]])
+def test_a_pair_of_unknown_accuracy_leaves_its_gate_open(accuracies):
+    models = [dataclasses.replace(m, pair_accuracies=accuracies) for m in members()]
+    gate = gate_named("pairs", metrics(), models)
+    assert gate.status == NOT_MEASURED and gate.remark == "of 1 of 2 pairs it is not known"

@@ -13,6 +13,7 @@ from common.metrics.bounds import metrics_with_intervals
 from common.metrics.intervals import BootstrapConfig
 from common.prediction.voting import ClassPredictions
 from common.screening import prevalence
+from common.system.errors import InputError
 
 
 @pytest.fixture
@@ -172,3 +173,43 @@ def test_a_grade_that_is_always_right_still_leaves_doubt_at_another_prevalence()
     restated = prevalence.restated_with_intervals(targets, predictions, mix, BootstrapConfig(), 2)
     found = restated["accuracy"]
     assert found.low < 0.85 and found.low < found.value <= found.high
+
+
+def test_figures_that_are_asked_for_alone_are_those_of_all(grading):
+    targets, scores, predicted = grading
+    classes = ClassPredictions(scores, predicted)
+    for groups in (None, np.arange(400) // 3):
+        bootstrap = BootstrapConfig(100, groups=groups)
+        every = metrics_with_intervals(targets, classes, bootstrap, 2)
+        for names in (("kappa", "macro_f1"), ("macro_auc", "ece_null", "accuracy")):
+            found = metrics_with_intervals(targets, classes, bootstrap, 2, names)
+            assert tuple(found) == names
+            for name, alone in found.items():
+                assert vars(alone) == pytest.approx(vars(every[name])), name
+
+
+def test_seed_and_resamples_change_what_is_resampled_and_nothing_else(grading):
+    targets, scores, predicted = grading
+    classes = ClassPredictions(scores, predicted)
+    first, other, more = (
+        metrics_with_intervals(targets, classes, bootstrap, 2)
+        for bootstrap in (BootstrapConfig(100), BootstrapConfig(100, 1), BootstrapConfig(300))
+    )
+    for changed in (other, more):
+        assert changed["kappa"].low != first["kappa"].low
+        assert changed["brier"].high != first["brier"].high
+        assert {name: found.value for name, found in changed.items() if name != "ece_null"} == {
+            name: found.value for name, found in first.items() if name != "ece_null"
+        }
+        assert changed["recall_1"] == first["recall_1"], "which is exact"
+
+
+@pytest.mark.parametrize("change", ["label", "prediction", "probability", "weight"])
+def test_what_is_no_label_no_probability_and_no_weight_is_refused(grading, change):
+    targets, scores, predicted = (array.copy() for array in grading)
+    weights = np.ones((2, len(targets)))
+    for wrong in (-1, 5) if change in ("label", "prediction") else (math.nan, math.inf):
+        places = {"label": targets, "prediction": predicted, "probability": scores}
+        places.get(change, weights)[1] = wrong
+        with pytest.raises(InputError, match="expected"):
+            classification.classification_metrics(targets, scores, predicted, weights)
