@@ -9,7 +9,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from common.prediction.predictions import PairPredictions
-from common.prediction.voting import ClassPredictions, combine_pairs
+from common.prediction.voting import ClassPredictions, combine_pairs, usable_weights
+from common.system.errors import InputError
 
 ADVICE = "prepare_dataset.py split --cal 0.1 keeps images for it that no model learns from"
 
@@ -38,6 +39,11 @@ class FittingImages:
         predicted = np.empty(len(self), dtype=np.int64)
         different, own = np.unique(self.pair_accuracies, axis=0, return_inverse=True)
         for place, accuracies in enumerate(different):
+            if not usable_weights(accuracies, len(accuracies)):
+                raise InputError(
+                    "--vote weighted weighs pairs by their accuracy on val, which is not known of "
+                    f"each in the models of {self.name}; take --vote coupling"
+                )
             rows = own.reshape(-1) == place
             found = combine_pairs(self.pair_probabilities[rows], self.num_classes, vote, accuracies)
             probabilities[rows], predicted[rows] = found.probabilities, found.predicted

@@ -5,7 +5,7 @@ folds are made of links and copies of the same files under other names.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -56,20 +56,20 @@ def plan_fitting(dataset: Dataset, judged: Split, models: Sequence[Trained]) -> 
     A split is taken only if no model has learned from any of its images and it is not the one that
     is judged; what is judged is left out of the models' own val, too. Models of one backbone that
     have learned from each other's val are those of the folds of one dataset. models: as
-    `find_training` returns them. Raises InputError for a cal or val that cannot be listed.
+    `find_training` returns them.
     """
-    # cal is there for this alone; epochs were chosen on val
-    candidates = {n: dataset.split(n) for n in reversed(CHOSEN_ON) if dataset.has(n)}
-    parts = [split for m in models for split in (m.train, m.val) if split is not None]
+    candidates, reasons = _candidates(dataset)
+    vals = [model.val for model in models if model.val is not None]
+    trains = [model.train for model in models if model.train is not None]
     # pictures are called as they are in this dataset, as far as they are in it
-    numbers = _Numbers([judged, *dataset.splits.values(), *candidates.values(), *parts])
+    seen = [*dataset.splits.values(), *trains]
+    numbers = _Numbers([judged, *candidates.values(), *vals], seen)
     remarks = [
         f"note: whether {m.label} has learned from images of val or cal is not known: its training "
         "images are not at hand"
         for m in models
         if m.train is None
     ]
-    reasons = []
     for name, split in candidates.items():
         reason = _why_not(split, judged, models, numbers)
         if not reason:
@@ -78,6 +78,20 @@ def plan_fitting(dataset: Dataset, judged: Split, models: Sequence[Trained]) -> 
     why_not = "; ".join(reasons) or f"the dataset has neither {' nor '.join(CHOSEN_ON)}"
     own = _own_val(judged, models, numbers)
     return Plan(_name(own), None, tuple(own), tuple(remarks), why_not)
+
+
+def _candidates(dataset: Dataset) -> tuple[dict[str, Split], list[str]]:
+    """List cal and val of a dataset, as far as they are there, and why one cannot be listed.
+
+    cal comes first: it is there for this alone, and epochs were chosen on val.
+    """
+    found, reasons = {}, []
+    for name in filter(dataset.has, reversed(CHOSEN_ON)):
+        try:
+            found[name] = dataset.split(name)
+        except InputError as error:
+            reasons.append(str(error))
+    return found, reasons
 
 
 def find_training(models: Sequence[tuple[str, Run]], dataset: Dataset) -> list[Trained]:
@@ -120,8 +134,7 @@ def _as_trained(label: str, run: Run, own: Dataset | None) -> Trained | None:
     """Take train and val of a dataset if the model has learned from its train."""
     with suppress(InputError):
         if own is not None and own.split("train").fingerprint() == run.train_fingerprint:
-            val = own.split("val") if own.has("val") else None
-            return Trained(label, run, own.split("train"), val)
+            return Trained(label, run, own.split("train"), _candidates(own)[0].get("val"))
     return None
 
 
@@ -196,22 +209,29 @@ def _name(own: Sequence[OwnVal]) -> str:
 
 
 class _Numbers:
-    """Which images are the same file, byte for byte: each has a number."""
+    """Which images are the same file, byte for byte: each has a number.
 
-    def __init__(self, splits: Iterable[Split]) -> None:
-        images = [image for split in splits for image in split.images]
+    asked: splits of which that is to be known. others: those that they are compared with; what
+    cannot be the same for its size has no number. Nor have links that lead nowhere.
+    """
+
+    def __init__(self, asked: Sequence[Split], others: Sequence[Split]) -> None:
+        sizes = {image.size for split in asked for image in split.images} - {-1}
+        every = [image for split in (*others, *asked) for image in split.images]
+        images = [image for image in every if image.size in sizes]
         self._number = number_files(images)
         self._images: dict[int, ImageFile] = {}  # the first of each number
         for image in images:
-            self._images.setdefault(self.of(image), image)
+            self._images.setdefault(self._number[image.path], image)
 
-    def of(self, image: ImageFile) -> int:
-        """Return an image's number."""
-        return self._number[image.path]
+    def of(self, image: ImageFile) -> int | None:
+        """Return an image's number; None for one that is like none that was asked about."""
+        return self._number.get(image.path)
 
     def images(self, split: Split | None) -> dict[int, ImageFile]:
         """List the images of a split by their numbers."""
-        return {self.of(image): image for image in split.images} if split else {}
+        numbered = ((self.of(image), image) for image in (split.images if split else ()))
+        return {number: image for number, image in numbered if number is not None}
 
     @cached_property
     def names(self) -> dict[int, str]:

@@ -10,6 +10,7 @@ import pytest
 from helpers import predictions
 
 from common.data.folders import scan_dataset
+from common.fitting import sources
 from common.fitting.collect import Member, collect
 from common.fitting.ensemble import (
     apply_vote,
@@ -198,3 +199,27 @@ def test_models_without_common_images_are_calibrated_alone(folds):
     mean = average_models(models, np.array([0.5, 0.5]), True)
     assert not mean.temperature.fitted and "no images in common" in mean.calibration
     assert "m1 has learned from 8 of 8 images of val, such as" in mean.calibration
+
+
+def test_a_val_that_cannot_be_listed_and_links_to_nowhere_are_no_obstacle(folds):
+    for path in (folds[0] / "val").rglob("*.jpg"):
+        path.unlink()
+    (folds[0] / "train" / "0" / "lost.jpg").symlink_to("/nowhere/at/all.jpg")
+    _, found = plan(folds[0], [run_of(folds[1])])
+    assert found.split is None and len(found.own[0].names) == 8
+    assert "expected images" in found.why_not
+
+
+def test_files_of_a_size_that_nobody_asked_about_are_not_opened(folds, monkeypatch):
+    opened = []
+    number = sources.number_files
+    monkeypatch.setattr(
+        sources, "number_files", lambda images: opened.extend(images) or number(images)
+    )
+    for path in sorted((folds[0] / "train" / "0").iterdir()):
+        content = path.read_bytes()
+        path.unlink()
+        path.write_bytes(content * 2)
+    plan(folds[0], [run_of(folds[0])])
+    assert all(image.size == 63 for image in opened)
+    assert {image.split for image in opened} == {"train", "val", "test"}
