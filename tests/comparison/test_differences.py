@@ -144,6 +144,15 @@ def test_a_better_model_is_found():
         assert all(row.difference.value > 0 for row in rows if row.differs)
 
 
+def test_a_set_of_thousands_of_images_is_compared():
+    targets = np.random.default_rng(0).integers(0, 5, 3000)
+    right, wrong = (ClassPredictions(np.eye(5)[p], p) for p in (targets, (targets + 1) % 5))
+    asked = [("kappa", "right", "wrong")]
+    models = {"right": right, "wrong": wrong}
+    (found,) = compare_metrics(targets, models, asked, BootstrapConfig(20))
+    assert found.differs
+
+
 def test_the_order_of_the_models_turns_the_sign_alone():
     asked = [(metric, a, b) for metric in METRICS for a, b in (("a", "b"), ("b", "a"))]
     found = compare_metrics(TARGETS, {"a": GOOD, "b": POOR}, asked, BootstrapConfig())
