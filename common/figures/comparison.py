@@ -112,7 +112,8 @@ def plot_cost(
     gflops: Mapping[str, float], accuracies: Mapping[str, Interval], title: str
 ) -> Figure:
     """Draw accuracy with its interval against GFLOPs, both by model."""
-    figure = new_figure(0.75 * PAGE, 3.2, title)
+    panel = max(2.0, 1.1 * LINE * len(accuracies))  # inches
+    figure = new_figure(0.75 * PAGE, 1.2 + panel, title)
     axes = figure.subplots()
     names = dict(zip(accuracies, short_names(list(accuracies))))
     known = {
@@ -130,7 +131,7 @@ def plot_cost(
     axes.set(xlabel="GFLOPs per image, all classifiers", ylabel="accuracy")
     quiet_grid(axes)
     labels = [EndLabel(gflops[name], found.value, names[name]) for name, found in known.items()]
-    label_at_right(axes, labels, 2.0)
+    label_at_right(axes, labels, panel)
     return figure
 
 

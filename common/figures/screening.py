@@ -29,6 +29,7 @@ from common.figures.style import (
 from common.metrics.intervals import Interval
 
 _ROW = 1.3 * LINE  # inches
+_MOST_ROWS = 100  # of subgroups
 _MOST_REFERRED = 0.6  # beyond it, few images are left to measure
 
 
@@ -131,6 +132,9 @@ def plot_forest(
         names = short_names([row.name for row in rows], 24)
         lines += [(wrapped(column, 30), None)]
         lines += [(f"{name} ({row.count})", row) for name, row in zip(names, rows)]
+    if len(lines) > _MOST_ROWS:
+        left_out = sum(row is not None for _, row in lines[_MOST_ROWS:])
+        lines = [*lines[:_MOST_ROWS], (f"({left_out} more in the table)", None)]
     lines.reverse()
     titles = [wrapped(name, int(56 / len(figures))) for name in figures]
     above = LINE * max(text.count("\n") for text in titles)

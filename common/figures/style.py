@@ -90,9 +90,11 @@ matplotlib.rcParams.update(
 
 def new_figure(width: float, height: float, title: str) -> Figure:
     """Make an empty figure, in inches, with a title that is wrapped to its width."""
-    figure = Figure(figsize=(width, height), layout="constrained")
+    text = wrapped(title, int(width / _CHARACTER))
+    more = 1.2 * LINE * text.count("\n")  # a long title takes no room from what is drawn
+    figure = Figure(figsize=(width, height + more), layout="constrained")
     FigureCanvasAgg(figure)
-    figure.suptitle(wrapped(title, int(width / _CHARACTER)), x=0.01, ha="left")
+    figure.suptitle(text, x=0.01, ha="left")
     return figure
 
 

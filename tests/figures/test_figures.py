@@ -14,6 +14,7 @@ from common.evaluation.questions import Asked, ask
 from common.figures.comparison import plot_cost, plot_intervals
 from common.figures.evaluation import FIGURES, Before, draw_evaluation
 from common.figures.matrices import Matrices, plot_confusion, plot_heatmaps
+from common.figures.screening import ForestRow, plot_forest
 from common.figures.style import new_figure, save_figure, short_names, spread
 from common.fitting.calibration import Temperature
 from common.fitting.threshold import ARGMAX, Rule
@@ -191,3 +192,17 @@ def test_a_model_of_unknown_cost_is_left_out_and_few_models_have_ticks(monkeypat
     assert {"a", "b"} <= set(texts) and not {"c", "d"} & set(texts)
     assert len(figure.axes[0].get_xticks()) >= 3
     assert plot_cost({"a": math.nan}, {"a": entry}, "t")
+
+
+def test_many_subgroups_end_where_the_table_goes_on(monkeypatch):
+    entry = Interval(0.8, 0.7, 0.9)
+    rows = [ForestRow(f"site {n}", "12 images", [entry]) for n in range(130)]
+    figure = plot_forest(["accuracy"], [entry], {"site": rows}, "t")
+    texts = texts_of(figure, monkeypatch)
+    assert "(31 more in the table)" in {text.text for text in texts}
+    assert not clashes(figure, texts)
+
+
+def test_a_title_of_several_lines_takes_no_room_from_what_is_drawn():
+    short, long = (new_figure(4, 3, "word " * count) for count in (3, 60))
+    assert long.get_figheight() > short.get_figheight() + 0.5

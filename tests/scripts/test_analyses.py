@@ -78,6 +78,7 @@ def test_both_places_are_searched_and_figures_are_true(place, monkeypatch, capsy
     assert costs["demo_convnext"]["gflops"] > costs["demo_convnext softmax"]["gflops"] > 0
     for picture in ("metrics", "roc_referable", "accuracy_vs_cost"):
         assert cv2.imread(str(output / f"{picture}.png")).std() > 5
+        assert (output / f"{picture}.svg").is_file()
     gates = json.loads((output / "validation.json").read_text())["gates"]
     assert sum(gate["kind"] == "single" for gate in gates) == 3
     said = capsys.readouterr().out
@@ -189,7 +190,7 @@ def test_nobody_leads_where_all_fail():
 
 @pytest.mark.usefixtures("drawn_figures")
 def test_diversity_counts_who_errs_where(place, monkeypatch, capsys):
-    status, output = run("diversity", place, monkeypatch)
+    status, output = run("diversity", place, monkeypatch, figure_format="none")
     assert status == 0
     content = json.loads((output / "diversity.json").read_text())
     correct = {}
@@ -208,6 +209,7 @@ def test_diversity_counts_who_errs_where(place, monkeypatch, capsys):
     assert content["criteria"]["families_status"] == "FAIL", "two families"
     for picture in ("diversity", "dendrogram"):
         assert cv2.imread(str(output / f"{picture}.png")).std() > 5
+        assert not (output / f"{picture}.svg").exists()
     said = capsys.readouterr().out
     assert "architecture families: 2" in said and "not told apart" in said
     assert "fewer than 20 images of" in said and content["few_images"] in said
@@ -220,8 +222,9 @@ def test_the_diversity_of_one_model_is_refused(place, monkeypatch, capsys):
 
 @pytest.mark.usefixtures("drawn_figures")
 def test_per_class_strengths_are_true(place, monkeypatch, capsys):
-    status, output = run("per_class", place, monkeypatch)
-    assert status == 0
+    status, output = run("per_class", place, monkeypatch, figure_format="pdf")
+    assert status == 0 and not (output / "per_class.svg").exists()
+    assert (output / "per_class.pdf").read_bytes().startswith(b"%PDF")
     content = json.loads((output / "per_class.json").read_text())
     recall = {}
     for name in ("demo_convnext", "demo_swinv2"):

@@ -38,7 +38,12 @@ def contents(folder):
 @pytest.mark.parametrize("split", ["val", "test"])
 @pytest.mark.usefixtures("drawn_figures")
 def test_writes_numbers_predictions_and_figures(evaluate, trained_copy, split, capsys):
-    assert evaluate(results_dirs=trained_copy, split=split, verbose=None) == 0
+    stale = trained_copy / "results" / f"subgroups_{split}.png"
+    stale.parent.mkdir(exist_ok=True)
+    stale.write_bytes(b"of an evaluation that knew of subgroups")
+    vector = {"val": "none", "test": "svg"}[split]
+    values = {"results_dirs": trained_copy, "split": split, "figure_format": vector}
+    assert evaluate(**values, verbose=None) == 0
     content = metrics(trained_copy, split)
     with np.load(trained_copy / "results" / f"predictions_{split}.npz", allow_pickle=False) as file:
         targets, predicted = file["targets"], file["predictions"]
@@ -68,6 +73,8 @@ def test_writes_numbers_predictions_and_figures(evaluate, trained_copy, split, c
     assert "coupling," in (trained_copy / "results" / f"votes_{split}.csv").read_text()
     for name in ("confusion", "roc", "reliability"):
         assert cv2.imread(str(trained_copy / "results" / f"{name}_{split}.png")).std() > 5
+    assert (trained_copy / "results" / f"roc_{split}.svg").is_file() == (vector == "svg")
+    assert not stale.exists()
     said = capsys.readouterr().out
     assert all(vote in said for vote in ("coupling", "soft", "hard", "weighted"))
 

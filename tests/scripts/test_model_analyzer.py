@@ -31,8 +31,10 @@ def test_reads_folders_files_and_result_directories_alike(trained_copy, capsys):
 @pytest.mark.usefixtures("drawn_figures")
 def test_curves_are_drawn(trained_copy):
     file = trained_copy / "models" / "best_demo_convnext_0_1.pth"
-    assert model_analyzer.main(["--model", str(file)]) == 0
+    assert model_analyzer.main(["--model", str(file), "--figure_format", "pdf"]) == 0
     assert cv2.imread(str(trained_copy / "results" / "training_curves.png")).std() > 5
+    vectors = {path.name for path in (trained_copy / "results").glob("training_curves.*")}
+    assert vectors == {"training_curves.png", "training_curves.pdf"}
 
 
 def test_two_runs_of_one_model_are_told_apart(trained_copy, tmp_path, capsys):
