@@ -8,7 +8,7 @@ from itertools import combinations
 
 import numpy as np
 
-from common.metrics.shares import ratio
+from common.metrics.shares import check_labels, ratio
 from common.pairs import class_pairs, pair_name
 from common.prediction.predictions import PairPredictions
 from common.prediction.voting import (
@@ -121,6 +121,7 @@ def votes_by_grade(
     Only two of the K shares are of grades that the pair was trained for; NaN without images.
     """
     votes = votes_for_higher(pair_probabilities, num_classes)
+    targets = check_labels("labels", targets, num_classes)
     return {
         pair_name(pair): [
             float(votes[targets == grade, column].mean()) if (targets == grade).any() else np.nan

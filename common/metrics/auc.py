@@ -57,6 +57,7 @@ def auc_interval(auc: float, positives: np.ndarray, groups: np.ndarray | None = 
     """
     if math.isnan(auc):
         return UNKNOWN
+    check_numbers("areas", np.array([auc]), 0, 1)
     members = number_patients(len(positives), groups)
     sides = np.stack([positives, ~positives], 1)  # (N, 2)
     first, second = sides.sum(0) / typical_size(sums_by_patient(sides, members))

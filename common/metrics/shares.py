@@ -130,7 +130,9 @@ def clopper_pearson(successes: float, trials: float) -> Interval:
 
     Counts need not be whole: they may be effective numbers.
     """
-    if not trials > 0:
+    if not 0 <= successes <= trials:
+        raise InputError(f"expected 0 to {trials} successes of {trials}, found {successes}")
+    if trials == 0:
         return UNKNOWN
     failures = trials - successes
     low = beta.ppf(_TAIL, successes, failures + 1) if successes > 0 else 0.0
@@ -143,7 +145,7 @@ def share_interval(
 ) -> Interval:
     """Bound the share of hits (N,) bool by `share_intervals`; groups (N,): each image's patient."""
     everything = np.ones(len(hits), dtype=bool)
-    share = Share(np.asarray(hits, dtype=bool), everything, everything)
+    share = Share(check_labels("hits", hits, 2).astype(bool), everything, everything)
     return share_intervals({"": share}, groups, bootstrap)[""]
 
 

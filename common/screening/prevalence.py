@@ -21,7 +21,7 @@ from common.metrics.intervals import (
     sums_by_patient,
     typical_size,
 )
-from common.metrics.shares import in_cells, ratio
+from common.metrics.shares import check_numbers, in_cells, ratio
 from common.prediction.classes import Classes
 from common.prediction.voting import ClassPredictions
 
@@ -126,7 +126,7 @@ def restated_with_intervals(
     images, the share of each grade that is referred is drawn from the two Beta posteriors whose
     percentiles are its exact bounds. So a grade that was always graded right still leaves doubt.
     """
-    count = len(prevalence)
+    count = len(check_numbers("shares of the population", prevalence, 0, 1))
     members = number_patients(len(targets), bootstrap.groups)
     cells = sums_by_patient(in_cells(targets, predictions, count), members)  # (G, K * K)
     matrices = cells.reshape(-1, count, count)

@@ -45,6 +45,14 @@ def test_patients_whose_images_are_all_alike_count_as_one_image():
     assert eyes.high == pytest.approx(exact.high, abs=0.006)
 
 
+def test_hits_and_counts_that_are_none_are_refused():
+    with pytest.raises(InputError, match="expected hits of 0 to 1"):
+        share_interval(np.array([1.0, math.nan]), None, BootstrapConfig())
+    for successes, trials in ((3, 2), (-1, 2), (math.nan, 2)):
+        with pytest.raises(InputError, match="successes"):
+            clopper_pearson(successes, trials)
+
+
 def test_labels_that_are_no_class_are_refused():
     for labels in ([0, -1], [0, 2], [0.5, 1], [math.nan, 1]):
         with pytest.raises(InputError, match="expected labels of 0 to 1"):
