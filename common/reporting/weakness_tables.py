@@ -1,5 +1,6 @@
 """Tables of where a grader may fail: subgroups, altered photographs, labels that may be wrong."""
 
+import math
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -119,7 +120,7 @@ def _with(group: Subgroup, gap: Gap) -> str:
 
 def _notes_on_subgroups(found: Subgroups) -> list[str]:
     notes = list(found.notes)
-    if any(group.too_few for group in found.groups):
+    if any(group.too_few for group in [found.overall, *found.groups]):
         notes.append(f"[ ]: fewer than {FEWEST} images, whose figures say little.")
     reasons: dict[str, list[str]] = {}
     for group in found.groups:
@@ -178,7 +179,8 @@ def robustness_tables(found: Robustness) -> Iterator[Table]:
         [
             "Changes are altered minus as it is, with 95 % intervals of the pairs; p is that of "
             f"kappa, corrected for all {found.tests} comparisons of these tables. Thresholds and "
-            "temperatures are those chosen on photographs as they are."
+            "temperatures are those chosen on photographs as they are.",
+            *(["A single patient gives no interval of a change."] if found.patients == 1 else []),
         ],
     )
     for place, rule in enumerate(change.rule for change in found.alterations[0].referrals):
@@ -189,10 +191,10 @@ def robustness_tables(found: Robustness) -> Iterator[Table]:
 def _worst(found: Robustness) -> str:
     """Name the alteration that costs most, and how many referable images it hides."""
     worst = found.worst
-    text = (
-        f"Altered photographs: {worst.name} costs most, kappa {worst.kappa.value:+.3f} "
-        f"[{worst.kappa.low:.3f}, {worst.kappa.high:.3f}]"
-    )
+    shown = Column("").show(worst.kappa)
+    text = f"Altered photographs: {worst.name} costs most, a change in kappa of {shown}"
+    if math.isnan(worst.kappa.value) or worst.kappa.value >= 0:
+        text = "Altered photographs: none costs kappa"
     missed = {
         one.name: max((c.missed for c in one.referrals), default=0) for one in found.alterations
     }
@@ -262,6 +264,7 @@ def label_errors_table(found: LabelErrors) -> Table:
         for rank, each in enumerate(found.found, 1)
     ]
     count = len(rows)
+    nothing = f"No label of {count_of(found.images, 'image')} is contradicted with confidence."
     notes = [
         f"{count} of {found.images} images: their labels are contradicted with confidence "
         "(confident learning, Northcutt et al. 2021). Candidates to be looked at again: the label "
@@ -283,6 +286,6 @@ def label_errors_table(found: LabelErrors) -> Table:
             *(Column(name, csv_only=True) for name in ("reviewed_grade", "comment")),
         ],
         rows,
-        [*notes, *found.notes],
+        [*(notes if rows else [nothing]), *found.notes],
     )
     return replace(table, most_shown=_LABELS_SHOWN)

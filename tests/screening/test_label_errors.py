@@ -146,6 +146,16 @@ def test_the_table_leaves_columns_for_a_grader_and_shows_the_first_rows_only():
     assert "15 of 200 images" in text and "The first 10 are shown" in text
 
 
+def test_a_table_without_a_contradicted_label_says_so():
+    targets = np.tile(np.arange(5), 20)
+    (table,) = answers_tables(
+        Answers(label_errors=find_label_errors(grader_of(targets, np.eye(5)[targets])))
+    )
+    assert table.rows == () and table.notes == (
+        "No label of 100 images is contradicted with confidence.",
+    )
+
+
 def test_the_sheet_shows_the_pictures_and_goes_where_there_is_nothing_to_show(tmp_path):
     Image.new("RGB", (90, 60), "red").save(tmp_path / "a.png")
     image = ImageFile("test/0/a.png", tmp_path / "a.png", "test", 0, 1, 1, "0")

@@ -161,6 +161,16 @@ def test_the_summary_names_the_worst_alteration_and_what_it_hides():
     after = np.where(TARGETS == 2, 1, TARGETS)
     found = measured({"jpeg": predicting(TARGETS), "blur": predicting(after)})
     (line,) = weaknesses(Answers(robustness=found))
-    assert line.startswith("Altered photographs: blur costs most, kappa -0.")
+    assert line.startswith("Altered photographs: blur costs most, a change in kappa of -0.")
     assert line.endswith("blur hides 40 referable images that were referred.")
+    (line,) = weaknesses(Answers(robustness=measured({"jpeg": predicting(TARGETS)})))
+    assert line == "Altered photographs: none costs kappa."
     assert weaknesses(Answers()) == []
+
+
+def test_a_single_patient_gives_changes_without_intervals_and_that_is_said():
+    sample = replace(SAMPLE, groups=np.zeros(200, dtype=int))
+    answers = Answers(robustness=measured({"blur": predicting((TARGETS + 1) % 5)}, sample))
+    assert np.isnan(answers.robustness.alterations[0].kappa.low)
+    assert "A single patient gives no interval" in answers_tables(answers)[0].to_text()
+    assert "nan" not in " ".join(weaknesses(answers))
