@@ -187,14 +187,16 @@ def _abstention(found: Abstention) -> Iterator[Table]:
         notes.append(f"Chosen on {found.chosen_on}: {found.best}; {found.note}.")
     else:
         notes.append(f"No uncertainty is chosen: {found.note}.")
-    chosen_on = Column(f"area on {found.chosen_on or 'val'}", "area_where_chosen")
-    yield make_table(
+    columns: list[str | Column] = [
         "uncertainty",
-        title,
-        ["uncertainty", Column("area", "aurc"), Column("above the oracle", "excess"), chosen_on],
-        [[each.measure, each.aurc, each.excess, each.where_chosen] for each in found.rankings],
-        notes,
-    )
+        Column("area", "aurc"),
+        Column("above the oracle", "excess"),
+    ]
+    rows: list[list[Cell]] = [[each.measure, each.aurc, each.excess] for each in found.rankings]
+    if found.chosen_on:
+        columns.append(Column(f"area on {found.chosen_on}", "area_where_chosen"))
+        rows = [[*row, each.where_chosen] for row, each in zip(rows, found.rankings)]
+    yield make_table("uncertainty", title, columns, rows, notes)
     ordered = sorted(found.rankings, key=lambda each: each.measure != found.best)
     table = make_table(
         "referral",
