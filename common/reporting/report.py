@@ -12,7 +12,6 @@ import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from PIL import Image, ImageOps
 
-from common.data.synthetic import synthetic_note
 from common.evaluation.gates import PASS, rating, rule_of
 from common.pixels.decoding import ImageError, decode_image
 from common.prediction.voting import ClassPredictions
@@ -114,8 +113,7 @@ def write_report(directory: ResultDir, report: Report) -> None:
     """
     split, predictions = report.split, report.grader.judged_on.classes
     html = _TEMPLATES.get_template("report.html").render(
-        title=f"Diabetic-retinopathy grading: {', '.join(report.models)}"
-        f"{synthetic_note(split.ids)}",
+        title=f"Diabetic-retinopathy grading: {report.results.title}",
         report=report,
         classes=report.grader.scored,
         headlines=summary.headlines(report),

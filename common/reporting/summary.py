@@ -27,6 +27,8 @@ _COMPARED = {
 }
 _WIDTH = 110  # of the terminal
 FEW = 20  # images of a grade; figures on fewer are hardly known
+_OF_EACH_MODEL = {"single": "accuracy alone", "pairs": "every pair's val accuracy"}  # gates
+_MOST_NAMED = 3  # models whose gates are named one by one
 _MOST_VALUES = 6  # of what metadata says of the images
 
 
@@ -175,9 +177,20 @@ def verdict(gates: Sequence[Gate]) -> list[str]:
     passed = sum(gate.status == PASS for gate in gates)
     lines = [f"gates: {passed} of {len(gates)} passed"]
     for status in (FAIL, NOT_MEASURED):
-        named = [_with_value(gate) for gate in gates if gate.status == status]
+        found = [gate for gate in gates if gate.status == status]
+        alike = {key: [gate for gate in found if gate.key == key] for key in _OF_EACH_MODEL}
+        many = {key: group for key, group in alike.items() if len(group) > _MOST_NAMED}
+        named = [f"{_OF_EACH_MODEL[key]} of {_all_of(group)}" for key, group in many.items()]
+        named += [_with_value(gate) for gate in found if gate.key not in many]
         lines += [f"  {status}: {'; '.join(named)}"] if named else []
     return lines
+
+
+def _all_of(gates: Sequence[Gate]) -> str:
+    """Say what many models reached in one gate, such as "7 models (0.465 to 0.750)"."""
+    values = [gate.measured.value for gate in gates if not math.isnan(gate.measured.value)]
+    reached = f" ({min(values):.3f} to {max(values):.3f})" if values else ""
+    return f"{len(gates)} models{reached}"
 
 
 def gates_text(gates: Sequence[Gate]) -> str:

@@ -1,12 +1,13 @@
 """The short summary: about a screen, with what was tested, intervals, rating and what to mind."""
 
+import math
 from dataclasses import replace
 
 import pytest
 
 from common.data.folders import scan_split
 from common.evaluation.gates import FAIL, NOT_MEASURED, PASS, Gate
-from common.metrics.intervals import UNKNOWN
+from common.metrics.intervals import UNKNOWN, Interval
 from common.prediction.classes import classes_of
 from common.reporting.summary import headlines, population, summary_text
 
@@ -46,6 +47,17 @@ def test_a_holdout_that_was_not_given_is_pointed_out(split, report_on):
     assert "hold-out" not in summary_text(report_on(split, 0, gates=[other, HOLDOUT]))
     said = summary_text(report_on(split, 0, gates=[other, failed]))
     assert "hold-out FAIL: not looked for" in said
+
+
+def test_gates_of_many_models_are_counted_not_listed(split, report_on):
+    def gate(place):
+        measured = Interval(0.5 + place / 10, math.nan, math.nan)
+        return Gate("single", "single", f"model {place}", "> 98 %", measured, FAIL, FAIL)
+
+    few = summary_text(report_on(split, 0, gates=[*map(gate, range(2)), HOLDOUT]))
+    assert "model 0 0.500; model 1 0.600" in few
+    many = summary_text(report_on(split, 0, gates=[*map(gate, range(5)), HOLDOUT]))
+    assert "FAIL: accuracy alone of 5 models (0.500 to 0.900)" in many and "model 0" not in many
 
 
 def test_metadata_tells_who_was_photographed_with_what(split, report_on):
