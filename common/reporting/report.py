@@ -99,6 +99,12 @@ FIGURES = (
         "label, against what was promised, and how many grades it has. Small sets say more.",
     ),
     FigureWords(
+        "robustness",
+        "Robustness",
+        "What changes when the same photographs are altered as cameras, software and hands alter "
+        "them: the fewer grades and referrals flip, and the less kappa drops, the sturdier.",
+    ),
+    FigureWords(
         "label_errors",
         "Likely label errors",
         "Images whose label the model contradicts with confidence: to be graded again by a person.",
