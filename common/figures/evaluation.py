@@ -147,7 +147,7 @@ def _draw_robustness(found: Robustness, title: str) -> Figure:
     rows: dict[str, list[Interval]] = {}
     for each in found.alterations:
         referrals = [one.flipped for one in each.referrals[:1]]
-        rows[each.name] = [*referrals, each.flipped, each.kappa]
+        rows[each.name.replace("_", " ")] = [*referrals, each.flipped, each.kappa]
     return plot_intervals(rows, groups[-len(next(iter(rows.values()))) :], title)
 
 
@@ -177,7 +177,7 @@ def _reliability(grader: Grader, classes: ClassPredictions) -> Reliability:
     correct = classes.predicted == grader.judged_on.targets
     error = float(expected_calibration_error(confidence, correct))
     level = calibrated_level(confidence, grader.bootstrap)
-    note = f"error {error:.3f}; {level.low:.3f} to {level.high:.3f} if calibrated"
+    note = f"error {error:.3f} (by chance {level.low:.3f} to {level.high:.3f})"
     return Reliability(confidence, correct, note)
 
 

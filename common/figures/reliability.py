@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from common.figures.style import COLORS, PAGE, QUIET, new_figure, quiet_grid, wrapped
+from common.figures.style import COLORS, LINE, PAGE, QUIET, new_figure, quiet_grid, wrapped
 from common.metrics.shares import clopper_pearson
 
 _BINS = 10  # of confidence
@@ -29,7 +29,12 @@ def plot_reliability(curves: Mapping[str, Reliability], title: str) -> Figure:
     In ten bins of confidence, with each one's exact interval and number of images.
     """
     width = PAGE if len(curves) > 1 else 0.62 * PAGE
-    height = 0.6 + (width if len(curves) == 1 else 1.25 * width / min(len(curves), 3))
+    titles = [
+        "\n".join(wrapped(text, 38) for text in (name, curve.note) if text)
+        for name, curve in curves.items()
+    ]
+    above = LINE * max(text.count("\n") for text in titles)
+    height = 0.6 + above + (width if len(curves) == 1 else 1.25 * width / min(len(curves), 3))
     figure = new_figure(width, height, title)
     panels = figure.subplots(
         2,
@@ -39,11 +44,10 @@ def plot_reliability(curves: Mapping[str, Reliability], title: str) -> Figure:
         squeeze=False,
         height_ratios=(3, 1),
     )
-    for column, (name, curve) in enumerate(curves.items()):
+    for column, curve in enumerate(curves.values()):
         upper, lower = panels[:, column]
         _draw_bins(upper, lower, curve)
-        notes = [name, *([curve.note] if curve.note else [])]
-        upper.set_title("\n".join(wrapped(note, 34) for note in notes), fontsize=8.5)
+        upper.set_title(titles[column], fontsize=8)
         lower.set_xlabel("confidence of the predicted grade" if column == 0 else "confidence")
     panels[0, 0].set_ylabel("accuracy")
     panels[1, 0].set_ylabel("images")
