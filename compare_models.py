@@ -236,6 +236,7 @@ def main(argv: list[str] | None = None) -> int:
             "referable": first.scored.referable,
             "undefined": evaluation.undefined,
             "models": metrics,
+            "calibration": {model.label: model.result.calibration for model in models},
             "costs": costs,
             "pairs": [pair.to_row() for pair in pairs],
             "few_images": few,

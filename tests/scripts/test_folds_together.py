@@ -58,6 +58,7 @@ def test_models_of_folds_are_fitted_out_of_fold_and_one_without_its_fold_is_refu
     compared = json.loads((tmp_path / "compared/results/comparison.json").read_text())
     eces = [each["metrics"]["ece"]["value"] for each in found]
     assert [each["ece"]["value"] for each in compared["models"].values()] == eces
+    assert all("out of fold" in text for text in compared["calibration"].values())
 
     shutil.rmtree(folds[1] / "val")
     (directories[1] / "results" / "predictions_val.npz").unlink()
