@@ -56,20 +56,6 @@ class BootstrapConfig:
         return self.units(num_images) + (f" ({self.evidence})" if self.evidence else "")
 
 
-def bootstrap_weights(num_images: int, bootstrap: BootstrapConfig) -> Iterator[np.ndarray]:
-    """Draw bootstrap resamples (Efron 1979) in blocks of (up to 100, N) counts.
-
-    Images of one group, such as a patient's, are drawn together.
-    """
-    generator = np.random.default_rng(bootstrap.seed)
-    members = number_patients(num_images, bootstrap.groups)
-    count = int(members.max()) + 1
-    for start in range(0, bootstrap.resamples, _BLOCK):
-        size = min(_BLOCK, bootstrap.resamples - start)
-        draws = generator.multinomial(count, np.full(count, 1 / count), size=size)
-        yield draws[:, members].astype(np.float32)
-
-
 def posterior_weights(
     num_patients: int, bootstrap: BootstrapConfig, more: int = 1
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:

@@ -193,6 +193,36 @@ def average_interval(
     return Interval(value, min(value, float(low)), max(value, float(high)))
 
 
+def mean_interval(
+    values: np.ndarray,
+    groups: np.ndarray | None,
+    bootstrap: BootstrapConfig,
+    least: float,
+    most: float,
+) -> Interval:
+    """Bound the mean of values (N,) that lie between `least` and `most`; unknown without values.
+
+    As shares of patients are bounded: with one more patient whose values are all least, or most.
+    """
+    if not len(values):
+        return UNKNOWN
+    rows = np.stack([np.asarray(values, float), np.ones(len(values))], 1)
+    sums = sums_by_patient(rows, number_patients(len(values), groups))
+    size = float(typical_size(sums[:, 1]))
+    lows, highs = [], []
+    for weights, more in posterior_weights(len(sums), bootstrap):
+        extra = more[:, 0] * size
+        found, total = weights @ sums[:, 0], weights @ sums[:, 1] + extra
+        lows.append((found + extra * least) / total)
+        highs.append((found + extra * most) / total)
+    value = float(rows[:, 0].mean())
+    low, high = (
+        np.quantile(np.concatenate(lows), _TAIL),
+        np.quantile(np.concatenate(highs), 1 - _TAIL),
+    )
+    return Interval(value, min(value, float(low)), max(value, float(high)))
+
+
 def f1_of_jaccard(share: np.ndarray) -> np.ndarray:
     """Turn the share J of hits among hits, misses and false alarms into F1 = 2 J / (1 + J)."""
     return 2 * share / (1 + share)

@@ -9,13 +9,15 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+from scipy.special import digamma
 
 from common.fitting.grader import Grader, Sample
 from common.metrics.intervals import (
     BootstrapConfig,
     Interval,
-    bootstrap_weights,
-    percentile_interval,
+    number_patients,
+    posterior_weights,
+    typical_size,
 )
 from common.metrics.shares import Share, ratio, share_intervals
 from common.screening.operating_point import fewer_models
@@ -226,27 +228,39 @@ def aurc_with_intervals(
 ) -> tuple[Interval, Interval]:
     """Return the area under the risk-coverage curve and its excess over an oracle's.
 
-    Bounds by bootstrap over patients; none where all grades are right, or all wrong.
+    Bounded as all figures of patients are (see `metrics.shares.share_intervals`): with one more
+    patient of whose images the grader is surest, and whose grades are all right, or all wrong.
     """
     order = np.argsort(uncertainty, kind="stable")
     starts = np.flatnonzero(np.diff(uncertainty[order], prepend=-math.inf) > 0)
 
-    def areas(weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def areas(weights: np.ndarray, first: np.ndarray, first_is_wrong: bool) -> np.ndarray:
+        """Return areas and excesses (2, R); weights (R, N), first (R,): the one more patient's."""
         ordered = weights[:, order]
         kept = np.add.reduceat(ordered, starts, axis=1)  # (R, T)
         errors = np.add.reduceat(ordered * wrong[order], starts, axis=1)
+        kept = np.concatenate([first[:, None], kept], 1)
+        errors = np.concatenate([first[:, None] * first_is_wrong, errors], 1)
         area = area_of_blocks(kept, errors)
-        return area, area - oracle_area(kept.sum(-1), errors.sum(-1))
+        return np.stack([area, area - oracle_area(kept.sum(-1), errors.sum(-1))])
 
-    values = areas(np.ones((1, len(wrong))))
-    draws = [areas(weights.astype(float)) for weights in bootstrap_weights(len(wrong), bootstrap)]
-    found = []
-    for place, value in enumerate(values):
-        low, high = percentile_interval(np.concatenate([draw[place] for draw in draws]))
-        if not low < high or wrong.all() or not wrong.any():
-            low = high = math.nan
-        found.append(Interval(float(value[0]), low, high))
-    return found[0], found[1]
+    count = len(wrong)
+    members = number_patients(count, bootstrap.groups)
+    size = float(typical_size(np.bincount(members)))
+    values = areas(np.ones((1, count)), np.zeros(1), False)[:, 0]
+    ends: list[list[np.ndarray]] = [[], []]
+    for patients, more in posterior_weights(int(members.max()) + 1, bootstrap):
+        weights, first = patients[:, members], more[:, 0] * size
+        scale = (count + size) / (weights.sum(1) + first)  # areas depend on how many images
+        for worst, draws in zip((False, True), ends):
+            draws.append(areas(weights * scale[:, None], first * scale, worst))
+    low, high = (np.concatenate(draws, axis=1) for draws in ends)  # (2, R)
+    lows, highs = np.percentile(low, 2.5, axis=1), np.percentile(high, 97.5, axis=1)
+    area, excess = (
+        Interval(float(value), min(float(value), float(a)), max(float(value), float(b)))
+        for value, a, b in zip(values, lows, highs)
+    )
+    return area, excess
 
 
 def _area_of(sample: Sample, uncertainty: np.ndarray) -> float:
@@ -281,6 +295,5 @@ def oracle_area(images: np.ndarray, errors: np.ndarray) -> np.ndarray:
 
 
 def _harmonic(counts: np.ndarray) -> np.ndarray:
-    """Return 1 + 1/2 + ... + 1/n of whole numbers n."""
-    places = np.asarray(counts).astype(np.int64)
-    return np.append(0, np.cumsum(1 / np.arange(1, places.max() + 1)))[places]
+    """Return 1 + 1/2 + ... + 1/n, also between whole numbers n."""
+    return digamma(np.asarray(counts) + 1) + np.euler_gamma

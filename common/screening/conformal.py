@@ -11,19 +11,16 @@ is given the predicted grade; both only add grades, so that the promise still ho
 """
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from common.fitting.grader import Grader, Sample
 from common.metrics.intervals import (
-    BootstrapConfig,
     Interval,
-    bootstrap_weights,
-    percentile_interval,
 )
-from common.metrics.shares import Share, share_intervals
+from common.metrics.shares import Share, mean_interval, share_intervals
 from common.prediction.voting import ClassPredictions
 from common.screening.operating_point import fewer_models
 
@@ -135,6 +132,7 @@ def _coverage(
     sizes = sets.sum(1)
     among = mine if not why else np.zeros_like(mine)
     hit = sets[np.arange(len(targets)), targets]
+    groups = None if bootstrap.groups is None else bootstrap.groups[among]
     found = share_intervals(
         {
             "coverage": Share(hit & among, among, among),
@@ -149,23 +147,10 @@ def _coverage(
         threshold=threshold,
         images=int(mine.sum()),
         coverage=found["coverage"],
-        size=_mean(sizes, among, bootstrap),
+        size=mean_interval(sizes[among], groups, bootstrap, 1, sets.shape[1]),
         single=found["single"],
         why_not_measured=why,
     )
-
-
-def _mean(values: np.ndarray, among: np.ndarray, bootstrap: BootstrapConfig) -> Interval:
-    """Average (N,) over some images, bounds by bootstrap; none where all values are the same."""
-    if not among.any():
-        return Interval(math.nan, math.nan, math.nan)
-    found, groups = values[among].astype(float), bootstrap.groups
-    own = replace(bootstrap, groups=None if groups is None else groups[among])
-    draws = [(w @ found) / w.sum(1) for w in bootstrap_weights(len(found), own)]
-    low, high = percentile_interval(np.concatenate(draws))
-    if not low < high:
-        low = high = math.nan
-    return Interval(float(found.mean()), low, high)
 
 
 def _notes(grader: Grader, chosen: Sample) -> list[str]:

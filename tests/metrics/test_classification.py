@@ -8,7 +8,7 @@ from helpers import GRADES
 from sklearn import metrics as oracle
 
 from common.evaluation.evaluate import undefined_reasons
-from common.metrics import calibration_error, classification, intervals, shares
+from common.metrics import calibration_error, classification, shares
 from common.metrics.bounds import metrics_with_intervals
 from common.metrics.intervals import BootstrapConfig
 from common.prediction.voting import ClassPredictions
@@ -131,13 +131,6 @@ def test_a_perfect_score_does_not_claim_certainty():
     assert found["recall_3"].value == 1 and found["recall_3"].low < 0.6
     assert found["macro_auc"].low < 0.75 and found["macro_auc"].high == 1
     assert 0.7 < found["kappa"].low < 0.9 and found["kappa"].high == 1
-
-
-def test_images_of_a_patient_are_resampled_together():
-    groups = np.array([0, 0, 1, 1, 2, 2])
-    for block in intervals.bootstrap_weights(6, BootstrapConfig(30, groups=groups)):
-        assert (block[:, ::2] == block[:, 1::2]).all()
-        assert (block.sum(1) % 2 == 0).all()
 
 
 def test_patients_widen_the_interval():
