@@ -5,8 +5,8 @@
         --dataset_path ./my_graded_photographs --split test --output_dir ./super_ensemble_results
 
 Writes metrics, predictions and figures into each directory's results/, those of the ensemble, the
-gates and the report into --output_dir. Everything that is fitted is fitted on
-cal or val.
+gates and the report into --output_dir. Everything that is fitted is fitted on cal
+or val.
 """
 
 from common.cli import Parser, guarded
@@ -23,10 +23,9 @@ import numpy as np
 
 from common.audit.holdout import HoldoutConfig, check_holdout
 from common.data.folders import Dataset, Split, scan_dataset
-from common.data.metadata import Metadata, read_metadata
+from common.data.metadata import read_metadata
 from common.data.patients import recognise_eyes, recognise_patients
 from common.data.synthetic import synthetic_note
-from common.evaluation.findings import Findings, measure_ensemble, measure_model
 from common.evaluation.gates import (
     Gate,
     all_pass,
@@ -34,28 +33,24 @@ from common.evaluation.gates import (
     gate_input,
     validation_content,
 )
-from common.evaluation.independence import NOT_LOOKED_FOR, HoldoutFindings
+from common.evaluation.independence import HoldoutFindings
+from common.evaluation.outcome import Outcome, evaluate_model, evaluate_together, with_overlaps
 from common.evaluation.questions import Answers, Asked, ask
-from common.evaluation.verification import AS_VOTED, Recomputable, verify
+from common.evaluation.setting import Setting
+from common.evaluation.verification import Recomputable, verify
 from common.figures.evaluation import FIGURES, Before, draw_evaluation
 from common.figures.style import remove_figure, save_figure
 from common.fitting.collect import Collected, Member, collect, say_fitting
 from common.fitting.ensemble import (
-    EVERY_VOTE,
-    Ensemble,
     ModelResult,
     apply_vote,
-    build_ensemble,
     check_weights,
     grade_again,
     require_fitting,
 )
-from common.fitting.grader import Grader, PatientsOf, ensemble_grader, model_grader
 from common.fitting.sources import Trained, find_training, plan_fitting
-from common.fitting.stored import save_fitting
 from common.fitting.threshold import parse_rule
 from common.flags import add_ensemble_flags, add_evaluation_flags, find_runs
-from common.listing.column_values import Columns
 from common.listing.split_folders import CHOSEN_ON
 from common.metrics.grade_mix import GradeMix, parse_prevalence
 from common.metrics.intervals import BootstrapConfig
@@ -78,19 +73,17 @@ from common.reporting.contact_sheets import label_error_sheet
 from common.reporting.report import write_report
 from common.reporting.screening_tables import answers_tables
 from common.reporting.summary import Part, Report, summary_text
-from common.reporting.table import Table
 from common.result_dir import (
     ResultDir,
     Run,
     read_config,
     write_metrics,
-    write_predictions,
     write_table,
 )
 from common.screening.patients import People
 from common.system.device import resolve_precision, select_device
 from common.system.files import read_json, write_json
-from common.system.log import log, printable
+from common.system.log import log
 
 
 @dataclass
@@ -104,63 +97,7 @@ class Model:
     split: Split  # the images, graded as it was trained
     pairs: PairPredictions = field(init=False)  # what its classifiers say
     result: ModelResult = field(init=False)  # the classes that follow
-    outcome: "Outcome" = field(init=False)  # how good they are
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """How good a model or an ensemble is, as files and tables say it."""
-
-    models: list[str]
-    vote: str
-    output: ResultDir
-    classes: ClassPredictions
-    raw: ClassPredictions  # the same before any calibration
-    findings: Findings
-    title: str  # "ensemble of 3 models on test"
-    tables: list[Table]
-    remarks: list[str]
-    grader: Grader  # of which all other questions are asked
-    ensemble: Ensemble | None = None  # None: a single model
-
-    def part(self) -> Part:
-        """Return its part of the report."""
-        return Part(self.title, self.tables, self.remarks)
-
-
-@dataclass(frozen=True)
-class Setting:
-    """What all models and their ensemble are evaluated with."""
-
-    split: str
-    dataset_path: str
-    synthetic: str  # a note where the images were drawn by this software
-    bootstrap: BootstrapConfig
-    patients_of: PatientsOf  # of images by their ids
-    people: People  # who the images are of
-    grade_mix: GradeMix | None  # of a population at which results are restated
-    columns: Columns  # what metadata.csv says of the images
-    skipped: dict[str, list[str]]  # by split, images that cannot be read
-    figure_format: str
-    metadata: Metadata | None  # what metadata.csv says of the whole dataset
-    holdout: HoldoutFindings = NOT_LOOKED_FOR
-
-    def describe(self) -> dict[str, object]:
-        """Say in a file what was evaluated."""
-        return {
-            "split": self.split,
-            "dataset_path": self.dataset_path,
-            "synthetic": self.synthetic,
-            **({"skipped": self.skipped} if self.skipped else {}),
-        }
-
-    def remarks(self) -> list[str]:
-        """Say in a report which images are not part of its figures."""
-        skipped = self.skipped.get(self.split, [])
-        more = f" and {len(skipped) - 10} more" if len(skipped) > 10 else ""
-        names = ", ".join(map(printable, skipped[:10]))
-        text = f"left out by --skip_unreadable: {len(skipped)} images, {names}{more}"
-        return [text] if skipped else []
+    outcome: Outcome = field(init=False)  # how good they are
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -242,6 +179,9 @@ def build_setting(
         split=args.split,
         dataset_path=str(args.dataset_path),
         synthetic=synthetic_note(images.ids),
+        vote=args.vote,
+        weights=tuple(args.weights),
+        calibrate=args.calibrate != "off",
         bootstrap=BootstrapConfig(args.resamples, args.seed, patients.clusters, patients.evidence),
         patients_of=patients_of,
         people=People(
@@ -253,7 +193,6 @@ def build_setting(
         grade_mix=read_grade_mix(models[0], args) if args.prevalence else None,
         columns=metadata.others(images.ids) if metadata else {},
         skipped=skipped,
-        figure_format=args.figure_format,
         metadata=metadata,
     )
 
@@ -349,112 +288,6 @@ def verify_models(models: list[Model], ensemble: ResultDir, args: argparse.Names
     return verify(stored, ensemble.predictions(args.split))
 
 
-def evaluate_model(model: Model, setting: Setting, calibrate: bool) -> Outcome:
-    """Evaluate one model under every vote and write its results."""
-    result, pairs, output, split = model.result, model.pairs, model.output, setting.split
-    findings = measure_model(result, setting.bootstrap, setting.grade_mix)
-    votes = {name: found for name, found in findings.compared.items() if name in EVERY_VOTE}
-    content = {
-        "model": pairs.model,
-        "head": pairs.head,
-        **setting.describe(),
-        "vote": result.vote,
-        **findings.to_json(),
-        **({"votes": votes} if votes else {}),
-        "class_names": pairs.class_names,
-        "of_model": pairs.of_model,
-        "cost": pairs.cost,
-        "origin": pairs.origin,
-        **setting.holdout.to_json(),
-    }
-    title = f"{model.label} on {split}{setting.synthetic}"
-    path = output.predictions(split)
-    save_predictions(path, pairs, result.tempered, result.vote, result.temperature.value)
-    save_fitting(output.fitting(split), result, calibrate)
-    write_metrics(output.metrics(split), content)
-    write_table(output.table(f"votes_{split}"), tables.flat_rows(findings.compared))
-    return Outcome(
-        models=[pairs.model],
-        vote=result.vote,
-        output=output,
-        classes=result.classes,
-        raw=result.voted,
-        findings=findings,
-        title=title,
-        tables=tables.evaluation_tables(findings, "vote"),
-        remarks=setting.remarks(),
-        grader=model_grader(result, split, setting.bootstrap, setting.patients_of),
-    )
-
-
-def evaluate_together(
-    models: list[Model], setting: Setting, output: ResultDir, args: argparse.Namespace
-) -> Outcome:
-    """Evaluate the plain and the weighted mean of the models and write the results."""
-    results, split, pairs = [model.result for model in models], setting.split, models[0].pairs
-    labels, weighting = [model.label for model in models], " ".join(args.weights)
-    ensemble = build_ensemble(results, args.weights, args.calibrate != "off")
-    alone = {model.label: model.outcome.findings.evaluation.metrics for model in models}
-    findings = measure_ensemble(ensemble, results, alone, setting.bootstrap, setting.grade_mix)
-    details = {
-        "model": "ensemble",
-        "members": labels,
-        "weights": ensemble.weights.tolist(),
-        "class_names": pairs.class_names,
-        "of_model": pairs.of_model,
-        "vote": args.vote,
-        "temperature": ensemble.temperature.value,
-        "averaged": AS_VOTED,
-    }
-    arrays = {
-        "ids": pairs.ids,
-        "targets": pairs.targets,
-        "class_probabilities": ensemble.of_model.probabilities,
-        "predictions": ensemble.classes.predicted,
-    }
-    content = {
-        **details,
-        **setting.describe(),
-        "weighting": weighting,
-        "weights_fitted_on": ensemble.weighting,
-        **findings.to_json(),
-        "graders": findings.compared,
-        **setting.holdout.to_json(),
-    }
-    title = f"ensemble of {len(models)} models on {split}{setting.synthetic}"
-    write_predictions(output.predictions(split), arrays, details)
-    write_metrics(output.metrics(split), content)
-    write_table(output.table(f"graders_{split}"), tables.flat_rows(findings.compared))
-    shares = ", ".join(f"{name} {weight:.3f}" for name, weight in zip(labels, ensemble.weights))
-    return Outcome(
-        models=labels,
-        vote=args.vote,
-        output=output,
-        classes=ensemble.classes,
-        raw=ensemble.raw,
-        findings=findings,
-        title=title,
-        tables=tables.evaluation_tables(findings, "model"),
-        remarks=[f"weights ({ensemble.weighting}): {shares}", *setting.remarks()],
-        grader=ensemble_grader(
-            f"ensemble of {len(models)} models",
-            ensemble,
-            results,
-            split,
-            setting.bootstrap,
-            setting.patients_of,
-        ),
-        ensemble=ensemble,
-    )
-
-
-def with_overlaps(final: Outcome, setting: Setting) -> Outcome:
-    """Say with the final results which models have seen the images that things are chosen on."""
-    chosen_on = final.grader.chosen_on.name if final.grader.chosen_on else ""
-    remarks = setting.holdout.remarks(setting.split, chosen_on)
-    return replace(final, remarks=[*final.remarks, *remarks])
-
-
 def what_is_asked(args: argparse.Namespace) -> Asked:
     """Read what a screening programme asks; a mistake is found before anything takes time."""
     rules = tuple(dict.fromkeys(map(parse_rule, args.operating_point)))
@@ -474,22 +307,37 @@ def grade_altered(
 
 def store_answers(answers: Answers, output: ResultDir, images: Split) -> None:
     """Store the answers of the final grader beside its figures."""
-    path = output.metrics(images.name)
+    path, sheet = output.metrics(images.name), output.figure(f"label_errors_{images.name}")
+    sheet.unlink(missing_ok=True)  # of an earlier evaluation
     if answers.label_errors is not None:
-        sheet = output.figure(f"label_errors_{images.name}")
         label_error_sheet(answers.label_errors, images, sheet)
     write_metrics(path, read_json(path) | {"screening": answers.to_json()})
 
 
-def draw(outcome: Outcome, setting: Setting, answers: Answers | None = None) -> None:
+def part_of(outcome: Outcome) -> Part:
+    """Lay out what was found of a model, under every vote, or of an ensemble and its models."""
+    compared = "vote" if outcome.ensemble is None else "model"
+    found = tables.evaluation_tables(outcome.findings, compared)
+    return Part(outcome.title, found, outcome.remarks)
+
+
+def write_outcome_tables(outcome: Outcome, split: str) -> None:
+    """Write the tables of a model or an ensemble, and what is compared in it, as CSV."""
+    compared = "votes" if outcome.ensemble is None else "graders"
+    rows = tables.flat_rows(outcome.findings.compared)
+    write_table(outcome.output.table(f"{compared}_{split}"), rows)
+    tables.write_tables(outcome.output, split, part_of(outcome).tables)
+
+
+def draw(outcome: Outcome, split: str, answers: Answers | None, figure_format: str) -> None:
     """Draw an outcome, with the answers if it was asked, and remove what is not drawn any more."""
     found = outcome.findings.calibration
     before = Before(outcome.raw, found.temperature, found.description) if found else None
     drawn = draw_evaluation(outcome.grader, outcome.title, answers, before)
     for name in FIGURES:
-        path = outcome.output.figure(f"{name}_{setting.split}")
+        path = outcome.output.figure(f"{name}_{split}")
         if name in drawn:
-            save_figure(drawn[name], path, setting.figure_format)
+            save_figure(drawn[name], path, figure_format)
         else:
             remove_figure(path)
 
@@ -521,9 +369,9 @@ def report_on(
         gates=gates,
         columns=setting.columns,
         recipes={model.label: recipe_of(model.run) for model in models},
-        results=final.part(),
+        results=part_of(final),
         questions=Part("What a screening programme asks", answers_tables(answers)),
-        members=[model.outcome.part() for model in models] if len(models) > 1 else [],
+        members=[part_of(model.outcome) for model in models] if len(models) > 1 else [],
     )
 
 
@@ -559,27 +407,28 @@ def main(argv: list[str] | None = None) -> int:
     holdout = look_for_training_images(models, trained, setting, args)
     setting = replace(setting, holdout=holdout)
     for model in models:
-        model.outcome = evaluate_model(model, setting, args.calibrate != "off")
+        model.outcome = evaluate_model(model.result, model.output, setting)
         log(f"{model.label}: {'; '.join(tables.calibration_notes(model.outcome.findings))}")
     final = models[0].outcome
     if len(models) > 1:
-        final = evaluate_together(models, setting, ensemble_dir, args)
+        results, alone = [m.result for m in models], [m.outcome for m in models]
+        final = evaluate_together(results, alone, setting, ensemble_dir)
         log(f"ensemble: {'; '.join([*tables.calibration_notes(final.findings), *final.remarks])}")
     final = with_overlaps(final, setting)
     altered = grade_altered(models, final, alterations, args) if alterations else {}
     asked = replace(asked, people=setting.people, columns=setting.columns, altered=altered)
     answers = ask(final.grader, asked)
     store_answers(answers, final.output, models[0].split)
-    for outcome in [*(model.outcome for model in models if model.outcome is not final), final]:
-        draw(outcome, setting, answers if outcome is final else None)
+    for outcome in [*(model.outcome for model in models), final] if len(models) > 1 else [final]:
+        asked_of = answers if outcome is final else None
+        draw(outcome, args.split, asked_of, args.figure_format)
+        write_outcome_tables(outcome, args.split)
 
     gates, output = check_all(models, final, setting), final.output
     write_json(output.validation, setting.describe() | validation_content(gates))
     report = report_on(models, final, answers, gates, setting)
     write_report(output, report)
     write_checklist(output, report)
-    for model in models:
-        tables.write_tables(model.output, args.split, model.outcome.tables)
     tables.write_tables(output, args.split, report.tables)
     print_results(report, output, args.verbose)
     names = f"{output.validation.name}, {output.checklist.name}"
