@@ -190,7 +190,7 @@ def _ensemble_subject(metrics: Metrics, classes: Classes, coarser: bool) -> _Sub
     )
     worst = Interval(float(values.min()), float(lows.min()), float(highs.min()))
     remarks = {
-        "recall": _which_is_worst(values, lows, classes),
+        "recall": _which_is_worst(values, lows, highs, classes),
         "recall_1": f"goal {100 * RECALL_1_GOAL:g} %",
     }
     recall_1 = CLASS_1 if coarser else classes.recall_1_title
@@ -198,13 +198,26 @@ def _ensemble_subject(metrics: Metrics, classes: Classes, coarser: bool) -> _Sub
     return _Subject(ENSEMBLE, found, recall_1, remarks)
 
 
-def _which_is_worst(values: np.ndarray, lows: np.ndarray, classes: Classes) -> str:
-    """Name the class whose recall (K,) is the lowest, and that of the lowest bound (K,)."""
+def _which_is_worst(
+    values: np.ndarray, lows: np.ndarray, highs: np.ndarray, classes: Classes
+) -> str:
+    """Name the class whose recall (K,) is the lowest, and those of the lowest bounds (K,).
+
+    The bounds are the lowest of all classes, so that no corrected mistake lowers one.
+    """
     if np.isnan(values).any():
         return ""
-    value, low = (classes.titles[int(ends.argmin())] for ends in (values, lows))
-    bound = f"; the lowest bound is that of {low}" if low != value else ""
-    return f"the worst is shown, {value}{bound}"
+    worst = int(values.argmin())
+    said = f"the worst is shown, {classes.titles[worst]}"
+    others = [
+        f"the {name} that of {classes.titles[int(ends.argmin())]}"
+        for name, ends in (("lower", lows), ("upper", highs))
+        if ends[worst] > ends.min()
+    ]
+    if not others:
+        return said
+    which = " and ".join(others)
+    return f"{said}; each bound is the lowest of all {classes.word}s' bounds: {which}"
 
 
 def _reason(asked: Threshold, metrics: Metrics, classes: Classes) -> str:

@@ -252,10 +252,12 @@ def _references(
     for trial in found.trials:
         if trial.detection == detection.name:
             label = f"{trial.system}'s trial, other people"
-            yield RocPoint(f"{label}: found", trial.sensitivity, trial.specificity)
+            found_there = (trial.sensitivity, trial.specificity)
+            yield RocPoint(f"{label}: found", *found_there, trial.system)
             if trial.asked_rates is not None:
                 asked = [Interval(rate, rate, rate) for rate in trial.asked_rates]
-                yield RocPoint(f"{label}: asked for more than this", *asked)
+                text = f"{label}: asked for more than this"
+                yield RocPoint(text, *asked, trial.system, asked=True)
 
 
 def _written(interval: Interval) -> str:

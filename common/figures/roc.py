@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import cycle
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -10,8 +11,10 @@ from sklearn.metrics import roc_curve
 
 from common.figures.style import (
     INK,
+    MARKERS,
     PAGE,
     QUIET,
+    Look,
     looks,
     new_figure,
     quiet_grid,
@@ -20,6 +23,7 @@ from common.figures.style import (
 )
 from common.metrics.intervals import Interval
 
+_OWN_POINTS = 3  # looks that operating points take before they repeat; the rest are of studies
 _TICKS = (0, 0.2, 0.4, 0.6, 0.8, 1)
 
 
@@ -39,6 +43,8 @@ class RocPoint:
     label: str
     sensitivity: Interval
     specificity: Interval
+    study: str = ""  # of others; its points look alike in all panels
+    asked: bool = False  # not found; drawn hollow
 
 
 @dataclass(frozen=True)
@@ -54,6 +60,8 @@ class RocPanel:
 def plot_roc(panels: Sequence[RocPanel], title: str) -> Figure:
     """Draw ROC curves with points in use, as crosses of their intervals, and reference points."""
     width = PAGE / 2 if len(panels) > 1 else 0.62 * PAGE
+    studies = dict.fromkeys(point.study for panel in panels for point in panel.references)
+    reference_looks = dict(zip(studies, cycle(looks(len(MARKERS))[_OWN_POINTS:])))
     texts = [list(_labels(panel, width).values()) for panel in panels]
     lines = max(sum(text.count("\n") + 1 for text in each) for each in texts)
     legend = max(0.17 * lines, 0.1)
@@ -61,7 +69,7 @@ def plot_roc(panels: Sequence[RocPanel], title: str) -> Figure:
     rows = figure.subplots(2, len(panels), height_ratios=(width - 0.3, legend), squeeze=False)
     for upper, lower, panel in zip(*rows, panels):
         lower.set_axis_off()
-        _draw_roc(upper, panel, _labels(panel, width))
+        _draw_roc(upper, panel, _labels(panel, width), reference_looks)
         handles, texts = upper.get_legend_handles_labels()
         lower.legend(handles, texts, loc="upper left", borderaxespad=0, borderpad=0)
     return figure
@@ -86,19 +94,22 @@ def _labels(panel: RocPanel, width: float) -> dict[str, str]:
     }
 
 
-def _draw_roc(axes: Axes, panel: RocPanel, labels: Mapping[str, str]) -> None:
+def _draw_roc(
+    axes: Axes, panel: RocPanel, labels: Mapping[str, str], reference_looks: Mapping[str, Look]
+) -> None:
     """Draw one panel, and name what it shows for its legend."""
     axes.plot([0, 1], [0, 1], color=QUIET, linewidth=0.7)
     curves = [name for name in labels if name in panel.curves]
     for name, look in zip(curves, looks(len(curves))):
         line = axes.plot(panel.curves[name].false_positives, panel.curves[name].true_positives)[0]
         line.set(color=look.color, linestyle=look.stroke, label=labels[name])
-    for point, look in zip(panel.points, looks(len(panel.points))):
+    for point, look in zip(panel.points, cycle(looks(_OWN_POINTS))):
         _draw_cross(axes, point, look.marker, labels[point.label])
-    for point, look in zip(panel.references, looks(len(panel.references))):
+    for point in panel.references:
+        look = reference_looks[point.study]
         place = [1 - point.specificity.value], [point.sensitivity.value]
-        line = axes.plot(*place, look.marker, color=QUIET, label=labels[point.label])[0]
-        line.set(markerfacecolor="white", markersize=6)
+        line = axes.plot(*place, look.marker, color=look.color, label=labels[point.label])[0]
+        line.set(markerfacecolor="white" if point.asked else look.color, markersize=6)
     if not panel.curves:
         axes.text(0.5, 0.25, "n/a: all images are alike in this", ha="center", color=QUIET)
     axes.set(xlabel="1 - specificity", ylabel="sensitivity", title=wrapped(panel.title, 44))

@@ -7,11 +7,11 @@ colour-blind readers tell apart; markers and strokes differ as well, for a print
 
 import re
 import textwrap
-import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from itertools import cycle, islice
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import Any, Literal
 
 import matplotlib
@@ -45,7 +45,6 @@ LINE = 0.165  # inches, from one line of text to the next
 _CHARACTER = 0.086  # inches, of a title's characters on average
 _RESOLUTION = 200  # dots per inch of a PNG
 _WIDEST_NAME = 26  # characters
-_ENDING = re.compile(r"(?<=.)_\d+class_results$")  # of result directories
 _OTHER_SCRIPTS = ("Noto Sans CJK SC", "Noto Sans CJK JP", "WenQuanYi Zen Hei", "Noto Sans Arabic")
 
 matplotlib.rcParams.update(
@@ -107,17 +106,12 @@ def save_figure(figure: Figure, path: Path, vector: str = "svg") -> None:
     for kind in ("svg", "pdf"):
         if kind != vector:
             path.with_suffix(f".{kind}").unlink(missing_ok=True)
-    with warnings.catch_warnings():
-        # a name in a script that no font here has is drawn as boxes
-        warnings.filterwarnings("ignore", message="Glyph .* missing from")
-        # a figure grows where something would be cut off
-        box = Bbox.union([Bbox.from_bounds(0, 0, *figure.get_size_inches()), outline(figure)])
-        for kind in ("png", vector) if vector != "none" else ("png",):
-            undated = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(kind)
-            with atomic_write(path.with_suffix(f".{kind}")) as file:
-                figure.savefig(
-                    file, format=kind, dpi=_RESOLUTION, bbox_inches=box, metadata=undated
-                )
+    # a figure grows where something would be cut off
+    box = Bbox.union([Bbox.from_bounds(0, 0, *figure.get_size_inches()), outline(figure)])
+    for kind in ("png", vector) if vector != "none" else ("png",):
+        undated = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(kind)
+        with atomic_write(path.with_suffix(f".{kind}")) as file:
+            figure.savefig(file, format=kind, dpi=_RESOLUTION, bbox_inches=box, metadata=undated)
 
 
 def remove_figure(path: Path) -> None:
@@ -147,33 +141,37 @@ def looks(count: int) -> list[Look]:
     return [Look(*each) for each in islice(cycle(zip(COLORS, MARKERS, STROKES)), count)]
 
 
+def drawable(text: str) -> str:
+    """Write as escapes what no font here has, which would be drawn as boxes, and odd characters."""
+    return "".join(
+        c if c.isascii() or _has_glyph(c) else c.encode("unicode_escape").decode()
+        for c in printable(text)
+    )
+
+
+@cache
+def _has_glyph(character: str) -> bool:
+    """Tell whether one of the fonts that figures are drawn with has a character."""
+    families = matplotlib.rcParams["font.family"]
+    fonts = (font_manager.get_font(font_manager.findfont(family)) for family in families)
+    return any(font.get_char_index(ord(character)) for font in fonts)
+
+
 def wrapped(text: str, width: int) -> str:
     """Break a text, but no [interval], into lines of about `width` characters.
 
     Odd characters become escapes.
     """
-    plain = printable(" ".join(text.split()))
+    plain = drawable(" ".join(text.split()))
     whole = re.sub(r"\[[^\[\]]*\]", lambda interval: interval[0].replace(" ", "\0"), plain)
     return textwrap.fill(whole, max(width, 12)).replace("\0", " ")
 
 
 def short_names(names: Sequence[str], width: int = _WIDEST_NAME) -> list[str]:
-    """Shorten names of models or classes and keep them different.
-
-    Of result directories, what all have in common in front goes, and what all are called at the
-    end; of a name that is still too long, its middle.
-    """
-    folders = [PurePath(name).parts for name in names if len(PurePath(name).parts) > 1]
-    common = 0
-    if len(folders) > 1:
-        shortest = min(map(len, folders)) - 1
-        same = [len({parts[place] for parts in folders}) == 1 for place in range(shortest)]
-        common = (*same, False).index(False)
+    """Leave out the middle of long names of models or classes and keep them different."""
     short: list[str] = []
     for name in names:
-        parts = PurePath(name).parts
-        text = _ENDING.sub("", "/".join(parts[common:])) if len(parts) > 1 else name
-        text = printable(text)
+        text = drawable(name)
         if len(text) > width:
             text = f"{text[: width // 2 - 1]}…{text[-(width - width // 2) :]}"
         again = sum(text == other.split(" #")[0] for other in short)

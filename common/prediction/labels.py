@@ -1,5 +1,7 @@
 """What models are called in results, and where their results go."""
 
+import os
+import re
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -11,6 +13,8 @@ from common.pairs import with_head
 from common.result_dir import ResultDir, Run
 from common.system.errors import InputError
 
+_ENDING = re.compile(r"(?<=[^/])_\d+class_results$")  # of result directories
+
 
 def label_runs(runs: Sequence[Run]) -> list[str]:
     """Name trained models briefly and differently."""
@@ -19,11 +23,31 @@ def label_runs(runs: Sequence[Run]) -> list[str]:
 
 
 def unique_labels(names: list[str], directories: list[ResultDir]) -> list[str]:
-    """Keep names that only one model has; name the others by their directory."""
-    return [
-        name if names.count(name) == 1 else str(directory.root)
-        for name, directory in zip(names, directories, strict=True)
-    ]
+    """Keep names that only one model has; name the others by what their directories differ in.
+
+    Of those, the folders that all have in front go, and what all are called at the end, unless
+    two names would be the same then.
+    """
+    alike = [place for place, name in enumerate(names) if names.count(name) > 1]
+    roots = [directories[place].root for place in alike]
+    differing = _without_common_folders([Path(os.path.abspath(root)) for root in roots])
+    endless = [_ENDING.sub("", folder) for folder in differing]
+    labels = list(names)
+    for folders in (endless, differing, list(map(str, roots))):
+        for place, folder in zip(alike, folders):
+            labels[place] = folder
+        if len(set(labels)) == len(labels):
+            break
+    return labels
+
+
+def _without_common_folders(paths: list[Path]) -> list[str]:
+    """Leave out of absolute paths the folders that all begin with, but never a last one."""
+    folders = [path.parts for path in paths]
+    shortest = min(map(len, folders), default=1) - 1
+    same = [len({parts[place] for parts in folders}) == 1 for place in range(shortest)]
+    first = (*same, False).index(False)
+    return [str(Path(*parts[first:])) for parts in folders]
 
 
 def output_dir_for(run: Run, dataset: Dataset, output_dir: Path | None) -> ResultDir:

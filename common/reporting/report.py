@@ -17,6 +17,7 @@ from common.pixels.decoding import ImageError, decode_image
 from common.prediction.voting import ClassPredictions
 from common.reporting import summary
 from common.reporting.summary import Report
+from common.reporting.weakness_tables import weaknesses
 from common.result_dir import ResultDir
 from common.system.environment import versions
 from common.system.files import write_text
@@ -127,6 +128,7 @@ def write_report(directory: ResultDir, report: Report) -> None:
         population=summary.population(report),
         chosen_on=summary.chosen_on(report),
         warnings=summary.warnings(report),
+        weaknesses=weaknesses(report.answers),
         written=utc_now(),
         pytorch=versions()["torch"],
         rating=rating(report.gates),

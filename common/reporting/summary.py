@@ -1,7 +1,6 @@
 """What an evaluation found, in short: what a report starts with and what the terminal shows."""
 
 import math
-import textwrap
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,7 +12,7 @@ from common.evaluation.gates import FAIL, NOT_MEASURED, PASS, Gate, rating
 from common.evaluation.questions import Answers
 from common.fitting.grader import Grader
 from common.metrics.intervals import UNKNOWN
-from common.reporting.table import Column, Shown, Table, make_table
+from common.reporting.table import Column, Shown, Table, make_table, wrapped
 from common.reporting.tables import gates_table, measured
 from common.reporting.weakness_tables import weaknesses
 from common.system.log import printable
@@ -25,7 +24,6 @@ _COMPARED = {
     "referable_sensitivity": "ref. sens.",
     "referable_specificity": "ref. spec.",
 }
-_WIDTH = 110  # of the terminal
 FEW = 20  # images of a grade; figures on fewer are hardly known
 _OF_EACH_MODEL = {"single": "accuracy alone", "pairs": "every pair's val accuracy"}  # gates
 _MOST_NAMED = 3  # models whose gates are named one by one
@@ -43,9 +41,7 @@ class Part:
     def to_text(self) -> str:
         """Lay all of it out for a terminal."""
         blocks = [table.to_text() for table in self.tables]
-        return "\n\n".join(
-            [f"== {printable(self.title)} ==", *blocks, *map(printable, self.remarks)]
-        )
+        return "\n\n".join([f"== {printable(self.title)} ==", *blocks, *map(wrapped, self.remarks)])
 
 
 @dataclass(frozen=True)
@@ -241,7 +237,4 @@ def _members_table(report: Report) -> Table:
 
 
 def _wrapped(lines: Sequence[str]) -> str:
-    return "\n".join(
-        textwrap.fill(printable(line), _WIDTH, subsequent_indent="  ", break_on_hyphens=False)
-        for line in lines
-    )
+    return "\n".join(map(wrapped, lines))

@@ -1,8 +1,10 @@
 """One table for the terminal, for the page and for a spreadsheet."""
 
 import math
+import textwrap
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,6 +15,8 @@ from common.result_dir import write_csv
 from common.system.log import printable
 
 Cell = str | int | float | Interval | None
+WIDTH = 110  # letters in a line of the terminal
+_NARROW = 24  # letters; no narrower is a column made
 UNDEFINED, NOT_KNOWN = "n/a", "-"
 
 
@@ -80,6 +84,7 @@ class Table:
     notes: tuple[str, ...] = ()  # sentences below it
     marked: frozenset[tuple[int, int]] = frozenset()  # rows and columns of cells to point out
     most_shown: int | None = None  # rows that a reader sees; the CSV file has all
+    matrix_of: str = ""  # "grade" where rows are the true ones and columns the predicted ones
 
     def __post_init__(self) -> None:
         odd = [len(row) for row in self.rows if len(row) != len(self.columns)]
@@ -114,8 +119,8 @@ class Table:
         header = [printable(column.title) for column in self.shown_columns]
         lines = [printable(self.title)] if self.title else []
         if self.rows:
-            lines.append(format_table(header, self.shown_rows()))
-        return "\n".join([*lines, *map(printable, self.notes)])
+            lines.append(format_table(header, self.shown_rows(), WIDTH))
+        return "\n".join([*lines, *map(wrapped, self.notes)])
 
     def to_csv(self) -> tuple[list[str], list[list[str | float]]]:
         """Return the header and the rows of its CSV file, with all digits."""
@@ -159,19 +164,53 @@ def save_table(path: Path, table: Table) -> None:
     write_csv(path, *table.to_csv())
 
 
-def format_table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
-    """Lay out rows under a header: text to the left, numbers to the right."""
+def wrapped(line: str, indent: str = "  ") -> str:
+    """Break a line for a terminal, between words; what follows is indented."""
+    return textwrap.fill(
+        printable(line),
+        WIDTH,
+        subsequent_indent=indent,
+        break_on_hyphens=False,
+        break_long_words=False,
+    )
+
+
+def format_table(
+    header: Sequence[str], rows: Sequence[Sequence[Any]], most: int | None = None
+) -> str:
+    """Lay out rows under a header: text to the left, numbers to the right.
+
+    most: letters in a line; where there are more, columns of text are broken, the last one first.
+    """
     cells = [[str(cell) for cell in row] for row in [header, *rows]]
     widths = [max(len(row[i]) for row in cells) for i in range(len(header))]
     numeric = [
         all(row[i][:1] in "+-<[0123456789" or row[i] == UNDEFINED for row in cells[1:] if row[i])
         for i in range(len(header))
     ]
-    lines = [
-        "  ".join(c.rjust(w) if n else c.ljust(w) for c, w, n in zip(row, widths, numeric)).rstrip()
-        for row in cells
+    broken = [[[cell] for cell in row] for row in cells]
+    for i in reversed(range(len(header))):
+        excess = sum(widths) + 2 * (len(widths) - 1) - (most or math.inf)
+        if excess > 0 and not numeric[i] and widths[i] > _NARROW:
+            for row, words in zip(broken, cells):
+                row[i] = _broken(words[i], max(int(widths[i] - excess), _NARROW))
+            widths[i] = max(len(line) for row in broken for line in row[i])
+    blocks = [
+        "\n".join(
+            "  ".join(
+                c.rjust(w) if n else c.ljust(w) for c, w, n in zip(line, widths, numeric)
+            ).rstrip()
+            for line in zip_longest(*row, fillvalue="")
+        )
+        for row in broken
     ]
-    return "\n".join([lines[0], "  ".join("-" * width for width in widths), *lines[1:]])
+    return "\n".join([blocks[0], "  ".join("-" * width for width in widths), *blocks[1:]])
+
+
+def _broken(text: str, width: int) -> list[str]:
+    """Break a cell between words."""
+    lines = textwrap.wrap(text, width, break_long_words=False, break_on_hyphens=False)
+    return lines or [""]
 
 
 def _spread(row: Sequence[Cell], spread: Sequence[bool]) -> Iterator[str | float]:

@@ -275,4 +275,5 @@ def confusion_table(matrix: list[list[int]], classes: Classes) -> Table:
     rows = [[name, *map(int, row)] for name, row in zip(classes.names, matrix)]
     title = f"Images by true and predicted {classes.word}"
     table = make_table("confusion", title, ["true \\ predicted", *classes.names], rows)
-    return replace(table, marked=frozenset((k, k + 1) for k in range(len(matrix))))
+    right = frozenset((k, k + 1) for k in range(len(matrix)))
+    return replace(table, marked=right, matrix_of=classes.word)

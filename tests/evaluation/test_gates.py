@@ -101,11 +101,17 @@ def test_softmax_heads_alone_leave_the_binary_gate_open():
 
 
 def test_the_gate_on_every_recall_reads_the_lowest_bound_of_all_grades():
-    recalls = {"recall_1": Interval(0.97, 0.96, 0.98), "recall_4": Interval(1.0, 0.7, 1.0)}
+    recalls = {"recall_1": Interval(0.97, 0.96, 0.99), "recall_4": Interval(1.0, 0.7, 1.0)}
+    recalls["recall_3"] = Interval(0.975, 0.97, 0.98)
     gate = gate_named("recall", metrics() | recalls)
     assert (gate.measured, gate.status) == (Interval(0.97, 0.7, 0.98), PASS)
     assert gate.lower_bound == FAIL
-    assert gate.remark == "the worst is shown, grade 1; the lowest bound is that of grade 4"
+    assert gate.remark == (
+        "the worst is shown, grade 1; each bound is the lowest of all grades' bounds: "
+        "the lower that of grade 4 and the upper that of grade 3"
+    )
+    del recalls["recall_3"], recalls["recall_4"]
+    assert gate_named("recall", metrics() | recalls).remark == "the worst is shown, grade 1"
 
 
 def gate_named(key, ensemble, models=None):

@@ -2,6 +2,7 @@
 
 import math
 import re
+import warnings
 
 import cv2
 import numpy as np
@@ -14,6 +15,7 @@ from common.evaluation.questions import Asked, ask
 from common.figures.comparison import plot_cost, plot_intervals
 from common.figures.evaluation import FIGURES, Before, draw_evaluation
 from common.figures.matrices import Matrices, plot_confusion, plot_heatmaps
+from common.figures.roc import RocPanel, RocPoint, plot_roc
 from common.figures.screening import ForestRow, plot_forest
 from common.figures.style import new_figure, save_figure, short_names, spread
 from common.fitting.calibration import Temperature
@@ -77,6 +79,38 @@ def test_odd_names_do_no_harm(tmp_path):
     svg = (tmp_path / "a.svg").read_text(encoding="utf-8")
     assert "<script" not in svg and "\x00" not in svg
     save_figure(plot_confusion(np.eye(5), odd, odd[2]), tmp_path / "b.png", "pdf")
+
+
+def test_what_no_font_has_is_written_as_code_points_not_as_boxes(tmp_path, monkeypatch):
+    names = ["\U0010fffd", "léger", "β"]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # matplotlib warns of each box
+        figure = plot_confusion(np.eye(3), names, names[0])
+        save_figure(figure, tmp_path / "a.png", "none")
+    texts = shown(figure, monkeypatch)
+    assert {"\\U0010fffd", "léger", "β"} <= set(texts)
+
+
+def test_a_trial_looks_the_same_in_every_panel_and_unlike_the_others():
+    rate = Interval(0.9, math.nan, math.nan)
+
+    def point(study, asked=False):
+        return RocPoint(f"{study}{asked}", rate, rate, study, asked)
+
+    panels = [
+        RocPanel("referable", {}, [point("ours")], [point("A"), point("A", True), point("B")]),
+        RocPanel("threatening", {}, [point("ours")], [point("B"), point("C")]),
+    ]
+    drawn = {}
+    for axes in plot_roc(panels, "t").axes:
+        for line in axes.get_lines():
+            look = (line.get_marker(), line.get_color(), line.get_markerfacecolor())
+            drawn.setdefault(line.get_label(), set()).add(look)
+    looks = [drawn[name] for name in ("oursFalse", "AFalse", "ATrue", "BFalse", "CFalse")]
+    assert all(len(each) == 1 for each in looks)
+    ours, found, asked, *others = [next(iter(each)) for each in looks]
+    assert found[:2] == asked[:2] and asked[2] == "white"
+    assert len({look[0] for look in (ours, found, *others)}) == 4
 
 
 def test_what_would_be_cut_off_makes_a_figure_larger(tmp_path):
@@ -170,8 +204,6 @@ def test_what_no_image_shows_is_not_drawn(monkeypatch):
 
 def test_names_are_short_and_stay_different():
     assert short_names(names_of(3)) == list(names_of(3))
-    folders = [f"runs/{run}/coatnet_5class_results" for run in "ab"]
-    assert short_names([*folders, "swinv2"]) == ["a/coatnet", "b/coatnet", "swinv2"]
     long = short_names(["x" * 60 + "1" + "y" * 60, "x" * 60 + "2" + "y" * 60], 20)
     assert len(set(long)) == 2 and all(len(name) < 25 for name in long)
 

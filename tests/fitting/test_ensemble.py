@@ -19,7 +19,7 @@ from common.fitting.ensemble import (
     grade_again,
 )
 from common.fitting.images import fitting_images
-from common.prediction.labels import label_runs
+from common.prediction.labels import label_runs, unique_labels
 from common.prediction.predict import pair_probabilities
 from common.prediction.predictions import PairPredictions, require_same_images
 from common.prediction.voting import SKLEARN_VOTE, VOTES, combine_pairs
@@ -147,6 +147,24 @@ def test_names_are_short_and_different():
         run("d", "resnet50"),
     ]
     assert label_runs(runs) == ["coatnet", "coatnet softmax", "c", "d"]
+
+
+@pytest.mark.parametrize(
+    ("places", "labels"),
+    [
+        (("runs/a/x_5class_results", "runs/b/x_5class_results"), ["a/x", "b/x"]),
+        (("runs/x_5class_results", "runs/x"), ["x_5class_results", "x"]),
+        (("runs/x", "runs/x/again"), ["x", "x/again"]),
+        (("/one/x_5class_results", "/two/x_5class_results"), ["one/x", "two/x"]),
+        (("x", "./x"), ["x", "x"]),
+    ],
+)
+def test_two_of_one_model_are_named_by_what_their_folders_differ_in(places, labels):
+    names = unique_labels(
+        ["swinv2", "resnet50", "resnet50"],
+        [ResultDir(Path("runs/swinv2_5class_results")), *(ResultDir(Path(p)) for p in places)],
+    )
+    assert names == ["swinv2", *labels]
 
 
 @pytest.mark.parametrize("calibrate", [False, True])

@@ -9,12 +9,14 @@ import numpy as np
 from PIL import Image
 
 from common.data.folders import scan_split
+from common.evaluation.questions import Answers
 from common.figures import evaluation
 from common.prediction.classes import classes_of
 from common.prediction.voting import ClassPredictions
 from common.reporting.report import FIGURES, thumbnail, worst_mistakes, write_report
 from common.reporting.summary import Part
 from common.reporting.table import make_table
+from common.screening.label_errors import LabelError, LabelErrors
 
 EVIL = '<script>alert("x")</script>'
 
@@ -60,8 +62,22 @@ def test_tables_are_real_tables_with_captions_and_headers(demo, directory, repor
     assert len(tables) >= 4 and "<pre" not in text
     for table in tables:
         assert table.count("<caption>") == 1 and 'scope="col"' in table
-        assert table.count('scope="row"') == table.count('<tr role="row">') - 1
+        heads = 2 if 'class="matrix ' in table else 1
+        assert table.count('scope="row"') == table.count('<tr role="row">') - heads
+    (matrix,) = (table for table in tables if 'class="matrix ' in table)
+    assert ">true grade</th>" in matrix and ">predicted grade</th>" in matrix
     assert '<span aria-hidden="true">✗</span> FAIL' in text, "colour, symbol and word"
+
+
+def test_where_the_grader_is_weakest_stands_first(demo, directory, report_on):
+    error = LabelError("a", 0, 2, 0.1, 0.8)
+    doubtful = LabelErrors((error,) * 3, 20, tuple("01234"), (0.5,) * 5, ())
+    write_report(directory, report_on(scan_split(demo, "test"), 1))
+    assert "Likely label errors:" not in directory.report.read_text()
+    answers = Answers(label_errors=doubtful)
+    write_report(directory, report_on(scan_split(demo, "test"), 1, answers=answers))
+    text = directory.report.read_text()
+    assert 0 < text.index("Likely label errors: 3 of 20 images") < text.index("<nav aria-")
 
 
 def test_headings_are_in_order_and_the_contents_lead_to_sections(demo, directory, report_on):

@@ -2,6 +2,7 @@
 
 import csv
 import math
+from dataclasses import replace
 
 import pytest
 
@@ -34,6 +35,17 @@ def test_tables_align_text_left_and_numbers_right():
         "a          5",
         "long  12.5 %",
     ]
+
+
+def test_long_reasons_and_notes_are_broken_for_a_terminal_and_say_the_same():
+    reason = " ".join(f"word{k}" for k in range(60))
+    model = "m" * 40
+    table = make_table("t", "T", ["model", "n", "why", "more"], [[model, 5, reason, reason]])
+    text = replace(table, notes=(reason,)).to_text()
+    assert max(map(len, text.splitlines())) <= 110
+    assert model in text and all(text.split().count(word) == 3 for word in reason.split())
+    broken = text.splitlines()[4]
+    assert broken.startswith(" " * 45) and broken.split(), "under its own column"
 
 
 def test_as_text_a_table_has_title_rounded_numbers_and_notes(table):
