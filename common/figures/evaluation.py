@@ -255,9 +255,10 @@ def _references(
             found_there = (trial.sensitivity, trial.specificity)
             yield RocPoint(f"{label}: found", *found_there, trial.system)
             if trial.asked_rates is not None:
-                asked = [Interval(rate, rate, rate) for rate in trial.asked_rates]
+                rates = (Interval(rate, rate, rate) for rate in trial.asked_rates)
+                sensitivity, specificity = rates
                 text = f"{label}: asked for more than this"
-                yield RocPoint(text, *asked, trial.system, asked=True)
+                yield RocPoint(text, sensitivity, specificity, trial.system, asked=True)
 
 
 def _written(interval: Interval) -> str:
