@@ -418,7 +418,9 @@ def _log_next(args: argparse.Namespace) -> None:
     )
     log("      done")
     log("      python evaluate_ensemble.py --results_dirs ./convnext_fold*_5class_results \\")
-    log(f"        --dataset_path {dest}/fold_1 --output_dir ./super_ensemble_results")
+    regex = args.patient_regex
+    patients = "" if regex == AUTO else f" --patient_regex {shlex.quote(regex)}"
+    log(f"        --dataset_path {dest}/fold_1 --output_dir ./super_ensemble_results{patients}")
 
 
 def _class_flags(args: argparse.Namespace) -> str:

@@ -117,11 +117,17 @@ def compare_to_best(
     models: Mapping[str, ClassPredictions],
     best: str,
     bootstrap: BootstrapConfig,
+    best_of_these: bool = False,
 ) -> dict[str, Comparison]:
-    """Compare every other model with the one named `best`, corrected over models and metrics."""
+    """Compare every other model with the one named `best`, corrected over models and metrics.
+
+    best_of_these: it was chosen for what it does on these images, so that it leads by luck, too;
+    the correction is then for all pairs of models, among which the largest differences were picked.
+    """
     others = [name for name in models if name != best]
     asked = [(metric, name, best) for metric in METRICS for name in others]
-    found = compare_metrics(targets, models, asked, bootstrap)
+    family = len(every_pair(list(models))) if best_of_these else 0
+    found = compare_metrics(targets, models, asked, bootstrap, family)
     reference, result = models[best].predicted == targets, {}
     for name in others:
         differences = {row.metric: row.difference for row in found if row.model == name}
@@ -175,7 +181,7 @@ def with_interval(
     The variance over units (jackknife: Efron & Stein 1981), and that of z^2 more units of which
     half are right by the one model alone and half by the other, as in the score interval (Tango
     1998; Agresti & Min 2005): so equal predictions have the width that their number allows. It
-    holds 0 where p says so, and only there. A single unit gives none (NaN).
+    holds 0 where p says so, and else ends there at most. A single unit gives none (NaN).
     """
     count = int(units.max(initial=-1)) + 1
     if math.isnan(value) or count < 2:
@@ -187,7 +193,7 @@ def with_interval(
     if p >= SIGNIFICANT:
         low, high = min(low, 0.0), max(high, 0.0)
     elif low <= 0 <= high:
-        low, high = (max(low, value / 100), high) if value > 0 else (low, min(high, value / 100))
+        low, high = (0.0, high) if value > 0 else (low, 0.0)
     return Difference(value, low, high, p)
 
 
@@ -232,13 +238,19 @@ def few_images_note(images_per_class: Sequence[int], classes: Classes) -> str:
     )
 
 
-def correction_note(found: Sequence[Difference]) -> str:
-    """Say what p values and intervals of differences that were tested together mean."""
+def correction_note(found: Sequence[Difference], family: int = 0) -> str:
+    """Say what p values and intervals of differences that were tested together mean.
+
+    family: for how many tests they were corrected, where these were picked from more.
+    """
     tests = sum(not math.isnan(one.p) for one in found)
+    which = f"all {tests} tests above"
+    if family > tests:
+        which = f"{family} tests, those of all pairs of models, from which these were picked"
     return (
-        f"p (Holm) is corrected for all {tests} tests above, so that equal models are told apart "
-        f"in at most {100 * SIGNIFICANT:.0f} of 100 such tables; each 95 % interval is that of its "
-        "difference alone"
+        f"p (Holm) is corrected for {which}, so that equal models are told apart in at most "
+        f"{100 * SIGNIFICANT:.0f} of 100 such tables; each 95 % interval is that of its difference "
+        "alone"
     )
 
 

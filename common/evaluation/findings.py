@@ -13,6 +13,7 @@ from common.comparison.differences import (
     Comparison,
     compare_to_best,
     correction_note,
+    every_pair,
     few_images_note,
 )
 from common.evaluation.evaluate import Evaluation, evaluate
@@ -163,14 +164,12 @@ def compare_with_best(
 ) -> VersusBest:
     """Compare models and their means with the best single model; classes: what each predicts."""
     first, best = models[0], best_single(models)
-    differences = compare_to_best(first.targets, classes, best.label, bootstrap)
+    here = "same images" in best.chosen
+    differences = compare_to_best(first.targets, classes, best.label, bootstrap, here)
     tested = [each for found in differences.values() for each in found.differences.values()]
-    notes = [correction_note(tested)]
-    if "same images" in best.chosen:
-        notes.append(
-            f"{best.label} was chosen on these same images: it leads by luck, too, and p values "
-            "against it are too small"
-        )
+    notes = [correction_note(tested, len(every_pair(list(classes))) if here else 0)]
+    if here:
+        notes.append(f"{best.label} was chosen on these same images: it leads by luck, too")
     scored = first.pairs.scored
     counts = np.bincount(first.targets, minlength=len(scored)).tolist()
     notes += filter(None, [few_images_note(counts, scored)])

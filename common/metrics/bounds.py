@@ -89,7 +89,7 @@ def metrics_with_intervals(
     if names is None or "ece_null" in names:
         found["ece_null"] = calibrated_level(confidence, bootstrap)
     if names is None or "squared_ece" in names:
-        values["squared_ece"] = squared_calibration_error(confidence, correct)
+        values["squared_ece"] = squared_calibration_error(confidence, correct, bootstrap.groups)
     return {
         name: found.get(name, Interval(values.get(name, math.nan), math.nan, math.nan))
         for name in names or (*values, "ece_null")

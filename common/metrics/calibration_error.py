@@ -7,7 +7,12 @@ import math
 
 import numpy as np
 
-from common.metrics.intervals import BootstrapConfig, Interval
+from common.metrics.intervals import (
+    BootstrapConfig,
+    Interval,
+    number_patients,
+    sums_by_patient,
+)
 from common.metrics.shares import check_labels, check_numbers, ratio, weighted_sums
 from common.system.errors import InputError
 from common.system.random_streams import random_generator
@@ -34,36 +39,46 @@ def calibrated_level(confidences: np.ndarray, bootstrap: BootstrapConfig) -> Int
     """Return the calibration error of a perfectly calibrated grader with these confidences (N,).
 
     The mean, and the range of 95 of 100 such graders: each image is right as often as its
-    confidence says, independently of the others (after Bröcker & Smith 2007).
+    confidence says, independently of the others (after Bröcker & Smith 2007). Where the bootstrap
+    groups patients, the images of a patient are right together as far as their confidences let
+    them: the widest range that patients can give.
     """
     if not len(confidences):
         return Interval(math.nan, math.nan, math.nan)
     bins = _in_bins(confidences)
     generator = random_generator("calibrated", bootstrap.seed)
+    members = number_patients(len(confidences), bootstrap.groups)
+    patients = int(members.max()) + 1
     errors = []
     for start in range(0, bootstrap.resamples, _BLOCK):
         size = min(_BLOCK, bootstrap.resamples - start)
-        right = generator.random((size, len(confidences))) < confidences
+        right = generator.random((size, patients))[:, members] < confidences
         errors.append(np.abs((right - confidences) @ bins).sum(1) / len(confidences))
     found = np.concatenate(errors)
     low, high = np.percentile(found, [2.5, 97.5])
     return Interval(float(found.mean()), float(low), float(high))
 
 
-def squared_calibration_error(confidences: np.ndarray, correct: np.ndarray) -> float:
+def squared_calibration_error(
+    confidences: np.ndarray, correct: np.ndarray, groups: np.ndarray | None = None
+) -> float:
     """Average (accuracy - confidence)^2 over 15 equal bins, less what chance adds to it.
 
     The debiased estimate of Kumar, Liang & Ma (2019, section 5; Bröcker 2012): its mean over sets
-    of a perfectly calibrated grader is 0, single values are below as often as above. Bins of one
-    image say nothing of chance and are left out; NaN if there is no other.
+    of a perfectly calibrated grader is 0, single values are below as often as above. What chance
+    adds is the variance of a bin's gap, over patients where `groups` (N,) tells them. Bins of one
+    patient say nothing of chance and are left out; NaN if there is no other.
     """
-    bins = _in_bins(confidences)
+    members = number_patients(len(confidences), groups)
+    bins = _in_bins(confidences)  # (N, bins)
+    patients = (sums_by_patient(bins, members) > 0).sum(0)
+    bins, patients = bins[:, patients > 1], patients[patients > 1]
     counts = bins.sum(0)
-    bins, counts = bins[:, counts > 1], counts[counts > 1]
-    accuracy = np.asarray(correct, float) @ bins / counts
-    gaps = accuracy - confidences @ bins / counts
-    unbiased = gaps**2 - accuracy * (1 - accuracy) / (counts - 1)
-    return float(ratio((counts * unbiased).sum(), counts.sum()))
+    errors = (np.asarray(correct, float) - confidences)[:, None] * bins
+    gaps = ratio(errors.sum(0), counts)
+    by_patient = sums_by_patient(errors - gaps * bins, members)  # (G, bins)
+    chance = (by_patient**2).sum(0) / counts**2 * patients / (patients - 1)
+    return float(ratio((counts * (gaps**2 - chance)).sum(), counts.sum()))
 
 
 def brier_score(

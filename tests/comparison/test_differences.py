@@ -247,6 +247,21 @@ def test_the_best_is_compared_with_every_other_and_counts_who_is_right_alone():
     assert same.mcnemar.p == 1 and not any(gap.differs for gap in same.differences.values())
 
 
+def test_where_the_best_was_chosen_on_these_images_all_pairs_are_allowed_for():
+    models = {str(n): model(TARGETS, 2.0, n) for n in range(4)}
+    plain, picked = (
+        compare_to_best(TARGETS, models, "0", BootstrapConfig(), here) for here in (False, True)
+    )
+    accuracies = [found["1"].differences["accuracy"] for found in (plain, picked)]
+    assert accuracies[0].p == accuracies[1].p
+    least = min(
+        (gap for found in picked.values() for gap in found.differences.values()),
+        key=lambda gap: gap.p,
+    )
+    assert least.p_holm == pytest.approx(min(1, 6 * 4 * least.p))
+    assert accuracies[0].p_holm <= accuracies[1].p_holm
+
+
 def test_shares_of_several_models_are_compared_as_counted_by_hand():
     correct = np.stack([m.predicted == TARGETS for m in (GOOD, POOR, GOOD)], axis=1)
     weights = np.array([[2, -1, -1], [2, -2, 0]])

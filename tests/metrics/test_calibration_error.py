@@ -52,6 +52,21 @@ def test_more_images_and_the_seed_change_the_level_of_calibrated_graders():
     assert math.isnan(calibrated_level(np.array([]), BootstrapConfig()).value)
 
 
+def test_the_level_and_the_debiased_error_allow_for_patients_who_are_right_as_a_whole():
+    generator, groups = np.random.default_rng(3), np.repeat(np.arange(60), 4)
+    inside, debiased, alone = 0, [], []
+    level = calibrated_level(np.full(240, 0.8), BootstrapConfig(300, groups=groups))
+    for _ in range(200):
+        correct = np.repeat(generator.random(60) < 0.8, 4)
+        error = float(expected_calibration_error(np.full(240, 0.8), correct))
+        inside += level.low <= error <= level.high
+        debiased.append(squared_calibration_error(np.full(240, 0.8), correct, groups))
+        alone.append(squared_calibration_error(np.full(240, 0.8), correct))
+    assert inside >= 180
+    assert abs(np.mean(debiased)) < 4 * np.std(debiased) / 200**0.5
+    assert np.mean(alone) > 10 * abs(np.mean(debiased))
+
+
 @pytest.mark.parametrize("score", [brier_score, negative_log_likelihood])
 def test_what_is_no_probability_or_no_label_is_refused(score):
     good, labels = np.full((3, 2), 0.5), np.array([0, 1, 1])
