@@ -1,5 +1,6 @@
 """Contact sheets: small pictures in rows, with captions, as PNG files."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,8 +18,8 @@ _MOST_LABELS = 42  # of a sheet of likely label errors
 _LABEL_SIDE = 240  # pixels, so that a grader sees which pictures to open
 _GAP = 8  # pixels between pictures
 _CAPTION = 42  # pixels below a picture
-_LINE = 25  # characters of a caption
-_LINES = 3
+_LETTER = 6  # pixels of a letter of a caption
+_LINES = 3  # of a caption
 _ACROSS = 7
 _DOWN = 12
 
@@ -66,7 +67,7 @@ def label_error_sheet(found: LabelErrors, split: Split, path: Path) -> None:
     pictures = [
         CaptionedPicture(
             paths[each.image],
-            f"{rank}. {Path(each.image).name[-21:]}\n"
+            f"{rank}. {Path(each.image).name}\n"
             f"label {names[each.label]} ({each.label_probability:.2f})\n"
             f"model {names[each.suggested]} ({each.suggested_probability:.2f})",
         )
@@ -89,12 +90,27 @@ def _draw_row(sheet: Image.Image, top: int, row: SheetRow, side: int) -> None:
     for place, picture in enumerate(row.pictures[:_ACROSS]):
         left = _GAP + place * (side + _GAP)
         sheet.paste(_small(picture.path, side), (left, top + 18))
-        lines = [
-            line[start : start + _LINE]
-            for line in map(_ascii, picture.caption.split("\n"))
-            for start in range(0, len(line), _LINE)
-        ]
-        draw.text((left, top + 20 + side), "\n".join(lines[:_LINES]), "#444444", font)
+        lines = caption_lines(picture.caption, side // _LETTER)
+        draw.text((left, top + 20 + side), "\n".join(lines), "#444444", font)
+
+
+def caption_lines(caption: str, letters: int) -> list[str]:
+    """Break a caption into three lines of so many letters.
+
+    Where they do not suffice, the middle of its lines is left out, so that each still shows.
+    """
+    own = list(map(_ascii, caption.split("\n")))[:_LINES]
+    if sum(max(1, math.ceil(len(line) / letters)) for line in own) > _LINES:
+        room = letters * (_LINES // len(own))
+        own = [_without_middle(line, room) for line in own]
+    return [line[start : start + letters] for line in own for start in range(0, len(line), letters)]
+
+
+def _without_middle(line: str, most: int) -> str:
+    if len(line) <= most:
+        return line
+    front = (most - 3) // 2
+    return f"{line[:front]}...{line[len(line) - (most - 3 - front) :]}"
 
 
 def _small(path: Path, side: int) -> Image.Image:

@@ -276,4 +276,5 @@ def confusion_table(matrix: list[list[int]], classes: Classes) -> Table:
     title = f"Images by true and predicted {classes.word}"
     table = make_table("confusion", title, ["true \\ predicted", *classes.names], rows)
     right = frozenset((k, k + 1) for k in range(len(matrix)))
-    return replace(table, marked=right, matrix_of=classes.word)
+    notes = ("[ ] or shaded: right.",)
+    return replace(table, marked=right, matrix_of=classes.word, notes=notes)

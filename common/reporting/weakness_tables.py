@@ -121,7 +121,7 @@ def _with(group: Subgroup, gap: Gap) -> str:
 def _notes_on_subgroups(found: Subgroups) -> list[str]:
     notes = list(found.notes)
     if any(group.too_few for group in [found.overall, *found.groups]):
-        notes.append(f"[ ]: fewer than {FEWEST} images, whose figures say little.")
+        notes.append(f"[ ] or shaded: fewer than {FEWEST} images, whose figures say little.")
     reasons: dict[str, list[str]] = {}
     for group in found.groups:
         for name, why in group.undefined.items():
