@@ -11,8 +11,10 @@ from common.cli import Parser, guarded
 
 import argparse
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import combinations
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -46,7 +48,7 @@ from common.prediction.evaluated_models import find_evaluated_models, metadata_o
 from common.prediction.voting import combine_models
 from common.reporting import tables
 from common.reporting.table import format_table
-from common.result_dir import ResultDir, write_table
+from common.result_dir import ResultDir, of_split, write_table
 from common.system.errors import InputError
 from common.system.files import write_json
 from common.system.log import log
@@ -206,7 +208,11 @@ def criteria_text(criteria: Criteria) -> str:
 
 
 def draw(
-    names: list[str], pairwise: PairwiseDiversity, note: str, output: ResultDir, vector: str
+    names: list[str],
+    pairwise: PairwiseDiversity,
+    note: str,
+    place: Callable[[str], Path],
+    vector: str,
 ) -> None:
     """Draw a heat map of each measure, and which models err alike."""
     shares = {
@@ -223,9 +229,9 @@ def draw(
         Matrices("likeness of errors", related, around_zero=True, symmetric=True),
     ]
     figure = plot_heatmaps(groups, names, names, f"pairs of models{note}")
-    save_figure(figure, output.figure("diversity"), vector)
+    save_figure(figure, place("diversity"), vector)
     figure = plot_dendrogram(pairwise.disagreement, names, f"which models err alike{note}")
-    save_figure(figure, output.figure("dendrogram"), vector)
+    save_figure(figure, place("dendrogram"), vector)
 
 
 @guarded
@@ -262,7 +268,7 @@ def main(argv: list[str] | None = None) -> int:
 
     output = ResultDir(args.output_dir)
     write_json(
-        output.diversity,
+        output.diversity(args.split),
         {
             "split": args.split,
             "synthetic": note,
@@ -276,9 +282,15 @@ def main(argv: list[str] | None = None) -> int:
             "criteria": criteria,
         },
     )
-    write_table(output.table("diversity"), rows)
-    draw(names, pairwise, note, output, args.figure_format)
-    log(f"wrote {output.diversity.name}, a table and figures to {output.results}")
+    write_table(output.table(of_split("diversity", args.split)), rows)
+    draw(
+        names,
+        pairwise,
+        note,
+        lambda name: output.figure(of_split(name, args.split)),
+        args.figure_format,
+    )
+    log(f"wrote {output.diversity(args.split).name}, a table and figures to {output.results}")
     return 0
 
 

@@ -12,7 +12,9 @@ from common.cli import Parser, guarded
 import argparse
 import math
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -35,7 +37,7 @@ from common.prediction.evaluated_models import find_evaluated_models, metadata_o
 from common.prediction.voting import ClassPredictions
 from common.reporting import tables
 from common.reporting.table import format_table
-from common.result_dir import ResultDir, write_table
+from common.result_dir import ResultDir, of_split, write_table
 from common.system.files import write_json
 from common.system.log import log
 
@@ -287,7 +289,11 @@ def weights_text(weights: SuggestedWeights, grades: list[str]) -> str:
 
 
 def draw(
-    results: dict[str, Metrics], grades: list[str], note: str, output: ResultDir, vector: str
+    results: dict[str, Metrics],
+    grades: list[str],
+    note: str,
+    place: Callable[[str], Path],
+    vector: str,
 ) -> None:
     """Draw each metric of every model at every grade."""
     shown = {
@@ -301,7 +307,7 @@ def draw(
     }
     values = Matrices("from 0 to 1, the higher the better", shown)
     figure = plot_heatmaps([values], list(results), grades, f"models by grade{note}")
-    save_figure(figure, output.figure("per_class"), vector)
+    save_figure(figure, place("per_class"), vector)
 
 
 @guarded
@@ -346,7 +352,7 @@ def main(argv: list[str] | None = None) -> int:
     output = ResultDir(args.output_dir)
     rows = [vars(row) for own in pairs for row in own]
     write_json(
-        output.per_class,
+        output.per_class(args.split),
         {
             "split": args.split,
             "synthetic": note,
@@ -361,11 +367,17 @@ def main(argv: list[str] | None = None) -> int:
             "suggested_on": weights.description,
         },
     )
-    write_table(output.table("per_class"), tables.flat_rows(results))
+    write_table(output.table(of_split("per_class", args.split)), tables.flat_rows(results))
     if rows:
-        write_table(output.table("pairs"), rows)
-    draw(results, grades, note, output, args.figure_format)
-    log(f"wrote {output.per_class.name}, tables and a heat map to {output.results}")
+        write_table(output.table(of_split("pairs", args.split)), rows)
+    draw(
+        results,
+        grades,
+        note,
+        lambda name: output.figure(of_split(name, args.split)),
+        args.figure_format,
+    )
+    log(f"wrote {output.per_class(args.split).name}, tables and a heat map to {output.results}")
     return 0
 
 

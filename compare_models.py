@@ -11,7 +11,9 @@ from common.cli import Parser, guarded
 
 import argparse
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -52,7 +54,7 @@ from common.prediction.evaluated_models import EvaluatedModel, find_evaluated_mo
 from common.reporting import tables
 from common.reporting.summary import gates_text
 from common.reporting.table import format_table
-from common.result_dir import ResultDir, write_table
+from common.result_dir import ResultDir, of_split, write_table
 from common.system.files import write_json
 from common.system.log import log
 
@@ -148,23 +150,23 @@ def check(models: list[Model], bootstrap: BootstrapConfig, holdout: Holdout) -> 
     return check_gates(found, ensemble, pairs.scored, holdout, coarser)
 
 
-def draw(models: list[Model], note: str, output: ResultDir, vector: str) -> None:
+def draw(models: list[Model], note: str, place: Callable[[str], Path], vector: str) -> None:
     """Draw results with intervals, ROC curves for referable DR, and accuracy against cost."""
     metrics = {model.label: model.evaluation.metrics for model in models}
     classes = models[0].result.pairs.scored
     intervals = {label: [found[name] for name in SHOWN] for label, found in metrics.items()}
     titles = [title_of(name, classes) for name in SHOWN]
     figure = plot_intervals(intervals, titles, f"models, 95 % intervals{note}")
-    save_figure(figure, output.figure("metrics"), vector)
+    save_figure(figure, place("metrics"), vector)
     curves = referable_curves(models)
     if curves:
         panel = RocPanel(f"referable ({classes.referable})", curves)
         figure = plot_roc([panel], f"models, referable DR{note}")
-        save_figure(figure, output.figure("roc_referable"), vector)
+        save_figure(figure, place("roc_referable"), vector)
     gflops = {model.label: model.result.pairs.cost.gflops for model in models}
     accuracies = {label: found["accuracy"] for label, found in metrics.items()}
     figure = plot_cost(gflops, accuracies, f"accuracy against cost{note}")
-    save_figure(figure, output.figure("accuracy_vs_cost"), vector)
+    save_figure(figure, place("accuracy_vs_cost"), vector)
 
 
 def title_of(metric: str, classes: Classes) -> str:
@@ -218,16 +220,19 @@ def main(argv: list[str] | None = None) -> int:
     few = few_images_note(evaluation.images_per_grade, first.scored)
     if pairs:
         print("\n" + "\n".join(filter(None, [pairs_table(pairs, args.verbose), few])))
-        write_table(output.table("pairs"), [pair.to_row() for pair in pairs])
+        write_table(output.table(of_split("pairs", args.split)), [pair.to_row() for pair in pairs])
     gates = check(models, bootstrap, combine_holdouts(found, args.split))
     print("\n" + (tables.gates_table(gates).to_text() if args.verbose else gates_text(gates)))
     print(f"\nrating: {rating(gates)}")
 
     rows = tables.flat_rows(metrics)
-    write_table(output.table("models"), [{**row, **vars(costs[row["name"]])} for row in rows])
+    write_table(
+        output.table(of_split("models", args.split)),
+        [{**row, **vars(costs[row["name"]])} for row in rows],
+    )
     tested = {"split": args.split, "synthetic": note}
     write_json(
-        output.comparison,
+        output.comparison(args.split),
         {
             **tested,
             "vote": args.vote,
@@ -243,9 +248,9 @@ def main(argv: list[str] | None = None) -> int:
             "bootstrap": evaluation.to_json()["bootstrap"],
         },
     )
-    write_json(output.validation, tested | validation_content(gates))
-    draw(models, note, output, args.figure_format)
-    names = f"{output.comparison.name}, {output.validation.name}"
+    write_json(output.validation(args.split), tested | validation_content(gates))
+    draw(models, note, lambda name: output.figure(of_split(name, args.split)), args.figure_format)
+    names = f"{output.comparison(args.split).name}, {output.validation(args.split).name}"
     log(f"wrote {names}, tables and figures to {output.results}")
     return 1 if args.require and not all_pass(gates) else 0
 

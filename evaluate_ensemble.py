@@ -73,6 +73,7 @@ from common.reporting.contact_sheets import label_error_sheet
 from common.reporting.report import write_report
 from common.reporting.screening_tables import answers_tables
 from common.reporting.summary import Part, Report, summary_text
+from common.reporting.weakness_tables import label_errors_table
 from common.result_dir import (
     ResultDir,
     Run,
@@ -80,6 +81,7 @@ from common.result_dir import (
     write_metrics,
     write_table,
 )
+from common.review_sheet import update_review_sheet
 from common.screening.patients import People
 from common.system.device import resolve_precision, select_device
 from common.system.files import read_json, write_json
@@ -311,6 +313,9 @@ def store_answers(answers: Answers, output: ResultDir, images: Split) -> None:
     sheet.unlink(missing_ok=True)  # of an earlier evaluation
     if answers.label_errors is not None:
         label_error_sheet(answers.label_errors, images, sheet)
+        listed = label_errors_table(answers.label_errors).to_csv()
+        for line in update_review_sheet(output, images.name, *listed):
+            log(line)
     write_metrics(path, read_json(path) | {"screening": answers.to_json()})
 
 
@@ -375,6 +380,16 @@ def report_on(
     )
 
 
+def older_reports(models: list[Model], output: ResultDir, split: str) -> list[str]:
+    """Name the models whose own report is of an earlier evaluation; only `output` has a new one."""
+    older = [m for m in models if m.output != output and m.output.report(split).is_file()]
+    return [
+        f"note: {model.output.report(split)} and what belongs to it are of an earlier evaluation "
+        f"of {model.label} alone and may be older than its figures; evaluate it alone for a new one"
+        for model in older
+    ]
+
+
 def recipe_of(run: Run) -> dict[str, Any]:
     """Read how a model was trained; nothing is known of the earlier trainer's."""
     return read_config(run.directory)["config"] if run.directory.config.is_file() else {}
@@ -386,7 +401,9 @@ def print_results(report: Report, output: ResultDir, verbose: bool) -> None:
     for part in report.parts if verbose else []:
         print(f"{part.to_text()}\n", flush=True)
     if not verbose:
-        print(f"all tables: --verbose, {output.report} or, as CSV, {output.tables}")
+        print(
+            f"all tables: --verbose, {output.report(report.split.name)} or, as CSV, {output.tables}"
+        )
 
 
 @guarded
@@ -425,14 +442,17 @@ def main(argv: list[str] | None = None) -> int:
         write_outcome_tables(outcome, args.split)
 
     gates, output = check_all(models, final, setting), final.output
-    write_json(output.validation, setting.describe() | validation_content(gates))
+    validation, checklist = output.validation(args.split), output.checklist(args.split)
+    write_json(validation, setting.describe() | validation_content(gates))
     report = report_on(models, final, answers, gates, setting)
     write_report(output, report)
     write_checklist(output, report)
     tables.write_tables(output, args.split, report.tables)
     print_results(report, output, args.verbose)
-    names = f"{output.validation.name}, {output.checklist.name}"
-    log(f"wrote {output.metrics(args.split)}, {names} and {output.report}")
+    names = f"{validation.name}, {checklist.name}"
+    log(f"wrote {output.metrics(args.split)}, {names} and {output.report(args.split)}")
+    for line in older_reports(models, output, args.split):
+        log(line)
     return 1 if args.require and not all_pass(gates) else 0
 
 

@@ -23,8 +23,16 @@ from common.system.errors import InputError
 from common.system.files import atomic_write, read_json, write_json, write_text
 
 FIGURE_FORMATS = ("svg", "pdf", "none")  # of the vector file beside each PNG; the first by default
+REVIEWED = "label_errors"  # the one table that people write in
 _MAX_PREDICTIONS = 2**31  # bytes; a million images take a tenth of it
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
+_NUMBER = re.compile(r"[+-]?\d+(\.\d*)?(e[+-]?\d+)?", re.IGNORECASE)
 _PAIR_FILE = re.compile(r"best_(?P<model>.+)_(?:(?P<a>\d+)_(?P<b>\d+)|softmax)\.pth")
+
+
+def of_split(name: str, split: str) -> str:
+    """Name a file after its split, but for those of `test`, which go without."""
+    return name if split == "test" else f"{name}_{split}"
 
 
 @dataclass(frozen=True)
@@ -102,35 +110,33 @@ class ResultDir:
         """What an evaluation has fitted temperatures and weights on, image by image."""
         return self.results / f"fitting_{split}.npz"
 
-    @property
-    def validation(self) -> Path:
+    def validation(self, split: str) -> Path:
         """The guide's gates and the rating that follows."""
-        return self.results / "validation.json"
+        return self.results / f"{of_split('validation', split)}.json"
 
-    @property
-    def comparison(self) -> Path:
+    def comparison(self, split: str) -> Path:
         """Models compared with each other."""
-        return self.results / "comparison.json"
+        return self.results / f"{of_split('comparison', split)}.json"
 
-    @property
-    def diversity(self) -> Path:
+    def diversity(self, split: str) -> Path:
         """How differently models err."""
-        return self.results / "diversity.json"
+        return self.results / f"{of_split('diversity', split)}.json"
 
-    @property
-    def per_class(self) -> Path:
+    def per_class(self, split: str) -> Path:
         """Models compared grade by grade."""
-        return self.results / "per_class.json"
+        return self.results / f"{of_split('per_class', split)}.json"
 
-    @property
-    def report(self) -> Path:
+    def report(self, split: str) -> Path:
         """The readable report, one file."""
-        return self.results / "report.html"
+        return self.results / f"{of_split('report', split)}.html"
 
-    @property
-    def checklist(self) -> Path:
+    def checklist(self, split: str) -> Path:
         """What a paper on the evaluation must say, filled in as far as a run can tell."""
-        return self.results / "checklist.md"
+        return self.results / f"{of_split('checklist', split)}.md"
+
+    def review_sheet(self, split: str) -> Path:
+        """The images to be graded again, where a grader writes down what is found."""
+        return self.results / f"{REVIEWED}_{split}.csv"
 
     def table(self, name: str) -> Path:
         """A table."""
@@ -346,14 +352,54 @@ def write_table(path: Path, rows: list[dict[str, Any]]) -> None:
     write_csv(path, list(rows[0]), [list(row.values()) for row in rows])
 
 
-def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    """Write rows below a header as CSV; what is undefined stays empty."""
+def write_csv(
+    path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]], previous: Path | None = None
+) -> None:
+    """Write rows below a header as CSV for people; what is undefined stays empty.
+
+    previous: the name that the file now at `path` keeps.
+    """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(header)
-    for row in rows:
-        writer.writerow(["" if isinstance(cell, float) and cell != cell else cell for cell in row])
-    write_text(path, text.getvalue())
+    for row in (header, *rows):
+        writer.writerow(map(_plain_cell, row))
+    with atomic_write(path, previous) as file:
+        file.write(text.getvalue().encode())
+
+
+def _plain_cell(cell: Any) -> Any:
+    """Keep a spreadsheet from taking text for a formula, by an apostrophe before it.
+
+    As OWASP advises ("CSV Injection"); `without_apostrophe` undoes it.
+    """
+    if isinstance(cell, float) and cell != cell:
+        return ""
+    if not isinstance(cell, str):
+        return cell
+    cell = as_cell(cell)
+    return f"'{cell}" if _looks_like_formula(cell) else cell
+
+
+def as_cell(text: str) -> str:
+    """Write text as a cell holds it: UTF-8, its lines ended as those of the table."""
+    text = text.encode(errors="backslashreplace").decode()
+    return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def without_apostrophe(cell: str) -> str:
+    """Read a text cell that `write_csv` has written."""
+    return cell[1:] if cell.startswith("'") and _looks_like_formula(cell[1:]) else cell
+
+
+def _looks_like_formula(cell: str) -> bool:
+    return cell.lstrip("'").startswith(_FORMULA) and not _NUMBER.fullmatch(cell)
+
+
+def set_aside(path: Path) -> Path:
+    """Return a name that is free for an earlier file at this path."""
+    numbers = ("", *(f"_{number}" for number in range(2, 1000)))
+    names = (path.with_name(f"{path.stem}_earlier{number}{path.suffix}") for number in numbers)
+    return next(name for name in names if not name.exists())
 
 
 def write_metrics(path: Path, content: dict[str, Any]) -> None:

@@ -20,6 +20,7 @@ FLOORS = (
     ("inspection",),
     ("models",),
     ("result_dir",),
+    ("review_sheet",),
     ("prediction",),
     ("metrics",),
     ("comparison",),

@@ -1,5 +1,6 @@
 """The names and formats of a result directory."""
 
+import csv
 import os
 import pickle
 import zipfile
@@ -108,3 +109,16 @@ def test_predictions_come_back_and_hold_no_pickle(tmp_path):
         archive.writestr("class_probabilities", b"no array")
     with pytest.raises(InputError, match="'class_probabilities' is no array"):
         result_dir.read_predictions(path)
+
+
+def test_text_in_tables_is_no_formula_for_a_spreadsheet_and_numbers_stay_numbers(tmp_path):
+    path = tmp_path / "table.csv"
+    texts = ["=1+1", "+a", "-a", "@a", "\ta", "\na", "'=a", "a=b", "'a", "", "-1.5e-3", "+4"]
+    given = [text.replace("\n", "\r") for text in texts]  # which would end a row
+    result_dir.write_csv(path, ["=name", "number"], [[text, -0.5] for text in given])
+    with path.open(newline="") as file:
+        header, *rows = csv.reader(file)
+    assert header == ["'=name", "number"] and {row[1] for row in rows} == {"-0.5"}
+    written = [row[0] for row in rows]
+    assert written == [f"'{text}" for text in texts[:7]] + texts[7:]
+    assert [result_dir.without_apostrophe(cell) for cell in written] == texts

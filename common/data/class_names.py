@@ -91,6 +91,12 @@ def grade_of(name: str) -> int | None:
     return grades[0] if grades is not None and grades[0] == grades[1] else None
 
 
+def may_be_class(name: str) -> bool:
+    """Tell whether a folder of this name looks like one of a grade or of a numbered class."""
+    meaning = meaning_of(name)
+    return meaning.counts or meaning.grades is not None
+
+
 def grades_of(names: Sequence[str]) -> list[tuple[int, int] | None]:
     """Return the grades, first and last, of each of a model's classes; None where not known.
 

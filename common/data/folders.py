@@ -5,7 +5,7 @@ N images.
 
 import hashlib
 import os
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
@@ -18,6 +18,7 @@ from common.data.class_names import (
     Matcher,
     grade_of,
     match_folders,
+    may_be_class,
     quoted,
     titles_of,
 )
@@ -226,7 +227,7 @@ def scan_dataset(
     require_folder(root)
     matcher = matcher or partial(match_folders, num_classes=num_classes, class_names=class_names)
     walk = _Walk(root, matcher)
-    folders = split_folders(root)
+    folders = split_folders(root, may_be_class)
     if not folders:
         try:
             split, unused = walk.split(ALL, root)
@@ -247,11 +248,21 @@ def scan_dataset(
             problems[name] = str(error)
     if splits:  # else it is no dataset, and may hold anything
         known = {folder.name for folder in folders.values()}
-        unused += walk.beside(root, known, "no split has that name")
+        unused += walk.beside(root, known, _why_no_split)
         for name, problem in problems.items():
             reason = problem.partition("; ")[0]
             unused += walk.folder(folders[name], walk.name_of(folders[name]), reason)
     return Dataset(root, splits, problems, tuple(sorted(unused, key=lambda file: file.id)))
+
+
+def _why_no_split(name: str) -> str:
+    """Say why a folder beside those of the splits is not one of them."""
+    split = split_of(name)
+    return (
+        f"no class folder with pictures, so not the split {split}"
+        if split
+        else "no split has that name"
+    )
 
 
 class _Walk:
@@ -288,7 +299,7 @@ class _Walk:
                 else:
                     unused.append(Unused(self.id_of(entry.path), place, "no regular file", True))
         reason = match.left_out or "no class has that name"
-        unused += self.beside(folder, match.labels, reason)
+        unused += self.beside(folder, match.labels, lambda _: reason)
         ordered = tuple(sorted(images, key=lambda image: image.id))
         return Split(name, ordered, match), unused
 
@@ -301,13 +312,17 @@ class _Walk:
         id_, path = self.id_of(entry.path), Path(entry.path)
         return ImageFile(id_, path, split, label, size, modified, class_folder)
 
-    def beside(self, folder: Path, known: Collection[str], reason: str) -> list[Unused]:
-        """List what lies in a folder beside the known folders in it."""
+    def beside(
+        self, folder: Path, known: Collection[str], why: Callable[[str], str]
+    ) -> list[Unused]:
+        """List what lies in a folder beside the known folders in it; why: by a folder's name."""
         unused: list[Unused] = []
         for entry in list_folder(folder):
             if is_folder(entry):
                 if entry.name not in known and not leads_up(entry, (self.root, folder)):
-                    unused += self.folder(Path(entry.path), self.name_of(entry.path), reason)
+                    unused += self.folder(
+                        Path(entry.path), self.name_of(entry.path), why(entry.name)
+                    )
             elif folder != self.root or entry.name not in MADE_BY_US:
                 place = self.name_of(folder)
                 id_ = self.id_of(entry.path)

@@ -31,7 +31,7 @@ _MADE_BY_SYSTEMS = {
 _OUR_RESULTS = (
     ("audit.json", "findings.csv"),
     ("config.json", "models"),
-    ("results/validation.json",),
+    ("results/validation*.json",),
     ("results/predictions_*.npz",),
     ("model_analysis.json",),
     ("pixels.u8", "index.json"),

@@ -21,6 +21,7 @@ from common.metrics.classification import (
     quadratic_weighted_kappa,
 )
 from common.metrics.intervals import (
+    UNKNOWN,
     BootstrapConfig,
     Interval,
     Metrics,
@@ -90,10 +91,17 @@ def metrics_with_intervals(
         found["ece_null"] = calibrated_level(confidence, bootstrap)
     if names is None or "squared_ece" in names:
         values["squared_ece"] = squared_calibration_error(confidence, correct, bootstrap.groups)
+    alone = {name: Interval(value, math.nan, math.nan) for name, value in values.items()}
+    found = alone | found
     return {
-        name: found.get(name, Interval(values.get(name, math.nan), math.nan, math.nan))
-        for name in names or (*values, "ece_null")
+        name: _rounding_as_zero(found.get(name, UNKNOWN)) for name in names or (*values, "ece_null")
     }
+
+
+def _rounding_as_zero(entry: Interval) -> Interval:
+    """Write 0 for what is 0 but for rounding, such as a kappa of -2.2e-16."""
+    value, low, high = (0.0 if abs(x) < 1e-14 else x for x in vars(entry).values())
+    return Interval(value, low, high)
 
 
 def _shares(

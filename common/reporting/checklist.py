@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from common.evaluation.gates import Gate
 from common.reporting.summary import Report, chosen_on, headlines, population, tested_on
-from common.result_dir import ResultDir
+from common.result_dir import ResultDir, of_split
 from common.system.environment import versions
 from common.system.files import write_text
 from common.system.log import printable
@@ -73,7 +73,7 @@ def write_checklist(directory: ResultDir, report: Report) -> None:
     head = _HEAD.format(title=escaped(report.results.title))
     table = [f"| {' | '.join(_COLUMNS)} |", f"|{'---|' * len(_COLUMNS)}"]
     lines = [*table, *(item.row() for item in items(report))]
-    write_text(directory.checklist, head + "\n".join(lines) + "\n")
+    write_text(directory.checklist(report.split.name), head + "\n".join(lines) + "\n")
 
 
 def escaped(text: str) -> str:
@@ -208,7 +208,8 @@ def _results(report: Report) -> Iterator[Item]:
     sample = report.grader.judged_on
     wrong = int((sample.classes.predicted != sample.targets).sum())
     failures = (
-        f"{wrong} of {len(sample.targets)} images graded wrongly; report.html shows the worst"
+        f"{wrong} of {len(sample.targets)} images graded wrongly; "
+        f"{of_split('report', report.split.name)}.html shows the worst"
     )
     yield Item("analysis of failures", "", "", "39", failures, "what they have in common")
 

@@ -141,8 +141,9 @@ def write_report(directory: ResultDir, report: Report) -> None:
         ],
         num_mistakes=int((split.labels != predictions.predicted).sum()),
         gate_rule=rule_of(report.gates),
+        checklist=directory.checklist(split.name).name,
     )
-    write_text(directory.report, html)
+    write_text(directory.report(split.name), html)
 
 
 def figure_pictures(directory: ResultDir, split: str) -> list[Picture]:

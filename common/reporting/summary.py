@@ -15,6 +15,7 @@ from common.metrics.intervals import UNKNOWN
 from common.reporting.table import Column, Shown, Table, make_table, wrapped
 from common.reporting.tables import gates_table, measured
 from common.reporting.weakness_tables import weaknesses
+from common.result_dir import of_split
 from common.system.log import printable
 
 _SHARE, _NUMBER = Column("", kind="percent"), Column("")
@@ -213,7 +214,8 @@ def summary_text(report: Report) -> str:
         *weaknesses(report.answers),
         *verdict(report.gates),
         *(f"note: {text}" for text in [*warnings(report), *report.results.remarks]),
-        f"rating: {rating(report.gates)} (by the rule in validation.json; thresholds on these "
+        f"rating: {rating(report.gates)} (by the rule in "
+        f"{of_split('validation', report.split.name)}.json; thresholds on these "
         "images, no claim of regulatory clearance)",
     ]
     tables = [_headline_table(report)]

@@ -15,7 +15,7 @@ from common.metrics.intervals import UNKNOWN, Interval, Metrics
 from common.prediction.classes import Classes
 from common.prediction.predictions import Cost, PairPredictions
 from common.reporting.table import Cell, Column, Table, make_table, save_table
-from common.result_dir import ResultDir
+from common.result_dir import REVIEWED, ResultDir
 from common.screening.prevalence import Restated
 
 _DIFFERENCES = {
@@ -108,11 +108,16 @@ def undefined_table(findings: Findings) -> Table:
 
 
 def write_tables(directory: ResultDir, split: str, tables: Sequence[Table]) -> None:
-    """Write tables as CSV files, and remove those that an earlier evaluation of the split left."""
+    """Write tables as CSV files, and remove those that an earlier evaluation of the split left.
+
+    The one that people write in is none of them: see `update_review_sheet`.
+    """
     for path in directory.tables.glob(f"*_{split}.csv"):
-        path.unlink(missing_ok=True)
+        if path != directory.split_table(REVIEWED, split):
+            path.unlink(missing_ok=True)
     for table in tables:
-        save_table(directory.split_table(table.name, split), table)
+        if table.name != REVIEWED:
+            save_table(directory.split_table(table.name, split), table)
 
 
 def classes_text(pairs: PairPredictions) -> str:

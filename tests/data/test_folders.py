@@ -154,6 +154,40 @@ def test_the_usual_names_of_splits_are_known(images, split, folder):
     assert np.array_equal(found.labels, before.labels) and not scan_dataset(images).unused
 
 
+@pytest.mark.parametrize("folder", ["calibration", "calib", "cal"])
+@pytest.mark.parametrize("file", ["camera.json", "board.png", "camera_1/board.png", "2/lens.txt"])
+def test_a_folder_of_calibration_files_is_no_split_and_said_to_be_unused(images, folder, file):
+    (images / folder / file).parent.mkdir(parents=True)
+    (images / folder / file).write_bytes(b"x")
+    dataset = scan_dataset(images)
+    assert not dataset.has("cal") and set(dataset.splits) == {"train", "val", "test"}
+    assert [unused.id for unused in dataset.unused] == [f"{folder}/{file}"]
+    assert f"in {folder}/: no class folder with pictures, so not the split cal" in (
+        "\n".join(dataset.remarks())
+    )
+
+
+def test_cal_beside_calibration_files_is_the_split(images):
+    shutil.copytree(images / "val", images / "cal")
+    (images / "calibration").mkdir()
+    (images / "calibration" / "board.png").write_bytes(b"x")
+    dataset = scan_dataset(images)
+    assert len(dataset.split("cal")) == len(dataset.split("val")) and len(dataset.unused) == 1
+    shutil.copytree(images / "val", images / "calibration", dirs_exist_ok=True)
+    with pytest.raises(InputError, match="found cal and calibration;"):
+        scan_dataset(images)
+
+
+@pytest.mark.parametrize("names", [("No_DR", "Mild"), ("0",), ("class_0",)])
+def test_a_cal_whose_class_folders_are_not_all_there_is_refused_where_it_is_asked_for(
+    images, names
+):
+    for name in names:
+        shutil.copytree(images / "val" / "0", images / "cal" / name)
+    with pytest.raises(InputError, match="cal"):
+        scan_dataset(images).split("cal")
+
+
 def test_two_folders_for_one_split_are_refused(images):
     shutil.copytree(images / "val", images / "Valid")
     with pytest.raises(InputError, match=f"one folder for val in {images}, found Valid and val;"):

@@ -49,7 +49,7 @@ def test_what_was_not_measured_says_so(split, report_on):
 
 def test_what_only_the_author_knows_is_marked(split, report_on, directory):
     write_checklist(directory, report_on(split, 1, recipes={"coatnet": RECIPE}))
-    text = directory.checklist.read_text()
+    text = directory.checklist("test").read_text()
     rows = [line for line in text.splitlines() if line.startswith("|")]
     assert len({len(re.split(r"(?<!\\)\|", row)) for row in rows}) == 1, "every row has all cells"
     assert (
@@ -61,6 +61,6 @@ def test_what_only_the_author_knows_is_marked(split, report_on, directory):
 def test_names_are_no_markup(split, report_on, directory):
     evil = "a|b <script>*x*_y_\n[z](u)`"
     write_checklist(directory, report_on(split, 0, models=[evil], dataset_path=evil))
-    text = directory.checklist.read_text()
+    text = directory.checklist("test").read_text()
     assert "<script" not in text and "a|b" not in text and "*x*" not in text.replace("\\*", "")
     assert escaped("a_b|c") == r"a\_b\|c"

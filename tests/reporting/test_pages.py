@@ -92,7 +92,7 @@ def test_at_three_widths_nothing_overflows_and_all_pictures_load(
         columns={"camera": [LONG] * 10 + ["b"] * 10},
     )
     write_report(directory, report)
-    text = directory.report.read_text()
+    text = directory.report("test").read_text()
     opened, console = measure_at(WIDTHS, text, tmp_path)
     assert {found["inner"] for found in opened} == set(WIDTHS) and not console
     for found in opened:

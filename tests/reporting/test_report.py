@@ -35,7 +35,7 @@ def test_everything_from_outside_is_escaped(demo, directory, report_on):
         "columns": {EVIL: [EVIL] * len(split)},
     }
     write_report(directory, report_on(split, 1, **evil))
-    text = directory.report.read_text()
+    text = directory.report("test").read_text()
     assert "<script" not in text and 'onload="' not in text
     assert text.count("&lt;script") > 40
 
@@ -44,7 +44,7 @@ def test_a_report_says_what_was_tested_and_needs_no_other_file(
     demo, directory, report_on, tmp_path
 ):
     write_report(directory, report_on(scan_split(demo, "test"), 1))
-    text = directory.report.read_text()
+    text = directory.report("test").read_text()
     words = " ".join(re.sub(r"<[^>]+>", " ", text).split())
     assert "20 images (4 of grade 0, 4 of grade 1" in words and "grading: coatnet on test" in words
     assert "Sensitivity, referable DR 66.7 % 95 % interval [" in words
@@ -57,7 +57,7 @@ def test_a_report_says_what_was_tested_and_needs_no_other_file(
 
 def test_tables_are_real_tables_with_captions_and_headers(demo, directory, report_on):
     write_report(directory, report_on(scan_split(demo, "test"), 1))
-    text = directory.report.read_text()
+    text = directory.report("test").read_text()
     tables = re.findall(r"<table.*?</table>", text, re.DOTALL)
     assert len(tables) >= 4 and "<pre" not in text
     for table in tables:
@@ -73,17 +73,17 @@ def test_where_the_grader_is_weakest_stands_first(demo, directory, report_on):
     error = LabelError("a", 0, 2, 0.1, 0.8)
     doubtful = LabelErrors((error,) * 3, 20, tuple("01234"), (0.5,) * 5, ())
     write_report(directory, report_on(scan_split(demo, "test"), 1))
-    assert "Likely label errors:" not in directory.report.read_text()
+    assert "Likely label errors:" not in directory.report("test").read_text()
     answers = Answers(label_errors=doubtful)
     write_report(directory, report_on(scan_split(demo, "test"), 1, answers=answers))
-    text = directory.report.read_text()
+    text = directory.report("test").read_text()
     assert 0 < text.index("Likely label errors: 3 of 20 images") < text.index("<nav aria-")
 
 
 def test_headings_are_in_order_and_the_contents_lead_to_sections(demo, directory, report_on):
     part = Part("member on test", [make_table("t", "T", ["a"], [["b"]])])
     write_report(directory, report_on(scan_split(demo, "test"), 1, members=[part]))
-    text = directory.report.read_text()
+    text = directory.report("test").read_text()
     levels = [int(level) for level in re.findall(r"<h(\d)", text)]
     assert levels[0] == 1 and levels.count(1) == 1
     assert all(after - before <= 1 for before, after in pairwise(levels))
@@ -94,14 +94,14 @@ def test_headings_are_in_order_and_the_contents_lead_to_sections(demo, directory
 
 def test_without_mistakes_a_report_says_so(demo, directory, report_on):
     write_report(directory, report_on(scan_split(demo, "test"), 0))
-    assert "There are none." in directory.report.read_text()
+    assert "There are none." in directory.report("test").read_text()
 
 
 def test_figures_that_were_not_drawn_are_left_out(demo, directory, report_on):
     for words in FIGURES[1:]:
         directory.figure(f"{words.name}_test").unlink()
     write_report(directory, report_on(scan_split(demo, "test"), 0))
-    text = directory.report.read_text()
+    text = directory.report("test").read_text()
     assert text.count("<img") == 1 and FIGURES[1].caption not in text
 
 
@@ -125,7 +125,7 @@ def test_a_photograph_that_is_gone_leaves_its_caption(tmp_path, demo, directory,
     split = scan_split(demo, "test")
     gone = [replace(image, path=tmp_path / "gone.png") for image in split.images]
     write_report(directory, report_on(replace(split, images=tuple(gone)), 1))
-    assert directory.report.read_text().count("(cannot be read)") == 12
+    assert directory.report("test").read_text().count("(cannot be read)") == 12
 
 
 def test_the_farthest_and_most_confident_mistakes_come_first():

@@ -90,6 +90,16 @@ def test_both_places_are_searched_and_figures_are_true(place, monkeypatch, capsy
     assert long.count("demo_convnext - demo_swinv2") == 4 and "lower bound" in long
 
 
+def test_another_split_than_test_has_files_of_its_own(place, monkeypatch):
+    _, output = run("per_class", place, monkeypatch)
+    before = {path: path.stat().st_mtime_ns for path in output.iterdir()}
+    run("per_class", place, monkeypatch, split="val")
+    assert all(path.stat().st_mtime_ns == time for path, time in before.items())
+    assert json.loads((output / "per_class_val.json").read_text())["split"] == "val"
+    names = {path.name.replace("_val", "") for path in set(output.iterdir()) - before.keys()}
+    assert names == {path.name for path in before}
+
+
 def test_models_are_aliases_and_what_is_missing_is_named(place, monkeypatch, capsys):
     models = ["demo_swinv2", "densenet121"]
     status, output = run("compare", place, monkeypatch, models=models)

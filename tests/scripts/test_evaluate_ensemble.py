@@ -10,6 +10,7 @@ from helpers import flags
 from sklearn.metrics import accuracy_score, cohen_kappa_score
 
 import evaluate_ensemble
+from common.result_dir import ResultDir
 
 
 @pytest.fixture
@@ -75,6 +76,10 @@ def test_writes_numbers_predictions_and_figures(evaluate, trained_copy, split, c
         assert cv2.imread(str(trained_copy / "results" / f"{name}_{split}.png")).std() > 5
     assert (trained_copy / "results" / f"roc_{split}.svg").is_file() == (vector == "svg")
     assert not stale.exists()
+    names = {path.name for path in (trained_copy / "results").iterdir()}
+    own, other = ("", "_val") if split == "test" else ("_val", "")
+    for name, ending in (("report", "html"), ("checklist", "md"), ("validation", "json")):
+        assert f"{name}{own}.{ending}" in names and f"{name}{other}.{ending}" not in names
     said = capsys.readouterr().out
     assert all(vote in said for vote in ("coupling", "soft", "hard", "weighted"))
 
@@ -118,7 +123,12 @@ def test_the_guide_s_form_evaluates_the_output_directory(
 def test_several_directories_make_a_mean_ensemble(evaluate, trained_copy, second, tmp_path, capsys):
     output = tmp_path / "super"
     both = {"results_dirs": [trained_copy, second], "output_dir": output}
+    own = ResultDir(trained_copy)
+    for path in (own.report("test"), own.review_sheet("test")):
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("of an evaluation of this model alone, with reviews")
     assert evaluate(**both, calibrate="off") == 0
+    assert "with reviews" in own.review_sheet("test").read_text()
     parts = []
     for folder in (trained_copy, second, output):
         with np.load(folder / "results" / "predictions_test.npz", allow_pickle=False) as file:
@@ -127,6 +137,8 @@ def test_several_directories_make_a_mean_ensemble(evaluate, trained_copy, second
     assert metrics(output)["members"] == ["demo_convnext", "demo_swinv2"]
     said = capsys.readouterr().out
     assert "ensemble of 2 models" in said
+    assert f"note: {own.report('test')} and what belongs to it are of an earlier" in said
+    assert said.count("evaluate it alone for a new one") == 1, "the second has no report"
 
 
 def test_external_images_need_no_splits(evaluate, trained_copy, demo, tmp_path):

@@ -58,7 +58,8 @@ def test_without_flags_the_grades_decide_and_likely_label_errors_are_listed(
     assert "--robustness" in found["robustness"]["not_answered"]
     header, *listed = tables["label_errors_test"].splitlines()
     assert header.startswith("rank,file,label,suggested_grade,")
-    assert header.endswith(",reviewed_grade,comment")
+    assert header.endswith(",listed,reviewed_grade,comment")
+    assert not (trained_copy / "results" / "tables" / "label_errors_test.csv").exists()
     said = found["label_errors"]
     assert said["images"] == 20 and said["likely_label_errors"] == len(listed) > 0
     assert (trained_copy / "results" / "label_errors_test.png").stat().st_size > 1000
