@@ -40,6 +40,7 @@ from common.evaluation.setting import Setting
 from common.evaluation.verification import Recomputable, verify
 from common.figures.evaluation import FIGURES, Before, draw_evaluation
 from common.figures.style import remove_figure, save_figure
+from common.fitting.calibration import WEIGHTS
 from common.fitting.collect import Collected, Member, collect, say_fitting
 from common.fitting.ensemble import (
     ModelResult,
@@ -48,7 +49,7 @@ from common.fitting.ensemble import (
     grade_again,
     require_fitting,
 )
-from common.fitting.sources import Trained, find_training, plan_fitting
+from common.fitting.sources import Plan, Trained, find_training, plan_fitting
 from common.fitting.threshold import parse_rule
 from common.flags import add_ensemble_flags, add_evaluation_flags, find_runs
 from common.listing.split_folders import CHOSEN_ON
@@ -84,6 +85,7 @@ from common.result_dir import (
 from common.review_sheet import update_review_sheet
 from common.screening.patients import People
 from common.system.device import resolve_precision, select_device
+from common.system.errors import InputError
 from common.system.files import read_json, write_json
 from common.system.log import log
 
@@ -227,25 +229,54 @@ def read_grade_mix(model: Model, args: argparse.Namespace) -> GradeMix:
     return mix
 
 
-def predict_models(models: list[Model], trained: list[Trained], args: argparse.Namespace) -> None:
-    """Predict with every model's classifiers and derive the classes."""
-    for model in models:
+def predict_models(
+    models: list[Model], trained: list[Trained], setting: Setting, args: argparse.Namespace
+) -> Setting:
+    """Predict with every model's classifiers and derive the classes.
+
+    Returns the setting with what is not known of the images that things are fitted on.
+    """
+    for place, model in enumerate(models):
         model.pairs = predict(model, model.split, args)
+        require_different(model, models[:place])
     require_same_images([model.pairs for model in models])
-    fitted_on = predict_for_fitting(models, trained, args)
+    first, learned, several = models[0], setting.holdout.learned(), len(models) > 1
+    plan = plan_fitting(first.dataset, first.split, trained, learned, insists(args, several))
+    fitted_on = predict_for_fitting(models, trained, plan, args)
     for model, images, reason in zip(models, fitted_on.images, fitted_on.reasons):
         calibrate = args.calibrate != "off"
         model.result = apply_vote(model.label, model.pairs, args.vote, images, calibrate, reason)
     if args.calibrate == "on":
         require_fitting([model.result for model in models], "--calibrate")
+    if weights_are_fitted(args, several):
+        require_fitting([model.result for model in models], f"--weights {args.weights[0]}")
+    return replace(setting, unknown=plan.remarks)
+
+
+def insists(args: argparse.Namespace, several: bool) -> bool:
+    """Tell whether something was asked for that cannot be had without images to fit it on."""
+    return args.calibrate == "on" or weights_are_fitted(args, several)
+
+
+def weights_are_fitted(args: argparse.Namespace, several: bool) -> bool:
+    """Tell whether the weights of several models are to be fitted."""
+    return several and args.weights[0] in WEIGHTS and args.weights != ["uniform"]
+
+
+def require_different(model: Model, others: Sequence[Model]) -> None:
+    """Raise InputError for a model that is a copy of another one: its answers would count twice."""
+    for other in others:
+        if model.pairs.origin.checkpoints == other.pairs.origin.checkpoints:
+            raise InputError(
+                f"--results_dirs: {model.run.directory.root} holds the same classifiers as "
+                f"{other.run.directory.root}, byte for byte; give each model once"
+            )
 
 
 def predict_for_fitting(
-    models: list[Model], trained: list[Trained], args: argparse.Namespace
+    models: list[Model], trained: list[Trained], plan: Plan, args: argparse.Namespace
 ) -> Collected:
     """Predict the images that temperatures, weights and thresholds are fitted on."""
-    first = models[0]
-    plan = plan_fitting(first.dataset, first.split, trained)
     members = [Member(own, m.pairs, m.output) for own, m in zip(trained, models)]
     config = choose_arithmetic(args, args.precision)
 
@@ -258,7 +289,8 @@ def predict_for_fitting(
         return pairs
 
     found = collect(plan, members, predict_and_keep)
-    for line in [*plan.remarks, *say_fitting([model.label for model in models], found)]:
+    notes = [f"note: {remark}" for remark in plan.remarks]
+    for line in [*notes, *say_fitting([model.label for model in models], found)]:
         log(line)
     return found
 
@@ -420,9 +452,8 @@ def main(argv: list[str] | None = None) -> int:
 
     setting = build_setting(models, skipped, args)
     trained = find_training([(model.label, model.run) for model in models], models[0].dataset)
-    predict_models(models, trained, args)
     holdout = look_for_training_images(models, trained, setting, args)
-    setting = replace(setting, holdout=holdout)
+    setting = predict_models(models, trained, replace(setting, holdout=holdout), args)
     for model in models:
         model.outcome = evaluate_model(model.result, model.output, setting)
         log(f"{model.label}: {'; '.join(tables.calibration_notes(model.outcome.findings))}")

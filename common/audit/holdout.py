@@ -166,7 +166,7 @@ def _overlaps(
                 if lines:
                     text = "; ".join(lines)
                     overlaps.append(
-                        Overlap(mine.name, model.label, other.name, shared.images, len(mine), text)
+                        Overlap(mine.name, model.label, other.name, shared.ids, len(mine), text)
                     )
     return tuple(overlaps)
 

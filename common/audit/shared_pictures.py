@@ -30,10 +30,15 @@ _FOUND = {
 
 @dataclass(frozen=True)
 class Shared:
-    """How many images of a split belong together with others, and what is said of them."""
+    """Which images of a split belong together with others, and what is said of them."""
 
-    images: int
+    ids: frozenset[str]
     lines: tuple[str, ...]  # one for each kind, with an example
+
+    @property
+    def images(self) -> int:
+        """How many these are."""
+        return len(self.ids)
 
 
 @dataclass(frozen=True)
@@ -64,7 +69,7 @@ class SharedPictures:
                     f"{len(new)} of {len(mine)} images {are} {what.format(place)}, such as "
                     f"{printable(mine.ids[one])} = {printable(twin.id)}"
                 )
-        return Shared(int(told.sum()), tuple(lines))
+        return Shared(frozenset(mine.ids[i] for i in np.flatnonzero(told)), tuple(lines))
 
     def _numbers(self, images: Sequence[ImageFile]) -> np.ndarray:
         return np.array([self.numbers[image.path] for image in images], dtype=np.int64)

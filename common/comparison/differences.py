@@ -14,7 +14,9 @@ from scipy.stats import norm, t
 
 from common.comparison.sums import METRICS, Paired, pair_up, typical_size
 from common.comparison.swaps import by_unit, sign_flip_p, swap_p_values
+from common.metrics.calibration_error import check_graded
 from common.metrics.intervals import BootstrapConfig, Interval
+from common.metrics.shares import check_labels
 from common.prediction.classes import Classes
 from common.prediction.voting import ClassPredictions
 
@@ -89,8 +91,12 @@ def compare_metrics(
 
     targets (N,); family: how many tests to correct for, where those asked were picked from more.
     Accuracy by McNemar's exact test, by patient where patients are grouped; others by exchanging
-    the models' predictions at random, of whole patients.
+    the models' predictions at random, of whole patients. Raises InputError for labels and
+    probabilities that are none.
     """
+    for model in models.values():
+        targets = check_graded(model.probabilities, targets)
+        check_labels("predictions", model.predicted, model.probabilities.shape[1])
     units = unit_numbers(len(targets), bootstrap.groups)
     paired = [pair_up(m, targets, models[a], models[b], units) for m, a, b in asked]
     family = max(family, len(asked))

@@ -33,6 +33,7 @@ class Setting:
     skipped: dict[str, list[str]]  # by split, images that cannot be read
     metadata: Metadata | None  # what metadata.csv says of the whole dataset
     holdout: HoldoutFindings = NOT_LOOKED_FOR
+    unknown: tuple[str, ...] = ()  # what is not known of the images that things are fitted on
 
     def describe(self) -> dict[str, object]:
         """Say in a file what was evaluated."""
@@ -44,9 +45,9 @@ class Setting:
         }
 
     def remarks(self) -> list[str]:
-        """Say in a report which images are not part of its figures."""
+        """Say in a report what its figures leave out, and what is not known."""
         skipped = self.skipped.get(self.split, [])
         more = f" and {len(skipped) - 10} more" if len(skipped) > 10 else ""
         names = ", ".join(map(printable, skipped[:10]))
         text = f"left out by --skip_unreadable: {len(skipped)} images, {names}{more}"
-        return [text] if skipped else []
+        return [*([text] if skipped else []), *self.unknown]

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.optimize import minimize_scalar
 
+from common.metrics.calibration_error import check_graded
+from common.metrics.shares import check_labels, check_numbers
 from common.pairs import class_pairs
 
 _LEAST = 1e-12
@@ -26,17 +28,18 @@ class Temperature:
     value: float = 1.0
     images: int = 0  # that it was fitted on
     mistakes: int = 0  # among them
-    why_not: str = ""  # why it was not fitted
+    why_not: str = ""  # why it was not fitted, or is not applied
 
     @property
     def fitted(self) -> bool:
-        """Tell whether it was fitted."""
+        """Tell whether it was fitted, and is applied."""
         return not self.why_not
 
     def describe(self, name: str) -> str:
         """Say in a few words what it is and was fitted on; name: that of the images."""
         if not self.fitted:
-            return f"not fitted: {self.why_not}"
+            found = bool(self.mistakes)  # it was fitted, and is of no use
+            return f"not {'applied' if found else 'fitted'}: {self.why_not}"
         return f"{self.value:.2f}, fitted on {name} ({self.images} images, {self.mistakes} wrong)"
 
 
@@ -60,8 +63,10 @@ def fit_temperature(probabilities: np.ndarray, targets: np.ndarray) -> Temperatu
 
     Without a mistake among the images any low temperature is as good as another, and nothing is
     fitted. Few mistakes say little, so log T has a normal prior around 0 (maximum a posteriori):
-    benchmarks/calibration.py shows what it is worth.
+    benchmarks/calibration.py shows what it is worth. Raises InputError for probabilities that are
+    none and for targets outside the classes.
     """
+    targets = check_graded(probabilities, targets)
     images, wrong = len(targets), int((probabilities.argmax(1) != targets).sum())
     if not wrong:
         why = f"no mistakes among {images} images" if images else "no images"
@@ -83,6 +88,8 @@ def fit_pair_temperatures(
 
     A pair with few of them, of one class alone, or without a mistake keeps its probabilities.
     """
+    check_numbers("pair probabilities", pair_probabilities, 0, 1)
+    targets = check_labels("labels", targets, num_classes)
     values, fitted = np.ones(pair_probabilities.shape[1]), []
     for column, (a, b) in enumerate(class_pairs(num_classes)):
         own = np.isin(targets, (a, b))
@@ -117,6 +124,8 @@ def fit_weights(class_probabilities: np.ndarray, targets: np.ndarray) -> np.ndar
     selection with replacement (Caruana et al. 2004) on accuracy moves in jumps of whole images,
     which a small validation set does not support.
     """
+    for probabilities in class_probabilities:
+        targets = check_graded(probabilities, targets)
     likelihood = class_probabilities[:, np.arange(len(targets)), targets]  # (M, N)
     likelihood = np.maximum(likelihood, _LEAST)
     models, images = likelihood.shape

@@ -40,7 +40,7 @@ def collect(plan: Plan, members: Sequence[Member], predict: Predict) -> Collecte
     """Predict the images for fitting with every model, or take what is stored of them."""
     if plan.split is not None:
         found = [
-            fitting_images(predict(m, plan.split, m.output.predictions(plan.name)), plan.name)
+            fitting_images(predict(m, plan.split, m.output.predictions(plan.split.name)), plan.name)
             for m in members
         ]
         return Collected(list(found), [""] * len(found))
@@ -74,7 +74,9 @@ def _of_own_val(
     if own.split is None:
         stored = load_val(trained.run.directory, member.pairs)
         if stored is None or stored.origin.images == member.pairs.origin.images:
-            return None, f"{trained.label}'s own val is not at hand"
+            return None, (
+                f"{trained.label}'s own val is not at hand, and no predictions on it are stored"
+            )
         ids = [f"{stored.origin.images}/{id_}" for id_ in stored.ids.tolist()]
         name = "val as it is stored, not compared with the training images"
         return fitting_images(stored, name, ids), ""

@@ -4,7 +4,7 @@ N images, K classes, M models, P pairs.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -376,7 +376,9 @@ class Mean:
 def average_models(models: Sequence[ModelResult], weights: np.ndarray, calibrate: bool) -> Mean:
     """Average the probabilities of the models' classes, with weights (M,).
 
-    With `calibrate` at a temperature that is fitted on the images that all models have.
+    With `calibrate` at a temperature that is fitted on the images that all models have. The models
+    of folds have one answer for each of these, and their mean is softer than that: it needs at most
+    the temperature of a single model, and none above 1 is applied to it.
     """
     raw = combine_models([model.of_model.probabilities for model in models], list(weights))
     fitted = shared_fitted(models)
@@ -387,6 +389,12 @@ def average_models(models: Sequence[ModelResult], weights: np.ndarray, calibrate
     temperature = Temperature(why_not="--calibrate off")
     if calibrate:
         temperature = fit_temperature(on_fitting.probabilities, fitted[0].images.targets)
+    if temperature.value > 1 and _of_folds(fitted, weights):
+        reason = (
+            f"T {temperature.value:.2f}, above 1, was fitted on the answers of single models "
+            f"({fitted[0].images.name}), and their mean is softer than these"
+        )
+        temperature = replace(temperature, value=1.0, why_not=reason)
     return Mean(
         raw,
         _tempered(raw, temperature),
@@ -394,3 +402,9 @@ def average_models(models: Sequence[ModelResult], weights: np.ndarray, calibrate
         _tempered(on_fitting, temperature),
         temperature.describe(fitted[0].images.name),
     )
+
+
+def _of_folds(fitted: Sequence[Fitted], weights: np.ndarray) -> bool:
+    """Tell whether a mean is of several models of folds, of which one alone was asked each time."""
+    groups = [each.images.group for each, weight in zip(fitted, weights, strict=True) if weight > 0]
+    return any(group and groups.count(group) > 1 for group in groups)

@@ -5,7 +5,7 @@ folds are made of links and copies of the same files under other names.
 """
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,11 +13,14 @@ from pathlib import Path
 
 from common.data.copies import number_files
 from common.data.folders import Dataset, ImageFile, Split, scan_dataset
-from common.listing.split_folders import CHOSEN_ON
+from common.listing.split_folders import CHOSEN_ON, split_folders
 from common.prediction.classes import SetMatcher
 from common.result_dir import Run
 from common.system.errors import InputError
 from common.system.log import printable
+
+_NAMED = 3  # models of those whose training images are not at hand
+_MOST_BESIDE = 30  # datasets that are looked at beside the given one
 
 
 @dataclass(frozen=True)
@@ -28,6 +31,16 @@ class Trained:
     run: Run
     train: Split | None = None  # what it has learned from; None: not at hand
     val: Split | None = None  # what its epochs were chosen on
+
+
+@dataclass(frozen=True)
+class Seen:
+    """Images of a split that a model has learned from in other files: edited, or saved anew."""
+
+    split: str  # val or cal of the evaluated dataset
+    model: str  # its label
+    ids: frozenset[str]  # of the split's images
+    found: str  # in words, with an example
 
 
 @dataclass(frozen=True)
@@ -50,34 +63,52 @@ class Plan:
     why_not: str = ""  # why neither cal nor val of the dataset is taken
 
 
-def plan_fitting(dataset: Dataset, judged: Split, models: Sequence[Trained]) -> Plan:
+def plan_fitting(
+    dataset: Dataset,
+    judged: Split,
+    models: Sequence[Trained],
+    seen: Sequence[Seen] = (),
+    insists: bool = False,
+) -> Plan:
     """Choose the images: cal or val of the dataset, else each model's own val.
 
     A split is taken only if no model has learned from any of its images and it is not the one that
     is judged; what is judged is left out of the models' own val, too. Models of one backbone that
     have learned from each other's val are those of the folds of one dataset. models: as
-    `find_training` returns them.
+    `find_training` returns them. seen: what the hold-out check has found of its pictures; it counts
+    like the same bytes. insists: weights or calibration were asked for; then val must be known to
+    be new to all models, and is not only believed to be. cal is kept from training by its name.
     """
     candidates, reasons = _candidates(dataset)
     vals = [model.val for model in models if model.val is not None]
     trains = [model.train for model in models if model.train is not None]
     # pictures are called as they are in this dataset, as far as they are in it
-    seen = [*dataset.splits.values(), *trains]
-    numbers = _Numbers([judged, *candidates.values(), *vals], seen)
-    remarks = [
-        f"note: whether {m.label} has learned from images of val or cal is not known: its training "
-        "images are not at hand"
-        for m in models
-        if m.train is None
-    ]
+    others = [*dataset.splits.values(), *trains]
+    numbers = _Numbers([judged, *candidates.values(), *vals], others)
+    unknown = _named([model.label for model in models if model.train is None])
     for name, split in candidates.items():
-        reason = _why_not(split, judged, models, numbers)
+        reason = _why_not(split, judged, models, numbers, seen)
+        not_at_hand = (
+            f"whether {unknown} learned from {name} is not known: the training images are not at "
+            "hand, neither where they were nor here or beside it"
+        )
+        if not reason and unknown and insists and name == "val":
+            reason = not_at_hand
+        if not reason and unknown:
+            title = f"{name} (not known whether {unknown} learned from it)"
+            return Plan(title, split, remarks=(not_at_hand,))
         if not reason:
-            return Plan(name, split, remarks=tuple(remarks))
+            return Plan(name, split)
         reasons.append(reason)
     why_not = "; ".join(reasons) or f"the dataset has neither {' nor '.join(CHOSEN_ON)}"
-    own = _own_val(judged, models, numbers)
-    return Plan(_name(own), None, tuple(own), tuple(remarks), why_not)
+    own = _own_val(judged, models, numbers, _tainted(candidates, seen, numbers))
+    return Plan(_name(own), None, tuple(own), (), why_not)
+
+
+def _named(labels: Sequence[str]) -> str:
+    """List some models, the first by their labels; "" for none."""
+    left = len(labels) - _NAMED
+    return ", ".join(labels[:_NAMED]) + (f" and {left} more" if left > 0 else "")
 
 
 def _candidates(dataset: Dataset) -> tuple[dict[str, Split], list[str]]:
@@ -95,9 +126,10 @@ def _candidates(dataset: Dataset) -> tuple[dict[str, Split], list[str]]:
 
 
 def find_training(models: Sequence[tuple[str, Run]], dataset: Dataset) -> list[Trained]:
-    """Find train and val of models: where they were trained, or in the dataset if it is the same.
+    """Find train and val of models: where they were trained, in the dataset, or beside it.
 
-    They are at hand if the training images have the recorded fingerprint. models: label and run.
+    They are at hand if the training images have the recorded fingerprint. Folds that were moved lie
+    beside each other. models: label and run.
     """
     known: dict[tuple[str, tuple[str, ...], tuple[str, ...]], Dataset | None] = {}
 
@@ -116,9 +148,12 @@ def find_training(models: Sequence[tuple[str, Run]], dataset: Dataset) -> list[T
 def _find_own(
     label: str, run: Run, dataset: Dataset, scan: Callable[[str, Run], Dataset | None]
 ) -> Trained:
+    if not run.train_fingerprint:
+        return Trained(label, run)
     here = str(dataset.root)
-    for root in dict.fromkeys([run.dataset_path, here]):
-        if not root or not run.train_fingerprint:
+    beside = _beside(dataset.root, Path(run.dataset_path).name)
+    for root in dict.fromkeys([run.dataset_path, here, *beside]):
+        if not root:
             continue
         if root == here:  # as it is listed already, unless its folders mean other classes here
             found = _as_trained(label, run, dataset.without(run.skipped))
@@ -130,6 +165,17 @@ def _find_own(
     return Trained(label, run)
 
 
+def _beside(root: Path, name: str) -> list[str]:
+    """List the datasets with a train beside one, the one of that name first."""
+    found = []
+    with suppress(OSError):
+        for folder in sorted(root.resolve().parent.iterdir(), key=lambda f: (f.name != name, f)):
+            with suppress(InputError, OSError):
+                if folder.is_dir() and "train" in split_folders(folder):
+                    found.append(str(folder))
+    return found[:_MOST_BESIDE]
+
+
 def _as_trained(label: str, run: Run, own: Dataset | None) -> Trained | None:
     """Take train and val of a dataset if the model has learned from its train."""
     with suppress(InputError):
@@ -138,7 +184,13 @@ def _as_trained(label: str, run: Run, own: Dataset | None) -> Trained | None:
     return None
 
 
-def _why_not(split: Split, judged: Split, models: Sequence[Trained], numbers: "_Numbers") -> str:
+def _why_not(
+    split: Split,
+    judged: Split,
+    models: Sequence[Trained],
+    numbers: "_Numbers",
+    seen: Sequence[Seen],
+) -> str:
     """Say why a split of the dataset is not taken, "" if it is."""
     if split.name == judged.name:
         return f"{split.name} is judged here, and nothing is fitted on what is judged"
@@ -156,15 +208,41 @@ def _why_not(split: Split, judged: Split, models: Sequence[Trained], numbers: "_
                 f"{model.label} has learned from {len(twins)} of {len(split)} images of "
                 f"{split.name}, such as {printable(str(one.path))} = {printable(str(twin.path))}"
             )
+            continue
+        found += [
+            f"{model.label} has learned from {len(each.ids)} of {len(split)} images of "
+            f"{split.name}: {each.found}"
+            for each in seen
+            if (each.split, each.model) == (split.name, model.label)
+        ]
     return "; ".join(found)
 
 
-def _own_val(judged: Split, models: Sequence[Trained], numbers: "_Numbers") -> list[OwnVal]:
+def _tainted(
+    candidates: Mapping[str, Split], seen: Sequence[Seen], numbers: "_Numbers"
+) -> dict[str, set[int]]:
+    """List by model the numbers of the images that it has learned from in other files."""
+    found: dict[str, set[int]] = {}
+    for each in seen:
+        split = candidates.get(each.split)
+        images = [i for i in split.images if i.id in each.ids] if split else []
+        known = {number for image in images if (number := numbers.of(image)) is not None}
+        found[each.model] = found.get(each.model, set()) | known
+    return found
+
+
+def _own_val(
+    judged: Split,
+    models: Sequence[Trained],
+    numbers: "_Numbers",
+    tainted: Mapping[str, set[int]],
+) -> list[OwnVal]:
     """List for each model the images of its own val that it may be asked about."""
     tested = numbers.images(judged)
     vals = []
     for model in models:
         left_out = tested.keys() | numbers.images(model.train).keys()
+        left_out |= tainted.get(model.label, set())
         vals.append({n: i for n, i in numbers.images(model.val).items() if n not in left_out})
     groups = _fold_groups(models, [set(val) for val in vals], numbers)
     names = numbers.names

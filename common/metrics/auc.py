@@ -17,7 +17,7 @@ from common.metrics.intervals import (
     sums_by_patient,
     typical_size,
 )
-from common.metrics.shares import check_numbers, ratio
+from common.metrics.shares import check_labels, check_numbers, ratio
 from common.system.errors import InputError
 
 _Z = float(norm.ppf((1 + LEVEL) / 2))
@@ -30,7 +30,7 @@ def roc_auc(
 
     scores (N,) finite; positives (N,) bool. NaN unless there are both positives and others.
     """
-    scores, positives = check_numbers("scores", scores), np.asarray(positives, dtype=bool)
+    scores, positives = check_numbers("scores", scores), _as_bool(positives)
     if scores.ndim != 1 or scores.shape != positives.shape:
         raise InputError(
             f"expected a score for each of {positives.size} images, found {scores.shape}"
@@ -54,8 +54,10 @@ def auc_interval(auc: float, positives: np.ndarray, groups: np.ndarray | None = 
     standard error, as far as the exponential model tells it (Hanley & McNeil 1982), puts the
     estimate at its 97.5 percentile: no estimate of the error that vanishes at 1. Where patients
     have several images, Kish's effective numbers of positives and of others stand for the numbers.
+    Unknown without positives or without others.
     """
-    if math.isnan(auc):
+    positives = _as_bool(positives)
+    if math.isnan(auc) or positives.all() or not positives.any():
         return UNKNOWN
     check_numbers("areas", np.array([auc]), 0, 1)
     members = number_patients(len(positives), groups)
@@ -63,6 +65,14 @@ def auc_interval(auc: float, positives: np.ndarray, groups: np.ndarray | None = 
     first, second = sides.sum(0) / typical_size(sums_by_patient(sides, members))
     low, high = _lower_bound(auc, first, second), 1 - _lower_bound(1 - auc, first, second)
     return Interval(float(auc), min(low, float(auc)), max(high, float(auc)))
+
+
+def _as_bool(positives: np.ndarray) -> np.ndarray:
+    """Return positives (N,) as bool; raises InputError for numbers other than 0 and 1."""
+    positives = np.asarray(positives)
+    if positives.dtype == bool:
+        return positives
+    return check_labels("positives", positives, 2).astype(bool)
 
 
 def _lower_bound(auc: float, positives: float, negatives: float) -> float:

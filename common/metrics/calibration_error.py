@@ -97,17 +97,21 @@ def negative_log_likelihood(
 
 def squared_distances(probabilities: np.ndarray, targets: np.ndarray) -> np.ndarray:
     """Return the squared distance of each image's probabilities (N, K) to its class, (N,)."""
-    targets = _check(probabilities, targets)
+    targets = check_graded(probabilities, targets)
     return ((probabilities - np.eye(probabilities.shape[1])[targets]) ** 2).sum(1)
 
 
 def surprises(probabilities: np.ndarray, targets: np.ndarray) -> np.ndarray:
     """Return -ln p of each image's true class, (N,) in nats; p is kept above 1e-12."""
-    targets = _check(probabilities, targets)
+    targets = check_graded(probabilities, targets)
     return -np.log(np.maximum(probabilities[np.arange(len(targets)), targets], 1e-12))
 
 
-def _check(probabilities: np.ndarray, targets: np.ndarray) -> np.ndarray:
+def check_graded(probabilities: np.ndarray, targets: np.ndarray) -> np.ndarray:
+    """Return targets (N,) as integers; raises InputError unless (N, K) are probabilities of them.
+
+    Each must be between 0 and 1, to rounding, and each target one of the K classes.
+    """
     check_numbers("probabilities", probabilities, -_ROUNDING, 1 + _ROUNDING)
     if probabilities.ndim != 2 or len(probabilities) != len(targets):
         raise InputError(

@@ -11,6 +11,7 @@ from common.evaluation.findings import Findings
 from common.evaluation.gates import FAIL, NOT_MEASURED, PASS, Gate, rating
 from common.evaluation.questions import Answers
 from common.fitting.grader import Grader
+from common.listing.walking import count_of
 from common.metrics.intervals import UNKNOWN
 from common.reporting.table import Column, Shown, Table, make_table, wrapped
 from common.reporting.tables import gates_table, measured
@@ -159,6 +160,12 @@ def warnings(report: Report) -> list[str]:
     said = []
     if holdout is not None and holdout.status != PASS:
         said.append(f"hold-out {holdout.status}: {holdout.remark}")
+    chosen = report.grader.chosen_on
+    if chosen is not None and len(chosen.ids) < FEW:
+        said.append(
+            f"temperatures, weights and thresholds rest on {count_of(len(chosen.ids), 'image')} of "
+            f"{chosen.name}"
+        )
     few = [
         f"{title} ({count})"
         for title, count in zip(found.classes.titles, found.images_per_grade)

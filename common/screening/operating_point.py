@@ -208,7 +208,13 @@ def find_operating_points(grader: Grader, rules: tuple[Rule, ...]) -> OperatingP
         return f"what is referable is {grader.scored.referable}"
     detections = [_detect(grader, name, cut, rules) for name, cut in cuts.items()]
     name = grader.chosen_on.name if grader.chosen_on else ""
-    return OperatingPoints(detections, name, fewer_models(grader))
+    note = fewer_models(grader)
+    if note:
+        note += (
+            "; their mean is steadier, so that a sensitivity or specificity that is asked for is "
+            "exceeded, at the cost of the other"
+        )
+    return OperatingPoints(detections, name, note)
 
 
 def fewer_models(grader: Grader) -> str:

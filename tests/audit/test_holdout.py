@@ -14,7 +14,7 @@ from common.audit.holdout import HoldoutConfig
 from common.data.folders import scan_dataset, scan_split
 from common.data.metadata import read_metadata
 from common.evaluation.gates import FAIL, NOT_MEASURED, PASS
-from common.fitting.sources import find_training
+from common.fitting.sources import find_training, plan_fitting
 from common.preparation.folds import fold_names, plan_folds, write_folds
 from common.preparation.shares import Shares
 from common.result_dir import ResultDir, Run
@@ -224,10 +224,11 @@ def test_what_a_model_has_seen_of_cal_is_named_by_bytes_looks_and_patients(with_
         "1 of 12 images is edited or saved anew from what its epochs were chosen on, such as "
         f"cal/2/new.jpg = val/2/{chosen.name}"
     )
+    assert not found.learned(), "a single picture is said, and no reason to fit on others"
     [line] = found.remarks("test", "cal")
     assert line.startswith("cal is not new to all models: resnet50: 1 of 12 images is byte")
     assert line.endswith(
-        "What is fitted on it (temperatures, weights, thresholds) is not to be trusted"
+        "What is fitted on it (temperatures, weights, thresholds) may look better than it is"
     )
 
 
@@ -251,6 +252,7 @@ def test_the_folds_whose_models_learned_from_val_are_named_and_test_passes(
     seen = {path.read_bytes() for path in (*val.paths, *scan_split(roots[0], "train").paths)}
     assert f"among {len(seen)} of train and val; no patient" in found.evaluated.reason
     assert "another dataset" not in found.evaluated.reason
+    assert [seen.model for seen in found.learned()] == ["fold_2", "fold_3"]
     [line] = found.remarks("test", "val of 3 folds, out of fold")
     assert line.endswith("Nothing is fitted on it, but on val of 3 folds, out of fold")
     assert found.to_json()["holdout_overlaps"][1]["model"] == "fold_3"
@@ -283,3 +285,16 @@ def test_a_training_folder_that_was_changed_is_compared_all_the_same(
     next((root / "train" / "0").iterdir()).unlink()
     found = findings(outside, runs=[trained_on(root, before)]).evaluated
     assert found.status == FAIL and f"1/leak.jpg = train/1/{leak.name}" in found.reason
+
+
+def test_val_saved_anew_from_what_was_learned_is_not_fitted_on(with_cal, findings, tmp_path):
+    models = [trained_on(with_cal, fingerprint(with_cal))]
+    pictures = sorted((with_cal / "train").rglob("*.jpg"))
+    for source in pictures[:2]:
+        target = with_cal / "cal" / source.parent.name / f"new_{source.name}"
+        cv2.imwrite(str(target), cv2.imread(str(source)), [cv2.IMWRITE_JPEG_QUALITY, 70])
+    dataset, learned = scan_dataset(with_cal), findings(with_cal, runs=models).learned()
+    trained = find_training(models, dataset)
+    assert plan_fitting(dataset, dataset.split("test"), trained, learned).name == "val"
+    plan = plan_fitting(dataset, dataset.split("val"), trained, learned)
+    assert "has learned from 2 of 12 images of cal: 2 of 12 images are edited" in plan.why_not

@@ -25,6 +25,7 @@ from common.metrics.classification import classification_metrics, roc_auc
 from common.metrics.intervals import BootstrapConfig
 from common.prediction.classes import classes_of
 from common.prediction.voting import ClassPredictions
+from common.system.errors import InputError
 
 ALL = (*METRICS, *(f"{metric}_{k}" for metric in BY_CLASS for k in range(5)))
 
@@ -291,3 +292,16 @@ def test_grades_of_few_images_are_named():
 def test_many_images_are_compared_too():
     case = Case("3,000 images", images=3000, models=2, better=0.3)
     assert all(row.differs for row in compare(case, 0) if row.metric != "kappa")
+
+
+def test_what_is_no_label_or_probability_is_refused_by_comparisons():
+    spoiled, asked = POOR.probabilities.copy(), every_pair("ab")
+    spoiled[3, 2] = np.nan
+    models = {"a": GOOD, "b": ClassPredictions(spoiled, POOR.predicted)}
+    with pytest.raises(InputError, match="expected probabilities that are finite"):
+        compare_metrics(TARGETS, models, asked, BootstrapConfig(20))
+    models = {"a": GOOD, "b": ClassPredictions(POOR.probabilities, POOR.predicted - 1)}
+    with pytest.raises(InputError, match="expected predictions of 0 to 4"):
+        compare_metrics(TARGETS, models, asked, BootstrapConfig(20))
+    with pytest.raises(InputError, match="expected labels of 0 to 4"):
+        compare_metrics(TARGETS - 1, {"a": GOOD, "b": POOR}, asked, BootstrapConfig(20))

@@ -14,6 +14,7 @@ from common.fitting.calibration import (
 )
 from common.metrics.classification import classification_metrics
 from common.pairs import class_pairs
+from common.system.errors import InputError
 
 RNG = np.random.default_rng(1)
 
@@ -146,3 +147,20 @@ def test_equal_models_are_not_weighed_0_and_1_by_chance():
         p = np.exp(2.5 * scores)
         weights = fit_weights(p / p.sum(2, keepdims=True), targets)
         assert weights.min() > 0.2 and weights.max() < 0.8
+
+
+@pytest.mark.parametrize("fault", ["nan", "above", "label -1", "label 5"])
+def test_nothing_is_fitted_on_what_is_no_probability_or_no_class(fault):
+    p, targets = drawn(30)
+    pairs = np.full((30, 10), 0.4)
+    if fault.startswith("label"):
+        targets[3] = int(fault.split()[1])
+    else:
+        p[3, 2] = pairs[3, 2] = np.nan if fault == "nan" else 1.5
+    for fit in (
+        lambda: fit_temperature(p, targets),
+        lambda: fit_weights(np.stack([np.full_like(p, 0.2), p]), targets),
+        lambda: fit_pair_temperatures(pairs, targets, 5),
+    ):
+        with pytest.raises(InputError, match="expected"):
+            fit()

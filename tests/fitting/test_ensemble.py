@@ -18,7 +18,8 @@ from common.fitting.ensemble import (
     ensemble_weights,
     grade_again,
 )
-from common.fitting.images import fitting_images
+from common.fitting.images import fitting_images, pool
+from common.metrics.calibration_error import negative_log_likelihood
 from common.prediction.labels import label_runs, unique_labels
 from common.prediction.predict import pair_probabilities
 from common.prediction.predictions import PairPredictions, require_same_images
@@ -180,3 +181,37 @@ def test_the_same_pictures_are_graded_as_before_with_all_that_was_chosen(calibra
         assert np.array_equal(found.predicted, expected.predicted)
     swapped = grade_again(models, ensemble, pairs[::-1])
     assert not np.allclose(swapped.probabilities, ensemble.classes.probabilities)
+
+
+@pytest.mark.parametrize("sharp, applied", [(0.4, True), (2.0, False)])
+def test_a_mean_of_folds_is_calibrated_by_no_temperature_above_1(sharp, applied):
+    """The mean of models is softer than each, whose answers out of fold are all there is."""
+    rng = np.random.default_rng(0)
+    targets, easy = rng.integers(0, 5, 1500), rng.normal(size=(1500, 5))
+
+    def say(rows):
+        logits = 2.4 * np.eye(5)[targets[rows]] + easy[rows] + rng.normal(size=(len(rows), 5))
+        pairs = pair_probabilities(sharp * logits, "softmax")
+        ids = rows.astype(str)
+        return dataclasses.replace(
+            predictions(1.0, 0), ids=ids, targets=targets[rows], pair_probabilities=pairs
+        )
+
+    val, test = np.arange(500), np.arange(500, 1500)
+    parts = [fitting_images(say(val[fold::4]), "val") for fold in range(4)]
+    images = pool(parts, "val of 4 folds, out of fold", "folds 0")
+    models = [apply_vote(f"m{fold}", say(test), "coupling", images, True) for fold in range(4)]
+    assert (models[0].temperature.value < 1) == applied and models[0].temperature.fitted
+    ensemble = build_ensemble(models, ["uniform"], True)
+    assert ensemble.temperature.fitted == applied
+    if not applied:
+        assert ensemble.temperature.value == 1 and ensemble.classes is ensemble.means["mean"]
+        assert ensemble.calibration.startswith("not applied: T ")
+        assert "above 1, was fitted on the answers of single models" in ensemble.calibration
+    raw, found = (
+        negative_log_likelihood(each.probabilities, targets[test])
+        for each in (ensemble.raw, ensemble.classes)
+    )
+    assert found < raw - 0.3 if applied else found == raw
+    alone = build_ensemble(models, ["1", "0", "0", "0"], True)
+    assert alone.temperature == models[0].temperature, "a single model keeps its own"

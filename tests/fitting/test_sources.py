@@ -20,7 +20,7 @@ from common.fitting.ensemble import (
     ensemble_weights,
 )
 from common.fitting.grader import ensemble_grader
-from common.fitting.sources import find_training, plan_fitting
+from common.fitting.sources import Seen, find_training, plan_fitting
 from common.metrics.intervals import BootstrapConfig
 from common.prediction.classes import SetMatcher
 from common.result_dir import ResultDir, Run
@@ -71,10 +71,10 @@ def folds(photographs, tmp_path):
     return roots
 
 
-def plan(root, runs, judged="test"):
+def plan(root, runs, judged="test", **more):
     dataset = scan(root)
     trained = find_training([(f"m{i}", run) for i, run in enumerate(runs)], dataset)
-    return trained, plan_fitting(dataset, dataset.split(judged), trained)
+    return trained, plan_fitting(dataset, dataset.split(judged), trained, **more)
 
 
 def test_val_of_the_dataset_is_taken_where_nobody_has_learned_from_it(folds):
@@ -91,9 +91,42 @@ def test_cal_comes_before_val(folds):
 
 
 def test_an_unknown_training_set_is_said_and_no_refusal(folds):
-    run = dataclasses.replace(run_of(folds[0]), train_fingerprint="gone")
-    _, found = plan(folds[0], [run])
-    assert found.name == "val" and "not known" in found.remarks[0]
+    runs = [dataclasses.replace(run_of(folds[0]), train_fingerprint="gone")] * 5
+    _, found = plan(folds[0], runs)
+    assert found.name == "val (not known whether m0, m1, m2 and 2 more learned from it)"
+    assert "m2 and 2 more learned from val is not known" in found.remarks[0]
+
+
+def test_what_is_asked_for_is_not_fitted_on_a_val_that_may_have_been_learned_but_on_cal(folds):
+    run = dataclasses.replace(run_of(folds[0]), train_fingerprint="")  # of the earlier trainer
+    _, found = plan(folds[0], [run], insists=True)
+    assert found.split is None and "whether m0 learned from val is not known" in found.why_not
+    assert plan(folds[0], [run_of(folds[0])], insists=True)[1].name == "val"
+    shutil.copytree(folds[0] / "val", folds[0] / "cal")
+    _, found = plan(folds[0], [run], insists=True)
+    assert found.name == "cal (not known whether m0 learned from it)"
+
+
+def test_folds_that_were_moved_together_are_found_beside_each_other(folds, tmp_path):
+    runs = [run_of(root) for root in folds]
+    moved = tmp_path / "moved"
+    moved.mkdir()
+    for root in folds:
+        root.rename(moved / root.name)
+    trained, found = plan(moved / "fold_0", runs)
+    assert found.name == f"val of {FOLDS} folds, out of fold"
+    assert trained[2].train.images[0].path.is_relative_to(moved / "fold_2")
+    (moved / "fold_2").rename(moved / "third")
+    assert plan(moved / "fold_0", runs)[1].name == f"val of {FOLDS} folds, out of fold"
+
+
+def test_what_was_learned_in_other_files_is_not_fitted_on(folds):
+    val = scan(folds[0]).split("val")
+    few = Seen("val", "m0", frozenset(val.ids[:2]), "2 of 8 images are edited from ...")
+    _, found = plan(folds[0], [run_of(folds[0])], seen=[few])
+    assert found.split is None and found.name == "val of the training's dataset"
+    assert found.why_not.startswith("m0 has learned from 2 of 8 images of val: 2 of 8 images are")
+    assert set(found.own[0].names) == set(val.ids[2:])
 
 
 def test_the_models_of_folds_are_asked_about_their_own_val_each(folds):

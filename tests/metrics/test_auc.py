@@ -51,3 +51,13 @@ def test_images_of_the_same_patient_count_less():
     assert paired.low < alone.low and paired.high > alone.high
     assert auc_interval(0.9, POSITIVES, np.arange(50)) == alone
     assert math.isnan(auc_interval(math.nan, POSITIVES).low)
+
+
+def test_positives_are_0_and_1_and_an_area_needs_both():
+    as_numbers = roc_auc(np.linspace(0, 1, 50), POSITIVES.astype(int))
+    assert as_numbers == roc_auc(np.linspace(0, 1, 50), POSITIVES)
+    for wrong in (-1, 2, math.nan):
+        with pytest.raises(InputError, match="expected positives of 0 to 1"):
+            roc_auc(np.linspace(0, 1, 50), np.where(POSITIVES, 1, wrong))
+    for one_kind in (np.zeros(5, bool), np.ones(5, bool)):
+        assert math.isnan(auc_interval(0.5, one_kind).value)

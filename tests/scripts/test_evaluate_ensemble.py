@@ -28,6 +28,37 @@ def evaluate(demo, shared_cache):
     return run
 
 
+def test_a_copy_of_a_model_is_not_taken_for_another_one(evaluate, trained_copy, tmp_path, capsys):
+    copied = shutil.copytree(trained_copy, tmp_path / "copied")
+    values = {"results_dirs": [trained_copy, copied], "output_dir": tmp_path / "o"}
+    assert evaluate(**values, holdout_check="names") == 2
+    error = capsys.readouterr().err
+    assert f"{copied} holds the same classifiers as {trained_copy}" in error
+    assert error.count("\n") == 1 and not (tmp_path / "o").exists()
+
+
+@pytest.mark.usefixtures("drawn_figures")
+def test_where_the_training_images_are_not_at_hand_only_what_is_not_asked_for_is_fitted_on_val(
+    evaluate, trained_copy, demo, tmp_path, capsys
+):
+    """The summary says so; --calibrate is refused until the model's own val is known."""
+    moved = shutil.copytree(demo, tmp_path / "alone" / "d")
+    next((moved / "train" / "0").iterdir()).unlink()
+    config = trained_copy / "config.json"
+    config.write_text(config.read_text().replace(str(demo), "/nowhere/at/all"))
+    values = {"results_dirs": trained_copy, "dataset_path": moved, "output_dir": tmp_path / "o"}
+    values |= {"holdout_check": "names", "figure_format": "none"}
+    assert evaluate(**values) == 0
+    said = capsys.readouterr().out
+    summary = " ".join(said[said.index("chosen on:") :].split())
+    assert "chosen on: val (not known whether demo_convnext learned from it), 20 images" in summary
+    assert "note: whether demo_convnext learned from val is not known" in summary
+    assert evaluate(**values, calibrate=None) == 2
+    error = capsys.readouterr().err
+    assert "--calibrate is fitted on cal or val, and there is none for it: whether" in error
+    assert "no predictions on it are stored" in error and error.count("\n") == 1
+
+
 def metrics(folder, split="test"):
     return json.loads((folder / "results" / f"metrics_{split}.json").read_text())
 
