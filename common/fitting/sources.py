@@ -13,7 +13,7 @@ from pathlib import Path
 
 from common.data.copies import number_files
 from common.data.folders import Dataset, ImageFile, Split, scan_dataset
-from common.listing.split_folders import CHOSEN_ON, split_folders
+from common.listing.split_folders import CHOSEN_ON, split_of
 from common.prediction.classes import SetMatcher
 from common.result_dir import Run
 from common.system.errors import InputError
@@ -170,8 +170,8 @@ def _beside(root: Path, name: str) -> list[str]:
     found = []
     with suppress(OSError):
         for folder in sorted(root.resolve().parent.iterdir(), key=lambda f: (f.name != name, f)):
-            with suppress(InputError, OSError):
-                if folder.is_dir() and "train" in split_folders(folder):
+            with suppress(OSError):
+                if any(split_of(e.name) == "train" and e.is_dir() for e in folder.iterdir()):
                     found.append(str(folder))
     return found[:_MOST_BESIDE]
 
