@@ -218,8 +218,9 @@ def _add_screening_flags(parser: argparse.ArgumentParser) -> None:
         default=["argmax"],
         metavar="RULE",
         help="who is referred: sensitivity=0.90, specificity=0.90 or youden choose a threshold on "
-        "val or cal, argmax refers what is graded as referable; several may be given "
-        "(default argmax)",
+        "val or cal; several may be given, the first of which is named first in the report. "
+        "argmax, which refers what is graded as referable, is always measured beside them "
+        "(default argmax alone)",
     )
     parser.add_argument(
         "--patient_rule",

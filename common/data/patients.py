@@ -57,8 +57,13 @@ class Patients:
 
     @property
     def clusters(self) -> np.ndarray | None:
-        """The groups, or None where no two images belong together."""
-        return self.groups if len(np.unique(self.groups)) < len(self.groups) else None
+        """The groups, or None where no two images belong together.
+
+        An image of nobody known has a negative number, so that it is not counted as a patient.
+        """
+        if len(np.unique(self.groups)) == len(self.groups):
+            return None
+        return np.where(self.known, self.groups, -1 - self.groups)
 
 
 class PatientTable(Protocol):

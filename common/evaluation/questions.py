@@ -25,7 +25,7 @@ from common.screening.subgroups import Subgroups, measure_subgroups
 class Asked:
     """What the command line, and what is known of the images, asks of a grader."""
 
-    operating_points: tuple[Rule, ...] = (ARGMAX,)
+    operating_points: tuple[Rule, ...] = ()  # beside the argmax, which is always measured
     patient_rule: str = PATIENT_RULES[0]
     people: People | None = None  # who the images are of; None: nothing tells
     columns: Columns = field(default_factory=dict)  # what is known of the images that are judged
@@ -57,7 +57,8 @@ class Answers:
 
 def ask(grader: Grader, asked: Asked) -> Answers:
     """Ask all questions of one grader: each has its answer or a reason why there is none."""
-    points = find_operating_points(grader, asked.operating_points)
+    rules = tuple(dict.fromkeys((ARGMAX, *asked.operating_points)))
+    points = find_operating_points(grader, rules)
     known, decisions = None if isinstance(points, str) else points, decisions_of(points)
     found: dict[str, Any] = {
         "operating_points": points,

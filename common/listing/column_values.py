@@ -11,8 +11,18 @@ import numpy as np
 Columns = Mapping[str, Sequence[str]]  # what is known of images, (N,) cells by the column's name
 _MOST_VALUES = 20  # of a column; numbers are put into bands before that
 _BAND = 10  # years of age
-_NUMBER = re.compile(r"(-?\d+(?:[.,]\d+)?)\s*(?:y|yrs?|years?)?", re.IGNORECASE)  # 61, 61.5, 061Y
-_NOT_KNOWN = {"", "-", "?", "na", "n/a", "nan", "none", "null", "unknown", "not known", "missing"}
+_MOST_ARE_NUMBERS = 0.8  # of the cells of a column of numbers
+_ODD = "not a number"  # the group of the others
+_NAMED = 3  # of these in a note
+# 61, 61.5, 61,5, 061Y, 65+, >89, 61 years old
+_NUMBER = re.compile(
+    r"[<>~\u2264\u2265=]*\s*(-?\d+(?:[.,]\d+)?)\s*\+?\s*(?:y|yo|y/o|yrs?|years?)?\.?(?:[ -]?old)?",
+    re.IGNORECASE,
+)
+_NOT_KNOWN = {
+    *("", "-", "--", "?", ".", "na", "n/a", "n.a.", "n.a", "nan", "none", "null", "nil"),
+    *("unknown", "unk", "not known", "not available", "not recorded", "not given", "missing"),
+}
 
 
 @dataclass(frozen=True)
@@ -28,11 +38,16 @@ def group_by_columns(columns: Columns) -> ColumnValues:
     """Reduce each column to at most twenty values; one that has more, or but one, makes none."""
     kept, orders, notes = {}, {}, []
     for name, cells in columns.items():
-        values = _values(name, _spelled_alike(cells))
+        values = group_cells(name, cells)
         order = _in_order(values)
+        odd = _no_numbers(_spelled_alike(cells))
+        named = f"{', '.join(map(repr, odd[:_NAMED]))}{' and more' if len(odd) > _NAMED else ''}"
+        if _ODD in order:
+            notes.append(f"{name}: {named}: {_ODD}")
         known = [value for value in order if value]
         if len(order) > _MOST_VALUES:
-            notes.append(f"no subgroups by {name}: it has {len(order)} values")
+            why = f", since {named} are no numbers" if name == "age" else ""
+            notes.append(f"no subgroups by {name}: it has {len(order)} values{why}")
         elif not known:
             notes.append(f"no subgroups by {name}: it is not known of any image")
         elif len(order) < 2:
@@ -40,6 +55,16 @@ def group_by_columns(columns: Columns) -> ColumnValues:
         else:
             kept[name], orders[name] = np.array(values, dtype=object), order
     return ColumnValues(kept, orders, notes)
+
+
+def group_cells(name: str, cells: Sequence[str]) -> list[str]:
+    """Say (N,) which group each cell of a column belongs to, "" where it is not known."""
+    return _values(name, _spelled_alike(cells))
+
+
+def _no_numbers(cells: Sequence[str]) -> list[str]:
+    """List once what is known and is no number."""
+    return [cell for cell in dict.fromkeys(cells) if cell and not _NUMBER.fullmatch(cell)]
 
 
 def _spelled_alike(cells: Sequence[str]) -> list[str]:
@@ -53,21 +78,29 @@ def _spelled_alike(cells: Sequence[str]) -> list[str]:
 
 
 def _values(name: str, cells: list[str]) -> list[str]:
-    """Put ages into bands of ten years and other numbers, if they are many, into quarters."""
+    """Put ages into bands of ten years and other numbers, if they are many, into quarters.
+
+    The few cells of such a column that are no number are a group of their own.
+    """
     matches = [_NUMBER.fullmatch(cell) for cell in cells]
-    if not any(cells) or any(cell and not match for cell, match in zip(cells, matches)):
+    known_cells, found = sum(map(bool, cells)), sum(match is not None for match in matches)
+    if not found or found < _MOST_ARE_NUMBERS * known_cells:
         return cells
+    others = [_ODD if cell else "" for cell in cells]
     numbers = np.array([float(m[1].replace(",", ".")) if m else np.nan for m in matches])
     if name == "age":
         starts = [int(number // _BAND) * _BAND if number == number else None for number in numbers]
-        return ["" if s is None else f"{s}-{s + _BAND - 1}" for s in starts]
+        return [o if s is None else f"{s}-{s + _BAND - 1}" for s, o in zip(starts, others)]
     known = numbers[~np.isnan(numbers)]
     if len(np.unique(known)) <= _MOST_VALUES // 2:
         return cells
     cuts = np.unique(np.quantile(known, [0, 0.25, 0.5, 0.75, 1]))
     places = np.clip(np.searchsorted(cuts, numbers, side="right") - 1, 0, len(cuts) - 2)
     bands = [f"{low:g} to {high:g}" for low, high in pairwise(cuts)]
-    return [bands[place] if number == number else "" for place, number in zip(places, numbers)]
+    return [
+        bands[place] if number == number else other
+        for place, number, other in zip(places, numbers, others)
+    ]
 
 
 def _in_order(values: Sequence[str]) -> list[str]:

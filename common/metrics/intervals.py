@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from common.listing.walking import count_of
 from common.system.errors import InputError
 from common.system.random_streams import random_generator
 
@@ -35,7 +36,8 @@ class BootstrapConfig:
 
     resamples: int = 1000
     seed: int = 0
-    groups: np.ndarray | None = None  # (N,), None: every image by itself
+    groups: np.ndarray | None = None  # (N,) patients, negative for an image of nobody known, None:
+    # every image by itself
     evidence: str = ""  # what tells that these images belong together, or that nothing does
 
     def __post_init__(self) -> None:
@@ -46,14 +48,24 @@ class BootstrapConfig:
             )
 
     def units(self, num_images: int) -> str:
-        """Say what is resampled, such as "80 images" or "40 patients"."""
+        """Say what is resampled, such as "80 images" or "40 patients".
+
+        An image of unknown patient counts by itself, and is not called a patient.
+        """
         if self.groups is None:
-            return f"{num_images} images"
-        return f"{len(np.unique(self.groups))} patients"
+            return count_of(num_images, "image")
+        said = count_of(count_patients(self.groups) or 0, "patient")
+        alone = int((self.groups < 0).sum())
+        return f"{said} and {count_of(alone, 'image')} of unknown patient" if alone else said
 
     def resampled(self, num_images: int) -> str:
         """Say what is resampled, and what tells which images belong together."""
         return self.units(num_images) + (f" ({self.evidence})" if self.evidence else "")
+
+
+def count_patients(groups: np.ndarray | None) -> int | None:
+    """Count the known patients of images (N,); None where nothing tells which images share one."""
+    return None if groups is None else len(np.unique(groups[groups >= 0]))
 
 
 def posterior_weights(

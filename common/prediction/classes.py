@@ -79,9 +79,15 @@ class Classes:
         """Say which classes are referable."""
         if self.referable_from is None:
             return f"not known ({self.unknown})"
-        last = self.referable_from == len(self) - 1
         note = f" ({self.note})" if self.note else ""
-        return f"{self.titles[self.referable_from]}{'' if last else ' or worse'}{note}"
+        return f"{self.from_on(self.referable_from)}{note}"
+
+    def from_on(self, first: int) -> str:
+        """Say which classes are this one or a higher one, such as "grade 2 or worse"."""
+        title = self.titles[first]
+        if first < len(self) - 1:
+            return f"{title} or worse"
+        return f"the class {title!r}" if title == self.names[first] else title
 
 
 def classes_of(names: Sequence[str], referable_from: str = "") -> Classes:

@@ -10,7 +10,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from common.evaluation.gates import Gate
-from common.reporting.summary import Report, chosen_on, headlines, population, tested_on
+from common.reporting.summary import (
+    Report,
+    asked_points,
+    chosen_on,
+    headlines,
+    population,
+    tested_on,
+)
 from common.result_dir import ResultDir, of_split
 from common.system.environment import versions
 from common.system.files import write_text
@@ -163,7 +170,7 @@ def _model(report: Report) -> Iterator[Item]:
     yield Item("imbalance of the classes", "13", "15b", "25", _settings(report, _IMBALANCE), "")
     output = (
         f"a probability for each {report.grader.scored.word}; referral by "
-        f"{_rules(report) or 'the predicted grade'}; chosen on: {chosen_on(report)}"
+        f"{', '.join(_decisions(report))}; chosen on: {chosen_on(report)}"
     )
     yield Item("output and thresholds", "15", "15c", "22", output, "")
     yield Item("who uses it, and how", "27b", "15d", "", "", "expertise that is needed")
@@ -214,12 +221,12 @@ def _results(report: Report) -> Iterator[Item]:
     yield Item("analysis of failures", "", "", "39", failures, "what they have in common")
 
 
-def _rules(report: Report) -> str:
-    """Name the rules by which thresholds were chosen."""
-    points = report.answers.operating_points
-    found = points.detections if points is not None else ()
-    rules = {str(point.rule): None for detection in found for point in detection.points}
-    return ", ".join(rules)
+def _decisions(report: Report) -> Iterator[str]:
+    """Name each decision to refer with its threshold, as the first figures do."""
+    yield f"the predicted {report.grader.scored.word} (highest probability)"
+    for point in asked_points(report):
+        threshold = f"threshold {point.threshold.value:.3f}"
+        yield f"{point.rule} ({'no threshold' if point.threshold.why_none else threshold})"
 
 
 def _settings(report: Report, names: tuple[str, ...]) -> str:

@@ -61,8 +61,8 @@ def _operating_points(found: OperatingPoints) -> Iterator[Table]:
                 "operating point",
                 "images",
                 "patients",
-                f"to be found ({detection.name})",
-                "found as such",
+                f"are {detection.name}",
+                f"called {detection.name}",
                 "threshold",
                 *_RATES.values(),
             ],
@@ -170,7 +170,7 @@ def _patients(found: PatientResults) -> Iterator[Table]:
     ]
     rows.sort(key=lambda row: str(row[0]).rpartition(",")[0])
     if rows:
-        header = ["referral", "number", "to be found", "found as such", *_RATES.values()]
+        header = ["referral", "number", "have it", "called so", *_RATES.values()]
         title = f"Referral per patient, {_PATIENT_RULES[found.rule]}"
         yield make_table("patients_referral", title, header, rows)
 

@@ -11,12 +11,14 @@ from common.evaluation.findings import Findings
 from common.evaluation.gates import FAIL, NOT_MEASURED, PASS, Gate, rating
 from common.evaluation.questions import Answers
 from common.fitting.grader import Grader
+from common.listing.column_values import group_cells
 from common.listing.walking import count_of
 from common.metrics.intervals import UNKNOWN
-from common.reporting.table import Column, Shown, Table, make_table, wrapped
+from common.reporting.table import Cell, Column, Shown, Table, make_table, wrapped
 from common.reporting.tables import gates_table, measured
 from common.reporting.weakness_tables import weaknesses
 from common.result_dir import of_split
+from common.screening.operating_point import OperatingPoint
 from common.system.log import printable
 
 _SHARE, _NUMBER = Column("", kind="percent"), Column("")
@@ -26,6 +28,8 @@ _COMPARED = {
     "referable_sensitivity": "ref. sens.",
     "referable_specificity": "ref. spec.",
 }
+_BY_GRADE = "highest probability"  # how it is decided who is referred, where nothing else is asked
+_MEANING = 45  # of what is said beside a figure there
 FEW = 20  # images of a grade; figures on fewer are hardly known
 _OF_EACH_MODEL = {"single": "accuracy alone", "pairs": "every pair's val accuracy"}  # gates
 _MOST_NAMED = 3  # models whose gates are named one by one
@@ -103,17 +107,59 @@ def headlines(report: Report) -> list[Headline]:
     calibrated = "of stated confidence" + (f"; {chance} if well calibrated" if chance else "")
     ask = f"{right} of {found.images} images got the {classes.word} of their label"
     rows: list[tuple[str, str, Column, str]] = [
-        ("referable_sensitivity", "Sensitivity, referable DR", _SHARE, sick),
-        ("referable_specificity", "Specificity, referable DR", _SHARE, well),
+        ("referable_sensitivity", f"Sensitivity, referable DR ({_BY_GRADE})", _SHARE, sick),
+        ("referable_specificity", f"Specificity, referable DR ({_BY_GRADE})", _SHARE, well),
         ("kappa", "Kappa, quadratic", _NUMBER, "agreement beyond chance; 1 is best"),
         ("accuracy", "Accuracy", _SHARE, ask),
         ("referable_auc", "AUC, referable DR", _NUMBER, "0.5 is a coin toss; 1 is best"),
         ("ece", "Calibration error", _NUMBER, calibrated),
     ]
-    return [
+    first, second, *others = [
         Headline(title, column.show(found.metrics[key]), found.undefined.get(key, meaning))
         for key, title, column, meaning in rows
     ]
+    return [first, second, *_first_asked(report), *others]
+
+
+def asked_points(report: Report) -> list[OperatingPoint]:
+    """List the operating points for referable disease that were asked for, beside the argmax."""
+    found = report.answers.operating_points
+    return [
+        point
+        for detection in (found.detections if found is not None else [])
+        if detection.name == "referable"
+        for point in detection.points
+        if point.rule.kind != "argmax"
+    ]
+
+
+def _first_asked(report: Report) -> list[Headline]:
+    """Return sensitivity and specificity of the first operating point that was asked for."""
+    return [
+        Headline(
+            f"{title}, referable DR (at {point.rule})",
+            _SHARE.show(getattr(point.judged, rate) if point.judged else UNKNOWN),
+            _meaning_at(report, point, rate),
+        )
+        for point in asked_points(report)[:1]
+        for rate, title in (("sensitivity", "Sensitivity"), ("specificity", "Specificity"))
+    ]
+
+
+def _meaning_at(report: Report, point: OperatingPoint, rate: str) -> str:
+    """Say what a rate of an operating point is a share of, and where its threshold is from."""
+    rates, found = point.judged, report.answers.operating_points
+    if rates is None or found is None:
+        return f"no threshold: {point.threshold.why_none}"
+    if rate in rates.undefined:
+        return rates.undefined[rate]
+    of = rates.positives if rate == "sensitivity" else rates.negatives
+    what = "images that are referable" if rate == "sensitivity" else "images that are not"
+    right = round(getattr(rates, rate).value * of)
+    return (
+        f"{right} of {of} {what}; threshold {point.threshold.value:.3f}, chosen on "
+        f"{found.chosen_on}"
+    )
 
 
 def _share_of(rows: Sequence[Sequence[int]], columns: range, of: str) -> str:
@@ -136,7 +182,7 @@ def population(report: Report) -> list[str]:
     """Say what metadata tells of the images, the commonest values of each column first."""
     lines = []
     for name, cells in report.columns.items():
-        counts = Counter(cell or "not known" for cell in cells)
+        counts = Counter(cell or "not known" for cell in group_cells(name, cells))
         if len(counts) > 4 * _MOST_VALUES:
             continue
         named = [f"{value} {count}" for value, count in counts.most_common(_MOST_VALUES)]
@@ -166,6 +212,11 @@ def warnings(report: Report) -> list[str]:
             f"temperatures, weights and thresholds rest on {count_of(len(chosen.ids), 'image')} of "
             f"{chosen.name}"
         )
+    said += [
+        f"{point.rule} has no threshold ({point.threshold.why_none})"
+        for point in asked_points(report)
+        if point.threshold.why_none
+    ]
     few = [
         f"{title} ({count})"
         for title, count in zip(found.classes.titles, found.images_per_grade)
@@ -233,7 +284,11 @@ def summary_text(report: Report) -> str:
 
 
 def _headline_table(report: Report) -> Table:
-    rows = [[each.name, str(each.shown), each.meaning] for each in headlines(report)]
+    rows: list[list[Cell]] = []
+    for each in headlines(report):
+        meaning, *more = textwrap.wrap(printable(each.meaning), _MEANING) or [""]
+        rows.append([each.name, str(each.shown), meaning])
+        rows += [["", "", line] for line in more]
     return make_table("headlines", "", ["figure", "value [95 % interval]", ""], rows)
 
 

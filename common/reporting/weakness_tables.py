@@ -195,12 +195,14 @@ def _worst(found: Robustness) -> str:
     text = f"Altered photographs: {worst.name} costs most, a change in kappa of {shown}"
     if math.isnan(worst.kappa.value) or worst.kappa.value >= 0:
         text = "Altered photographs: none costs kappa"
-    missed = {
-        one.name: max((c.missed for c in one.referrals), default=0) for one in found.alterations
-    }
-    most = max(missed, key=lambda name: missed[name])
-    if missed[most]:
-        text += f"; {most} hides {count_of(missed[most], 'referable image')} that were referred"
+    changes = [(one.name, change) for one in found.alterations for change in one.referrals]
+    name, most = max(changes, key=lambda pair: pair[1].missed, default=("", None))
+    if most is not None and most.missed:
+        were = "was" if most.missed == 1 else "were"
+        text += (
+            f"; {name} hides {count_of(most.missed, 'referable image')} that {were} referred by "
+            f"{most.rule}"
+        )
     return f"{text}."
 
 

@@ -18,7 +18,7 @@ from common.fitting.threshold import (
     choose_threshold,
     rates_by_threshold,
 )
-from common.metrics.intervals import BootstrapConfig, Interval
+from common.metrics.intervals import BootstrapConfig, Interval, count_patients
 from common.metrics.shares import Share, share_intervals
 from common.prediction.classes import Classes
 from common.prediction.voting import ClassPredictions
@@ -38,7 +38,7 @@ class Rates:
     positives: int  # those to be referred
     negatives: int
     referred: int
-    patients: int | None  # None: nothing tells who they are of
+    patients: int | None  # those that are known; None: nothing tells who they are of
     undefined: dict[str, str]  # rate: why it has no value
 
     @property
@@ -69,7 +69,7 @@ def measure_rates(
         positives=int(positive.sum()),
         negatives=int((~positive).sum()),
         referred=int(referred.sum()),
-        patients=None if groups is None else len(np.unique(groups)),
+        patients=count_patients(groups),
         undefined={name: reasons[name] for name, each in right.items() if not each.trials.any()},
     )
 
@@ -98,9 +98,9 @@ class OperatingPoint:
         if found is None or self.rule.kind == "argmax":
             return ""
         rests_on = {
-            "sensitivity": {"to be found": found.positives},
-            "specificity": {"not to be found": found.negatives},
-            "youden": {"to be found": found.positives, "not to be found": found.negatives},
+            "sensitivity": {"with the disease": found.positives},
+            "specificity": {"without it": found.negatives},
+            "youden": {"with the disease": found.positives, "without it": found.negatives},
         }[self.rule.kind]
         few = [f"{count} images {what}" for what, count in rests_on.items() if count < FEW]
         return f"the threshold rests on only {' and '.join(few)}" if few else ""
@@ -249,8 +249,7 @@ def _single_grades(scored: Classes) -> bool:
 
 
 def _detect(grader: Grader, name: str, cut: int, rules: tuple[Rule, ...]) -> Detection:
-    last = cut == len(grader.scored) - 1
-    definition = f"{grader.scored.titles[cut]}{'' if last else ' or worse'}"
+    definition = grader.scored.from_on(cut)
     judged = grader.judged_on
     positive = judged.targets >= cut
     roc = None

@@ -12,7 +12,7 @@ import numpy as np
 
 from common.comparison.differences import Difference, compare_metrics
 from common.fitting.grader import Grader, Sample
-from common.metrics.intervals import BootstrapConfig, Interval
+from common.metrics.intervals import BootstrapConfig, Interval, count_patients
 from common.metrics.shares import Share, share_interval, share_intervals
 from common.prediction.voting import ClassPredictions
 from common.screening.operating_point import Decision
@@ -108,7 +108,7 @@ def measure_robustness(
     ]
     return Robustness(
         len(sample.ids),
-        None if sample.groups is None else len(np.unique(sample.groups)),
+        count_patients(sample.groups),
         None if cut is None else int((sample.targets >= cut).sum()),
         tests,
         tuple(results),

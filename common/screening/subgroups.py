@@ -16,7 +16,7 @@ from common.fitting.grader import Grader, Sample
 from common.listing.column_values import Columns, ColumnValues, group_by_columns
 from common.metrics.bounds import metrics_with_intervals
 from common.metrics.classification import quadratic_weighted_kappa
-from common.metrics.intervals import Interval, number_patients
+from common.metrics.intervals import Interval, count_patients, number_patients
 from common.metrics.shares import Share, ratio, share_intervals
 from common.prediction.voting import ClassPredictions
 from common.screening.operating_point import Decision
@@ -44,7 +44,7 @@ class Subgroup:
     column: str  # "" of all images
     value: str  # "" where it is not known
     images: int
-    patients: int | None  # None where images are not known to share any
+    patients: int | None  # known ones; None where images are not known to share any
     referable: int | None  # images that are; None where that is not known
     metrics: dict[str, Interval]  # by the figure's name
     undefined: dict[str, str]  # figure: why it has no value
@@ -145,7 +145,7 @@ def measure_subgroups(
     ]
     gaps = _test(grader, figures, by_column, _gaps(figures, by_column, groups))
     gaps.sort(key=lambda gap: (not gap.beyond_chance, -gap.difference.value))
-    notes = list(by_column.notes)
+    notes = [*by_column.notes, *_without_gap(figures, by_column, gaps)]
     if not decisions:
         notes.append(
             f"no sensitivity and specificity: what is referable is {grader.scored.referable}"
@@ -158,8 +158,9 @@ def _figures(decisions: Sequence[Decision]) -> tuple[Figure, ...]:
     figures = [Figure("accuracy", "accuracy"), Figure("kappa", "kappa")]
     for decision in decisions:
         end = "" if decision.rule == "argmax" else f" at {decision.rule}"
+        shown = f" at {decision.rule}" if len(decisions) > 1 else end
         for word, of_referable in (("sensitivity", True), ("specificity", False)):
-            title = f"ref. {word[:4]}.{end}"
+            title = f"ref. {word[:4]}.{shown}"
             figures.append(Figure(f"referable_{word}{end}", title, decision, of_referable))
     return tuple(figures)
 
@@ -184,7 +185,7 @@ def _measure(
         column,
         value,
         int(mask.sum()),
-        None if groups is None else len(np.unique(groups)),
+        count_patients(groups),
         None if cut is None else int((targets >= cut).sum()),
         metrics,
         undefined,
@@ -215,11 +216,26 @@ def _gaps(
             own = [g for g in groups if g.column == column and _is_compared(figure, g)]
             if len(own) < 2:
                 continue
-            best = max(own, key=lambda group: group.metrics[figure.name].value)
-            worst = min(own, key=lambda group: group.metrics[figure.name].value)
+            # the ends of a list: two values, even where the figure is the same everywhere
+            worst, *_, best = sorted(own, key=lambda group: group.metrics[figure.name].value)
             gap = _difference(best.metrics[figure.name], worst.metrics[figure.name])
             gaps.append(Gap(figure.name, figure.title, column, best, worst, gap))
     return gaps
+
+
+def _without_gap(
+    figures: Sequence[Figure], by_column: ColumnValues, gaps: Sequence[Gap]
+) -> list[str]:
+    """Say which figures no two values of a column can be compared in, and why."""
+    found, notes = {(gap.column, gap.figure) for gap in gaps}, []
+    for column in by_column.columns:
+        missing = [figure.title for figure in figures if (column, figure.name) not in found]
+        if missing:
+            notes.append(
+                f"no gap by {column} in {', '.join(missing)}: it takes two known values with at "
+                f"least {FEWEST} images each that the figure is of"
+            )
+    return notes
 
 
 def _is_compared(figure: Figure, group: Subgroup) -> bool:

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from common.data.patients import recognise_patients
+from common.metrics.intervals import BootstrapConfig
 from common.system.errors import InputError
 
 EYEPACS = r"(\d+)_(left|right)"  # the default before there were several schemes
@@ -129,6 +130,14 @@ class Table:
     def column(self, name, ids):
         assert name == "patient"
         return [self.patients.get(id_, "") for id_ in ids]
+
+
+def test_images_of_unknown_patient_count_by_themselves_and_are_no_patients():
+    found = recognise_patients(["1_left", "1_right", "2_left", "2_right", "x", "y"])
+    assert len(np.unique(found.clusters)) == 4 and (found.clusters < 0).sum() == 2
+    said = BootstrapConfig(groups=found.clusters).units(6)
+    assert said == "2 patients and 2 images of unknown patient"
+    assert BootstrapConfig(groups=found.clusters[:4]).units(4) == "2 patients"
 
 
 def test_a_table_has_precedence_over_names():

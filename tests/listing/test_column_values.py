@@ -24,6 +24,16 @@ def test_ages_are_put_into_bands_of_ten_and_other_numbers_into_quarters():
     assert values_of("sex", ["1", "2"] * 30) == [("1", 30), ("2", 30)]
 
 
+def test_a_few_odd_ages_leave_the_bands_to_the_others():
+    cells = ["65+", "61 years old", "61,5", ">89", "N.A.", "sixty", *map(str, range(20, 80))]
+    found = dict(values_of("age", cells))
+    assert (found["60-69"], found["80-89"], found[""], found["not a number"]) == (13, 1, 1, 1)
+    assert group_by_columns({"age": cells}).notes == ["age: 'sixty': not a number"]
+    words = [f"{number} or so" for number in range(20, 80)]
+    (note,) = group_by_columns({"age": [*words, "61"]}).notes
+    assert "it has 61 values, since '20 or so'" in note and note.endswith("are no numbers")
+
+
 def test_columns_that_make_no_subgroups_are_named():
     columns = {"note": [f"n{k}" for k in range(60)], "site": ["A"] * 60, "iop": ["?"] * 60}
     found = group_by_columns(columns)

@@ -74,6 +74,7 @@ def test_it_is_said_where_1_to_5_are_taken_for_the_grades():
     assert classes_of("12345").referable == said
     assert classes_of("12345", "4").referable == "class 4 or worse"
     assert classes_of(NUMBERS).referable == "grade 2 or worse"
+    assert classes_of(("No_DR", "referable")).referable == "the class 'referable'"
 
 
 def test_what_is_referable_may_be_given_by_name_or_index():

@@ -26,8 +26,10 @@ def found(report):
 
 def test_what_the_run_measured_is_filled_in_and_follows_the_run(split, report_on):
     right, wrong = found(report_on(split, 0)), found(report_on(split, 1))
-    assert right["Sensitivity, referable DR"].startswith("100.0 % (95 % interval ")
-    assert "8 of 12 images" in wrong["Sensitivity, referable DR"]
+    assert right["Sensitivity, referable DR (highest probability)"].startswith(
+        "100.0 % (95 % interval "
+    )
+    assert "8 of 12 images" in wrong["Sensitivity, referable DR (highest probability)"]
     assert wrong["analysis of failures"].startswith("20 of 20 images")
     assert "seed 0" in right["measures and uncertainty"] and "20 resamples" in str(right)
     assert "there is no val" in right["output and thresholds"]

@@ -47,7 +47,7 @@ def test_a_report_says_what_was_tested_and_needs_no_other_file(
     text = directory.report("test").read_text()
     words = " ".join(re.sub(r"<[^>]+>", " ", text).split())
     assert "20 images (4 of grade 0, 4 of grade 1" in words and "grading: coatnet on test" in words
-    assert "Sensitivity, referable DR 66.7 % 95 % interval [" in words
+    assert "Sensitivity, referable DR (highest probability) 66.7 % 95 % interval [" in words
     assert "8 of 12 images that are referable" in words
     assert "0 of 1 gates passed" in words and "there is no val" in words
     assert "12 of 20 wrong gradings" in words and "Each model" not in words

@@ -108,8 +108,8 @@ def test_without_val_only_argmax_has_figures_and_the_others_say_why():
 
 def test_few_referable_images_on_val_are_said():
     few = find_operating_points(grader(val_targets=np.array([0, 0, 1, 1, 2, 3, 4])), RULES)
-    assert "only 3 images to be found" in referable(few)["sensitivity=0.9"].note
-    assert "only 4 images not to be found" in referable(few)["specificity=0.9"].note
+    assert "only 3 images with the disease" in referable(few)["sensitivity=0.9"].note
+    assert "only 4 images without it" in referable(few)["specificity=0.9"].note
     assert not referable(find_operating_points(grader(), RULES))["sensitivity=0.9"].note
 
 

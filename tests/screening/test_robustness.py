@@ -162,7 +162,7 @@ def test_the_summary_names_the_worst_alteration_and_what_it_hides():
     found = measured({"jpeg": predicting(TARGETS), "blur": predicting(after)})
     (line,) = weaknesses(Answers(robustness=found))
     assert line.startswith("Altered photographs: blur costs most, a change in kappa of -0.")
-    assert line.endswith("blur hides 40 referable images that were referred.")
+    assert line.endswith("blur hides 40 referable images that were referred by argmax.")
     (line,) = weaknesses(Answers(robustness=measured({"jpeg": predicting(TARGETS)})))
     assert line == "Altered photographs: none costs kappa."
     assert weaknesses(Answers()) == []

@@ -112,6 +112,19 @@ def test_values_of_few_images_or_not_known_make_no_gap():
     assert {gap.worst.value for gap in found.gaps if gap.figure == "accuracy"} == {"B"}
 
 
+def test_a_gap_is_between_two_values_also_where_the_figure_is_the_same():
+    found = measured(TARGETS, TARGETS, None, sex=["F", "M"] * 30)
+    assert len(found.gaps) == 4
+    assert all({gap.best.value, gap.worst.value} == {"F", "M"} for gap in found.gaps)
+
+
+def test_a_figure_without_a_gap_says_why():
+    sick = np.where(TARGETS < 2, "Nikon", "Canon").tolist()
+    found = measured(camera=sick)
+    assert {gap.figure for gap in found.gaps} == {"accuracy", "kappa"}
+    assert "no gap by camera in ref. sens., ref. spec.: it takes two known" in found.notes[-1]
+
+
 def test_a_patient_seen_by_two_cameras_is_shuffled_as_one():
     cameras = ["A", "B"] * 30
     found = measured(camera=cameras)  # both see the same patients, right or wrong alike
@@ -134,7 +147,7 @@ def test_without_metadata_the_question_has_a_reason_and_no_answer():
     grader = grader_of(sample_of(TARGETS, np.eye(5)[PREDICTED]))
     answers = ask(grader, Asked())
     assert answers.subgroups is None and "metadata.csv" in answers.unanswered["subgroups"]
-    asked = Asked(columns={"camera": CAMERAS}, operating_points=(Rule("argmax"),))
+    asked = Asked(columns={"camera": CAMERAS}, operating_points=(Rule("argmax"), Rule("argmax")))
     assert ask(grader, asked).subgroups.figures[2].decision.rule == "argmax"
 
 

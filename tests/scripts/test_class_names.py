@@ -102,7 +102,7 @@ def test_a_set_that_knows_only_referable_or_not_is_scored(
     assert found["referable_auc"] == pytest.approx(roc_auc_score(targets, scores))
     assert content["class_names"] == list("01234") and content["of_model"] == [0, 0, 1, 1, 1]
     assert content["scored_classes"] == ["non_referable", "referable"]
-    assert "referable (ref.): referable" in said and "summed" in said
+    assert "referable (ref.): the class 'referable'" in said and "summed" in said
     [path] = (tmp_path / "out").rglob("validation.json")
     gates = {gate["name"]: gate for gate in json.loads(path.read_text())["gates"]}
     assert gates["demo_convnext alone, accuracy"]["status"] == "NOT MEASURED"
@@ -128,7 +128,7 @@ def test_the_analyses_say_what_a_coarser_set_cannot_show(
     assert analyze_per_class_strengths.main(flags(**words, output_dir=tmp_path / "p")) == 0
     assert "need images that are graded in the models' classes" in capsys.readouterr().out
     content = json.loads((tmp_path / "c" / "results" / "comparison.json").read_text())
-    assert content["referable"] == "DR"
+    assert content["referable"] == "the class 'DR'"
     verified = {"results_dirs": [trained_copy, other], "dataset_path": root, "verify": None}
     assert evaluate(**verified) == 0
 
@@ -298,7 +298,7 @@ def test_training_calls_pairs_by_the_classes_names(quick_train, regrade, tmp_pat
 @pytest.mark.parametrize(
     ("folders", "cut"),
     [
-        (["No_DR", "DR", "DR", "DR", "DR"], "DR"),
+        (["No_DR", "DR", "DR", "DR", "DR"], "the class 'DR'"),
         (["No_DR", "NPDR", "NPDR", "NPDR", "PDR"], None),
         (["NoDR", "Mild", "Moderate", "Severe", ""], "Moderate or worse"),
     ],
