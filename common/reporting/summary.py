@@ -1,6 +1,7 @@
 """What an evaluation found, in short: what a report starts with and what the terminal shows."""
 
 import math
+import textwrap
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field

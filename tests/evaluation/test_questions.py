@@ -76,6 +76,33 @@ def check(answers: Answers, tables, path):
         assert len(why) > 10
 
 
+def test_no_label_of_the_images_judged_changes_anything_that_is_chosen():
+    targets = np.array(TARGETS["many"] * 4)
+    probabilities = probabilities_of(targets, 0.7, seed=1)
+    chosen = sample_of(targets, probabilities_of(targets, 0.7, seed=2), "val")
+    people, found = people_of(len(targets)), []
+    for labels in (targets, np.random.default_rng(3).permutation(targets)):
+        grader = grader_of(sample_of(labels, probabilities), chosen)
+        altered = {"blur": grader.judged_on.classes}
+        answers = ask(grader, Asked(RULES, people=people, altered=altered))
+        reviews, sets = answers.abstention.reviews, answers.conformal_sets
+        points = [point for each in answers.operating_points.detections for point in each.points]
+        found.append(
+            str([[point.rule, point.threshold, point.where_chosen] for point in points])
+            + str([[each.judged.threshold, each.where_chosen] for each in reviews])
+            + str([[each.measure, each.where_chosen] for each in answers.abstention.rankings])
+            + str([answers.abstention.best, sets.sets.tolist()])
+            + str([[each.threshold, each.calibrated_on] for each in sets.grades])
+            + str(
+                [[each.rates.referred for each in unit.found] for unit in answers.patients.results]
+            )
+            + str(
+                [change.rule for one in answers.robustness.alterations for change in one.referrals]
+            )
+        )
+    assert found[0] == found[1] and "sensitivity" in found[0]
+
+
 def test_each_option_changes_the_answers():
     targets = TARGETS["many"]
     judged = sample_of(targets, probabilities_of(targets, 0.7, seed=1))
