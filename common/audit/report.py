@@ -1,7 +1,5 @@
 """Show an audit: text tables, audit.json, findings.csv and contact sheets."""
 
-import csv
-import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,7 +15,8 @@ from common.listing.walking import count_of
 from common.reporting.contact_sheets import CaptionedPicture, SheetRow, contact_sheet
 from common.reporting.table import format_table
 from common.reporting.tables import decimal, probability
-from common.system.files import write_json, write_text
+from common.result_dir import write_csv
+from common.system.files import write_json
 from common.system.log import printable
 
 _ROWS = 12  # of a contact sheet
@@ -126,7 +125,7 @@ def write_audit(audit: Audit, folder: Path, settings: dict[str, Any]) -> list[Pa
     """
     files = [folder / "audit.json", folder / "findings.csv"]
     write_json(files[0], audit_content(audit, settings))
-    write_text(files[1], _findings_csv(audit))
+    _write_findings(audit, files[1])
     files += _write_sheets(audit, folder)
     for kind in (*_SHEET_KINDS, "faults"):  # of an earlier audit that found more
         for old in set(folder.glob(f"{kind}_sheet_[0-9]*.png")) - set(files):
@@ -209,26 +208,22 @@ def _spread(audit: Audit, finding: Finding) -> list[int]:
     return [i for _, i in sorted(ranks)]
 
 
-def _findings_csv(audit: Audit) -> str:
+def _write_findings(audit: Audit, path: Path) -> None:
     """List every file of every finding, a row to a file."""
-    buffer = io.StringIO()
-    table = csv.writer(buffer)
-    table.writerow(["finding", "kind", "in_two_splits", "file", "split", "grade", "note"])
-    for number, finding in enumerate(audit.findings):
-        for i in finding.members:
-            entry = audit.entries[i]
-            table.writerow(
-                [
-                    number,
-                    finding.kind,
-                    int(finding.across),
-                    printable(entry.id),
-                    entry.split,
-                    entry.label,
-                    printable(finding.note),
-                ]
-            )
-    return buffer.getvalue()
+    rows = [
+        [
+            number,
+            finding.kind,
+            int(finding.across),
+            printable(audit.entries[i].id),
+            audit.entries[i].split,
+            audit.entries[i].label,
+            printable(finding.note),
+        ]
+        for number, finding in enumerate(audit.findings)
+        for i in finding.members
+    ]
+    write_csv(path, ["finding", "kind", "in_two_splits", "file", "split", "grade", "note"], rows)
 
 
 def _write_sheets(audit: Audit, folder: Path) -> list[Path]:

@@ -133,6 +133,12 @@ def test_a_perfect_score_does_not_claim_certainty():
     assert 0.7 < found["kappa"].low < 0.9 and found["kappa"].high == 1
 
 
+def test_a_bound_that_is_zero_but_for_rounding_is_zero():
+    one_answer = ClassPredictions(np.tile([0.6, 0.1, 0.1, 0.1, 0.1], (30, 1)), np.zeros(30, int))
+    found = metrics_with_intervals(np.arange(30) % 5, one_answer, BootstrapConfig(50))["kappa"]
+    assert found.value == found.low == 0
+
+
 def test_patients_widen_the_interval():
     generator = np.random.default_rng(0)
     patients = np.repeat(np.arange(40), 10)
