@@ -170,7 +170,8 @@ def mistake_picture(report: Report, index: int) -> Picture:
     predictions, names = report.grader.judged_on.classes, report.grader.scored.names
     image, predicted = report.split.images[index], predictions.predicted[index]
     confidence = 100 * predictions.probabilities[index, predicted]
-    title = f"label {names[image.label]}, graded as {names[predicted]} ({confidence:.0f} %)"
+    graded = f"{names[predicted]} ({confidence:.0f}\N{NO-BREAK SPACE}%)"
+    title = f"label {names[image.label]}, graded as {graded}"
     return thumbnail(image.path, title, image.id)
 
 
