@@ -48,7 +48,7 @@ def test_models_of_folds_are_fitted_out_of_fold_and_one_without_its_fold_is_refu
     assert "has learned from 20 of 20 images of val, such as" in said
     content = json.loads((tmp_path / "together/results/metrics_test.json").read_text())
     assert content["weights"] == [0.5, 0.5] and "2 folds" in content["weights_fitted_on"]
-    assert "2 folds, out of fold (40 images" in content["calibration"]
+    assert "T 1." in content["calibration"] and "2 folds, out of fold" in content["calibration"]
     places = [directories[0], *(tmp_path / "together").glob("*_5class_results")]
     found = [json.loads((place / "results/metrics_test.json").read_text()) for place in places]
     assert found[0]["temperature"] == found[1]["temperature"] != 1
