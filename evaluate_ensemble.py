@@ -464,7 +464,13 @@ def main(argv: list[str] | None = None) -> int:
         log(f"ensemble: {'; '.join([*tables.calibration_notes(final.findings), *final.remarks])}")
     final = with_overlaps(final, setting)
     altered = grade_altered(models, final, alterations, args) if alterations else {}
-    asked = replace(asked, people=setting.people, columns=setting.columns, altered=altered)
+    asked = replace(
+        asked,
+        people=setting.people,
+        grade_mix=setting.grade_mix,
+        columns=setting.columns,
+        altered=altered,
+    )
     answers = ask(final.grader, asked)
     store_answers(answers, final.output, models[0].split)
     for outcome in [*(model.outcome for model in models), final] if len(models) > 1 else [final]:

@@ -11,12 +11,14 @@ from typing import Any
 from common.fitting.grader import Grader
 from common.fitting.threshold import ARGMAX, Rule
 from common.listing.column_values import Columns
+from common.metrics.grade_mix import GradeMix
 from common.prediction.voting import ClassPredictions
 from common.screening.abstention import Abstention, measure_abstention
 from common.screening.conformal import ConformalSets, measure_conformal_sets
 from common.screening.label_errors import LabelErrors, find_label_errors
 from common.screening.operating_point import OperatingPoints, decisions_of, find_operating_points
 from common.screening.patients import PATIENT_RULES, PatientResults, People, measure_patients
+from common.screening.prevalence import DecisionsAtGradeMix, restate_decisions
 from common.screening.robustness import Robustness, measure_robustness
 from common.screening.subgroups import Subgroups, measure_subgroups
 
@@ -28,6 +30,7 @@ class Asked:
     operating_points: tuple[Rule, ...] = ()  # beside the argmax, which is always measured
     patient_rule: str = PATIENT_RULES[0]
     people: People | None = None  # who the images are of; None: nothing tells
+    grade_mix: GradeMix | None = None  # of a population
     columns: Columns = field(default_factory=dict)  # what is known of the images that are judged
     altered: Mapping[str, ClassPredictions] = field(default_factory=dict)  # of them, by alteration
 
@@ -37,6 +40,7 @@ class Answers:
     """What a screening programme asks of a grader; None where a question has no answer."""
 
     operating_points: OperatingPoints | None = None
+    at_grade_mix: DecisionsAtGradeMix | None = None
     subgroups: Subgroups | None = None
     robustness: Robustness | None = None
     label_errors: LabelErrors | None = None
@@ -62,6 +66,7 @@ def ask(grader: Grader, asked: Asked) -> Answers:
     known, decisions = None if isinstance(points, str) else points, decisions_of(points)
     found: dict[str, Any] = {
         "operating_points": points,
+        "at_grade_mix": restate_decisions(grader, decisions, asked.grade_mix),
         "subgroups": measure_subgroups(grader, asked.columns, decisions),
         "patients": measure_patients(grader, asked.people, asked.patient_rule, known),
         "abstention": measure_abstention(grader),

@@ -45,6 +45,8 @@ def calibrated_level(confidences: np.ndarray, bootstrap: BootstrapConfig) -> Int
     """
     if not len(confidences):
         return Interval(math.nan, math.nan, math.nan)
+    if bootstrap.groups is None:
+        confidences = np.sort(confidences)  # the level does not depend on the order of images
     bins = _in_bins(confidences)
     generator = random_generator("calibrated", bootstrap.seed)
     members = number_patients(len(confidences), bootstrap.groups)

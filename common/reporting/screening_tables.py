@@ -11,6 +11,7 @@ from common.screening.abstention import Abstention, Rest
 from common.screening.conformal import ConformalSets
 from common.screening.operating_point import Detection, OperatingPoint, OperatingPoints
 from common.screening.patients import PatientResults
+from common.screening.prevalence import DecisionsAtGradeMix
 
 _RATES = {
     "sensitivity": "sensitivity",
@@ -29,6 +30,8 @@ def answers_tables(answers: Answers) -> list[Table]:
     tables: list[Table] = []
     if answers.operating_points is not None:
         tables += [*_operating_points(answers.operating_points), _trials(answers.operating_points)]
+    if answers.at_grade_mix is not None:
+        tables.append(_at_grade_mix(answers.at_grade_mix))
     if answers.subgroups is not None:
         tables += subgroup_tables(answers.subgroups)
     if answers.robustness is not None:
@@ -69,6 +72,20 @@ def _operating_points(found: OperatingPoints) -> Iterator[Table]:
             [row for point in detection.points for row in _rows(found, point)],
             _notes_on(found, detection),
         )
+
+
+def _at_grade_mix(found: DecisionsAtGradeMix) -> Table:
+    """Show what each operating point would do in a population."""
+    columns = [
+        "operating point",
+        Column("PPV", "ppv"),
+        Column("NPV", "npv"),
+        Column("referrals / 1,000", "referrals_per_1000", decimals=0),
+    ]
+    rows: list[list[Cell]] = [[rule, *metrics.values()] for rule, metrics in found.by_rule.items()]
+    title = "Who would be referred in a population, and how right that would be (referable)"
+    notes = [f"grade mix of {found.source}"]
+    return make_table("operating_points_at_grade_mix", title, columns, rows, notes)
 
 
 def _rows(found: OperatingPoints, point: OperatingPoint) -> Iterator[list[Cell]]:

@@ -4,10 +4,13 @@ N images, K classes.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
+from common.fitting.grader import Grader
 from common.metrics.classification import Values, quadratic_weighted_kappa
 from common.metrics.grade_mix import GradeMix
 from common.metrics.intervals import (
@@ -24,6 +27,7 @@ from common.metrics.intervals import (
 from common.metrics.shares import check_numbers, in_cells, ratio
 from common.prediction.classes import Classes
 from common.prediction.voting import ClassPredictions
+from common.screening.operating_point import Decision
 
 _BOUNDS = {  # which one more patient (see `_one_more`) gives the low and the high bound
     "accuracy": ("mistaken", "right"),
@@ -32,6 +36,7 @@ _BOUNDS = {  # which one more patient (see `_one_more`) gives the low and the hi
     "npv": ("mistaken", "right"),
     "referrals_per_1000": ("passed", "referred"),
 }
+_OF_DECISIONS = ("ppv", "npv", "referrals_per_1000")
 _ONE_SIDED = {  # why a metric is undefined though there are images of every grade
     "kappa": "the population is all of one grade, and graded so",
     "ppv": "nobody of the population would be referred",
@@ -77,9 +82,38 @@ def restate_models(
     else:
         reasons = {name: why for name, why in _ONE_SIDED.items() if unknown[name]}
         if cut is None:
-            about = ("ppv", "npv", "referrals_per_1000")
-            reasons |= dict.fromkeys(about, f"what is referable is {classes.referable}")
+            reasons |= dict.fromkeys(_OF_DECISIONS, f"what is referable is {classes.referable}")
     return Restated(grade_mix.shares, grade_mix.source, restated, reasons)
+
+
+@dataclass(frozen=True)
+class DecisionsAtGradeMix:
+    """What decisions to refer would do in a population: PPV, NPV and referrals per 1,000."""
+
+    source: str  # of the grade mix
+    by_rule: dict[str, Metrics]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what metrics_<split>.json holds of it."""
+        return {"grade_mix_source": self.source, "decisions": self.by_rule}
+
+
+def restate_decisions(
+    grader: Grader, decisions: Sequence[Decision], grade_mix: GradeMix | None
+) -> DecisionsAtGradeMix | str:
+    """Restate decisions to refer at a population's grade mix; returns why that is not known."""
+    if grade_mix is None:
+        return "not asked for; --prevalence gives the grade mix of a population"
+    if not decisions:
+        return "there is no decision to refer"
+    judged, by_rule = grader.judged_on, {}
+    for decision in decisions:
+        called = np.where(decision.refers(judged.classes), decision.cut, 0)  # referable or not
+        found = restated_with_intervals(
+            judged.targets, called, grade_mix.shares, grader.bootstrap, decision.cut
+        )
+        by_rule[decision.rule] = {name: found[name] for name in _OF_DECISIONS}
+    return DecisionsAtGradeMix(grade_mix.source, by_rule)
 
 
 def restate_at_prevalence(matrix: np.ndarray, prevalence: np.ndarray, cut: int | None) -> Values:
@@ -96,7 +130,7 @@ def restate_at_prevalence(matrix: np.ndarray, prevalence: np.ndarray, cut: int |
     overall = {"accuracy": _share(right, wrong), "kappa": quadratic_weighted_kappa(mixed)}
     if cut is None:
         nothing = np.full(mixed.shape[:-2], math.nan)
-        return overall | dict.fromkeys(("ppv", "npv", "referrals_per_1000"), nothing)
+        return overall | dict.fromkeys(_OF_DECISIONS, nothing)
     sick, healthy = mixed[..., cut:, :], mixed[..., :cut, :]
     found, missed = sick[..., cut:].sum((-2, -1)), sick[..., :cut].sum((-2, -1))
     false_alarms, passed = healthy[..., cut:].sum((-2, -1)), healthy[..., :cut].sum((-2, -1))

@@ -10,6 +10,7 @@ from helpers import GRADES, grader_of, probabilities_of, sample_of
 
 from common.evaluation.questions import Answers, Asked, ask
 from common.fitting.threshold import ARGMAX, Rule
+from common.metrics.grade_mix import GradeMix
 from common.prediction.classes import classes_of
 from common.reporting.screening_tables import answers_tables
 from common.screening.patients import People
@@ -112,3 +113,21 @@ def test_each_option_changes_the_answers():
     assert plain != str(ask(grader, Asked(RULES, people=people)).to_json())
     assert plain != str(ask(grader, Asked(patient_rule="mean", people=people)).to_json())
     assert plain != str(ask(grader, Asked()).to_json())
+
+
+def test_every_operating_point_is_restated_at_a_population_s_grade_mix():
+    targets = TARGETS["many"]
+    judged = sample_of(targets, probabilities_of(targets, 0.7, seed=1))
+    chosen = sample_of(targets, probabilities_of(targets, 0.7, seed=2), "val")
+    grader = grader_of(judged, chosen, GRADES)
+    mix = GradeMix(np.array([0.7, 0.1, 0.1, 0.05, 0.05]), "a survey")
+    found = ask(grader, Asked(RULES, grade_mix=mix))
+    assert "not asked for" in ask(grader, Asked(RULES)).unanswered["at_grade_mix"]
+    by_rule = found.at_grade_mix.by_rule
+    assert set(by_rule) == {str(rule) for rule in RULES}
+    referred = {rule: metrics["referrals_per_1000"].value for rule, metrics in by_rule.items()}
+    assert all(m["ppv"].low <= m["ppv"].value <= m["ppv"].high for m in by_rule.values())
+    assert len(set(referred.values())) > 1, "other rules refer others"
+    called = judged.classes.predicted >= 2
+    shares = [called[np.array(targets) == grade].mean() for grade in range(5)]
+    assert referred["argmax"] == pytest.approx(1000 * (mix.shares @ shares))
