@@ -229,17 +229,21 @@ def read_grade_mix(model: Model, args: argparse.Namespace) -> GradeMix:
     return mix
 
 
-def predict_models(
-    models: list[Model], trained: list[Trained], setting: Setting, args: argparse.Namespace
-) -> Setting:
-    """Predict with every model's classifiers and derive the classes.
-
-    Returns the setting with what is not known of the images that things are fitted on.
-    """
+def predict_models(models: list[Model], args: argparse.Namespace) -> None:
+    """Predict with every model's classifiers."""
     for place, model in enumerate(models):
         model.pairs = predict(model, model.split, args)
         require_different(model, models[:place])
     require_same_images([model.pairs for model in models])
+
+
+def derive_classes(
+    models: list[Model], trained: list[Trained], setting: Setting, args: argparse.Namespace
+) -> Setting:
+    """Derive the classes from what the classifiers say, with all that is fitted for it.
+
+    Returns the setting with what is not known of the images that things are fitted on.
+    """
     first, learned, several = models[0], setting.holdout.learned(), len(models) > 1
     plan = plan_fitting(first.dataset, first.split, trained, learned, insists(args, several))
     fitted_on = predict_for_fitting(models, trained, plan, args)
@@ -452,8 +456,9 @@ def main(argv: list[str] | None = None) -> int:
 
     setting = build_setting(models, skipped, args)
     trained = find_training([(model.label, model.run) for model in models], models[0].dataset)
+    predict_models(models, args)  # first, so that a bad checkpoint is named at once
     holdout = look_for_training_images(models, trained, setting, args)
-    setting = predict_models(models, trained, replace(setting, holdout=holdout), args)
+    setting = derive_classes(models, trained, replace(setting, holdout=holdout), args)
     for model in models:
         model.outcome = evaluate_model(model.result, model.output, setting)
         log(f"{model.label}: {'; '.join(tables.calibration_notes(model.outcome.findings))}")

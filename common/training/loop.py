@@ -3,6 +3,7 @@
 N images, B samples of a head's effective batch.
 """
 
+import math
 import time
 from typing import Protocol
 
@@ -221,6 +222,8 @@ def _measure(
     """Score logits (N,) of a pair or (N, K) against targets (N,)."""
     weights, config = trainer.class_weights, context.config
     loss = float(sample_losses(config, weights, logits, torch.from_numpy(targets)).mean())
+    if not math.isfinite(loss):  # the trainer stops there, and says where
+        return Validation(loss, math.nan, math.nan, math.nan)
     if trainer.head.is_binary:
         binary = binary_metrics(torch.sigmoid(logits).numpy(), targets)
         return Validation(

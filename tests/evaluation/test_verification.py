@@ -82,8 +82,8 @@ def test_what_is_no_probability_fails(evaluated, options, capsys, broken):
     assert "difference of a probability inf" in capsys.readouterr().out
 
 
-def test_a_changed_ensemble_is_noticed(evaluated, options, tmp_path, capsys):
-    folders = [evaluated, shutil.copytree(evaluated, tmp_path / "other")]
+def test_a_changed_ensemble_is_noticed(evaluated, trained_swin, options, tmp_path, capsys):
+    folders = [evaluated, shutil.copytree(trained_swin, tmp_path / "other")]
     both = {"output_dir": tmp_path / "both", "weights": [0.7, 0.3]}
     words = flags(results_dirs=folders, **options, **both, calibrate="auto")
     assert evaluate_ensemble.main(words) == 0

@@ -42,7 +42,8 @@ def test_folds_are_trained_and_their_ensemble_is_tested_on_what_none_has_seen(
         "train",
     )
     assert seen["images"] == seen["of"], "each picture of fold 1's val is in fold 2's train"
-    remark = f"val is not new to all models: {results[1]}: {seen['found']}. Nothing is fitted on it"
+    name = seen["model"]
+    remark = f"val is not new to all models: {name}: {seen['found']}. Nothing is fitted on it"
     assert f"{remark}, but on cal" in said
     alone = [next(tmp_path.rglob(f"*{name}/results/metrics_test.json")) for name in results]
     assert all(json.loads(path.read_text())["holdout"][0] == "PASS" for path in alone)
