@@ -362,12 +362,11 @@ def part_of(outcome: Outcome) -> Part:
     return Part(outcome.title, found, outcome.remarks)
 
 
-def write_outcome_tables(outcome: Outcome, split: str) -> None:
-    """Write the tables of a model or an ensemble, and what is compared in it, as CSV."""
+def write_compared(outcome: Outcome, split: str) -> None:
+    """Write what is compared of a model, or in an ensemble, as CSV."""
     compared = "votes" if outcome.ensemble is None else "graders"
     rows = tables.flat_rows(outcome.findings.compared)
     write_table(outcome.output.table(f"{compared}_{split}"), rows)
-    tables.write_tables(outcome.output, split, part_of(outcome).tables)
 
 
 def draw(outcome: Outcome, split: str, answers: Answers | None, figure_format: str) -> None:
@@ -481,7 +480,7 @@ def main(argv: list[str] | None = None) -> int:
     for outcome in [*(model.outcome for model in models), final] if len(models) > 1 else [final]:
         asked_of = answers if outcome is final else None
         draw(outcome, args.split, asked_of, args.figure_format)
-        write_outcome_tables(outcome, args.split)
+        write_compared(outcome, args.split)
 
     gates, output = check_all(models, final, setting), final.output
     validation, checklist = output.validation(args.split), output.checklist(args.split)
@@ -489,6 +488,8 @@ def main(argv: list[str] | None = None) -> int:
     report = report_on(models, final, answers, gates, setting)
     write_report(output, report)
     write_checklist(output, report)
+    for model, part in zip(models, report.members):  # none where there is one model
+        tables.write_tables(model.output, args.split, part.tables)
     tables.write_tables(output, args.split, report.tables)
     print_results(report, output, args.verbose)
     names = f"{validation.name}, {checklist.name}"

@@ -12,10 +12,15 @@ from typing import Any
 import numpy as np
 from scipy.stats import norm, t
 
-from common.comparison.sums import METRICS, Paired, pair_up, typical_size
-from common.comparison.swaps import by_unit, sign_flip_p, swap_p_values
+from common.comparison.sums import METRICS, Paired, pair_up, size_of_units
+from common.comparison.swaps import sign_flip_p, swap_p_values
 from common.metrics.calibration_error import check_graded
-from common.metrics.intervals import BootstrapConfig, Interval
+from common.metrics.intervals import (
+    BootstrapConfig,
+    Interval,
+    number_patients,
+    sums_by_patient,
+)
 from common.metrics.shares import check_labels
 from common.prediction.classes import Classes
 from common.prediction.voting import ClassPredictions
@@ -97,7 +102,7 @@ def compare_metrics(
     for model in models.values():
         targets = check_graded(model.probabilities, targets)
         check_labels("predictions", model.predicted, model.probabilities.shape[1])
-    units = unit_numbers(len(targets), bootstrap.groups)
+    units = number_patients(len(targets), bootstrap.groups)
     paired = [pair_up(m, targets, models[a], models[b], units) for m, a, b in asked]
     family = max(family, len(asked))
     exact = np.array([metric == "accuracy" for metric, _, _ in asked], bool)
@@ -153,21 +158,21 @@ def compare_shares(
     `scale`. Exact, by patient where patients are grouped; Holm-corrected over all D.
     """
     count = len(correct_ones)
-    units = unit_numbers(count, bootstrap.groups)
-    size = typical_size(units, np.ones(count, dtype=bool)) / count
+    units = number_patients(count, bootstrap.groups)
+    size = size_of_units(units, np.ones(count, dtype=bool)) / count
     found = []
     for row in weights:
         gains = correct_ones @ row  # (N,) whole numbers
         without = (gains - gains.mean()) / (scale * max(count - 1, 1))
         one_unit = np.array([size])
-        p = sign_flip_p(np.rint(by_unit(gains[:, None], units)[:, 0]).astype(int))
+        p = sign_flip_p(np.rint(sums_by_patient(gains[:, None], units)[:, 0]).astype(int))
         found.append(with_interval(float(gains.mean() / scale), without, one_unit, units, p))
     return correct(found)
 
 
 def _more_right(accuracy: Paired, units: np.ndarray) -> np.ndarray:
     """Count (U,) how many more of each unit's images the first model gets right."""
-    more = by_unit((accuracy.first - accuracy.other)[:, :1], units)[:, 0]
+    more = sums_by_patient((accuracy.first - accuracy.other)[:, :1], units)[:, 0]
     return np.rint(more).astype(int)
 
 
@@ -192,7 +197,7 @@ def with_interval(
     count = int(units.max(initial=-1)) + 1
     if math.isnan(value) or count < 2:
         return Difference(value, math.nan, math.nan, p)
-    sums = by_unit(without[:, None], units)[:, 0]
+    sums = sums_by_patient(without[:, None], units)[:, 0]
     variance = (sums**2).sum() * count / (count - 1) + _Z**2 * (one_unit**2).sum()
     half = float(t.ppf(0.975, count - 1) * math.sqrt(variance))
     low, high = value - half, value + half
@@ -219,13 +224,6 @@ def holm(p_values: np.ndarray, family: int = 0) -> np.ndarray:
     corrected = np.full(len(p_values), math.nan)
     corrected[order] = np.minimum(1, np.maximum.accumulate(scaled))
     return corrected
-
-
-def unit_numbers(num_images: int, groups: np.ndarray | None) -> np.ndarray:
-    """Number the unit of each image, (N,): its patient, or itself."""
-    if groups is None:
-        return np.arange(num_images)
-    return np.unique(groups, return_inverse=True)[1].reshape(-1)
 
 
 def few_images_note(images_per_class: Sequence[int], classes: Classes) -> str:

@@ -11,6 +11,7 @@ import numpy as np
 from scipy.stats import rankdata
 
 from common.metrics.classification import ratio
+from common.metrics.intervals import typical_size
 from common.prediction.voting import ClassPredictions
 
 METRICS = ("accuracy", "balanced_accuracy", "kappa", "macro_auc")  # of every comparison of models
@@ -86,7 +87,7 @@ def _shares(
         totals.append(of.sum(0))
     parts, total = len(totals[0]), np.mean(totals, axis=0)
     counted_in = (rows[0] + rows[1])[:, parts:] > 0  # (N, J)
-    sizes = np.array([typical_size(units, mask) for mask in counted_in.T])
+    sizes = np.array([size_of_units(units, mask) for mask in counted_in.T])
     one_unit = (2.0 if kind == "f1" else 1.0) * ratio(sizes, total) / parts
     chances = ratio(counted_in.sum(0), counted_in.sum())  # that the unit is of this part
     return Paired(
@@ -125,7 +126,7 @@ def _kappa(
         expected.append(chance)
     wrong = np.concatenate(distances)
     usual = wrong.mean() if len(wrong) else 1.0
-    size = typical_size(units, np.ones(count, dtype=bool))
+    size = size_of_units(units, np.ones(count, dtype=bool))
     return Paired(
         rows[0],
         rows[1],
@@ -169,8 +170,8 @@ def _auc(
             sides = np.where(positive, positive.sum(), (~positive).sum())
             effects += sign * (own - areas[-1]) / np.maximum(sides - 1, 1) / len(classes)
             swaps += sign * _places(rank, positive, *both) / sides / len(classes)
-        sizes = [positive.sum() / typical_size(units, positive)]
-        sizes.append((~positive).sum() / typical_size(units, ~positive))
+        sizes = [positive.sum() / size_of_units(units, positive)]
+        sizes.append((~positive).sum() / size_of_units(units, ~positive))
         one_unit[place] = max(1 - np.mean(areas), 1 / (min(sizes) + 1)) / min(sizes) / len(classes)
     rows = swaps[:, None]
     return Paired(rows, np.zeros_like(rows), _only_sum, effects, one_unit)
@@ -199,7 +200,6 @@ def _undefined(count: int) -> Paired:
     return Paired(nothing, nothing, _only_sum, nothing[:, 0], nothing[0])
 
 
-def typical_size(units: Units, mask: np.ndarray) -> float:
+def size_of_units(units: Units, mask: np.ndarray) -> float:
     """Return how many of these images the unit of one of them has on average (Kish 1965)."""
-    counts = np.bincount(units[mask])
-    return float((counts**2).sum() / max(counts.sum(), 1)) if mask.any() else 1.0
+    return float(typical_size(np.bincount(units[mask]))) if mask.any() else 1.0

@@ -11,6 +11,7 @@ from scipy.signal import fftconvolve
 from scipy.stats import binom
 
 from common.comparison.sums import Paired, Units
+from common.metrics.intervals import sums_by_patient
 from common.system.random_streams import random_generator
 
 _VALUES = 4_000_000  # of a block of draws, to bound the memory
@@ -48,7 +49,7 @@ def swap_p_values(paired: Sequence[Paired], units: Units, draws: int, seed: int)
     once and p is exact. NaN where there is no difference to test.
     """
     observed = np.array([abs(one.difference) for one in paired])
-    half = [np.nan_to_num(by_unit(one.first - one.other, units)) / 2 for one in paired]
+    half = [np.nan_to_num(sums_by_patient(one.first - one.other, units)) / 2 for one in paired]
     centres = [(one.first + one.other).sum(0) / 2 for one in paired]
     reached, made = np.zeros(len(paired)), np.zeros(len(paired))
     open_tests = [test for test in range(len(paired)) if not np.isnan(observed[test])]
@@ -87,10 +88,3 @@ def _drawn_signs(units: int, draws: int, seed: int) -> Iterator[np.ndarray]:
         bits = np.frombuffer(generator.bytes(block * -(-units // 8)), dtype=np.uint8)
         yield 2.0 * np.unpackbits(bits.reshape(block, -1), axis=1, count=units) - 1.0
         made += block
-
-
-def by_unit(rows: np.ndarray, units: Units) -> np.ndarray:
-    """Add up the rows (N, C) of each unit's images, (U, C)."""
-    count = int(units.max(initial=-1)) + 1
-    columns = [np.bincount(units, weights=column, minlength=count) for column in rows.T]
-    return np.stack(columns, axis=1)

@@ -98,8 +98,10 @@ def number_patients(num_images: int, groups: np.ndarray | None) -> np.ndarray:
 
 def sums_by_patient(rows: np.ndarray, members: np.ndarray) -> np.ndarray:
     """Add the rows (N, C) of each patient's images up, (G, C)."""
-    sums = np.zeros((int(members.max(initial=-1)) + 1, rows.shape[1]))
-    np.add.at(sums, members, rows)
+    count = int(members.max(initial=-1)) + 1
+    sums = np.zeros((count, rows.shape[1]))
+    for place, column in enumerate(rows.T):  # many times faster than numpy.add.at
+        sums[:, place] = np.bincount(members, weights=column, minlength=count)
     return sums
 
 
