@@ -22,7 +22,7 @@ from pathlib import Path
 from torch.utils.tensorboard import SummaryWriter
 
 from common.audit.leakage import training_warnings
-from common.config import TrainConfig
+from common.config import LAST, TrainConfig
 from common.data.class_names import GRADES, meaning_of
 from common.data.folders import Dataset, Split, scan_dataset
 from common.data.synthetic import synthetic_note
@@ -121,6 +121,7 @@ def describe(context: TrainContext, heads: list[Head]) -> None:
         f"effective batch {config.batch_size} x {config.gradient_accumulation_steps}, "
         f"{worker_count(config.num_workers)} decoding threads"
     )
+    log(config.recipe_line)
     word = classes_of(config.names).word
     for split in (context.train, context.val):
         log(f"{split.name}: {len(split)} images, per {word} {split.counts(config.num_classes)}")
@@ -151,8 +152,9 @@ def finish(context: TrainContext, trainers: list[HeadTrainer]) -> None:
         directory.previous(config.model, trainer.head).unlink(missing_ok=True)
         best = trainer.history[trainer.best_epoch - 1].validation
         if best:
+            kept = "kept" if config.monitor == LAST else "best"
             log(
-                f"{trainer.title}: best epoch {trainer.best_epoch} of {trainer.epoch}, "
+                f"{trainer.title}: {kept} epoch {trainer.best_epoch} of {trainer.epoch}, "
                 f"val acc {100 * best.accuracy:.1f} %, AUC {best.auc:.3f}"
             )
     heads = heads_of_model(config.num_classes, config.head)

@@ -4,9 +4,11 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from common.pairs import HEADS
+from common.recipes import DEFAULT_RECIPE, RECIPES, as_flags, recipe_help, recipe_settings
 from common.system.device import PRECISIONS
 
-MONITORS = ("val_balanced_accuracy", "val_accuracy", "val_auc", "val_loss")
+LAST = "last"  # the monitor that keeps the last epoch, whatever it scores
+MONITORS = ("val_balanced_accuracy", "val_accuracy", "val_auc", "val_loss", LAST)
 SWITCH = ("auto", "on", "off")
 # fields that may differ between a run and its continuation: they do not change what is learned
 FREE_FIELDS = (
@@ -17,6 +19,7 @@ FREE_FIELDS = (
     "device",
     "num_workers",
     "experiment_name",
+    "recipe",
     "skip_unreadable",
     "checkpoint_frequency",
     "grad_checkpointing",
@@ -38,6 +41,8 @@ FIXED_FIELDS = (
     "monitor",
 )
 SCHEDULERS = ("cosine", "linear", "plateau", "none")
+# what a run is about and starts from, which is no part of a recipe
+_NO_RECIPE = ("model", "num_classes", "class_names", "pretrained")
 # the numbers that share a range
 _ONE_OR_MORE = (
     "epochs",
@@ -58,7 +63,14 @@ _NOT_NEGATIVE = (
     "focal_loss_gamma",
     "seed",
 )
-_SHARES = ("label_smoothing", "ovo_dropout", "brightness_range", "contrast_range")
+_SHARES = (
+    "label_smoothing",
+    "ovo_dropout",
+    "brightness_range",
+    "contrast_range",
+    "scale_range",
+    "shift_range",
+)
 
 
 @dataclass(frozen=True)
@@ -78,6 +90,10 @@ class AugmentationRanges:
     rotation: float = 25.0  # degrees, either way
     brightness: float = 0.2  # factor within 1 +- this
     contrast: float = 0.2  # factor within 1 +- this
+    horizontal_flip: bool = False  # of every other image: left for right
+    vertical_flip: bool = False  # of every other image: top for bottom
+    scale: float = 0.0  # factor within 1 +- this
+    shift: float = 0.0  # either way along both sides, as a share of the side
 
 
 def _is_folder_name(name: str) -> bool:
@@ -99,6 +115,7 @@ class TrainConfig:
     )
     output_dir: str = _option("", "result directory (default ./<alias>_<K>class_results)")
     experiment_name: str = _option("", "a name for the log and config.json")
+    recipe: str = _option(DEFAULT_RECIPE, recipe_help(), tuple(RECIPES))
     head: str = _option("ovo", "one classifier per pair, or one for all grades", HEADS)
     num_classes: int = _option(5, "number of grades")
     class_names: tuple[str, ...] = _option((), "class folders in grade order")
@@ -121,7 +138,11 @@ class TrainConfig:
     max_grad_norm: float = _option(1.0, "gradient clipping norm (0: off)")
     patience: int = _option(28, "validations without gain before a pair stops")
     min_delta: float = _option(0.001, "least gain that counts as one")
-    monitor: str = _option("val_balanced_accuracy", "what picks the best epoch", MONITORS)
+    monitor: str = _option(
+        "val_balanced_accuracy",
+        "what picks the epoch whose weights are kept (last: the last one, without early stopping)",
+        MONITORS,
+    )
     enable_focal_loss: bool = _option(True, "focal loss; false: cross-entropy")
     focal_loss_gamma: float = _option(3.0, "focusing exponent")
     focal_loss_alpha: float = _option(2.5, "plain factor of the focal loss")
@@ -136,6 +157,10 @@ class TrainConfig:
     clahe_clip_limit: float = _option(2.0, "CLAHE contrast limit")
     clahe_tile_grid_size: int = _option(8, "CLAHE tiles per side")
     rotation_range: float = _option(25.0, "random rotation, +- degrees")
+    horizontal_flip: bool = _option(False, "mirror every other image at random, left for right")
+    vertical_flip: bool = _option(False, "mirror every other image at random, top for bottom")
+    scale_range: float = _option(0.0, "random scale factor, 1 +- this")
+    shift_range: float = _option(0.0, "random shift either way, as a share of the side")
     brightness_range: float = _option(0.2, "random brightness factor, 1 +- this")
     contrast_range: float = _option(0.2, "random contrast factor, 1 +- this")
     ovo_dropout: float = _option(0.28, "dropout before each binary classifier")
@@ -171,6 +196,11 @@ class TrainConfig:
                 self._expect(item.name, value in choices, f"one of {', '.join(choices)}")
         self._expect("head", self.head == "ovo" or self.num_classes > 2, "ovo for two classes")
         self._expect("dataset_path", bool(self.dataset_path), "a folder")
+        if self.scheduler == "plateau" and self.monitor == LAST:
+            raise ValueError(
+                "--scheduler plateau waits for a better value, and --monitor last looks at none; "
+                "choose another of the two"
+            )
         given = [name for name in self.class_weight_fields() if getattr(self, name)]
         if given and not self.enable_class_weights:
             raise ValueError(f"--{given[0]} has no effect with --enable_class_weights false")
@@ -233,7 +263,27 @@ class TrainConfig:
     @property
     def augmentation(self) -> AugmentationRanges:
         """Return how far images are changed at random."""
-        return AugmentationRanges(self.rotation_range, self.brightness_range, self.contrast_range)
+        return AugmentationRanges(
+            rotation=self.rotation_range,
+            brightness=self.brightness_range,
+            contrast=self.contrast_range,
+            horizontal_flip=self.horizontal_flip,
+            vertical_flip=self.vertical_flip,
+            scale=self.scale_range,
+            shift=self.shift_range,
+        )
+
+    @property
+    def recipe_line(self) -> str:
+        """Say which recipe this is, and in which settings it differs from it."""
+        plain = {**_DEFAULTS, **recipe_settings(self.recipe, asdict(self))}
+        other = {
+            name: value
+            for name, value in asdict(self).items()
+            if name not in (*FREE_FIELDS, *_NO_RECIPE) and value != plain[name]
+        }
+        changed = f"but {as_flags(other)}" if other else "unchanged"
+        return f"recipe {self.recipe}, {changed}"
 
     @property
     def effective_batch(self) -> int:
@@ -243,6 +293,9 @@ class TrainConfig:
     def to_dict(self) -> dict[str, Any]:
         """Return plain types, fit for JSON and for `torch.load(weights_only=True)`."""
         return {**asdict(self), "class_names": list(self.class_names)}
+
+
+_DEFAULTS = {item.name: item.default for item in fields(TrainConfig)}
 
 
 @dataclass(frozen=True)

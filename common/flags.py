@@ -18,6 +18,7 @@ from common.pairs import Head, heads_of_model, pair_head, parse_pairs
 from common.prediction.alterations import ALTERATIONS
 from common.prediction.evaluated_models import RESULT_PATTERNS
 from common.prediction.voting import VOTES
+from common.recipes import recipe_settings
 from common.result_dir import FIGURE_FORMATS, ResultDir, Run, find_run
 from common.screening.patients import PATIENT_RULES
 from common.system.errors import InputError
@@ -52,7 +53,10 @@ def parse_training(argv: list[str] | None, description: str) -> TrainingRequest:
     The configuration's fields become flags of the same name and default. Raises InputError for
     what contradicts itself.
     """
-    values = vars(_training_parser(description).parse_args(argv))
+    parser = _training_parser(description)
+    asked = vars(parser.parse_args(argv))
+    parser.set_defaults(**recipe_settings(asked["recipe"], asked))  # which given flags overrule
+    values = vars(parser.parse_args(argv))
     models, pairs = values.pop("base_models"), values.pop("pairs")
     modes = {name: values.pop(name) for name in ("resume", "dry_run", "override")}
     if modes["override"] and not modes["resume"]:

@@ -44,6 +44,9 @@ def test_defaults_are_the_guide_s():
         ("label_smoothing", 1.0),
         ("ovo_dropout", 1.0),
         ("rotation_range", 200),
+        ("scale_range", 1.0),
+        ("shift_range", -0.1),
+        ("recipe", "magic"),
         ("scheduler", "magic"),
         ("precision", "fp8"),
         ("num_classes", 1),
@@ -66,9 +69,15 @@ def test_a_class_weight_that_would_have_no_effect_is_refused():
         TrainConfig(class_weight_2=3.0, enable_class_weights=False)
 
 
+def test_a_plateau_needs_a_value_to_wait_for():
+    with pytest.raises(ValueError, match="--monitor last looks at none"):
+        TrainConfig(monitor="last", scheduler="plateau")
+
+
 def test_differences_leave_out_what_does_not_change_the_outcome():
     old = TrainConfig().to_dict()
     assert config_differences(old, TrainConfig(num_workers=1, cache_dir="/x")) == []
+    assert config_differences(old, TrainConfig(recipe="small_data")) == [], "settings count"
     assert config_differences(old, TrainConfig(learning_rate=1e-3)) == [
         Change("learning_rate", 5e-05, 0.001)
     ]

@@ -13,7 +13,6 @@ from common.pairs import pair_head
 from common.pixels.augmentation import augment, augmentation_table, normalise
 from common.pixels.pixel_cache import open_cache
 from common.result_dir import ResultDir
-from common.system.random_streams import random_generator
 from common.training.context import Fingerprints, RunInputs, build_context
 from common.training.loop import train_epoch
 from common.training.trainer import EpochSums, build_trainer
@@ -55,11 +54,7 @@ def twin(context, trainer):
 def micro_batches(context, epoch):
     """The augmented pixels and targets that the product's epoch is made of, two at a time."""
     split, config = context.train, context.config
-    table = augmentation_table(
-        random_generator("augmentation", config.seed, epoch),
-        len(split),
-        config.augmentation,
-    )
+    table = augmentation_table(config.seed, epoch, len(split), config.augmentation)
     order = epoch_order(config.seed, epoch, len(split))
     order = order[np.isin(split.labels[order], (1, 2))]
     for start in range(0, len(order), 2):

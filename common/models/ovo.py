@@ -121,7 +121,7 @@ def trunk_features(
     """Run one chunk of pictures through the trunk.
 
     pixels (n, S, S, 3) uint8, n <= C, padded to C inside, already on the device or not;
-    augmentation (n, 3) as from `augmentation_table`, None to leave the pictures as they are.
+    augmentation (n, 8) as from `augmentation_table`, None to leave the pictures as they are.
     Returns (n, ...) features.
     """
     size = len(pixels)

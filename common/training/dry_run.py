@@ -66,6 +66,7 @@ def plan_lines(inputs: RunInputs, heads: list[Head]) -> list[str]:
     return [
         f"plan: {config.model} at {inputs.preprocessing.img_size} px into {config.output_dir}",
         f"  device {device}, {inputs.precision}; effective batch {config.effective_batch}",
+        f"  {config.recipe_line}",
         f"  {schedule_line(config)}",
         f"  parameters per classifier: {size.trained:,} trained, {size.frozen:,} frozen and shared",
         f"  train images per {word} {counts.tolist()}, val {list(val_counts)}",

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from common.config import LAST
 from common.data.sampler import epoch_order, grouped, pair_batches
 from common.metrics.classification import binary_metrics, classification_metrics
 from common.models.checkpoint import Validation
@@ -24,7 +25,6 @@ from common.system import signals
 from common.system.device import autocast, to_device
 from common.system.errors import InputError
 from common.system.log import duration, log, progress_bar
-from common.system.random_streams import random_generator
 from common.training.context import TrainContext
 from common.training.resume import resume_head
 from common.training.step import choose_parallelism, make_batch, sample_losses, train_step
@@ -121,8 +121,7 @@ def run_epoch(
 def train_epoch(context: TrainContext, trainers: list[HeadTrainer], epoch: int) -> int:
     """Run one pass over the training images of these heads; returns how many images that were."""
     config, labels = context.config, context.train.labels
-    generator = random_generator("augmentation", config.seed, epoch)
-    table = augmentation_table(generator, len(labels), config.augmentation)
+    table = augmentation_table(config.seed, epoch, len(labels), config.augmentation)
     progress = _Progress(epoch, config.epochs, sum(t.steps_per_epoch for t in trainers))
 
     def features_of(indices: np.ndarray) -> Tensor:
@@ -263,7 +262,9 @@ def epoch_line(context: TrainContext, trainer: HeadTrainer) -> str:
             f"AUC {row.validation.auc:.3f}"
         )
     of_best = trainer.history[trainer.best_epoch - 1].validation if trainer.best_epoch > 0 else None
-    if of_best:
+    if config.monitor == LAST:
+        best = "the last"
+    elif of_best:
         value = of_best.monitored(config.monitor)
         best = f"{_BEST[config.monitor].format(value)} @{trainer.best_epoch}"
     state = "done" if trainer.finished else duration(seconds * (config.epochs - trainer.epoch))

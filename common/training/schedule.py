@@ -2,7 +2,7 @@
 
 import math
 
-from common.config import TrainConfig
+from common.config import LAST, TrainConfig
 
 
 def lr_factor(
@@ -54,7 +54,9 @@ def schedule_line(config: TrainConfig) -> str:
         "none": "then constant",
     }[config.scheduler]
     stop = f"stops after {config.patience} validations without gain"
-    if _validations(config) <= config.patience:
+    if config.monitor == LAST:
+        stop = "keeps the last epoch's weights, without early stopping (--patience has no effect)"
+    elif _validations(config) <= config.patience:
         stop += f", which {epochs} {_plural('epoch', epochs)} cannot hold"
     warmup = f"{config.warmup_epochs} of {epochs} epochs of warm-up" * (config.warmup_epochs > 0)
     return f"learning rate: {', '.join(filter(None, (warmup, f'{rate:g}', decay)))}; {stop}"
@@ -82,7 +84,7 @@ def schedule_warnings(config: TrainConfig) -> list[str]:
             f"{rate:g} in the last step only, and never decays; set --warmup_epochs "
             f"{_suggestion(epochs)}"
         )
-    elif first_stop < warmup:
+    elif first_stop < warmup and config.monitor != LAST:
         warnings.append(
             f"warning: a classifier without gain stops after epoch {first_stop} (--patience "
             f"{config.patience}), within the warm-up of {warmup} epochs, at a learning rate of "

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from common.config import TrainConfig
+from common.config import LAST, TrainConfig
 from common.data.sampler import batch_sizes
 from common.models.backbones import native_state
 from common.models.checkpoint import (
@@ -62,7 +62,7 @@ class HeadTrainer:
     checkpointing: bool = False  # activations are recomputed
     step: int = 0  # optimiser steps done
     history: list[EpochRow] = field(default_factory=list)
-    best_epoch: int = -1  # from 1; -1: none yet
+    best_epoch: int = -1  # whose weights are kept, from 1; -1: none yet
     best_score: float = -math.inf
     waited: int = 0  # validations since the best one
     finished: bool = False
@@ -138,7 +138,7 @@ def finish_epoch(
     images_per_second: float,
     seconds: float,
 ) -> None:
-    """Record the epoch, keep its weights if they are the best, and decide whether to stop."""
+    """Record the epoch, keep its weights if they are to be kept, and decide whether to stop."""
     config, sums = context.config, trainer.sums
     check_finite(trainer)
     if validation is not None and not math.isfinite(validation.loss):
@@ -158,7 +158,11 @@ def finish_epoch(
     )
     trainer.sums = EpochSums()
     trainer.history.append(row)
-    if validation is not None:
+    if config.monitor == LAST:
+        if trainer.epoch >= config.epochs:
+            trainer.best_epoch = trainer.epoch
+            save_best(context, trainer)
+    elif validation is not None:
         score = score_of(validation, config)
         if score > trainer.best_score + config.min_delta or trainer.best_epoch < 0:
             trainer.best_epoch, trainer.best_score, trainer.waited = trainer.epoch, score, 0
@@ -191,7 +195,7 @@ def write_unsaved(context: TrainContext, trainer: HeadTrainer) -> None:
 
 
 def save_best(context: TrainContext, trainer: HeadTrainer) -> None:
-    """Write the head's file with the weights of now, which the last epoch found to be the best."""
+    """Write the head's file with the weights of now, which are the ones to keep so far."""
     config, backbone, branch = context.config, context.backbone, trainer.branch
     stages, classifier = branch_states(branch)
     checkpoint = PairCheckpoint(

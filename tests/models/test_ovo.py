@@ -49,8 +49,8 @@ def test_features_do_not_depend_on_neighbours_or_place(name):
 
 def test_augmentation_reaches_the_trunk():
     trunk, images = make("demo_convnext").trunk, pictures(2)
-    still = np.array([[0, 1, 1], [0, 1, 1]], dtype=np.float32)
-    turned = np.array([[0, 1, 1], [20, 1, 1]], dtype=np.float32)
+    still = np.array([[0, 1, 1, 1, 1, 1, 0, 0]] * 2, dtype=np.float32)
+    turned = still + np.array([[0], [20]], dtype=np.float32) * np.eye(8, dtype=np.float32)[0]
     a, b = (run(trunk, images, "demo_convnext", augmentation=t) for t in (still, turned))
     assert torch.equal(a[0], b[0]) and not torch.equal(a[1], b[1])
 

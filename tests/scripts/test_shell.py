@@ -62,7 +62,7 @@ def test_a_script_parses_and_can_be_run(script):
 @pytest.mark.parametrize("name", BACKBONES)
 def test_the_scripts_carry_the_guide_s_numbers(name):
     text = (ROOT / f"train_{name}.sh").read_text().replace("\\\n", " ")
-    found = dict(re.findall(r"--(\w+)(?: +(?!-)(\S+))?(?= )", text.split("exec", 1)[1]))
+    found = dict(re.findall(r"--(\w+)(?: +(?!-)(\S+))?(?=\s)", text.split("guide=(", 1)[1]))
     model, size = BACKBONES[name]
     expected = GUIDE | {
         "base_models": model,
@@ -71,6 +71,16 @@ def test_the_scripts_carry_the_guide_s_numbers(name):
     }
     assert {key: found.get(key) for key in expected} == expected
     assert text.rstrip().endswith('"$@"') and f"{name}_training_log.txt" in text
+
+
+@pytest.mark.parametrize("words", ["", "--recipe small_data", "--epochs 7 --recipe=small_data"])
+def test_a_recipe_takes_the_place_of_the_guide_s_numbers(tmp_path, words):
+    stand_in = shutil.copy(ROOT / "train_swinv2.sh", tmp_path)
+    (tmp_path / "train_logged.sh").write_text('#!/bin/sh\necho "$@"')
+    (tmp_path / "train_logged.sh").chmod(0o755)
+    said = run_shell(stand_in, tmp_path, *words.split()).stdout
+    assert said.rstrip().endswith(words) and "--num_classes 5" in said
+    assert ("--ovo_dropout 0.28" in said) == (not words)
 
 
 @pytest.mark.slow

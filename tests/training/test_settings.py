@@ -30,6 +30,10 @@ FLAGS = {
     "clahe_clip_limit": 4.0,
     "clahe_tile_grid_size": 4,
     "rotation_range": 5,
+    "horizontal_flip": "true",
+    "vertical_flip": "true",
+    "scale_range": 0.1,
+    "shift_range": 0.1,
     "brightness_range": 0.0,
     "contrast_range": 0.0,
     "ovo_dropout": 0.0,
@@ -94,3 +98,14 @@ def test_the_best_epoch_is_that_of_the_monitored_value(quick_train, tmp_path, mo
         ResultDir(tmp_path / "r").best("demo_convnext", pair_head((1, 3)))
     )
     assert content["best_epoch"] == 1 + best and content["metrics"][monitor] == values[best]
+
+
+def test_monitor_last_keeps_the_last_epoch_and_never_stops_early(quick_train, tmp_path, capsys):
+    options = {"pairs": "1-3", "epochs": 4, "patience": 1, "validation_frequency": 3}
+    assert quick_train(tmp_path / "r", monitor="last", **options) == 0
+    assert "kept epoch 4 of 4" in capsys.readouterr().out
+    rows = result_dir.read_history(ResultDir(tmp_path / "r").history)
+    assert [row.validation is not None for row in rows] == [False, False, True, True]
+    path = ResultDir(tmp_path / "r").best("demo_convnext", pair_head((1, 3)))
+    content = checkpoint_file.load_checkpoint(path)
+    assert content["best_epoch"] == 4 and content["metrics"]["epoch"] == 4

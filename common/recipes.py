@@ -1,0 +1,58 @@
+"""Named sets of training settings: the guide's, which are the defaults, and one for small data."""
+
+from collections.abc import Mapping
+from typing import Any
+
+DEFAULT_RECIPE = "guide"
+# what each recipe sets of TrainConfig; all else has its default, and a flag wins over either
+RECIPES: dict[str, dict[str, Any]] = {
+    DEFAULT_RECIPE: {},
+    "small_data": {  # some hundred photographs, pretrained weights
+        "img_size": 0,
+        "enable_clahe": False,
+        "epochs": 12,
+        "warmup_epochs": 1,
+        "batch_size": 16,
+        "gradient_accumulation_steps": 1,
+        "learning_rate": 5e-4,
+        "weight_decay": 0.01,
+        "monitor": "last",
+        "enable_focal_loss": False,
+        "label_smoothing": 0.0,
+        "horizontal_flip": True,
+        "vertical_flip": True,
+        "rotation_range": 180.0,
+        "scale_range": 0.1,
+        "shift_range": 0.05,
+        "brightness_range": 0.2,
+        "contrast_range": 0.2,
+    },
+}
+
+
+def recipe_settings(name: str, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a recipe sets where these are the settings asked for.
+
+    Of two classes there is one pair, so a head that pairs share gives way.
+    """
+    settings = dict(RECIPES[name])
+    if given["num_classes"] == 2:
+        settings.pop("head", None)
+    return settings
+
+
+def as_flags(settings: Mapping[str, Any]) -> str:
+    """Write settings as a user would type them: "--epochs 12 --enable_clahe false"."""
+    return " ".join(f"--{name} {_word(value)}" for name, value in settings.items())
+
+
+def _word(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def recipe_help() -> str:
+    """Say for --help what each recipe sets."""
+    sets = [f"{name} sets {as_flags(settings)}" for name, settings in RECIPES.items() if settings]
+    return "; ".join(["named defaults, over which any flag that is given wins", *sets])

@@ -1,0 +1,72 @@
+"""A recipe is a set of defaults: what it does not name stays, and what is given by hand wins."""
+
+import pytest
+from helpers import QUICK, flags, help_of
+
+from common.config import TrainConfig
+from common.flags import parse_training
+from common.recipes import RECIPES, recipe_settings
+
+
+def config_of(*words: str, **values) -> TrainConfig:
+    """Parse a training command for one small model."""
+    (config,) = parse_training([*words, *flags(base_models="demo_convnext", **values)], "").configs
+    return config
+
+
+def learned(config: TrainConfig) -> dict[str, object]:
+    """All settings but those that name a place or the recipe."""
+    named = ("model", "output_dir", "dataset_path", "cache_dir", "recipe")
+    return {name: value for name, value in config.to_dict().items() if name not in named}
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_recipe_sets_what_it_names_and_nothing_else(name):
+    expected = learned(TrainConfig()) | RECIPES[name]
+    config = config_of(recipe=name)
+    assert learned(config) == expected and config.recipe == name
+    assert config.recipe_line == f"recipe {name}, unchanged"
+
+
+def test_flags_win_over_the_recipe_before_and_behind_it():
+    changed = ("--epochs", "7")
+    for words in ((*changed, "--recipe", "small_data"), ("--recipe", "small_data", *changed)):
+        config = config_of(*words)
+        assert config.epochs == 7
+        assert learned(config) == learned(config_of(recipe="small_data")) | {"epochs": 7}
+        assert config.recipe_line == "recipe small_data, but --epochs 7"
+
+
+def test_a_default_that_is_given_by_hand_wins_too():
+    config = config_of(recipe="small_data", epochs=100, enable_clahe="true")
+    assert config.epochs == 100 and config.enable_clahe
+    assert config.recipe_line == "recipe small_data, but --epochs 100 --enable_clahe true"
+
+
+def test_two_classes_have_no_pairs_to_share_a_network():
+    shared = {"head": "shared", "epochs": 3}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(RECIPES, "small_data", shared)
+        assert recipe_settings("small_data", {"num_classes": 3}) == shared
+        assert recipe_settings("small_data", {"num_classes": 2}) == {"epochs": 3}
+
+
+def test_help_says_what_a_recipe_sets():
+    shown = " ".join(help_of("train_ovo.py").split())
+    assert "small_data sets --img_size 0 --enable_clahe false" in shown
+
+
+def test_a_run_of_a_recipe_goes_on_with_the_same_command_or_its_settings(
+    quick_train, tmp_path, capsys
+):
+    command = {"recipe": "small_data", "pairs": "0-1", "epochs": 2}
+    assert quick_train(tmp_path / "r", **command) == 0
+    said = capsys.readouterr().out
+    assert "recipe small_data, but --epochs 2 " in said and "kept epoch 2 of 2" in said
+    assert quick_train(tmp_path / "r", resume=None, **command) == 0
+    by_hand = {name: str(value).lower() for name, value in RECIPES["small_data"].items()}
+    of_quick = {name: QUICK[name] for name in by_hand if name in QUICK}
+    command = {"pairs": "0-1", **by_hand, **of_quick}
+    assert quick_train(tmp_path / "r", resume=None, **command) == 0
+    assert quick_train(tmp_path / "r", resume=None, pairs="0-1") == 2, "the guide's are others"
+    assert "was trained differently" in capsys.readouterr().err
