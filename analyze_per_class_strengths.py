@@ -31,7 +31,7 @@ from common.flags import add_analysis_flags
 from common.metrics.classification import binary_metrics
 from common.metrics.intervals import UNKNOWN, BootstrapConfig, Interval, Metrics
 from common.metrics.shares import Share, average_interval, confusion_matrix, f1_scores
-from common.pairs import class_pairs, pair_name, pair_targets
+from common.pairs import class_pairs, has_pair_outputs, pair_name, pair_targets
 from common.prediction.classes import Classes
 from common.prediction.evaluated_models import find_evaluated_models, metadata_of
 from common.prediction.voting import ClassPredictions
@@ -146,7 +146,7 @@ def rank_pairs(model: ModelResult, bootstrap: BootstrapConfig) -> list[PairStren
     None where the images are graded in fewer classes than the model's.
     """
     pairs, targets = model.pairs, model.targets
-    if pairs.head != "ovo" or pairs.set_classes is not None:
+    if not has_pair_outputs(pairs.head) or pairs.set_classes is not None:
         return []
     matrix = confusion_matrix(targets, model.classes.predicted, pairs.num_classes).astype(int)
     rows = []

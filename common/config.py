@@ -116,7 +116,12 @@ class TrainConfig:
     output_dir: str = _option("", "result directory (default ./<alias>_<K>class_results)")
     experiment_name: str = _option("", "a name for the log and config.json")
     recipe: str = _option(DEFAULT_RECIPE, recipe_help(), tuple(RECIPES))
-    head: str = _option("ovo", "one classifier per pair, or one for all grades", HEADS)
+    head: str = _option(
+        "ovo",
+        "one classifier per pair, one network with an output per pair, or one with an output per "
+        "grade",
+        HEADS,
+    )
     num_classes: int = _option(5, "number of grades")
     class_names: tuple[str, ...] = _option((), "class folders in grade order")
     referable_from: str = _option(

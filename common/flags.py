@@ -76,7 +76,10 @@ def parse_training(argv: list[str] | None, description: str) -> TrainingRequest:
     except ValueError as error:
         raise InputError(str(error)) from error
     if chosen and values["head"] != "ovo":
-        raise InputError("--pairs chooses among the pairs of --head ovo; a softmax head has none")
+        raise InputError(
+            f"--pairs chooses among the classifiers of --head ovo; --head {values['head']} trains "
+            "one network for all classes"
+        )
     heads = [pair_head(pair) for pair in chosen]
     heads = heads or heads_of_model(values["num_classes"], values["head"])
     return TrainingRequest(configs, heads, **modes)
@@ -250,7 +253,8 @@ def add_analysis_flags(parser: argparse.ArgumentParser, output_dir: str) -> None
         nargs="+",
         default=[],
         metavar="ALIAS",
-        help="only these models, ALIAS_softmax for that head (default all that are found)",
+        help="only these models, ALIAS_shared or ALIAS_softmax for that head (default all that are "
+        "found)",
     )
     _add_results_dirs(parser, f"(default {' and '.join(RESULT_PATTERNS)})")
     parser.add_argument(

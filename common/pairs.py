@@ -12,30 +12,41 @@ import numpy as np
 from common.system.log import printable
 
 Pair = tuple[int, int]  # (a, b), a < b
-HEADS = ("ovo", "softmax")  # values of --head
+HEADS = ("ovo", "shared", "softmax")  # values of --head
 
 
 @dataclass(frozen=True)
 class Head:
     """What one trained network decides between: the classes of a pair, or all classes.
 
-    One with a single output gives the logit of its second class, any other a logit for each class.
+    One of a pair has a single output, the logit of its second class; a shared one has that of each
+    pair of its classes; a softmax has a logit for each class.
     """
 
-    name: str  # "0-1" as on the command line, or "softmax"
+    kind: str  # among HEADS
+    name: str  # "0-1" as on the command line, "shared" or "softmax"
     title: str  # within a sentence: "pair 0-1" or "softmax head"
     classes: tuple[int, ...]
-    outputs: int
+
+    @property
+    def pairs(self) -> tuple[Pair, ...]:
+        """The pairs that have an output each; none of a softmax head."""
+        return tuple(combinations(self.classes, 2)) if has_pair_outputs(self.kind) else ()
+
+    @property
+    def outputs(self) -> int:
+        """Count the logits."""
+        return len(self.pairs) or len(self.classes)
 
     @property
     def file_suffix(self) -> str:
-        """How file names end: "0_1" or "softmax"."""
+        """How file names end: "0_1", "shared" or "softmax"."""
         return self.name.replace("-", "_")
 
     @property
     def is_binary(self) -> bool:
         """Tell whether one logit decides between two classes."""
-        return self.outputs == 1
+        return self.kind == "ovo"
 
     def targets(self, labels: np.ndarray) -> np.ndarray:
         """Turn labels (N,), all of this head's classes, into targets 0.. (N,) int64."""
@@ -57,31 +68,55 @@ class Head:
 def pair_head(pair: Pair) -> Head:
     """Make the head of a binary classifier."""
     name = pair_name(pair)
-    return Head(name, f"pair {name}", pair, 1)
+    return Head("ovo", name, f"pair {name}", pair)
 
 
 def softmax_head(num_classes: int) -> Head:
     """Make the head that One-vs-One is compared with: one logit for each class."""
-    return Head("softmax", "softmax head", tuple(range(num_classes)), num_classes)
+    return Head("softmax", "softmax", "softmax head", tuple(range(num_classes)))
+
+
+def shared_head(num_classes: int) -> Head:
+    """Make the head of one network for all pairs: one logit for each of them.
+
+    Source: Pawara et al. 2020, "One-vs-One classification for deep neural networks".
+    """
+    return Head("shared", "shared", "shared head", tuple(range(num_classes)))
+
+
+def has_pair_outputs(kind: str) -> bool:
+    """Tell whether models of a kind of head have learned each pair; a softmax has only classes."""
+    return kind != "softmax"
+
+
+def is_one_network(kind: str) -> bool:
+    """Tell whether a model of a kind of head is a single classifier, and not one for each pair."""
+    return kind != "ovo"
 
 
 def heads_of_model(num_classes: int, kind: str) -> list[Head]:
-    """List the heads of a model of one of the HEADS: one for each pair, or the softmax head."""
+    """List the heads of a model of one of the HEADS: one for each pair, or one for all classes.
+
+    Raises ValueError for another kind.
+    """
     if kind == "ovo":
         return [pair_head(pair) for pair in class_pairs(num_classes)]
-    return [softmax_head(num_classes)]
+    return [head_from_classes(range(num_classes), kind)]
 
 
-def head_from_classes(classes: Sequence[int]) -> Head:
+def head_from_classes(classes: Sequence[int], kind: str = "") -> Head:
     """Make the head whose classes a checkpoint lists: two of a pair, otherwise 0 .. K - 1.
 
-    Raises ValueError for other lists.
+    kind: among HEADS; "": an earlier file, where a head of all classes is a softmax. Raises
+    ValueError for other lists or kinds.
     """
-    if len(classes) == 2 and 0 <= classes[0] < classes[1]:
+    if kind not in ("", *HEADS):
+        raise ValueError(f"expected a head of {' '.join(HEADS)}, found {str(kind)[:40]!r}")
+    if len(classes) == 2 and 0 <= classes[0] < classes[1] and kind in ("", "ovo"):
         return pair_head((classes[0], classes[1]))
-    if len(classes) > 2 and list(classes) == list(range(len(classes))):
-        return softmax_head(len(classes))
-    raise ValueError(f"expected the two classes of a pair, or all classes, found {classes}")
+    if len(classes) > 2 and list(classes) == list(range(len(classes))) and kind != "ovo":
+        return (shared_head if kind == "shared" else softmax_head)(len(classes))
+    raise ValueError(f"expected the two classes of a pair, or all classes, found {list(classes)}")
 
 
 def class_pairs(num_classes: int) -> list[Pair]:

@@ -18,7 +18,14 @@ import numpy as np
 
 from common.data.class_names import grade_order
 from common.models.checkpoint import HISTORY_COLUMNS, MISFIT, EpochRow
-from common.pairs import Head, class_pairs, heads_of_model, pair_flag, pair_name
+from common.pairs import (
+    Head,
+    class_pairs,
+    heads_of_model,
+    is_one_network,
+    pair_flag,
+    pair_name,
+)
 from common.system.errors import InputError
 from common.system.files import atomic_write, read_json, write_json, write_text
 
@@ -27,7 +34,7 @@ REVIEWED = "label_errors"  # the one table that people write in
 _MAX_PREDICTIONS = 2**31  # bytes; a million images take a tenth of it
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
 _NUMBER = re.compile(r"[+-]?\d+(\.\d*)?(e[+-]?\d+)?", re.IGNORECASE)
-_PAIR_FILE = re.compile(r"best_(?P<model>.+)_(?:(?P<a>\d+)_(?P<b>\d+)|softmax)\.pth")
+_PAIR_FILE = re.compile(r"best_(?P<model>.+)_(?P<head>\d+_\d+|shared|softmax)\.pth")
 
 
 def of_split(name: str, split: str) -> str:
@@ -229,8 +236,9 @@ def find_run(directory: ResultDir) -> Run:
     content: dict[str, Any] = {"config": {}}
     if directory.config.is_file():
         content = read_config(directory)
-    elif "softmax" in files:
-        raise InputError(f"{directory.config} is missing; the softmax head needs it")
+    elif not all("-" in name for name in files):
+        whole = ", ".join(name for name in files if "-" not in name)
+        raise InputError(f"{directory.config} is missing; the {whole} head needs it")
     try:
         return _run(directory, model, files, content)
     except (TypeError, ValueError, AttributeError, OverflowError) as error:
@@ -242,7 +250,7 @@ def find_run(directory: ResultDir) -> Run:
 def _run(directory: ResultDir, model: str, files: dict[str, Path], content: dict[str, Any]) -> Run:
     config = content["config"]
     fingerprint = str(content.get("data", {}).get("train", ""))
-    highest = max((int(name.split("-")[1]) for name in files if name != "softmax"), default=0)
+    highest = max((int(name.split("-")[1]) for name in files if "-" in name), default=0)
     num_classes, head = int(config.get("num_classes", highest + 1)), config.get("head", "ovo")
     if not 2 <= num_classes <= 100:
         raise ValueError(f"num_classes {num_classes}")
@@ -253,9 +261,10 @@ def _run(directory: ResultDir, model: str, files: dict[str, Path], content: dict
     missing = [name for name in expected if name not in files]
     if missing:
         lost = [pair_flag(p, names) for p in class_pairs(num_classes) if pair_name(p) in missing]
-        chosen = f" --pairs {' '.join(lost)}" if head == "ovo" else ""
+        chosen = "" if is_one_network(head) else f" --pairs {' '.join(lost)}"
         raise InputError(
-            f"expected {len(expected)} pair checkpoints in {directory.models}, found "
+            f"expected {len(expected)} {'' if is_one_network(head) else 'pair '}checkpoints in "
+            f"{directory.models}, found "
             f"{len(expected) - len(missing)} (missing {' '.join(missing)}); "
             f"run train_ovo.py --resume{chosen}"
         )
@@ -279,7 +288,7 @@ def _model_files(directory: ResultDir) -> dict[str, dict[str, Path]]:
     for path in sorted(directory.models.glob("best_*.pth")):
         match = _PAIR_FILE.fullmatch(path.name)
         if match:
-            name = "softmax" if match["a"] is None else f"{match['a']}-{match['b']}"
+            name = match["head"].replace("_", "-")
             found.setdefault(match["model"], {})[name] = path
     return found
 

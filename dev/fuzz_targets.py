@@ -99,7 +99,7 @@ def image_target(_: Path) -> Target:
 def tiny_pair() -> dict[str, Any]:
     """The content of a pair's file with a few weights."""
     numbers = dict.fromkeys(set(HISTORY_COLUMNS) - {"pair", "epoch"}, 0.9)
-    row = {"pair": "0-1", "epoch": 1, **numbers}
+    row = {"pair": "0-1", "epoch": 1, **numbers, "val_pair_accuracies": [0.9]}
     return {
         "format": "ovo-pair-1",
         "model": "demo_convnext",

@@ -11,6 +11,7 @@ from common.pairs import (
     pair_head,
     pair_targets,
     parse_pairs,
+    shared_head,
     softmax_head,
 )
 
@@ -67,11 +68,26 @@ def test_the_softmax_head_has_a_logit_for_each_class():
 def test_a_model_has_a_head_for_each_pair_or_one_for_all_classes():
     assert [head.classes for head in heads_of_model(5, "ovo")] == class_pairs(5)
     assert heads_of_model(5, "softmax") == [softmax_head(5)]
+    assert heads_of_model(5, "shared") == [shared_head(5)]
+    with pytest.raises(ValueError, match="found 'other'"):
+        heads_of_model(5, "other")
 
 
-def test_a_head_is_known_again_by_its_classes():
-    for head in [*heads_of_model(5, "ovo"), softmax_head(3)]:
-        assert head_from_classes(list(head.classes)) == head
+def test_the_shared_head_has_a_logit_for_each_pair():
+    head = shared_head(5)
+    assert (head.name, head.title, head.file_suffix) == ("shared", "shared head", "shared")
+    assert not head.is_binary and head.outputs == 10 and list(head.pairs) == class_pairs(5)
+    assert pair_head((1, 3)).pairs == ((1, 3),) and not softmax_head(5).pairs
+
+
+def test_a_head_is_known_again_by_its_classes_and_kind():
+    for head in [*heads_of_model(5, "ovo"), softmax_head(3), shared_head(3)]:
+        assert head_from_classes(list(head.classes), head.kind) == head
+    for head in [pair_head((1, 3)), softmax_head(3)]:
+        assert head_from_classes(list(head.classes)) == head, "earlier files have no kind"
+    for classes, kind in (([0, 1], "shared"), ([0, 1, 2], "ovo"), ([1, 2, 3], "shared")):
+        with pytest.raises(ValueError, match="two classes of a pair"):
+            head_from_classes(classes, kind)
     for classes in ([], [1], [2, 1], [1, 1], [-1, 0], [1, 2, 3]):
         with pytest.raises(ValueError, match="two classes of a pair"):
             head_from_classes(classes)

@@ -29,6 +29,7 @@ from common.listing.walking import count_of
 from common.metrics.agreement import Consistency, measure_consistency
 from common.metrics.grade_mix import GradeMix
 from common.metrics.intervals import BootstrapConfig, Metrics
+from common.pairs import has_pair_outputs
 from common.prediction.voting import ClassPredictions
 from common.screening.prevalence import Restated, restate_models
 
@@ -98,8 +99,9 @@ def measure_model(
     scored = model.pairs.scored
     evaluations: dict[str, Evaluation] = {}
     consistency = None
-    chosen = raw = model.vote if model.pairs.head == "ovo" else model.pairs.head
-    if model.pairs.head == "ovo":
+    votes = has_pair_outputs(model.pairs.head)
+    chosen = raw = model.vote if votes else model.pairs.head
+    if votes:
         for vote, classes in combine_by_every_vote(model).items():
             evaluations[vote] = evaluate(model.targets, classes, bootstrap, scored)
         if model.pairs.set_classes is None:

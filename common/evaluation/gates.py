@@ -14,6 +14,7 @@ import numpy as np
 from common.fitting.ensemble import ModelResult
 from common.metrics.intervals import UNKNOWN, Interval, Metrics
 from common.models.backbones import resolve
+from common.pairs import has_pair_outputs
 from common.prediction.classes import Classes
 from common.prediction.predictions import Origin
 from common.result_dir import ResultDir
@@ -301,7 +302,7 @@ def validation_content(gates: list[Gate]) -> dict[str, Any]:
 def gate_input(model: ModelResult, metrics: Metrics) -> GateInput:
     """Gather what the gates ask of one model."""
     pairs = model.pairs
-    accuracies = pairs.pair_accuracies.tolist() if pairs.head == "ovo" else []
+    accuracies = pairs.pair_accuracies.tolist() if has_pair_outputs(pairs.head) else []
     return GateInput(model.label, pairs.model, resolve(pairs.model).family, metrics, accuracies)
 
 

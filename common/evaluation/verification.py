@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from common.fitting.calibration import apply_temperature
+from common.pairs import has_pair_outputs
 from common.prediction.predictions import PairPredictions, parse_predictions
 from common.prediction.voting import VOTES, ClassPredictions, combine_models, combine_pairs
 from common.result_dir import read_predictions
@@ -141,7 +142,7 @@ def compare(file: PredictionsFile, stored: PairPredictions, again: PairPredictio
         "images": same_ids,
         "grades": not same_ids or np.array_equal(stored.targets, again.targets),
         "validation accuracies": np.array_equal(stored.pair_accuracies, again.pair_accuracies),
-        "vote": again.head != "ovo" or file.details.get("vote") in VOTES,
+        "vote": not has_pair_outputs(again.head) or file.details.get("vote") in VOTES,
         "temperature": file.temperature is not None,
         "predictions": _equal(file.arrays.get("predictions"), derived.predicted),
     }

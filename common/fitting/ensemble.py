@@ -20,6 +20,7 @@ from common.fitting.calibration import (
 )
 from common.fitting.images import ADVICE, FittingImages, shared_rows
 from common.listing.walking import count_of
+from common.pairs import has_pair_outputs
 from common.prediction.classes import sum_up
 from common.prediction.predictions import PairPredictions
 from common.prediction.voting import (
@@ -128,7 +129,7 @@ def apply_vote(
     images: those for fitting; None: there are none, why_not says why. The grades stay as they are.
     The probabilities of a softmax head need no vote; the coupling gives them back.
     """
-    vote = vote if pairs.head == "ovo" else "coupling"
+    vote = vote if has_pair_outputs(pairs.head) else "coupling"
     accuracies = pairs.pair_accuracies
     if vote == "weighted" and not usable_weights(accuracies, len(accuracies)):
         raise InputError(
@@ -145,7 +146,7 @@ def apply_vote(
     on_fitting, classes = images.vote(vote), voted
     temperature = Temperature(why_not="--calibrate off")
     pair_temperatures = None
-    if pairs.head == "ovo":
+    if has_pair_outputs(pairs.head):
         pair_temperatures = fit_pair_temperatures(
             images.pair_probabilities, images.targets, images.num_classes
         )

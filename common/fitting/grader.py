@@ -17,6 +17,7 @@ from common.fitting.ensemble import (
 )
 from common.metrics.agreement import count_cycles
 from common.metrics.intervals import BootstrapConfig
+from common.pairs import has_pair_outputs
 from common.prediction.classes import Classes, sum_up
 from common.prediction.predictions import PairPredictions
 from common.prediction.voting import ClassPredictions
@@ -126,5 +127,5 @@ def _cycles(models: Sequence[tuple[str, np.ndarray]], num_classes: int) -> np.nd
 
     models: each one's head and pair probabilities (N, P).
     """
-    found = [count_cycles(pairs, num_classes) for head, pairs in models if head == "ovo"]
+    found = [count_cycles(pairs, num_classes) for head, pairs in models if has_pair_outputs(head)]
     return np.sum(found, axis=0) if found else None

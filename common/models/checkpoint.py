@@ -5,6 +5,7 @@ Each type reads and writes its own dictionary; nothing else knows the keys.
 
 import copy
 import functools
+import json
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
@@ -43,8 +44,9 @@ class Validation:
     auc: float
     sensitivity: float | None = None  # of a pair's second class
     specificity: float | None = None
-    referable_sensitivity: float | None = None  # by a softmax head; None: not known what that is
+    referable_sensitivity: float | None = None  # by one head for all; None: not known what that is
     referable_specificity: float | None = None
+    pair_accuracies: tuple[float, ...] | None = None  # (P,) by a shared head
 
     def monitored(self, monitor: str) -> float:
         """Return the value that --monitor names, such as "val_auc"."""
@@ -55,7 +57,7 @@ class Validation:
 class EpochRow:
     """One epoch of one head: a row of history.csv."""
 
-    head: str  # its name, "0-1" or "softmax"; the column is called "pair"
+    head: str  # its name, "0-1", "shared" or "softmax"; the column is called "pair"
     epoch: int  # from 1
     train_loss: float
     train_accuracy: float  # on augmented images, with dropout
@@ -67,6 +69,8 @@ class EpochRow:
     def to_dict(self) -> dict[str, Any]:
         """Return the row as it is stored, without what was not measured."""
         measured = asdict(self.validation) if self.validation else {}
+        if measured.get("pair_accuracies") is not None:
+            measured["pair_accuracies"] = list(measured["pair_accuracies"])
         return {
             "pair": self.head,
             "epoch": self.epoch,
@@ -96,7 +100,13 @@ class EpochRow:
 
 def _read_validation(row: Mapping[str, Any], head: str) -> Validation | None:
     values = {item.name: row.get(f"val_{item.name}") for item in fields(Validation)}
-    found = {name: float(value) for name, value in values.items() if value not in (None, "")}
+    pairs = values.pop("pair_accuracies")
+    found: dict[str, Any] = {
+        name: float(value) for name, value in values.items() if value not in (None, "")
+    }
+    if pairs not in (None, ""):
+        listed = json.loads(pairs) if isinstance(pairs, str) else pairs
+        found["pair_accuracies"] = tuple(float(value) for value in listed)
     if "loss" not in found:
         return None
     if head == "softmax":  # earlier files have them in the columns of a pair
@@ -145,7 +155,7 @@ class PairCheckpoint:
         return {
             "format": LEGACY_FORMAT if self.of_earlier_trainer else _PAIR_FORMAT,
             "model": self.model,
-            "pair": list(self.head.classes),
+            **_head_keys(self.head),
             "preprocessing": pixels | {key: list(pixels[key]) for key in ("mean", "std")},
             "trunk": self.trunk,
             "top": self.stages,
@@ -167,13 +177,15 @@ class PairCheckpoint:
     @classmethod
     def from_dict(cls, content: dict[str, Any]) -> "PairCheckpoint":
         """Read what `to_dict` wrote; raises one of MISFIT for anything else."""
-        head = head_from_classes([int(c) for c in content["pair"]])
+        head = _read_head(content)
         names = tuple(str(name) for name in content["class_names"])
         best = EpochRow.from_dict(content["metrics"])
         if len(names) <= max(head.classes):
             raise ValueError(f"{len(names)} class names for {head.title}")
         if best.validation is None:
             raise ValueError("metrics without a validation")
+        if head.kind == "shared" and len(best.validation.pair_accuracies or ()) != head.outputs:
+            raise ValueError(f"metrics without the accuracies of {head.outputs} pairs")
         return cls(
             model=str(content["model"]),
             head=head,
@@ -198,6 +210,22 @@ class PairCheckpoint:
     def val_accuracy(self) -> float:
         """Validation accuracy of the best epoch; NaN if unknown."""
         return self.best.validation.accuracy if self.best.validation else math.nan
+
+    @property
+    def pair_accuracies(self) -> tuple[float, ...]:
+        """Validation accuracies (P,) of the head's pairs, NaN if unknown; none of a softmax."""
+        if self.head.is_binary:
+            return (self.val_accuracy,)
+        return (self.best.validation and self.best.validation.pair_accuracies) or ()
+
+
+def _head_keys(head: Head) -> dict[str, Any]:
+    """Return what a file says of its head: the classes, and the kind where they do not tell it."""
+    return {"pair": list(head.classes)} | ({"head": head.kind} if head.kind == "shared" else {})
+
+
+def _read_head(content: Mapping[str, Any]) -> Head:
+    return head_from_classes([int(c) for c in content["pair"]], content.get("head", ""))
 
 
 def load_pair(path: Path, data: bytes | None = None) -> PairCheckpoint:
@@ -289,7 +317,7 @@ class ResumeState:
         """Return tensors and plain types, as they are stored."""
         return {
             "format": _RESUME_FORMAT,
-            "pair": list(self.head.classes),
+            **_head_keys(self.head),
             "top": self.branch,
             "optimizer": self.optimizer,
             "scaler": self.scaler,
@@ -305,7 +333,7 @@ class ResumeState:
     def from_dict(cls, content: dict[str, Any]) -> "ResumeState":
         """Read what `to_dict` wrote; raises one of MISFIT for anything else."""
         return cls(
-            head=head_from_classes([int(c) for c in content["pair"]]),
+            head=_read_head(content),
             branch=dict(content["top"]),
             optimizer=dict(content["optimizer"]),
             scaler=dict(content["scaler"]),

@@ -25,7 +25,7 @@ _CHUNKS = {"cpu": 16, "cuda": 64}
 
 
 class Branch(nn.Module):
-    """The trainable stages and the binary classifier of one pair."""
+    """The trainable stages and the linear classifier of one head, such as that of a pair."""
 
     def __init__(self, stages: nn.Sequential, classifier: nn.Module) -> None:
         super().__init__()
@@ -33,14 +33,14 @@ class Branch(nn.Module):
         self.classifier = classifier
 
     def forward(self, features: Tensor, dropout_mask: Tensor | None = None) -> Tensor:
-        """Map trunk features (N, ...) to logits (N,), or (N, K) of a softmax head.
+        """Map trunk features (N, ...) to logits (N,) of a pair, or (N, outputs) of another head.
 
         dropout_mask (N, F) scales the pooled features.
         """
         pooled = self.stages(features)  # (N, F)
         if dropout_mask is not None:
             pooled = pooled * dropout_mask
-        logits = self.classifier(pooled)  # (N, 1) or (N, K)
+        logits = self.classifier(pooled)  # (N, outputs)
         return logits.squeeze(1) if logits.shape[1] == 1 else logits
 
 
@@ -50,11 +50,16 @@ def chunk_size(device: torch.device) -> int:
 
 
 def build_branch(backbone: Backbone, head: Head, seed: int) -> Branch:
-    """Copy the backbone's stages and draw the head's classifier from (seed, classes)."""
+    """Copy the backbone's stages and draw the head's classifier from (seed, classes).
+
+    A shared head's outputs start as the classifiers of its pairs would.
+    """
     classifier = nn.Linear(backbone.num_features, head.outputs)
     branch = Branch(copy.deepcopy(backbone.stages), classifier)
-    generator = torch_generator("classifier", seed, *head.classes)
-    nn.init.trunc_normal_(classifier.weight, std=0.02, generator=generator)
+    streams = head.pairs or (head.classes,)
+    for rows, classes in zip(classifier.weight.data.chunk(len(streams)), streams):
+        generator = torch_generator("classifier", seed, *classes)
+        nn.init.trunc_normal_(rows, std=0.02, generator=generator)
     nn.init.zeros_(classifier.bias)
     return branch.eval()
 

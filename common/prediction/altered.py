@@ -17,6 +17,7 @@ import numpy as np
 
 from common.data.folders import ImageFile, Split
 from common.listing.walking import count_of
+from common.pairs import heads_of_model
 from common.pixels.decoding import ImageError, decode_image
 from common.pixels.preprocessing import Preprocessing, preprocess
 from common.prediction.alterations import ALTERATIONS, Alteration, photograph
@@ -37,7 +38,7 @@ _ROOM = 2**30  # bytes of altered pixels at a time
 _MOST_IMAGES = 256  # of a part: so much is lost when the run is killed
 _FOLDER = "altered_predictions"  # in the cache's folder
 
-Logits = dict[str, np.ndarray]  # (n, P) or (n, K) of a softmax head, by alteration
+Logits = dict[str, np.ndarray]  # (n, P), or (n, K) of a softmax head, by alteration
 
 
 @dataclass(frozen=True)
@@ -235,8 +236,8 @@ def _stored(model: Predicted, images: Sequence[ImageFile], config: PredictionCon
         log(f"{error}; predicted again")
         return {}
     pairs = model.pairs
-    columns = pairs.num_classes if pairs.head != "ovo" else pairs.pair_probabilities.shape[1]
-    shape = len(images), columns
+    outputs = sum(head.outputs for head in heads_of_model(pairs.num_classes, pairs.head))
+    shape = len(images), outputs
     return {name: array for name, array in arrays.items() if array.shape == shape}
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from common.data.class_names import quoted
 from common.data.metadata import Metadata, read_metadata
 from common.models.backbones import resolve
-from common.pairs import with_head
+from common.pairs import HEADS, with_head
 from common.prediction.classes import classes_of
 from common.prediction.labels import unique_labels
 from common.prediction.predictions import PairPredictions, load_predictions, same_images
@@ -55,10 +55,11 @@ def find_evaluated_models(
 ) -> list[EvaluatedModel]:
     """Read the stored predictions on a split of the models that are asked for.
 
-    names: aliases, ALIAS_softmax for a model with that head; none: all models. folders: none: the
-    usual places. What is missing or was evaluated on other images is named on stderr; the rest is
-    returned, at least one. referable_from: the class from which on an eye is referred, if not the
-    one that the evaluation took. Raises InputError when nothing is left, or these differ.
+    names: aliases, ALIAS_shared or ALIAS_softmax for a model with that head; none: all models.
+    folders: none: the usual places. What is missing or was evaluated on other images is named on
+    stderr; the rest is returned, at least one. referable_from: the class from which on an eye is
+    referred, if not the one that the evaluation took. Raises InputError when nothing is left, or
+    these differ.
     """
     wanted = [_label_of(name) for name in names]
     found = []
@@ -102,9 +103,9 @@ def _with_cut(pairs: PairPredictions, referable_from: str) -> PairPredictions:
 
 
 def _label_of(name: str) -> str:
-    """Read a name of --models: ALIAS, or ALIAS_softmax for the model with that head."""
-    alias = name.removesuffix("_softmax")
-    return with_head(resolve(alias).alias, "ovo" if alias == name else "softmax")
+    """Read a name of --models: ALIAS, or ALIAS_shared and the like for another head."""
+    kind = next((kind for kind in HEADS if name.endswith(f"_{kind}")), "ovo")
+    return with_head(resolve(name.removesuffix(f"_{kind}")).alias, kind)
 
 
 def _different(folders: Sequence[Path]) -> Sequence[Path]:

@@ -20,7 +20,14 @@ from common.data.class_names import quoted
 from common.data.folders import Split
 from common.models.checkpoint import PairCheckpoint, load_pair, restore_pair
 from common.models.ovo import Branch, chunk_size, trunk_features, trunk_key
-from common.pairs import Head, class_pairs, heads_of_model, with_head
+from common.pairs import (
+    Head,
+    class_pairs,
+    has_pair_outputs,
+    heads_of_model,
+    is_one_network,
+    with_head,
+)
 from common.pixels.device_pixels import DevicePixels, PixelSource
 from common.pixels.pixel_cache import open_cache
 from common.pixels.preprocessing import Preprocessing
@@ -118,7 +125,7 @@ def probabilities_of(logits: np.ndarray, run: Run) -> np.ndarray:
     """
     finite = np.isfinite(logits).all(0)
     if not finite.all():
-        path = run.files[int(np.argmin(finite)) if run.head == "ovo" else 0]
+        path = run.files[0 if is_one_network(run.head) else int(np.argmin(finite))]
         raise InputError(f"{path}: gives values that are not finite; train this classifier again")
     return in_grade_order(pair_probabilities(logits, run.head), run.order)
 
@@ -129,7 +136,7 @@ def pair_probabilities(logits: np.ndarray, head: str) -> np.ndarray:
     Those of a softmax head are p_b / (p_a + p_b): the coupling then gives back its probabilities.
     """
     logits = logits.astype(np.float64)
-    if head != "ovo":
+    if not has_pair_outputs(head):
         columns = class_pairs(logits.shape[1])
         logits = np.stack([logits[:, b] - logits[:, a] for a, b in columns], axis=1)
     return scipy.special.expit(logits)
@@ -204,8 +211,8 @@ def load_model(run: Run) -> LoadedModel:
             f"note: {unfinished} of {len(checkpoints)} classifiers of {run.model} are unfinished; "
             "train_ovo.py --resume goes on with them"
         )
-    accuracies = [checkpoint.val_accuracy for checkpoint in checkpoints]
-    if run.head != "ovo":  # it has no pairs; equal weights leave the weighted vote as it is
+    accuracies = [value for checkpoint in checkpoints for value in checkpoint.pair_accuracies]
+    if not has_pair_outputs(run.head):  # equal weights leave the weighted vote as it is
         accuracies = [1.0] * len(class_pairs(run.num_classes))
     return LoadedModel(
         model=run.model,

@@ -53,7 +53,8 @@ def plan_lines(inputs: RunInputs, heads: list[Head]) -> list[str]:
     cost = measure_step(inputs, heads[0])
     size = RunSize(
         frozen=sum(p.numel() for p in backbone.trunk.parameters()),
-        trained=sum(p.numel() for p in backbone.stages.parameters()) + backbone.num_features + 1,
+        trained=sum(p.numel() for p in backbone.stages.parameters())
+        + (backbone.num_features + 1) * heads[0].outputs,
         heads=len(heads),
         activation_bytes=cost.activation_bytes,
         pixel_bytes=(len(inputs.train) + len(inputs.val)) * inputs.preprocessing.img_size**2 * 3,

@@ -16,10 +16,12 @@ from common.data.sampler import epoch_order, grouped, pair_batches
 from common.metrics.classification import binary_metrics, classification_metrics
 from common.models.checkpoint import Validation
 from common.models.ovo import chunk_size, trunk_features, use_batch_statistics
-from common.pairs import Head
+from common.pairs import Head, is_one_network, pair_name, pair_targets
 from common.pixels.augmentation import augmentation_table
 from common.pixels.device_pixels import DevicePixels
 from common.prediction.classes import classes_of
+from common.prediction.predict import pair_probabilities
+from common.prediction.voting import combine_pairs
 from common.result_dir import write_history
 from common.system import signals
 from common.system.device import autocast, to_device
@@ -54,14 +56,14 @@ def start_heads(context: TrainContext, heads: list[Head]) -> list[HeadTrainer]:
     Raises InputError if a class of these heads has no image to train or to validate on.
     """
     classes = classes_of(context.config.names)
+    other_way = "" if is_one_network(context.config.head) else " or choose --pairs without it"
     for split in (context.train, context.val):
         counts = split.counts(context.config.num_classes)
         empty = sorted({c for head in heads for c in head.classes if not counts[c]})
         if empty:
             raise InputError(
                 f"expected images of every {classes.word} in {split.name}, found none of "
-                f"{', '.join(classes.titles[c] for c in empty)}; add some or choose --pairs "
-                "without it"
+                f"{', '.join(classes.titles[c] for c in empty)}; add some{other_way}"
             )
     trainers = [build_trainer(context, head) for head in heads]
     for trainer in trainers:
@@ -218,12 +220,12 @@ def validate(context: TrainContext, trainers: list[HeadTrainer]) -> dict[Head, V
 def _measure(
     context: TrainContext, trainer: HeadTrainer, logits: Tensor, targets: np.ndarray
 ) -> Validation:
-    """Score logits (N,) of a pair or (N, K) against targets (N,)."""
-    weights, config = trainer.class_weights, context.config
-    loss = float(sample_losses(config, weights, logits, torch.from_numpy(targets)).mean())
+    """Score logits (N,) of a pair or (N, outputs) against targets (N,)."""
+    head, weights, config = trainer.head, trainer.class_weights, context.config
+    loss = float(sample_losses(config, head, weights, logits, torch.from_numpy(targets)).mean())
     if not math.isfinite(loss):  # the trainer stops there, and says where
         return Validation(loss, math.nan, math.nan, math.nan)
-    if trainer.head.is_binary:
+    if head.is_binary:
         binary = binary_metrics(torch.sigmoid(logits).numpy(), targets)
         return Validation(
             loss=loss,
@@ -233,7 +235,13 @@ def _measure(
             sensitivity=binary.sensitivity,
             specificity=binary.specificity,
         )
-    probabilities = torch.softmax(logits, dim=1).numpy()
+    pair_accuracies = None
+    if head.pairs:
+        of_pairs = pair_probabilities(logits.numpy(), head.kind)
+        probabilities = combine_pairs(of_pairs, len(head.classes)).probabilities
+        pair_accuracies = _pair_accuracies(head, of_pairs, targets)
+    else:
+        probabilities = torch.softmax(logits, dim=1).numpy()
     cut = classes_of(config.names, config.referable_from).referable_from
     predicted = probabilities.argmax(1)
     graded = classification_metrics(targets, probabilities, predicted, referable_from=cut)
@@ -248,7 +256,18 @@ def _measure(
         auc=float(graded["macro_auc"]),
         referable_sensitivity=sensitivity,
         referable_specificity=specificity,
+        pair_accuracies=pair_accuracies,
     )
+
+
+def _pair_accuracies(head: Head, of_pairs: np.ndarray, targets: np.ndarray) -> tuple[float, ...]:
+    """Measure each pair's probabilities, a column of (N, P), on the images of its classes."""
+    found = []
+    for column, pair in enumerate(head.pairs):
+        own = np.isin(targets, pair)
+        scores = binary_metrics(of_pairs[own, column], pair_targets(targets[own], pair))
+        found.append(scores.accuracy)
+    return tuple(found)
 
 
 def epoch_line(context: TrainContext, trainer: HeadTrainer) -> str:
@@ -278,5 +297,10 @@ def epoch_line(context: TrainContext, trainer: HeadTrainer) -> str:
 def _write_scalars(writer: ScalarWriter, trainer: HeadTrainer) -> None:
     row = trainer.history[-1].to_dict()
     name, epoch = row.pop("pair"), row.pop("epoch")
+    accuracies = row.pop("val_pair_accuracies", [])
+    row |= {
+        f"val_accuracy_{pair_name(pair)}": value
+        for pair, value in zip(trainer.head.pairs, accuracies)
+    }
     for key, value in row.items():
         writer.add_scalar(f"{name}/{key}", value, epoch)

@@ -1,11 +1,15 @@
 """Focal loss with class weights and label smoothing, one value per sample.
 
-N samples, K classes.
+N samples, K classes, P pairs of them.
 """
+
+import functools
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from common.pairs import Pair
 
 
 def binary_focal_loss(
@@ -18,7 +22,8 @@ def binary_focal_loss(
 ) -> Tensor:
     """Compute alpha * w_y * (1 - p_t)^gamma * BCE(z, smoothed target) for each sample.
 
-    logits (N,) float; targets (N,) integer 0 or 1; class_weights (2,) float, w_0 and w_1.
+    logits (N,) float; targets (N,) integer 0 or 1; class_weights (2,) float, w_0 and w_1. Of more
+    dimensions, the weights are (..., 2) for each logit.
     `alpha` is a plain factor; gamma = 0 and alpha = 1 leave weighted cross-entropy. The smoothed
     target is t (1 - s) + s / 2; p_t is the probability of the true class, unsmoothed. Returns (N,)
     float32. Source: Lin et al. 2017, "Focal Loss for Dense Object Detection", eq. 5.
@@ -29,7 +34,48 @@ def binary_focal_loss(
     cross_entropy = F.binary_cross_entropy_with_logits(logits, smoothed, reduction="none")
     # (1 - p_t)^gamma through its logarithm: finite gradients however sure the classifier is
     log_miss = F.logsigmoid(logits * (1 - 2 * hard))
-    return alpha * class_weights[targets] * torch.exp(gamma * log_miss) * cross_entropy
+    weights = torch.where(targets.bool(), class_weights[..., 1], class_weights[..., 0])
+    return alpha * weights * torch.exp(gamma * log_miss) * cross_entropy
+
+
+@functools.cache
+def own_pairs(pairs: tuple[Pair, ...], device: torch.device) -> tuple[Tensor, Tensor]:
+    """List for each class the pairs that it belongs to, and in which of them it is the second.
+
+    pairs (P,): all of K classes. Returns columns (K, K - 1) int64 and targets (K, K - 1) of 0, 1.
+    """
+    classes = range(pairs[-1][1] + 1)
+    columns = [[n for n, pair in enumerate(pairs) if k in pair] for k in classes]
+    targets = [[int(k == pairs[n][1]) for n in own] for k, own in zip(classes, columns)]
+    return torch.tensor(columns, device=device), torch.tensor(targets, device=device)
+
+
+def shared_focal_loss(
+    logits: Tensor,
+    targets: Tensor,
+    class_weights: Tensor,
+    pairs: tuple[Pair, ...],
+    gamma: float,
+    alpha: float,
+    label_smoothing: float,
+) -> Tensor:
+    """Average for each sample the `binary_focal_loss` of the K - 1 pairs that its class belongs to.
+
+    logits (N, P) of one network with an output for each of `pairs`; targets (N,) integer 0..K-1;
+    class_weights (P, 2) of each pair. What other pairs say of a sample costs nothing. Returns (N,)
+    float32. After Pawara et al. 2020, "One-vs-One classification for deep neural networks".
+    """
+    columns, is_second = own_pairs(pairs, logits.device)
+    own = columns[targets]  # (N, K - 1)
+    losses = binary_focal_loss(
+        logits.gather(1, own),
+        is_second[targets],
+        class_weights[own],
+        gamma,
+        alpha,
+        label_smoothing,
+    )
+    return losses.mean(1)
 
 
 def focal_loss(

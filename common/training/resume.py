@@ -175,8 +175,7 @@ def load_best(path: Path, model: str, head: Head, notes: list[str]) -> PairCheck
         notes.append(str(error))
         return None
     if (checkpoint.model, checkpoint.head) != (model, head):
-        classes = list(checkpoint.head.classes)
-        notes.append(f"{path} is the classifier of {checkpoint.model} {classes}")
+        notes.append(f"{path} holds {checkpoint.head.title} of {checkpoint.model}")
         return None
     return checkpoint
 

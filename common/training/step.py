@@ -19,11 +19,12 @@ from common.models.ovo import (
     trunk_features,
 )
 from common.models.parallel_branches import ParallelBranches
+from common.pairs import Head
 from common.system.device import autocast, to_device, wait_for
 from common.system.errors import InputError
 from common.system.log import log
 from common.training.context import TrainContext
-from common.training.loss import focal_loss
+from common.training.loss import focal_loss, own_pairs, shared_focal_loss
 from common.training.schedule import lr_factor, plateau_factor, plateau_patience
 from common.training.trainer import HeadTrainer, TrainingError, check_finite, score_of
 
@@ -121,10 +122,10 @@ def _forward_backward(context: TrainContext, launch: list[Batch], size: int) -> 
     """Add the gradients of one micro-batch of each head, as parts of a mean over `size` samples."""
     total, sums = torch.zeros((), device=context.device), []
     for batch, logits in zip(launch, forward(context, launch)):
-        losses = sample_losses(context.config, batch.trainer.class_weights, logits, batch.targets)
-        loss = losses.sum()
+        head, weights = batch.trainer.head, batch.trainer.class_weights
+        loss = sample_losses(context.config, head, weights, logits, batch.targets).sum()
         total = total + batch.trainer.scaler.scale(loss / size)
-        correct = (decide(logits.detach()) == batch.targets).sum()
+        correct = (decide(head, logits.detach()) == batch.targets).sum()
         sums.append(BatchSums(loss.detach(), correct.float()))
     # recomputation in the backward pass must not count a batch's statistics twice
     trainers = [batch.trainer for batch in launch if batch.trainer.checkpointing]
@@ -136,7 +137,7 @@ def _forward_backward(context: TrainContext, launch: list[Batch], size: int) -> 
 
 
 def forward(context: TrainContext, launch: list[Batch]) -> list[Tensor]:
-    """Return the logits of each head's samples, (B,) or (B, K), from one launch if there may be."""
+    """Return the logits of each head's samples, (B,) or (B, outputs), from one launch if it may."""
     with autocast(context.device, context.precision):
         parallel = context.memory.parallel_branches
         if parallel is None or len(launch) == 1:
@@ -148,19 +149,31 @@ def forward(context: TrainContext, launch: list[Batch]) -> list[Tensor]:
 
 
 def sample_losses(
-    config: TrainConfig, class_weights: Tensor, logits: Tensor, targets: Tensor
+    config: TrainConfig, head: Head, class_weights: Tensor, logits: Tensor, targets: Tensor
 ) -> Tensor:
-    """Return the loss of each sample (B,), from logits (B,) of a pair or (B, K)."""
+    """Return the loss of each sample (B,), from logits (B,) of a pair or (B, outputs)."""
     gamma, alpha = config.focal_loss_gamma, config.focal_loss_alpha
     if not config.enable_focal_loss:
         gamma, alpha = 0.0, 1.0
-    weights = class_weights.to(logits.device)
-    return focal_loss(logits, targets, weights, gamma, alpha, config.label_smoothing)
+    weights, smoothing = class_weights.to(logits.device), config.label_smoothing
+    if head.kind == "shared":
+        return shared_focal_loss(logits, targets, weights, head.pairs, gamma, alpha, smoothing)
+    return focal_loss(logits, targets, weights, gamma, alpha, smoothing)
 
 
-def decide(logits: Tensor) -> Tensor:
-    """Return the predicted targets (B,) of logits (B,) of a pair or (B, K)."""
-    return (logits > 0).long() if logits.ndim == 1 else logits.argmax(1)
+def decide(head: Head, logits: Tensor) -> Tensor:
+    """Return the predicted targets (B,) of logits (B,) of a pair or (B, outputs).
+
+    The pairs of a shared head vote softly, each with its probabilities, as the device can do at
+    once.
+    """
+    if head.is_binary:
+        return (logits > 0).long()
+    if head.kind == "shared":
+        columns, is_second = own_pairs(head.pairs, logits.device)  # (K, K - 1)
+        second = torch.sigmoid(logits.float())[:, columns]  # (B, K, K - 1)
+        return torch.where(is_second.bool(), second, 1 - second).sum(2).argmax(1)
+    return logits.argmax(1)
 
 
 def update(config: TrainConfig, trainer: HeadTrainer, found: BatchSums, size: int) -> None:

@@ -24,7 +24,7 @@ from common.models.checkpoint import (
 )
 from common.models.checkpoint_file import pack_checkpoint, save_checkpoint, write_checkpoint
 from common.models.ovo import Branch, build_branch, use_batch_statistics
-from common.pairs import Head
+from common.pairs import Head, pair_head
 from common.system.errors import InputError
 from common.training.context import TrainContext
 from common.training.loss import balanced_class_weights
@@ -56,7 +56,7 @@ class HeadTrainer:
     branch: Branch
     optimizer: torch.optim.Optimizer
     scaler: torch.amp.GradScaler
-    class_weights: Tensor  # (K,) of the head's classes
+    class_weights: Tensor  # (K,) of the head's classes; (P, 2) of each pair's, of a shared head
     steps_per_epoch: int
     batch_statistics: bool  # BatchNorm layers see their batch, and learn from it
     checkpointing: bool = False  # activations are recomputed
@@ -95,7 +95,7 @@ def build_trainer(context: TrainContext, head: Head) -> HeadTrainer:
         branch=branch,
         optimizer=make_optimizer(branch, config),
         scaler=torch.amp.GradScaler(device.type, enabled=context.precision == "fp16"),
-        class_weights=torch.tensor(class_weights(config, head, counts), device=device),
+        class_weights=torch.tensor(loss_weights(config, head, counts), device=device),
         steps_per_epoch=len(batch_sizes(sum(counts), config.effective_batch)),
         batch_statistics=batch_statistics,
     )
@@ -109,6 +109,18 @@ def make_optimizer(branch: Branch, config: TrainConfig) -> torch.optim.AdamW:
         {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
     ]
     return torch.optim.AdamW(groups, lr=config.learning_rate, fused=True)
+
+
+def loss_weights(
+    config: TrainConfig, head: Head, counts: list[int]
+) -> list[float] | list[list[float]]:
+    """Return the `class_weights` (K,) of a head, or (P, 2) of each pair of a shared one.
+
+    counts (K,) of the training images of the head's classes.
+    """
+    if head.kind != "shared":
+        return class_weights(config, head, counts)
+    return [class_weights(config, pair_head(p), [counts[c] for c in p]) for p in head.pairs]
 
 
 def class_weights(config: TrainConfig, head: Head, counts: list[int]) -> list[float]:

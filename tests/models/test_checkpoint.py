@@ -20,7 +20,7 @@ from common.models.checkpoint import (
 )
 from common.models.checkpoint_file import CheckpointError, load_checkpoint, save_checkpoint
 from common.models.ovo import build_branch, trunk_features
-from common.pairs import pair_head, softmax_head
+from common.pairs import pair_head, shared_head, softmax_head
 from common.system.errors import InputError
 
 CPU = torch.device("cpu")
@@ -124,7 +124,15 @@ def test_referable_dr_of_a_softmax_head_has_its_own_columns():
     assert EpochRow.from_dict(earlier) == row, "earlier files have them in the columns of a pair"
 
 
-@pytest.mark.parametrize("head", [pair_head((0, 4)), softmax_head(5)])
+def test_pair_accuracies_of_a_shared_head_come_back_from_numbers_and_from_text():
+    scores = Validation(0.5, 0.6, 0.7, 0.8, pair_accuracies=(0.1, 1 / 3, 1.0))
+    row = dataclasses.replace(ROW, head="shared", validation=scores)
+    content = row.to_dict()
+    assert EpochRow.from_dict(content) == row
+    assert EpochRow.from_dict({key: str(value) for key, value in content.items()}) == row
+
+
+@pytest.mark.parametrize("head", [pair_head((0, 4)), softmax_head(5), shared_head(5)])
 def test_a_resume_state_comes_back_from_its_file(head, tmp_path):
     weights = {"classifier.weight": torch.arange(4.0)}
     optimizer = {"state": {0: {"exp_avg": torch.ones(2)}}, "param_groups": [{"lr": 0.1}]}

@@ -201,6 +201,7 @@ def test_a_run_in_the_earlier_layout_goes_on_to_the_same_bits(
     assert set(columns) == set(EARLIER_COLUMNS) | {
         "val_referable_sensitivity",
         "val_referable_specificity",
+        "val_pair_accuracies",
     }
 
 

@@ -1,0 +1,77 @@
+"""Models of one network for all classes: with an output per pair, or a softmax."""
+
+import json
+
+import pytest
+from helpers import history_of, same_weights, weights_of
+
+from common.data.synthetic import write_dataset
+from common.models import checkpoint_file
+from common.models.checkpoint import load_pair
+from common.pairs import heads_of_model, shared_head
+from common.prediction.predict import load_model
+from common.result_dir import ResultDir, find_run
+from common.training import loop
+
+
+@pytest.mark.parametrize(("kind", "outputs"), [("softmax", 5), ("shared", 10)])
+def test_it_trains_and_resumes_to_the_same_bits(quick_train, tmp_path, monkeypatch, kind, outputs):
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    assert quick_train(whole, head=kind, epochs=3) == 0
+    finish, calls = loop.finish_epoch, []
+
+    def dies(*arguments):
+        calls.append(1)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        finish(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "finish_epoch", dies)
+        assert quick_train(killed, head=kind, epochs=3) == 130
+    assert quick_train(killed, head=kind, epochs=3, resume=None) == 0
+    (head,) = heads_of_model(5, kind)
+    assert same_weights(whole, killed, head) and history_of(whole) == history_of(killed)
+    path = ResultDir(whole).best("demo_convnext", head)
+    assert path.name == f"best_demo_convnext_{kind}.pth"
+    assert weights_of(whole, head)["classifier", "weight"].shape[0] == outputs
+    assert load_pair(path).head == head
+    model = load_model(find_run(ResultDir(whole)))
+    assert model.num_outputs == outputs and len(model.pair_accuracies) == 10
+    if kind == "shared":
+        best = load_pair(path).best.validation
+        assert tuple(model.pair_accuracies) == best.pair_accuracies
+        assert len(set(best.pair_accuracies)) > 1, "measured of each pair"
+        columns = ResultDir(whole).history.read_text().splitlines()
+        assert len(json.loads(columns[1].split('"')[1])) == 10
+
+
+@pytest.mark.slow
+def test_a_shared_head_learns(quick_train, tmp_path):
+    write_dataset(tmp_path / "images", {"train": 60, "val": 20}, seed=3, size=128)
+    values = {
+        "head": "shared",
+        "freeze_weights": "false",
+        "epochs": 6,
+        "batch_size": 8,
+        "base_models": "demo_coatnet",
+        "gradient_accumulation_steps": 1,
+        "dataset_path": tmp_path / "images",
+    }
+    assert quick_train(tmp_path / "r", **values) == 0
+    path = ResultDir(tmp_path / "r").best("demo_coatnet", shared_head(5))
+    content = checkpoint_file.load_checkpoint(path)
+    assert content["metrics"]["val_accuracy"] >= 0.6, "chance is 0.2"
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        ({"head": "softmax", "pairs": "0-1"}, "--pairs"),
+        ({"head": "shared", "pairs": "0-1"}, "--head shared trains one network"),
+        ({"head": "shared", "num_classes": 2}, "--head: expected ovo for two classes"),
+    ],
+)
+def test_flags_that_it_cannot_honour_are_refused(quick_train, tmp_path, capsys, flags, said):
+    assert quick_train(tmp_path / "r", **flags) == 2
+    assert said in capsys.readouterr().err
