@@ -26,6 +26,7 @@ from common.config import LAST, TrainConfig
 from common.data.class_names import GRADES, meaning_of
 from common.data.folders import Dataset, Split, scan_dataset
 from common.data.synthetic import synthetic_note
+from common.fine_tuning.optimizer import rates_line
 from common.flags import RESUME_ADVICE, TrainingRequest, parse_training
 from common.models.backbones import build, preprocessing_for, resolve
 from common.pairs import Head, heads_of_model
@@ -67,6 +68,7 @@ def load_inputs(config: TrainConfig, dataset: Dataset) -> RunInputs:
         config.freeze_weights,
         config.seed,
     )
+    rates_line(backbone.stages, config)  # a rate that cannot be is named before anything is written
     return RunInputs(config, backbone, preprocessing, train_split, val_split, device, precision)
 
 
@@ -121,7 +123,8 @@ def describe(context: TrainContext, heads: list[Head]) -> None:
         f"effective batch {config.batch_size} x {config.gradient_accumulation_steps}, "
         f"{worker_count(config.num_workers)} decoding threads"
     )
-    log(config.recipe_line)
+    for line in filter(None, (config.recipe_line, rates_line(context.backbone.stages, config))):
+        log(line)
     word = classes_of(config.names).word
     for split in (context.train, context.val):
         log(f"{split.name}: {len(split)} images, per {word} {split.counts(config.num_classes)}")

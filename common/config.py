@@ -53,7 +53,7 @@ _ONE_OR_MORE = (
     "checkpoint_frequency",
     "num_workers",
 )
-_POSITIVE = ("learning_rate", "clahe_clip_limit", "focal_loss_alpha")
+_POSITIVE = ("learning_rate", "head_lr_factor", "clahe_clip_limit", "focal_loss_alpha")
 _NOT_NEGATIVE = (
     "weight_decay",
     "min_lr",
@@ -70,6 +70,7 @@ _SHARES = (
     "contrast_range",
     "scale_range",
     "shift_range",
+    "ema_decay",
 )
 
 
@@ -136,6 +137,15 @@ class TrainConfig:
     )
     gradient_accumulation_steps: int = _option(4, "batches of a pair per optimiser step")
     learning_rate: float = _option(5e-5, "peak learning rate of AdamW")
+    head_lr_factor: float = _option(1.0, "learning rate of the classifier over that of the stages")
+    layer_decay: float = _option(
+        1.0, "learning rate of a stage over that of the stage above it (1: all learn alike)"
+    )
+    ema_decay: float = _option(
+        0.0,
+        "moving average of the weights, which is validated and kept: this much of it stays in a "
+        "step (0: off)",
+    )
     weight_decay: float = _option(0.00025, "decoupled decay; none on norms and biases")
     scheduler: str = _option("cosine", "decay after the warm-up", SCHEDULERS)
     warmup_epochs: int = _option(10, "epochs of linear warm-up")
@@ -152,6 +162,9 @@ class TrainConfig:
     focal_loss_gamma: float = _option(3.0, "focusing exponent")
     focal_loss_alpha: float = _option(2.5, "plain factor of the focal loss")
     enable_class_weights: bool = _option(True, "weigh classes by n / (2 n_c)")
+    class_weight_power: float = _option(
+        1.0, "power of n / (2 n_c): 0.5 is the square root, 0 weighs all alike"
+    )
     class_weight_0: float = _option(0.0, "weight of grade 0 in place of n / (2 n_c) (0: none)")
     class_weight_1: float = _option(0.0, "weight of grade 1")
     class_weight_2: float = _option(0.0, "weight of grade 2")
@@ -207,6 +220,7 @@ class TrainConfig:
                 "choose another of the two"
             )
         given = [name for name in self.class_weight_fields() if getattr(self, name)]
+        given += ["class_weight_power"] * (self.class_weight_power != 1)
         if given and not self.enable_class_weights:
             raise ValueError(f"--{given[0]} has no effect with --enable_class_weights false")
 
@@ -220,6 +234,8 @@ class TrainConfig:
             self._expect(name, 0 <= getattr(self, name) < infinity, "0 or more")
         for name in _SHARES:
             self._expect(name, 0 <= getattr(self, name) < 1, "0 <= value < 1")
+        self._expect("layer_decay", 0 < self.layer_decay <= 1, "0 < value <= 1")
+        self._expect("class_weight_power", 0 <= self.class_weight_power <= 1, "0 to 1")
         self._expect("rotation_range", 0 <= self.rotation_range <= 180, "0 to 180 degrees")
         self._expect("min_lr", self.min_lr <= self.learning_rate, "at most learning_rate")
         self._expect("img_size", self.img_size in (0, *range(32, 4097)), "0, or 32 to 4096")

@@ -15,9 +15,12 @@ RECIPES: dict[str, dict[str, Any]] = {
         "batch_size": 16,
         "gradient_accumulation_steps": 1,
         "learning_rate": 5e-4,
+        "head_lr_factor": 5.0,
+        "ema_decay": 0.99,
         "weight_decay": 0.01,
         "monitor": "last",
         "enable_focal_loss": False,
+        "class_weight_power": 0.5,
         "label_smoothing": 0.0,
         "horizontal_flip": True,
         "vertical_flip": True,
@@ -33,9 +36,12 @@ RECIPES: dict[str, dict[str, Any]] = {
 def recipe_settings(name: str, given: Mapping[str, Any]) -> dict[str, Any]:
     """Return what a recipe sets where these are the settings asked for.
 
-    Of two classes there is one pair, so a head that pairs share gives way.
+    What cannot be together with them gives way: of two classes there is one pair, which shares its
+    network with none, and classes that are not weighed have no weights to take to a power.
     """
     settings = dict(RECIPES[name])
+    if not given["enable_class_weights"]:
+        settings.pop("class_weight_power", None)
     if given["num_classes"] == 2:
         settings.pop("head", None)
     return settings

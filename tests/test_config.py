@@ -46,6 +46,10 @@ def test_defaults_are_the_guide_s():
         ("rotation_range", 200),
         ("scale_range", 1.0),
         ("shift_range", -0.1),
+        ("layer_decay", 0.0),
+        ("head_lr_factor", 0.0),
+        ("ema_decay", 1.0),
+        ("class_weight_power", 1.5),
         ("recipe", "magic"),
         ("scheduler", "magic"),
         ("precision", "fp8"),
@@ -64,9 +68,10 @@ def test_impossible_values_are_refused_by_name(name, value):
         TrainConfig(**{name: value})
 
 
-def test_a_class_weight_that_would_have_no_effect_is_refused():
-    with pytest.raises(ValueError, match="--class_weight_2 has no effect"):
-        TrainConfig(class_weight_2=3.0, enable_class_weights=False)
+@pytest.mark.parametrize("name", ["class_weight_2", "class_weight_power"])
+def test_a_class_weight_that_would_have_no_effect_is_refused(name):
+    with pytest.raises(ValueError, match=f"--{name} has no effect"):
+        TrainConfig(enable_class_weights=False, **{name: 0.5})
 
 
 def test_a_plateau_needs_a_value_to_wait_for():

@@ -28,6 +28,7 @@ FLOORS = (
     ("screening",),
     ("evaluation",),
     ("figures",),
+    ("fine_tuning",),
     ("training", "reporting"),
     ("audit",),
     ("preparation",),

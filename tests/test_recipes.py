@@ -43,12 +43,18 @@ def test_a_default_that_is_given_by_hand_wins_too():
     assert config.recipe_line == "recipe small_data, but --epochs 100 --enable_clahe true"
 
 
+def test_a_recipe_s_class_weights_give_way_to_none():
+    config = config_of(recipe="small_data", enable_class_weights="false")
+    assert config.class_weight_power == 1 and not config.enable_class_weights
+
+
 def test_two_classes_have_no_pairs_to_share_a_network():
     shared = {"head": "shared", "epochs": 3}
+    asked = {"enable_class_weights": True}
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(RECIPES, "small_data", shared)
-        assert recipe_settings("small_data", {"num_classes": 3}) == shared
-        assert recipe_settings("small_data", {"num_classes": 2}) == {"epochs": 3}
+        assert recipe_settings("small_data", asked | {"num_classes": 3}) == shared
+        assert recipe_settings("small_data", asked | {"num_classes": 2}) == {"epochs": 3}
 
 
 def test_help_says_what_a_recipe_sets():

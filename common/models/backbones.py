@@ -262,6 +262,24 @@ def load_native_state(chain: nn.Module, state: dict[str, Tensor]) -> None:
     chain.load_state_dict({own.get(key, key): value for key, value in state.items()})
 
 
+def stages_above(chain: nn.Sequential) -> dict[str, int]:
+    """Count for each child of a chain the stages with weights that come after it.
+
+    The stem lies one below the first stage; a norm or convolution behind the last belongs to that.
+    """
+    above, count = {}, 0
+    for name, child in reversed(list(chain.named_children())):
+        above[name] = count
+        count += _is_stage(name, child)
+    return above
+
+
+def _is_stage(name: str, module: nn.Module) -> bool:
+    """Tell a stage from the stem, single layers and what has no weights."""
+    layers = [m for m in module.children() if any(True for _ in m.parameters())]
+    return bool(_INNER_STAGE.match(name.replace(_DOT, "."))) and bool(layers)
+
+
 def _cut(net: nn.Module, spec: BackboneSpec) -> Stages:
     """List what a network calls in turn, as far as its module names tell."""
     stages: Stages = []

@@ -304,6 +304,7 @@ class ResumeState:
 
     head: Head
     branch: dict[str, Tensor]
+    average: dict[str, Tensor]  # of the branch's weights; empty without
     optimizer: dict[str, Any]
     scaler: dict[str, Any]  # of fp16's gradients; empty without
     epoch: int  # epochs done
@@ -319,6 +320,7 @@ class ResumeState:
             "format": _RESUME_FORMAT,
             **_head_keys(self.head),
             "top": self.branch,
+            "average": self.average,
             "optimizer": self.optimizer,
             "scaler": self.scaler,
             "epoch": self.epoch,
@@ -335,6 +337,7 @@ class ResumeState:
         return cls(
             head=_read_head(content),
             branch=dict(content["top"]),
+            average=dict(content.get("average") or {}),
             optimizer=dict(content["optimizer"]),
             scaler=dict(content["scaler"]),
             epoch=int(content["epoch"]),

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from common.data.sampler import batch_sizes
+from common.fine_tuning.optimizer import make_optimizer, rates_line
 from common.models.ovo import build_branch, chunk_size, trunk_features
 from common.pairs import Head
 from common.pixels.device_pixels import room_for_pixels
@@ -21,7 +22,6 @@ from common.system.device import autocast, wait_for
 from common.system.log import duration
 from common.training.context import RunInputs
 from common.training.schedule import schedule_line, schedule_warnings
-from common.training.trainer import make_optimizer
 
 
 @dataclass(frozen=True)
@@ -42,6 +42,7 @@ class RunSize:
     heads: int
     activation_bytes: float  # of one head's step
     pixel_bytes: int  # of all images, decoded
+    averaged: bool = False  # the weights have a moving average
 
 
 def plan_lines(inputs: RunInputs, heads: list[Head]) -> list[str]:
@@ -58,6 +59,7 @@ def plan_lines(inputs: RunInputs, heads: list[Head]) -> list[str]:
         heads=len(heads),
         activation_bytes=cost.activation_bytes,
         pixel_bytes=(len(inputs.train) + len(inputs.val)) * inputs.preprocessing.img_size**2 * 3,
+        averaged=bool(config.ema_decay),
     )
     word = classes_of(config.names).word
     memory = needed_memory(size, device) / 1e9
@@ -69,6 +71,7 @@ def plan_lines(inputs: RunInputs, heads: list[Head]) -> list[str]:
         f"  device {device}, {inputs.precision}; effective batch {config.effective_batch}",
         f"  {config.recipe_line}",
         f"  {schedule_line(config)}",
+        *[f"  {line}" for line in [rates_line(backbone.stages, config)] if line],
         f"  parameters per classifier: {size.trained:,} trained, {size.frozen:,} frozen and shared",
         f"  train images per {word} {counts.tolist()}, val {list(val_counts)}",
         *[
@@ -88,16 +91,18 @@ def plan_lines(inputs: RunInputs, heads: list[Head]) -> list[str]:
 def needed_memory(size: RunSize, device: torch.device) -> float:
     """Estimate the peak in bytes of device memory, on a CPU of the whole process.
 
-    Each trained parameter has a gradient and two moments, all float32. A GPU also holds the pixels
-    where they fit, and copies of the parameters for shared launches.
+    Each trained parameter has a gradient and two moments, perhaps an average, all float32. A GPU
+    also holds the pixels where they fit, and copies of the parameters for shared launches.
     """
-    memory = size.frozen * 4 + size.heads * size.trained * 16 + size.activation_bytes
+    copies = 4 + size.averaged
+    memory = size.frozen * 4 + size.heads * size.trained * copies * 4 + size.activation_bytes
     if device.type == "cuda":
         resident = size.pixel_bytes if size.pixel_bytes <= room_for_pixels(device) else 0
         shared = size.heads * (size.trained * 10 + size.activation_bytes) - size.activation_bytes
         return memory + shared + resident
     libraries = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    return memory + libraries + size.trained * 12  # a checkpoint is laid out before it is written
+    checkpoint = size.trained * 4 * (copies - 1)  # laid out before it is written
+    return memory + libraries + checkpoint
 
 
 def measure_step(inputs: RunInputs, head: Head) -> StepCost:

@@ -194,7 +194,7 @@ def validate(context: TrainContext, trainers: list[HeadTrainer]) -> dict[Head, V
     logits: dict[Head, list[Tensor]] = {head: [] for head in by_head}
     order: dict[Head, list[np.ndarray]] = {head: [] for head in by_head}
     for trainer in trainers:
-        trainer.branch.eval()
+        trainer.evaluated.eval()
     batches = pair_batches(
         np.arange(len(labels)),
         labels,
@@ -206,7 +206,7 @@ def validate(context: TrainContext, trainers: list[HeadTrainer]) -> dict[Head, V
     for head, indices, features in batches:
         signals.check()
         with autocast(context.device, context.precision):
-            logits[head].append(by_head[head].branch(features).float())
+            logits[head].append(by_head[head].evaluated(features).float())
         order[head].append(indices)
     results = {}
     for head, trainer in by_head.items():

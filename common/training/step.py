@@ -12,6 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from common.config import TrainConfig
+from common.fine_tuning.averaging import average_decay, update_average
+from common.fine_tuning.optimizer import set_learning_rate
 from common.models.ovo import (
     batch_norms,
     dropout_mask,
@@ -181,10 +183,13 @@ def update(config: TrainConfig, trainer: HeadTrainer, found: BatchSums, size: in
     trainer.scaler.unscale_(trainer.optimizer)
     if config.max_grad_norm:
         nn.utils.clip_grad_norm_(trainer.branch.parameters(), config.max_grad_norm)
-    for group in trainer.optimizer.param_groups:
-        group["lr"] = learning_rate(config, trainer)
+    trainer.sums.learning_rate = learning_rate(config, trainer)
+    set_learning_rate(trainer.optimizer, trainer.sums.learning_rate)
     trainer.scaler.step(trainer.optimizer)
     trainer.scaler.update()
+    if trainer.average:
+        decay = average_decay(trainer.step, config.ema_decay)
+        update_average(trainer.average, trainer.branch, decay)
     trainer.step += 1
     trainer.sums.losses.append(found.loss)
     trainer.sums.correct.append(found.correct)

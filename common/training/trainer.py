@@ -12,6 +12,8 @@ from torch import Tensor
 
 from common.config import LAST, TrainConfig
 from common.data.sampler import batch_sizes
+from common.fine_tuning.averaging import start_average
+from common.fine_tuning.optimizer import load_optimizer, make_optimizer
 from common.models.backbones import native_state
 from common.models.checkpoint import (
     EpochRow,
@@ -45,6 +47,7 @@ class EpochSums:
     losses: list[Tensor] = field(default_factory=list)  # one sum over samples per step
     correct: list[Tensor] = field(default_factory=list)  # right answers per step
     samples: int = 0
+    learning_rate: float = 0.0  # of the latest step
 
 
 @dataclass
@@ -59,6 +62,7 @@ class HeadTrainer:
     class_weights: Tensor  # (K,) of the head's classes; (P, 2) of each pair's, of a shared head
     steps_per_epoch: int
     batch_statistics: bool  # BatchNorm layers see their batch, and learn from it
+    average: Branch | None = None  # the moving average of the branch's weights
     checkpointing: bool = False  # activations are recomputed
     step: int = 0  # optimiser steps done
     history: list[EpochRow] = field(default_factory=list)
@@ -68,6 +72,11 @@ class HeadTrainer:
     finished: bool = False
     sums: EpochSums = field(default_factory=EpochSums)
     unsaved: memoryview | None = None  # state after the last epoch, if not on the disk
+
+    @property
+    def evaluated(self) -> Branch:
+        """Return the network that is validated and kept: the average where there is one."""
+        return self.average or self.branch
 
     @property
     def epoch(self) -> int:
@@ -98,17 +107,8 @@ def build_trainer(context: TrainContext, head: Head) -> HeadTrainer:
         class_weights=torch.tensor(loss_weights(config, head, counts), device=device),
         steps_per_epoch=len(batch_sizes(sum(counts), config.effective_batch)),
         batch_statistics=batch_statistics,
+        average=start_average(branch) if config.ema_decay else None,
     )
-
-
-def make_optimizer(branch: Branch, config: TrainConfig) -> torch.optim.AdamW:
-    """Make AdamW that decays matrices and kernels but not norms, biases and other vectors."""
-    parameters = [p for p in branch.parameters() if p.requires_grad]
-    groups = [
-        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": config.weight_decay},
-        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
-    ]
-    return torch.optim.AdamW(groups, lr=config.learning_rate, fused=True)
 
 
 def loss_weights(
@@ -124,10 +124,13 @@ def loss_weights(
 
 
 def class_weights(config: TrainConfig, head: Head, counts: list[int]) -> list[float]:
-    """Return the loss weights (K,) of the head's classes: given ones, or n / (K n_c)."""
+    """Return the loss weights (K,) of the head's classes: given ones, or n / (K n_c).
+
+    These are taken to the power --class_weight_power: 0.5 is their square root.
+    """
     if not config.enable_class_weights:
         return [1.0] * len(head.classes)
-    weights = balanced_class_weights(counts)
+    weights = [weight**config.class_weight_power for weight in balanced_class_weights(counts)]
     given = [config.class_weight(c) for c in head.classes]
     return [g or w for g, w in zip(given, weights)]
 
@@ -164,7 +167,7 @@ def finish_epoch(
         train_loss=float(torch.stack(sums.losses).sum()) / sums.samples,
         train_accuracy=float(torch.stack(sums.correct).sum()) / sums.samples,
         validation=validation,
-        learning_rate=trainer.optimizer.param_groups[0]["lr"],
+        learning_rate=sums.learning_rate,
         images_per_second=images_per_second,
         seconds=seconds,
     )
@@ -208,7 +211,7 @@ def write_unsaved(context: TrainContext, trainer: HeadTrainer) -> None:
 
 def save_best(context: TrainContext, trainer: HeadTrainer) -> None:
     """Write the head's file with the weights of now, which are the ones to keep so far."""
-    config, backbone, branch = context.config, context.backbone, trainer.branch
+    config, backbone, branch = context.config, context.backbone, trainer.evaluated
     stages, classifier = branch_states(branch)
     checkpoint = PairCheckpoint(
         model=backbone.spec.name,
@@ -244,6 +247,7 @@ def resume_state(trainer: HeadTrainer) -> ResumeState:
     return ResumeState(
         head=trainer.head,
         branch=trainer.branch.state_dict(),
+        average=trainer.average.state_dict() if trainer.average else {},
         optimizer=trainer.optimizer.state_dict(),
         scaler=trainer.scaler.state_dict(),
         epoch=trainer.epoch,
@@ -263,10 +267,9 @@ def load_state(trainer: HeadTrainer, state: ResumeState) -> None:
     if state.epoch != len(state.history):
         raise ValueError(f"{len(state.history)} rows of history after {state.epoch} epochs")
     trainer.branch.load_state_dict(state.branch)
-    decays = [group["weight_decay"] for group in trainer.optimizer.param_groups]
-    trainer.optimizer.load_state_dict(state.optimizer)
-    for group, decay in zip(trainer.optimizer.param_groups, decays, strict=True):
-        group["weight_decay"] = decay  # that of now, should it have been overridden
+    if trainer.average:  # of now on, where an override has turned it on
+        trainer.average.load_state_dict(state.average or state.branch)
+    load_optimizer(trainer.optimizer, trainer.branch, state.optimizer)
     if state.scaler or not trainer.scaler.is_enabled():
         trainer.scaler.load_state_dict(state.scaler)
     trainer.history = list(state.history)

@@ -13,6 +13,7 @@ from common.training import loop
 
 def test_override_accepts_other_settings_and_records_them(quick_train, stopped, capsys):
     changed = {**FOUR_EPOCHS, "learning_rate": 2e-3, "weight_decay": 0.01, "batch_size": 4}
+    changed |= {"head_lr_factor": 3, "layer_decay": 0.5, "ema_decay": 0.9}
     assert quick_train(stopped, resume=None, **changed) == 2
     error = capsys.readouterr().err
     assert "learning_rate: 0.001 -> 0.002" in error and "--override accepts" in error

@@ -11,17 +11,32 @@ from common.pairs import Head, pair_head, softmax_head
 from common.result_dir import ResultDir
 from common.training import loop
 
+SMALL_DATA = {
+    "head_lr_factor": 5,
+    "layer_decay": 0.6,
+    "ema_decay": 0.9,
+    "monitor": "last",
+    "horizontal_flip": "true",
+    "shift_range": 0.1,
+}
+
 
 class Killed(BaseException):
     pass
 
 
 @pytest.mark.parametrize(
-    ("model", "frequency"),
-    [("demo_convnext", 1), ("demo_convnext", 2), ("demo_coatnet", 1), ("demo_swinv2", 2)],
+    ("model", "frequency", "settings"),
+    [
+        ("demo_convnext", 1, {}),
+        ("demo_convnext", 2, SMALL_DATA),
+        ("demo_coatnet", 1, {}),
+        ("demo_swinv2", 2, {}),
+    ],
+    ids=["convnext", "convnext, small data", "coatnet", "swinv2"],
 )
 def test_killed_anywhere_and_resumed_gives_the_same_bits(
-    quick_train, tmp_path, monkeypatch, model, frequency
+    quick_train, tmp_path, monkeypatch, model, frequency, settings
 ):
     options = {
         "base_models": model,
@@ -29,6 +44,7 @@ def test_killed_anywhere_and_resumed_gives_the_same_bits(
         "epochs": 3,
         "freeze_weights": "false",
         "checkpoint_frequency": frequency,
+        **settings,
     }
     assert quick_train(tmp_path / "whole", **options) == 0
     train_step, steps = loop.train_step, []
