@@ -73,7 +73,8 @@ def create_network(architecture: Architecture, img_size: int, pretrained: bool) 
     except Exception as error:  # libraries raise anything where a size does not fit
         reason = one_line(error)
         if pretrained and isinstance(error, OSError | RuntimeError):
-            why = unreachable or reason
+            switched_off = "HF_HUB_OFFLINE is set" if constants.HF_HUB_OFFLINE else ""
+            why = unreachable or switched_off or reason
             if weights := _packaged_weights(architecture):
                 return _create_packaged(architecture, img_size, weights, why)
             raise _no_download(architecture, why) from error

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from helpers import MODEL, QUICK, ROOT, flags, run_script, wait_for
+from helpers import MODEL, QUICK, ROOT, flags, help_of, run_script, wait_for
 
 from common.result_dir import ResultDir
 from common.system.run_lock import lock_directory
@@ -93,6 +93,50 @@ def test_a_script_plans_the_training_of_its_backbone(name, demo, tmp_path):
     assert f"plan: {model} at {size} px into ./{name}_5class_results" in done.stdout
     assert "effective batch 8" in done.stdout
     assert not list(tmp_path.iterdir()), "a plan is no training"
+
+
+# -- the quick start ---------------------------------------------------------------------------
+
+
+@pytest.fixture
+def quick_start(tmp_path):
+    """The quick start in a folder with a space, where each Python command is only written down.
+
+    Its commands fail if they hold the words of FAIL.
+    """
+    root = tmp_path / "a folder"
+    (root / "quickstart_results/tf_efficientnet_lite0_results").mkdir(parents=True)
+    shutil.copy(ROOT / "quickstart.sh", root)
+    (root / "setup_env.sh").write_text('echo "list $1" > commands; python=./python\n')
+    (root / "python").write_text(
+        "#!/usr/bin/env bash\n"
+        'echo "$*" >> commands\n'
+        'if [ -n "$FAIL" ] && [[ "$*" == *"$FAIL"* ]]; then exit 1; fi\n'
+        'echo "hub ${HF_HUB_OFFLINE:-on}"\n'
+    )
+    (root / "python").chmod(0o755)
+    return root
+
+
+def test_the_quick_start_audits_trains_evaluates_and_sums_up_from_anywhere(quick_start, tmp_path):
+    done = run_shell(quick_start / "quickstart.sh", tmp_path, FAIL="")
+    assert done.returncode == 0, done.stderr
+    first, *commands = (quick_start / "commands").read_text().splitlines()
+    assert first == "list requirements-quickstart.txt" and (ROOT / first.split()[1]).is_file()
+    scripts = [tuple(line.replace("-u ", "").split()[:2]) for line in commands]
+    assert [words[0] for words in scripts] == [
+        *("prepare_dataset.py", "train_ovo.py", "evaluate_ensemble.py", "-m")
+    ]
+    for words, line in zip(scripts, commands):
+        script = words if words[0] in ("prepare_dataset.py", "-m") else words[:1]
+        assert all(flag in help_of(*script) for flag in re.findall(r" (--\w+)", line))
+    assert "hub 1" in done.stdout, "no hub is asked"
+    assert str(quick_start / "quickstart_results/ensemble/results/report.html") in done.stdout
+
+
+def test_the_quick_start_trains_on_nothing_that_leaks(quick_start, tmp_path):
+    assert run_shell(quick_start / "quickstart.sh", tmp_path, FAIL="audit").returncode == 1
+    assert "train_ovo" not in (quick_start / "commands").read_text()
 
 
 # -- what the log holds ------------------------------------------------------------------------
