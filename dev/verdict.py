@@ -80,8 +80,8 @@ def verdict(
     return [
         f"What it reaches: {reached(content)}.",
         f"Can it be trusted? {trusted(content, gates, learned)}.",
-        f"What to do next: the same with your own graded photographs, thousands rather than {learned}: "
-        "prepare_dataset.py audit, then ./train_coatnet.sh (README.md, step 1).",
+        "What to do next: the same with your own graded photographs, thousands rather than "
+        f"{learned}: prepare_dataset.py audit, then ./train_coatnet.sh (README.md, step 1).",
     ]
 
 

@@ -105,7 +105,7 @@ def quick_start(tmp_path):
     Its commands fail if they hold the words of FAIL.
     """
     root = tmp_path / "a folder"
-    (root / "quickstart_results/tf_efficientnet_lite0_results").mkdir(parents=True)
+    (root / "quickstart_results/tf_efficientnet_lite0_shared_5class_results").mkdir(parents=True)
     shutil.copy(ROOT / "quickstart.sh", root)
     (root / "setup_env.sh").write_text('echo "list $1" > commands; python=./python\n')
     (root / "python").write_text(
