@@ -65,8 +65,9 @@ def load_inputs(config: TrainConfig, dataset: Dataset) -> RunInputs:
         preprocessing.img_size,
         config.pretrained,
         config.weights,
-        config.freeze_weights,
+        config.freezes,
         config.seed,
+        config.frozen_stages,
     )
     rates_line(backbone.stages, config)  # a rate that cannot be is named before anything is written
     return RunInputs(config, backbone, preprocessing, train_split, val_split, device, precision)
@@ -128,7 +129,7 @@ def describe(context: TrainContext, heads: list[Head]) -> None:
     word = classes_of(config.names).word
     for split in (context.train, context.val):
         log(f"{split.name}: {len(split)} images, per {word} {split.counts(config.num_classes)}")
-    if config.freeze_weights and not config.pretrained:
+    if config.freezes and not config.pretrained:
         log("note: the frozen stages hold random weights; --freeze_weights false trains them")
     log(class_line(context))
     titles = [head.title_with(config.names).removeprefix("pair ") for head in heads]

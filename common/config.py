@@ -37,6 +37,7 @@ FIXED_FIELDS = (
     "clahe_clip_limit",
     "clahe_tile_grid_size",
     "freeze_weights",
+    "frozen_stages",
     "pretrained",
     "monitor",
 )
@@ -183,6 +184,9 @@ class TrainConfig:
     contrast_range: float = _option(0.2, "random contrast factor, 1 +- this")
     ovo_dropout: float = _option(0.28, "dropout before each binary classifier")
     freeze_weights: bool = _option(True, "freeze the stem and first stages; false: train all")
+    frozen_stages: int = _option(
+        -1, "how many stages freeze, and the stem with them (-1: the model's own cut; 0: nothing)"
+    )
     pretrained: bool = _option(True, "start from pretrained weights; see --no_pretrained")
     weights: str = _option("", "file of pretrained weights instead of the hub")
     validation_frequency: int = _option(1, "epochs between validations")
@@ -218,6 +222,12 @@ class TrainConfig:
             raise ValueError(
                 "--scheduler plateau waits for a better value, and --monitor last looks at none; "
                 "choose another of the two"
+            )
+        self._expect("frozen_stages", self.frozen_stages >= -1, "-1, 0 or more")
+        if self.frozen_stages > 0 and not self.freeze_weights:
+            raise ValueError(
+                f"--frozen_stages {self.frozen_stages} and --freeze_weights false contradict "
+                "each other"
             )
         given = [name for name in self.class_weight_fields() if getattr(self, name)]
         given += ["class_weight_power"] * (self.class_weight_power != 1)
@@ -270,6 +280,11 @@ class TrainConfig:
     def names(self) -> tuple[str, ...]:
         """Return the names of the classes: those given, or "0", "1" and so on."""
         return self.class_names or tuple(str(grade) for grade in range(self.num_classes))
+
+    @property
+    def freezes(self) -> bool:
+        """Tell whether any stage freezes."""
+        return self.freeze_weights and self.frozen_stages != 0
 
     @property
     def pixel_options(self) -> PixelOptions:

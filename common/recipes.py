@@ -8,6 +8,7 @@ DEFAULT_RECIPE = "guide"
 RECIPES: dict[str, dict[str, Any]] = {
     DEFAULT_RECIPE: {},
     "small_data": {  # some hundred photographs, pretrained weights
+        "head": "shared",
         "img_size": 0,
         "enable_clahe": False,
         "epochs": 12,
@@ -37,11 +38,14 @@ def recipe_settings(name: str, given: Mapping[str, Any]) -> dict[str, Any]:
     """Return what a recipe sets where these are the settings asked for.
 
     What cannot be together with them gives way: of two classes there is one pair, which shares its
-    network with none, and classes that are not weighed have no weights to take to a power.
+    network with none; classes that are not weighed have no weights to take to a power; and where
+    nothing freezes, no number of stages does.
     """
     settings = dict(RECIPES[name])
     if not given["enable_class_weights"]:
         settings.pop("class_weight_power", None)
+    if not given["freeze_weights"]:
+        settings.pop("frozen_stages", None)
     if given["num_classes"] == 2:
         settings.pop("head", None)
     return settings

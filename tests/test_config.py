@@ -47,6 +47,7 @@ def test_defaults_are_the_guide_s():
         ("scale_range", 1.0),
         ("shift_range", -0.1),
         ("layer_decay", 0.0),
+        ("frozen_stages", -2),
         ("head_lr_factor", 0.0),
         ("ema_decay", 1.0),
         ("class_weight_power", 1.5),
@@ -72,6 +73,13 @@ def test_impossible_values_are_refused_by_name(name, value):
 def test_a_class_weight_that_would_have_no_effect_is_refused(name):
     with pytest.raises(ValueError, match=f"--{name} has no effect"):
         TrainConfig(enable_class_weights=False, **{name: 0.5})
+
+
+def test_stages_cannot_freeze_where_nothing_does():
+    assert not TrainConfig(frozen_stages=0).freezes and TrainConfig(frozen_stages=1).freezes
+    assert not TrainConfig(frozen_stages=0, freeze_weights=False).freezes
+    with pytest.raises(ValueError, match="contradict each other"):
+        TrainConfig(frozen_stages=1, freeze_weights=False)
 
 
 def test_a_plateau_needs_a_value_to_wait_for():

@@ -50,7 +50,7 @@ def test_a_recipe_s_class_weights_give_way_to_none():
 
 def test_two_classes_have_no_pairs_to_share_a_network():
     shared = {"head": "shared", "epochs": 3}
-    asked = {"enable_class_weights": True}
+    asked = {"enable_class_weights": True, "freeze_weights": True}
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(RECIPES, "small_data", shared)
         assert recipe_settings("small_data", asked | {"num_classes": 3}) == shared
@@ -59,20 +59,20 @@ def test_two_classes_have_no_pairs_to_share_a_network():
 
 def test_help_says_what_a_recipe_sets():
     shown = " ".join(help_of("train_ovo.py").split())
-    assert "small_data sets --img_size 0 --enable_clahe false" in shown
+    assert "small_data sets --head shared --img_size 0 --enable_clahe false" in shown
 
 
 def test_a_run_of_a_recipe_goes_on_with_the_same_command_or_its_settings(
     quick_train, tmp_path, capsys
 ):
-    command = {"recipe": "small_data", "pairs": "0-1", "epochs": 2}
+    command = {"recipe": "small_data", "epochs": 2}
     assert quick_train(tmp_path / "r", **command) == 0
     said = capsys.readouterr().out
     assert "recipe small_data, but --epochs 2 " in said and "kept epoch 2 of 2" in said
     assert quick_train(tmp_path / "r", resume=None, **command) == 0
     by_hand = {name: str(value).lower() for name, value in RECIPES["small_data"].items()}
     of_quick = {name: QUICK[name] for name in by_hand if name in QUICK}
-    command = {"pairs": "0-1", **by_hand, **of_quick}
+    command = {**by_hand, **of_quick}
     assert quick_train(tmp_path / "r", resume=None, **command) == 0
-    assert quick_train(tmp_path / "r", resume=None, pairs="0-1") == 2, "the guide's are others"
+    assert quick_train(tmp_path / "r", resume=None) == 2, "the guide's are others"
     assert "was trained differently" in capsys.readouterr().err

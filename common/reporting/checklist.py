@@ -36,8 +36,12 @@ theirs: read the originals before submitting. What this run measured, or was set
 """
 _COLUMNS = ("topic", "TRIPOD+AI", "STARD-AI", "CLAIM", "from this run", "yours to add")
 _RECIPE = (  # settings of a training that a reader asks for
+    "recipe",
     "epochs",
     "learning_rate",
+    "head_lr_factor",
+    "layer_decay",
+    "ema_decay",
     "scheduler",
     "warmup_epochs",
     "weight_decay",
@@ -45,14 +49,24 @@ _RECIPE = (  # settings of a training that a reader asks for
     "gradient_accumulation_steps",
     "label_smoothing",
     "rotation_range",
+    "horizontal_flip",
+    "vertical_flip",
+    "scale_range",
+    "shift_range",
     "brightness_range",
     "contrast_range",
     "ovo_dropout",
     "seed",
 )
 _PIXELS = ("img_size", "enable_clahe", "clahe_clip_limit", "clahe_tile_grid_size")
-_IMBALANCE = ("enable_class_weights", "enable_focal_loss", "focal_loss_gamma", "focal_loss_alpha")
-_START = ("pretrained", "weights", "freeze_weights")
+_IMBALANCE = (
+    "enable_class_weights",
+    "class_weight_power",
+    "enable_focal_loss",
+    "focal_loss_gamma",
+    "focal_loss_alpha",
+)
+_START = ("pretrained", "weights", "freeze_weights", "frozen_stages")
 _CHOICE = ("monitor", "patience", "min_delta")
 
 

@@ -14,6 +14,7 @@ import torch
 
 from common.data.sampler import batch_sizes
 from common.fine_tuning.optimizer import make_optimizer, rates_line
+from common.models.backbones import Backbone
 from common.models.ovo import build_branch, chunk_size, trunk_features
 from common.pairs import Head
 from common.pixels.device_pixels import room_for_pixels
@@ -72,7 +73,8 @@ def plan_lines(inputs: RunInputs, heads: list[Head]) -> list[str]:
         f"  {config.recipe_line}",
         f"  {schedule_line(config)}",
         *[f"  {line}" for line in [rates_line(backbone.stages, config)] if line],
-        f"  parameters per classifier: {size.trained:,} trained, {size.frozen:,} frozen and shared",
+        f"  parameters per classifier: {size.trained:,} trained, {size.frozen:,} frozen and shared"
+        f"{frozen_part(backbone)}",
         f"  train images per {word} {counts.tolist()}, val {list(val_counts)}",
         *[
             f"  {head.title_with(config.names)}: {sizes[head]} images, {steps[head]} steps/epoch, "
@@ -86,6 +88,12 @@ def plan_lines(inputs: RunInputs, heads: list[Head]) -> list[str]:
         *schedule_warnings(config),
         "dry run: nothing was trained or written",
     ]
+
+
+def frozen_part(backbone: Backbone) -> str:
+    """Say how far a network freezes: ", up to stages.1"."""
+    names = [name for name, _ in backbone.trunk.named_children()]
+    return f", up to {names[-1].replace(':', '.')}" if names else ""
 
 
 def needed_memory(size: RunSize, device: torch.device) -> float:

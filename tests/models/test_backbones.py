@@ -83,6 +83,26 @@ def test_the_stem_is_frozen_with_the_stages_above_it(name):
     assert sum(p.numel() for p in free.stages.parameters()) == whole
 
 
+@pytest.mark.parametrize(
+    ("name", "stages", "last"),
+    [("demo_coatnet", 1, "stages:0"), ("demo_swinv2", 4, "layers:3"), ("resnet18", 2, "layer2")],
+)
+def test_as_many_stages_freeze_as_are_asked_for(name, stages, last):
+    backbone = build(resolve(name), 64, False, "", True, 0, stages)
+    assert [key for key, _ in backbone.trunk.named_children()][-1] == last
+    whole = make(name, freeze=False)
+    with torch.no_grad():
+        together = backbone.stages(backbone.trunk(pixels(64)))
+        assert torch.allclose(together, whole.stages(pixels(64)), atol=1e-5)
+
+
+def test_more_stages_than_there_are_cannot_freeze():
+    with pytest.raises(InputError, match=r"--frozen_stages 5: .* found 4 \(stages.0, .*stages.3\)"):
+        build(resolve("demo_convnext"), 64, False, "", True, 0, 5)
+    with pytest.raises(InputError, match="not a plain chain of stages"):
+        build(resolve("test_vit"), 160, False, "", True, 0, 1)
+
+
 FROZEN = {
     "coatnet": "stages:1",
     "convnext": "stages:1",

@@ -28,10 +28,10 @@ SCORES = Validation(0.5, 0.6, 0.7, math.nan, sensitivity=0.8, specificity=0.9)
 ROW = EpochRow("1-3", 2, 0.4, 0.5, SCORES, 1e-3, 10.0, 2.0)
 
 
-def written(freeze=True, head=pair_head((1, 3))):  # noqa: B008 - a frozen value
+def written(freeze=True, head=pair_head((1, 3)), frozen_stages=-1):  # noqa: B008 - a frozen value
     """A checkpoint of random weights, and the network that it holds."""
     spec = resolve("demo_swinv2")
-    backbone = build(spec, 64, False, "", freeze, 0)
+    backbone = build(spec, 64, False, "", freeze, 0, frozen_stages)
     branch = build_branch(backbone, head, 5)
     stages, classifier = branch_states(branch)
     checkpoint = PairCheckpoint(
@@ -48,13 +48,16 @@ def written(freeze=True, head=pair_head((1, 3))):  # noqa: B008 - a frozen value
         best=ROW,
         history=(dataclasses.replace(ROW, epoch=1, validation=None), ROW),
         complete=True,
+        config={} if frozen_stages < 0 else {"frozen_stages": frozen_stages},
     )
     return checkpoint, backbone, branch
 
 
-@pytest.mark.parametrize("freeze", [True, False])
-def test_a_pair_s_file_is_self_contained(freeze, tmp_path):
-    checkpoint, backbone, branch = written(freeze)
+@pytest.mark.parametrize(
+    ("freeze", "frozen_stages"), [(True, -1), (False, -1), (True, 1), (True, 4)]
+)
+def test_a_pair_s_file_is_self_contained(freeze, frozen_stages, tmp_path):
+    checkpoint, backbone, branch = written(freeze, frozen_stages=frozen_stages)
     save_checkpoint(tmp_path / "x.pth", checkpoint.to_dict())
     restored = restore_pair(load_pair(tmp_path / "x.pth"), "x.pth")
     pixels = np.random.default_rng(0).integers(0, 256, (3, 64, 64, 3), dtype=np.uint8)

@@ -43,6 +43,7 @@ FLAGS = {
     "ovo_dropout": 0.0,
     "seed": 1,
     "freeze_weights": "false",
+    "frozen_stages": 1,
     "img_size": 96,
     "epochs": 3,
     "precision": "bf16",
