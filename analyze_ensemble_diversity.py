@@ -45,6 +45,7 @@ from common.metrics.intervals import BootstrapConfig
 from common.models.backbones import resolve
 from common.prediction.classes import sum_up
 from common.prediction.evaluated_models import find_evaluated_models, metadata_of
+from common.prediction.labels import views_text
 from common.prediction.voting import combine_models
 from common.reporting import tables
 from common.reporting.table import format_table
@@ -260,6 +261,9 @@ def main(argv: list[str] | None = None) -> int:
     )
     if first.set_classes is not None:
         print(f"{tables.classes_text(first)}\n")
+    views = views_text({model.label: model.pairs.origin.tta for model in models})
+    if views:
+        print(f"{views}\n")
     counts = np.bincount(first.targets, minlength=len(first.scored)).tolist()
     few = few_images_note(counts, first.scored)
     texts = [pairwise_table(pairs), ensemble_table(whole), gains_table(gains)]

@@ -34,6 +34,7 @@ from common.metrics.shares import Share, average_interval, confusion_matrix, f1_
 from common.pairs import class_pairs, has_pair_outputs, pair_name, pair_targets
 from common.prediction.classes import Classes
 from common.prediction.evaluated_models import find_evaluated_models, metadata_of
+from common.prediction.labels import views_text
 from common.prediction.voting import ClassPredictions
 from common.reporting import tables
 from common.reporting.table import format_table
@@ -336,7 +337,9 @@ def main(argv: list[str] | None = None) -> int:
         f"{len(models)} models on {args.split}{note}: {images} images, {args.vote} vote, "
         f"95 % intervals over {bootstrap.resampled(images)}\n"
     )
-    texts = [metric_table(metric, results, grades) for metric in METRICS]
+    views = views_text({model.label: model.pairs.origin.tta for model in models})
+    texts = [views] if views else []
+    texts += [metric_table(metric, results, grades) for metric in METRICS]
     weakest = [row for own in pairs for row in own[:WEAKEST]]
     few = few_images_note(counts_of(first.targets, scored), scored)
     texts.append(leaders_table(leaders, len(models)) + f"\n{few}" * bool(few))

@@ -51,6 +51,7 @@ from common.flags import add_analysis_flags
 from common.metrics.intervals import BootstrapConfig
 from common.prediction.classes import Classes, sum_up
 from common.prediction.evaluated_models import EvaluatedModel, find_evaluated_models, metadata_of
+from common.prediction.labels import views_text
 from common.reporting import tables
 from common.reporting.summary import gates_text
 from common.reporting.table import format_table
@@ -206,11 +207,14 @@ def main(argv: list[str] | None = None) -> int:
     note, output = synthetic_note(first.ids), ResultDir(args.output_dir)
     metrics = {model.label: model.evaluation.metrics for model in models}
     costs = {model.label: model.result.pairs.cost for model in models}
+    tta = {model.label: model.result.pairs.origin.tta for model in models}
     evaluation = models[0].evaluation
     print(
         f"{len(models)} models on {args.split}{note}: {evaluation.images} images, {args.vote} vote,"
         f" 95 % intervals over {evaluation.resampled}\n{tables.classes_text(first)}\n"
     )
+    if views_text(tta):
+        print(f"{views_text(tta)}, which GFLOPs and images/s count\n")
     print(tables.metrics_table(metrics, "model").to_text(), end="\n\n")
     for model in models if args.verbose else []:
         print(f"{model.label}: temperature {model.result.calibration}")
@@ -228,7 +232,7 @@ def main(argv: list[str] | None = None) -> int:
     rows = tables.flat_rows(metrics)
     write_table(
         output.table(of_split("models", args.split)),
-        [{**row, **vars(costs[row["name"]])} for row in rows],
+        [{**row, **vars(costs[row["name"]]), "tta": tta[row["name"]]} for row in rows],
     )
     tested = {"split": args.split, "synthetic": note}
     write_json(
@@ -243,6 +247,7 @@ def main(argv: list[str] | None = None) -> int:
             "models": metrics,
             "calibration": {model.label: model.result.calibration for model in models},
             "costs": costs,
+            "tta": tta,
             "pairs": [pair.to_row() for pair in pairs],
             "few_images": few,
             "bootstrap": evaluation.to_json()["bootstrap"],

@@ -59,9 +59,10 @@ from common.pixels.pixel_cache import keep_readable
 from common.prediction.alterations import Alteration, chosen_alterations
 from common.prediction.altered import Predicted, predict_altered
 from common.prediction.classes import SetMatcher, describe_classes, require_same_classes
-from common.prediction.labels import label_runs, output_dir_for
+from common.prediction.labels import label_runs, output_dir_for, views_text
 from common.prediction.predict import PredictionConfig, pixels_of, predict_run
 from common.prediction.predictions import (
+    Origin,
     PairPredictions,
     load_predictions,
     require_same_images,
@@ -307,17 +308,23 @@ def predict(model: Model, split: Split, args: argparse.Namespace) -> PairPredict
 
 
 def choose_arithmetic(args: argparse.Namespace, precision: str) -> PredictionConfig:
-    """Choose device and precision."""
+    """Choose device, precision and views."""
     device = select_device(args.device)
     chosen = resolve_precision(precision, args.use_amp, device)
-    return PredictionConfig(Path(args.cache_dir), args.num_workers, device, chosen)
+    return PredictionConfig(Path(args.cache_dir), args.num_workers, device, chosen, args.tta)
 
 
 def verify_models(models: list[Model], ensemble: ResultDir, args: argparse.Namespace) -> bool:
     """Compute what is stored of all models again; returns whether it is the same."""
 
-    def predict_again(model: Model, precision: str) -> PairPredictions:
-        return predict_run(model.run, model.split, choose_arithmetic(args, precision))
+    def predict_again(model: Model, origin: Origin) -> PairPredictions:
+        if args.tta not in ("", origin.tta):
+            raise InputError(
+                f"--tta {args.tta}: what is stored of {model.label} was predicted with --tta "
+                f"{origin.tta}; leave the flag out to verify that, or evaluate again"
+            )
+        config = replace(choose_arithmetic(args, origin.precision), tta=origin.tta)
+        return predict_run(model.run, model.split, config)
 
     stored = []
     for model in models:
@@ -412,6 +419,7 @@ def report_on(
         results=part_of(final),
         questions=Part("What a screening programme asks", answers_tables(answers)),
         members=[part_of(model.outcome) for model in models] if len(models) > 1 else [],
+        views=views_text({model.label: model.pairs.origin.tta for model in models}),
     )
 
 

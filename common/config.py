@@ -10,6 +10,7 @@ from common.system.device import PRECISIONS
 LAST = "last"  # the monitor that keeps the last epoch, whatever it scores
 MONITORS = ("val_balanced_accuracy", "val_accuracy", "val_auc", "val_loss", LAST)
 SWITCH = ("auto", "on", "off")
+VIEWS = {"none": 1, "flips": 4, "d4": 8}  # of an image, by its test-time augmentation
 # fields that may differ between a run and its continuation: they do not change what is learned
 FREE_FIELDS = (
     "dataset_path",
@@ -25,6 +26,7 @@ FREE_FIELDS = (
     "grad_checkpointing",
     "pair_parallelism",
     "referable_from",
+    "tta",
 )
 # fields that no --override changes in mid-run: other networks or pixels, or another scale of scores
 FIXED_FIELDS = (
@@ -192,6 +194,12 @@ class TrainConfig:
     validation_frequency: int = _option(1, "epochs between validations")
     checkpoint_frequency: int = _option(1, "epochs between checkpoints for --resume")
     num_workers: int = _option(4, "threads that fill the cache, at most the cores")
+    tta: str = _option(
+        "none",
+        "test-time augmentation: predictions average the logits of an image's mirror images "
+        "(flips), or of these in all quarter turns (d4); validation in training goes without",
+        tuple(VIEWS),
+    )
     skip_unreadable: bool = _option(False, "go on without images that cannot be read, and say so")
     cache_dir: str = _option("./cache", "folder of decoded pixels (env CACHE_DIR)")
     seed: int = _option(42, "seed of every random stream")

@@ -8,7 +8,7 @@ from dataclasses import Field, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from common.config import TrainConfig
+from common.config import VIEWS, TrainConfig
 from common.data.class_names import quoted
 from common.data.patients import AUTO, PATIENT_HELP
 from common.fitting.calibration import WEIGHTS
@@ -181,6 +181,14 @@ def add_ensemble_flags(parser: argparse.ArgumentParser) -> None:
         help="divide log probabilities by temperatures fitted on cal or val: where that is "
         "possible, always (alone or with on: end with an error if it is not), or not (default "
         "auto)",
+    )
+    parser.add_argument(
+        "--tta",
+        default="",
+        choices=tuple(VIEWS),
+        help="test-time augmentation of all models: take an image as it is (none), or average the "
+        "logits of its mirror images (flips: 4 views), or of these in all quarter turns (d4: 8) "
+        "(default: what each model was trained with)",
     )
     parser.add_argument(
         "--prevalence",

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from common.config import VIEWS
 from common.data.class_names import grade_order
 from common.models.checkpoint import HISTORY_COLUMNS, MISFIT, EpochRow
 from common.pairs import (
@@ -199,6 +200,7 @@ class Run:
     files: tuple[Path, ...]
     referable_from: str = ""  # the class from which on an eye is referred, if the training said
     skipped: tuple[str, ...] = ()  # ids of unreadable images that the training left out
+    tta: str = "none"  # which views of an image predictions average, one of `config.VIEWS`
 
     @property
     def trained_names(self) -> tuple[str, ...]:
@@ -257,6 +259,9 @@ def _run(directory: ResultDir, model: str, files: dict[str, Path], content: dict
     names = config.get("class_names", ())
     if not all(isinstance(name, str) for name in names) or len(names) not in (0, num_classes):
         raise ValueError(f"class_names {names}")
+    tta = str(config.get("tta", "none"))
+    if tta not in VIEWS:
+        raise ValueError(f"tta {tta}")
     expected = [one.name for one in heads_of_model(num_classes, head)]
     missing = [name for name in expected if name not in files]
     if missing:
@@ -279,6 +284,7 @@ def _run(directory: ResultDir, model: str, files: dict[str, Path], content: dict
         tuple(files[name] for name in expected),
         str(config.get("referable_from", "")),
         tuple(str(id_) for ids in (content.get("skipped") or {}).values() for id_ in ids),
+        tta,
     )
 
 

@@ -75,6 +75,9 @@ def test_missing_pairs_are_named_with_the_command_that_makes_them(tmp_path):
         "best_resnet50_0_2.pth",
         "best_resnet50_1_2.pth",
     ]
+    directory.config.write_text('{"config": {"num_classes": 3, "tta": "mirror"}}')
+    with pytest.raises(InputError, match=r"not a usable configuration \(tta mirror\)"):
+        result_dir.find_run(directory)
     directory.best("densenet121", pair_head((0, 1))).touch()
     with pytest.raises(InputError, match="of one model"):
         result_dir.find_run(directory)

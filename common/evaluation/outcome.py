@@ -81,6 +81,7 @@ def evaluate_together(
         "model": "ensemble",
         "members": labels,
         "weights": ensemble.weights.tolist(),
+        "tta": [result.pairs.origin.tta for result in results],
         "class_names": pairs.class_names,
         "of_model": pairs.of_model,
         "vote": setting.vote,

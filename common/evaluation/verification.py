@@ -5,7 +5,7 @@ N images, P pairs.
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ import numpy as np
 
 from common.fitting.calibration import apply_temperature
 from common.pairs import has_pair_outputs
-from common.prediction.predictions import PairPredictions, parse_predictions
+from common.prediction.predictions import Origin, PairPredictions, parse_predictions
 from common.prediction.voting import VOTES, ClassPredictions, combine_models, combine_pairs
 from common.result_dir import read_predictions
 from common.system.environment import versions
@@ -60,7 +60,7 @@ class Recomputable:
 
     label: str
     path: Path  # of the stored predictions
-    predict: Callable[[str], PairPredictions]  # anew, with a precision
+    predict: Callable[[Origin], PairPredictions]  # anew, in its precision and from its views
 
 
 @dataclass(frozen=True)
@@ -97,8 +97,9 @@ def verify(models: Sequence[Recomputable], ensemble: Path) -> bool:
     files, results = [], []
     for model in models:
         file, stored = _read_stored(model.path)
-        precision = stored.origin.precision
-        again = model.predict(precision if precision in TOLERANCES else "auto")
+        origin = stored.origin
+        known = origin if origin.precision in TOLERANCES else replace(origin, precision="auto")
+        again = model.predict(known)
         files.append(file)
         results.append(compare(file, stored, again))
         log(results[-1].line())

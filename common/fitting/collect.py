@@ -46,8 +46,11 @@ def collect(plan: Plan, members: Sequence[Member], predict: Predict) -> Collecte
         return Collected(list(found), [""] * len(found))
     parts: list[FittingImages | None] = []
     reasons = []
+    mixed = _with_different_views(members, plan)
     for member, own in zip(members, plan.own, strict=True):
-        part, reason = _of_own_val(member, own, plan, predict)
+        part, reason = None, mixed.get(own.group, "")
+        if not reason:
+            part, reason = _of_own_val(member, own, plan, predict)
         parts.append(part)
         reasons.append("; ".join(filter(None, [plan.why_not, reason])))
     return Collected(_pool_folds(parts, plan), reasons)
@@ -74,8 +77,11 @@ def _of_own_val(
     if own.split is None:
         stored = load_val(trained.run.directory, member.pairs)
         if stored is None or stored.origin.images == member.pairs.origin.images:
+            tta = member.pairs.origin.tta
+            made = "" if tta == "none" else f" that were made with --tta {tta}"
             return None, (
-                f"{trained.label}'s own val is not at hand, and no predictions on it are stored"
+                f"{trained.label}'s own val is not at hand, and no predictions on it{made} are "
+                "stored"
             )
         ids = [f"{stored.origin.images}/{id_}" for id_ in stored.ids.tolist()]
         name = "val as it is stored, not compared with the training images"
@@ -88,6 +94,22 @@ def _of_own_val(
         return None, f"{trained.label}'s own val cannot be used ({error})"
     ids = [own.names.get(id_, "") for id_ in pairs.ids.tolist()]
     return fitting_images(pairs, plan.name, ids).take(np.flatnonzero(ids)), ""
+
+
+def _with_different_views(members: Sequence[Member], plan: Plan) -> dict[int, str]:
+    """Say, by group, why the answers of models of folds cannot be put together.
+
+    What is fitted on answers of one view is not for those that average several, or the reverse.
+    """
+    views: dict[int, set[str]] = {}
+    for member, own in zip(members, plan.own, strict=True):
+        views.setdefault(own.group, set()).add(member.pairs.origin.tta)
+    return {
+        group: "the models of the folds differ in test-time augmentation "
+        f"({', '.join(sorted(found))}); give --tta for all"
+        for group, found in views.items()
+        if len(found) > 1
+    }
 
 
 def _pool_folds(parts: list[FittingImages | None], plan: Plan) -> list[FittingImages | None]:

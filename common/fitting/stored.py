@@ -32,6 +32,7 @@ def save_fitting(path: Path, model: ModelResult, calibrate: bool) -> None:
     details = {
         "checkpoints": model.pairs.origin.checkpoints,
         "judged": model.pairs.origin.images,
+        "tta": model.pairs.origin.tta,
         "calibrate": calibrate,
         "why_not": model.why_not,
     }
@@ -49,8 +50,8 @@ def load_fitting(path: Path, pairs: PairPredictions) -> Kept | None:
         return None
     try:
         arrays, details = read_predictions(path)
-        origin = str(details["checkpoints"]), str(details["judged"])
-        if origin != (pairs.origin.checkpoints, pairs.origin.images):
+        origin = str(details["checkpoints"]), str(details["judged"]), details.get("tta", "none")
+        if origin != (pairs.origin.checkpoints, pairs.origin.images, pairs.origin.tta):
             return None
         why_not, calibrate = str(details["why_not"]), bool(details["calibrate"])
         if not arrays:

@@ -4,6 +4,7 @@ N images of the split, n of them asked for, S pixels of the square side.
 """
 
 import math
+from collections.abc import Iterator
 from typing import Protocol
 
 import numpy as np
@@ -31,6 +32,24 @@ class PixelSource(Protocol):
     def read(self, indices: np.ndarray) -> np.ndarray:
         """Return the pixels of the given images as (n, S, S, 3) uint8."""
         ...
+
+
+def views(pixels: Tensor, tta: str) -> Iterator[Tensor]:
+    """Show square pictures (n, S, S, 3) as test-time augmentation does, the same pixels elsewhere.
+
+    tta: "none" as they are; "flips" also mirrored left to right, top to bottom, and both; "d4" all
+    eight symmetries of the square. As many of the same shape as `config.VIEWS` says.
+    """
+    if tta == "flips":
+        yield from (pixels.flip(sides) for sides in ((), (2,), (1,), (1, 2)))
+    elif tta == "d4":
+        for quarters in range(4):
+            turned = pixels.rot90(quarters, (1, 2))
+            yield from (turned, turned.flip(2))
+    elif tta == "none":
+        yield pixels
+    else:
+        raise ValueError(f"test-time augmentation {tta!r}")
 
 
 def room_for_pixels(device: torch.device) -> int:

@@ -156,7 +156,8 @@ def _predict_part(
         loaded = load_model(model.run)
         rows = by_key[own.cache_key()]  # (A, n, S, S, 3)
         source = AlteredPixels(rows.reshape(-1, *rows.shape[2:]), own)
-        logits = predict_logits(loaded, source, config.device, config.precision)
+        tta = model.pairs.origin.tta  # as the photographs were predicted as they are
+        logits = predict_logits(loaded, source, config.device, config.precision, tta)
         by_name = dict(zip((a.name for a in alterations), np.split(logits, len(alterations))))
         found.append({**known, **by_name})
         path = _kept_in(model, images, config)
@@ -215,9 +216,11 @@ def _announce(
 
 def _kept_in(model: Predicted, images: Sequence[ImageFile], config: PredictionConfig) -> Path:
     """Name the file of what a model says of some images altered; all that decides it is hashed."""
+    tta = model.pairs.origin.tta
     deciding = [
         model.pairs.origin.checkpoints,
         config.precision,
+        *([] if tta == "none" else [tta]),  # so that what earlier versions kept is found
         *(f"{each.name}: {each.title}" for each in ALTERATIONS),
         *(image.cache_key() for image in images),
     ]

@@ -43,11 +43,12 @@ def metadata_of(model: EvaluatedModel, split: str) -> Metadata | None:
 
 
 def load_val(directory: ResultDir, pairs: PairPredictions) -> PairPredictions | None:
-    """Read a model's predictions on val, if they are of the same checkpoints as `pairs`."""
+    """Read a model's predictions on val, if they were made as `pairs` were, by the same files."""
     val = load_predictions(directory.predictions("val"))
     if val is None or val.set_classes is not None or val.class_names != pairs.class_names:
         return None
-    return val if val.origin.checkpoints == pairs.origin.checkpoints else None
+    made = [(p.origin.checkpoints, p.origin.tta) for p in (val, pairs)]
+    return val if made[0] == made[1] else None
 
 
 def find_evaluated_models(

@@ -2,10 +2,11 @@
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from common.config import VIEWS
 from common.data.folders import Dataset
 from common.listing.split_folders import LEARNED_FROM
 from common.models.backbones import resolve
@@ -39,6 +40,18 @@ def unique_labels(names: list[str], directories: list[ResultDir]) -> list[str]:
         if len(set(labels)) == len(labels):
             break
     return labels
+
+
+def views_text(tta: Mapping[str, str]) -> str:
+    """Say which views of an image models average, by label; "" where all take it as it is."""
+    different = set(tta.values())
+    if different == {"none"}:
+        return ""
+    if len(different) == 1:
+        (name,) = different
+        return f"logits averaged over {VIEWS[name]} views of each image (tta {name})"
+    each = ", ".join(f"{label} {VIEWS[name]} (tta {name})" for label, name in tta.items())
+    return f"logits averaged over views of each image: {each}"
 
 
 def _without_common_folders(paths: list[Path]) -> list[str]:

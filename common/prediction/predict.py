@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from common.config import VIEWS
 from common.data.class_names import quoted
 from common.data.folders import Split
 from common.models.checkpoint import PairCheckpoint, load_pair, restore_pair
@@ -28,7 +29,7 @@ from common.pairs import (
     is_one_network,
     with_head,
 )
-from common.pixels.device_pixels import DevicePixels, PixelSource
+from common.pixels.device_pixels import DevicePixels, PixelSource, views
 from common.pixels.pixel_cache import open_cache
 from common.pixels.preprocessing import Preprocessing
 from common.prediction.classes import scored_classes
@@ -41,12 +42,13 @@ from common.system.log import log, progress_bar
 
 @dataclass(frozen=True)
 class PredictionConfig:
-    """How to predict: on which device, in which arithmetic, and where pixels are cached."""
+    """How to predict: on which device, in which arithmetic, from which views of an image."""
 
     cache_dir: Path
     num_workers: int
     device: torch.device
     precision: str
+    tta: str = ""  # one of `config.VIEWS`; "": what each model was trained to be used with
 
 
 def predict_run(
@@ -59,13 +61,14 @@ def predict_run(
     """Predict a split with the classifiers of a result directory.
 
     The split's labels are of the run's classes in grade order, or of fewer classes, as the split
-    says. What the file `stored_in` holds is taken where checkpoints, images and precision are still
-    the same. referable_from: the class from which on an eye is referred, if it was given.
+    says. What the file `stored_in` holds is taken where checkpoints, images, precision and views
+    are still the same. referable_from: the class from which on an eye is referred, if it was given.
     """
     set_classes = split.folders.classes if split.folders else None
     scored = scored_classes(run.names, run.referable_from, set_classes, referable_from)
     set_classes = set_classes if set_classes and set_classes.coarser else None
-    origin = Origin("", split.fingerprint(with_times=True), split.fingerprint(), config.precision)
+    tta, data = config.tta or run.tta, split.fingerprint(with_times=True)
+    origin = Origin("", data, split.fingerprint(), config.precision, tta)
     stored = load_predictions(stored_in) if stored_in is not None else None
     # the classifiers' files, which are large, are read last, and where nothing is stored only once
     if (
@@ -81,10 +84,11 @@ def predict_run(
     log(
         f"{with_head(model.model, model.head)}: predicting {len(split)} images of {split.name}, "
         f"{config.precision} on {config.device}"
+        + (f", {VIEWS[tta]} views of each ({tta})" if tta != "none" else "")
     )
-    gflops = count_flops(model) / 1e9  # while the model is still on the CPU
+    gflops = count_flops(model) * VIEWS[tta] / 1e9  # while the model is still on the CPU
     started = time.perf_counter()
-    logits = predict_logits(model, cache, config.device, config.precision)
+    logits = predict_logits(model, cache, config.device, config.precision, tta)
     speed = len(split) / (time.perf_counter() - started)
     return PairPredictions(
         model=model.model,
@@ -253,7 +257,7 @@ def count_parameters(model: LoadedModel) -> int:
 
 
 def count_flops(model: LoadedModel) -> int:
-    """Count the multiplications and additions of grading one image; the model is on the CPU."""
+    """Count the multiplications and additions for one view of an image; the model is on the CPU."""
     size = model.preprocessing.img_size
     image, flops = torch.zeros(1, 3, size, size), 0
     # the counter does not know every fused form of attention
@@ -284,11 +288,12 @@ def _join_digests(digests: list[bytes]) -> str:
 
 @torch.inference_mode()
 def predict_logits(
-    model: LoadedModel, cache: PixelSource, device: torch.device, precision: str
+    model: LoadedModel, cache: PixelSource, device: torch.device, precision: str, tta: str = "none"
 ) -> np.ndarray:
-    """Return the logits (N, P) float32 of every pair for every image, each trunk run once.
+    """Return the logits (N, P) float32 of every pair for every image, each trunk run once per view.
 
-    (N, K) of a softmax head.
+    (N, K) of a softmax head. Logits are averaged over the views that `tta` names: a softmax head's
+    differences, which are its pairs' logits, are then averaged alike.
     """
     if cache.preprocessing.cache_key() != model.preprocessing.cache_key():
         raise InputError(f"{model.model} was trained on other pixels than this cache holds")
@@ -303,11 +308,21 @@ def predict_logits(
     for start in progress_bar(range(0, len(cache), chunk), f"predict {model.model}"):
         indices = np.arange(start, min(start + chunk, len(cache)))
         pixels = pixels_on_device(indices)
-        found: list[tuple[slice, Tensor]] = []
-        for group in model.groups:
-            features = trunk_features(group.trunk, pixels, model.preprocessing, device, precision)
-            with autocast(device, precision):
-                found += [(own.columns, own.branch(features).float()) for own in group.branches]
-        for columns, values in found:  # only now is the device waited for
-            logits[indices, columns] = values.reshape(len(indices), -1).cpu().numpy()
+        found = [_branch_logits(model, view, device, precision) for view in views(pixels, tta)]
+        of_branches = [own.columns for group in model.groups for own in group.branches]
+        for columns, values in zip(of_branches, zip(*found)):  # only now is the device waited for
+            mean = sum(values[1:], values[0]) / len(values)  # in one order, whatever the chunk
+            logits[indices, columns] = mean.reshape(len(indices), -1).cpu().numpy()
     return logits
+
+
+def _branch_logits(
+    model: LoadedModel, pixels: Tensor, device: torch.device, precision: str
+) -> list[Tensor]:
+    """Return the logits (n,), or (n, K), of each branch in turn for a chunk of pictures."""
+    found: list[Tensor] = []
+    for group in model.groups:
+        features = trunk_features(group.trunk, pixels, model.preprocessing, device, precision)
+        with autocast(device, precision):
+            found += [own.branch(features).float() for own in group.branches]
+    return found

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from common.config import VIEWS
 from common.data.class_names import SetClasses, grade_order, quoted
 from common.pairs import HEADS, class_pairs
 from common.prediction.classes import Classes, require_same_classes, same_classes, scored_classes
@@ -25,7 +26,7 @@ class Cost:
     """What grading one image costs with all classifiers of a model."""
 
     parameters: int
-    gflops: float  # 10^9 multiplications and additions
+    gflops: float  # 10^9 multiplications and additions, of all views
     images_per_second: float  # as measured
     device: str  # on which that was
 
@@ -47,12 +48,18 @@ class Origin:
     data: str  # fingerprint of the image files, their times included
     images: str  # fingerprint of the image files' names and sizes
     precision: str
+    tta: str = "none"  # which views of an image were averaged, one of `config.VIEWS`
 
     @classmethod
     def from_json(cls, content: dict[str, Any]) -> "Origin":
-        """Read what is stored; raises KeyError or TypeError for anything else."""
-        later = [str(content.get(key, "")) for key in ("data", "images", "precision")]
-        return cls(str(content["checkpoints"]), *later)
+        """Read what is stored; raises KeyError, TypeError or ValueError for anything else."""
+        data, images, precision = (
+            str(content.get(key, "")) for key in ("data", "images", "precision")
+        )
+        tta = content.get("tta", "none")
+        if tta not in VIEWS:
+            raise ValueError(f"test-time augmentation {tta!r}")
+        return cls(str(content["checkpoints"]), data, images, precision, tta)
 
 
 @dataclass(frozen=True)

@@ -171,8 +171,7 @@ def _data(report: Report) -> Iterator[Item]:
 
 
 def _model(report: Report) -> Iterator[Item]:
-    models = ", ".join(report.models)
-    vote = f"{models}; from pairs to grades: {report.vote}"
+    vote = f"{report.tested}; from pairs to grades: {report.vote}"
     yield Item("model", "12c, 22", "15a", "22", vote, "version and where it can be had")
     packages = ", ".join(f"{name} {version}" for name, version in versions().items())
     yield Item("software", "12g", "13", "23", packages, "")

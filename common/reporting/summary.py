@@ -68,6 +68,12 @@ class Report:
     members: Sequence[Part] = ()  # of an ensemble
     columns: Mapping[str, Sequence[str]] = field(default_factory=dict)  # of metadata.csv
     recipes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # settings, by model
+    views: str = ""  # in words, over which views of an image the models average, if several
+
+    @property
+    def tested(self) -> str:
+        """The models, and over which views of an image they average."""
+        return "; ".join(filter(None, [", ".join(self.models), self.views]))
 
     @property
     def parts(self) -> list[Part]:
@@ -264,7 +270,7 @@ def summary_text(report: Report) -> str:
     found = report.findings.evaluation
     head = [
         report.results.title,
-        f"tested: {', '.join(report.models)}",
+        f"tested: {report.tested}",
         f"on: {tested_on(report)} of {report.dataset_path}",
         f"95 % intervals over {found.resampled}; referable is {found.classes.referable}",
         f"chosen on: {chosen_on(report)}",

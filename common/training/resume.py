@@ -65,8 +65,12 @@ def check_continuation(
 
 
 def start_config(directory: ResultDir, config: TrainConfig, fingerprints: Fingerprints) -> None:
-    """Write config.json for a new run; that of a run which goes on stays as it is."""
+    """Write config.json for a new run; that of a run which goes on stays as it is.
+
+    But for how predictions are made, which has no part in what is learned.
+    """
     if directory.config.is_file():
+        _record_views(directory, config)
         return
     content = {
         "config": config.to_dict(),
@@ -77,6 +81,16 @@ def start_config(directory: ResultDir, config: TrainConfig, fingerprints: Finger
         "created": _now(),
     }
     write_json(directory.config, content)
+
+
+def _record_views(directory: ResultDir, config: TrainConfig) -> None:
+    """Let config.json say what the command line says now of how predictions are made."""
+    content = read_config(directory)
+    before = content["config"].get("tta", "none")
+    if config.tta != before:
+        content["config"]["tta"] = config.tta
+        write_json(directory.config, content)
+        log(f"tta: {before} -> {config.tta}, recorded in config.json for predictions from now on")
 
 
 def pixel_version_of(directory: ResultDir) -> int:

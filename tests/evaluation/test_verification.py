@@ -55,6 +55,7 @@ def verify(options, *folders, **more):
         ({"model": "demo_swinv2"}, "model: FAIL"),
         ({"class_names": list("abcde")}, "class names: FAIL"),
         ({"origin": {"checkpoints": "x", "precision": ["fp32"]}}, "checkpoints, precision: FAIL"),
+        ({"origin": {"checkpoints": "x", "precision": "fp32", "tta": "d4"}}, "checkpoints: FAIL"),
     ],
 )
 def test_every_change_of_the_file_s_details_is_noticed(evaluated, options, capsys, change, said):

@@ -155,7 +155,7 @@ def test_models_of_other_backbones_or_of_unrelated_data_are_no_folds_of_one(fold
     assert [own.group for own in found.own] == [0, 1]
 
 
-def out_of_fold(folds, runs, skill_on_own=1.0):
+def out_of_fold(folds, runs, skill_on_own=1.0, tta=("none",) * 8):
     """Results of models that know by heart what they have learned, and else are of that skill."""
     trained, found = plan(folds[0], runs)
     learned = [
@@ -174,7 +174,11 @@ def out_of_fold(folds, runs, skill_on_own=1.0):
             known[:, None], by_heart.pair_probabilities[same], base.pair_probabilities[same]
         )
         return dataclasses.replace(
-            base, ids=np.array(split.ids), targets=split.labels, pair_probabilities=pairs[rows]
+            base,
+            ids=np.array(split.ids),
+            targets=split.labels,
+            pair_probabilities=pairs[rows],
+            origin=dataclasses.replace(base.origin, tta=tta[place]),
         )
 
     judged = scan(folds[0]).split("test")
@@ -201,6 +205,14 @@ def test_models_of_folds_share_what_each_says_of_its_own_val(folds):
     assert np.allclose(weights.values, 1 / FOLDS) and "equal" in weights.description
     assert best_single(models).label == "m0"
     assert "out of fold, 32 images" in best_single(models).chosen
+
+
+def test_models_of_folds_that_average_other_views_are_not_fitted_together(folds):
+    """A temperature of single views is too high for the mean of several, or the reverse."""
+    runs = [run_of(root, model) for model in ("resnet50", "densenet121") for root in folds]
+    models = out_of_fold(folds, runs, tta=["none", "none", "d4", "none", *["flips"] * 4])
+    assert [model.fitted is None for model in models] == [True] * 4 + [False] * 4
+    assert "folds differ in test-time augmentation (d4, none)" in models[0].calibration
 
 
 def test_a_model_that_learned_val_by_heart_does_not_get_all_the_weight(folds):

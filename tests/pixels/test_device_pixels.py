@@ -1,13 +1,13 @@
-"""Pixels on the device: those of the cache, copied once where there is room."""
+"""Pixels on the device: those of the cache, copied once where there is room, and views of them."""
 
 import numpy as np
 import pytest
 import torch
 
-from common.config import PixelOptions
+from common.config import VIEWS, PixelOptions
 from common.data.folders import scan_split
 from common.models.backbones import preprocessing_for, resolve
-from common.pixels.device_pixels import build_device_pixels, room_for_pixels
+from common.pixels.device_pixels import build_device_pixels, room_for_pixels, views
 from common.pixels.pixel_cache import open_cache
 
 CPU = torch.device("cpu")
@@ -32,3 +32,18 @@ def test_resident_pixels_are_those_of_the_cache(cache, monkeypatch):
 
 def test_a_cpu_keeps_no_second_copy():
     assert room_for_pixels(CPU) == 0
+
+
+@pytest.mark.parametrize("tta", VIEWS)
+def test_views_are_the_symmetries_of_the_square_with_the_same_pixels_elsewhere(tta):
+    picture = torch.arange(12, dtype=torch.uint8).reshape(1, 2, 2, 3)
+    a, b, c, d = picture[0].reshape(4, 3).tolist()
+    expected = {
+        "none": [[a, b, c, d]],
+        "flips": [[a, b, c, d], [b, a, d, c], [c, d, a, b], [d, c, b, a]],
+    }
+    turned = [[b, d, a, c], [d, b, c, a], [a, c, b, d], [c, a, d, b]]
+    expected["d4"] = [*expected["flips"], *turned]
+    found = [view[0].reshape(4, 3).tolist() for view in views(picture, tta)]
+    assert found[0] == [a, b, c, d] and sorted(found) == sorted(expected[tta])
+    assert len(found) == VIEWS[tta]

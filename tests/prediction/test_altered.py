@@ -43,6 +43,10 @@ def test_photographs_that_are_left_as_they_are_give_the_predictions_of_before(be
     assert np.array_equal(same.targets, before.pairs.targets)
     other = found["darker"][0].pair_probabilities
     assert np.abs(other - before.pairs.pair_probabilities).max() > 1e-4
+    views = replace(before, pairs=predict_run(before.run, split, replace(config, tta="flips")))
+    averaged = predict_altered([views], split, [NOTHING], config)["nothing"][0].pair_probabilities
+    assert np.allclose(averaged, views.pairs.pair_probabilities, atol=1e-6), "over the same views"
+    assert np.abs(averaged - before.pairs.pair_probabilities).max() > 1e-4
 
 
 def test_pixels_take_the_usual_path(before, demo):

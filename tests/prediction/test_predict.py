@@ -14,6 +14,7 @@ from common.models.ovo import trunk_features
 from common.pairs import class_pairs, pair_head
 from common.pixels.pixel_cache import open_cache
 from common.prediction import predict
+from common.prediction.altered import AlteredPixels
 from common.prediction.predict import PredictionConfig, load_model, predict_logits, predict_run
 from common.prediction.predictions import save_predictions
 from common.prediction.voting import ClassPredictions
@@ -136,9 +137,28 @@ def test_a_renamed_pair_is_noticed(copy):
         load_model(find_run(copy))
 
 
-def predictions_of(directory, demo, cache, split="test", precision="fp32"):
+def test_views_are_averaged_as_if_each_were_a_dataset_of_its_own(trained, demo, shared_cache):
+    member = load_model(find_run(ResultDir(trained)))
+    cache = open_cache(scan_split(demo, "test"), member.preprocessing, shared_cache, 2)
+    pixels = cache.read(np.arange(5))
+
+    def logits(views, tta="none"):
+        return predict_logits(member, AlteredPixels(views, member.preprocessing), CPU, "fp32", tta)
+
+    turned = [np.rot90(pixels, quarters, (1, 2)).copy() for quarters in range(4)]
+    every = [view for each in turned for view in (each, each[:, :, ::-1].copy())]
+    alone = [logits(view) for view in every]
+    found = logits(pixels, "d4")
+    assert np.array_equal(found, sum(alone[1:], alone[0]) / 8)
+    assert np.allclose(logits(every[5], "d4"), found, atol=1e-5), "however it is turned"
+    of_flips = [alone[place] for place in (0, 1, 4, 5)]  # a half turn is both flips
+    assert np.allclose(logits(pixels, "flips"), np.mean(of_flips, axis=0), atol=1e-5)
+    assert np.abs(found - alone[0]).max() > 1e-3
+
+
+def predictions_of(directory, demo, cache, split="test", precision="fp32", tta=""):
     images = scan_split(demo, split)
-    config = PredictionConfig(cache, 2, CPU, precision)
+    config = PredictionConfig(cache, 2, CPU, precision, tta)
     return predict_run(find_run(directory), images, config, directory.predictions(split))
 
 
@@ -165,17 +185,24 @@ def test_stored_predictions_are_reused_only_while_nothing_changed(
     assert np.array_equal(first.ids, second.ids) and np.array_equal(first.targets, second.targets)
     again(precision="bf16")
     assert len(calls) == 2, "another precision"
+    content = json.loads(copy.config.read_text())
+    content["config"]["tta"] = "flips"
+    copy.config.write_text(json.dumps(content))
+    turned = again(precision="bf16")
+    assert len(calls) == 3 and turned.origin.tta == "flips", "other views, as trained"
+    assert turned.cost.gflops == 4 * first.cost.gflops
+    assert again(precision="bf16", tta="none").origin.tta == "none" and len(calls) == 4
     next((images / "test" / "0").iterdir()).unlink()
-    assert len(again(precision="bf16").ids) == 19 and len(calls) == 3, "an image is gone"
+    assert len(again(precision="bf16").ids) == 19 and len(calls) == 5, "an image is gone"
     path = copy.best("demo_convnext", pair_head((0, 1)))
     content = checkpoint_file.load_checkpoint(path)
     content["classifier"]["bias"] += 1
     checkpoint_file.save_checkpoint(path, content)
     again(precision="bf16")
-    assert len(calls) == 4, "another checkpoint"
+    assert len(calls) == 6, "another checkpoint"
     copy.predictions("test").write_bytes(b"damaged")
     again(precision="bf16")
-    assert len(calls) == 5
+    assert len(calls) == 7
 
 
 def test_stored_predictions_say_what_they_are_of(copy, demo, shared_cache):

@@ -9,7 +9,9 @@ import pytest
 from helpers import flags
 from sklearn.metrics import accuracy_score, cohen_kappa_score
 
+import compare_models
 import evaluate_ensemble
+from common.prediction.predictions import load_predictions
 from common.result_dir import ResultDir
 
 
@@ -386,3 +388,35 @@ def test_odd_stored_predictions_are_computed_again(evaluate, trained_copy, name,
     np.savez_compressed(path, **{**arrays, name: change(arrays[name])})
     assert evaluate(results_dirs=trained_copy) == 0
     assert metrics(trained_copy)["metrics"] == first
+
+
+def test_test_time_augmentation_is_of_all_that_is_predicted_and_is_said(
+    evaluate, trained_copy, second, tmp_path, capsys
+):
+    config = second / "config.json"
+    config.write_text(config.read_text().replace('"tta": "none"', '"tta": "flips"'))
+    both = {"results_dirs": [trained_copy, second], "output_dir": tmp_path / "o"}
+    short = {"holdout_check": "names", "figure_format": "none", "resamples": 20}
+    assert evaluate(**both, **short) == 0, "what each was trained to be used with"
+    first, other = (metrics(folder) for folder in both["results_dirs"])
+    assert (
+        metrics(tmp_path / "o")["tta"]
+        == ["none", "flips"]
+        == [each["origin"]["tta"] for each in (first, other)]
+    )
+    val = load_predictions(ResultDir(second).predictions("val"))
+    assert val.origin.tta == "flips", "temperatures are fitted on the same views"
+    said = capsys.readouterr().out + (tmp_path / "o" / "results" / "report.html").read_text()
+    assert " ".join(said.split()).count("demo_swinv2 4 (tta flips)") == 2
+    compared = {"results_dirs": both["results_dirs"], "output_dir": tmp_path / "c"}
+    assert compare_models.main(flags(**compared, resamples=20, figure_format="none")) == 0
+    assert "demo_swinv2 4 (tta flips)" in capsys.readouterr().out
+    assert evaluate(**both, verify=None) == 0
+    assert evaluate(**both, verify=None, tta="flips") == 2
+    error = capsys.readouterr().err
+    assert "demo_convnext was predicted with --tta none; leave the flag out" in error
+    assert evaluate(results_dirs=trained_copy, tta="d4", **short) == 0
+    assert "8 views of each image (tta d4)" in " ".join(capsys.readouterr().out.split())
+    turned = metrics(trained_copy)
+    assert turned["raw"] != first["raw"] and turned["temperature"] != first["temperature"]
+    assert turned["cost"]["gflops"] == pytest.approx(8 * first["cost"]["gflops"])

@@ -8,7 +8,7 @@ from helpers import MODEL, history_of, same_weights
 
 from common.models import checkpoint_file
 from common.pairs import Head, pair_head, softmax_head
-from common.result_dir import ResultDir
+from common.result_dir import ResultDir, find_run
 from common.training import loop
 
 SMALL_DATA = {
@@ -120,6 +120,16 @@ def test_history_is_whole_again_after_a_kill_before_it_was_written(quick_train, 
     ResultDir(output).history.unlink()
     assert quick_train(output, resume=None) == 0
     assert history_of(output) == history_of(trained)
+
+
+def test_a_run_that_goes_on_records_the_views_of_its_predictions(
+    quick_train, tmp_path, trained, capsys
+):
+    output = shutil.copytree(trained, tmp_path / "r")
+    assert quick_train(output, resume=None, tta="flips", pairs="0-1") == 0
+    assert "tta: none -> flips, recorded in config.json" in capsys.readouterr().out
+    assert find_run(ResultDir(output)).tta == "flips"
+    assert same_weights(output, trained)
 
 
 def test_the_same_effective_batch_may_be_resumed(quick_train, tmp_path, trained, capsys):
