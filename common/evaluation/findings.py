@@ -4,14 +4,16 @@ K classes.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from common.comparison.differences import (
     Comparison,
+    Difference,
     compare_to_best,
+    correct,
     correction_note,
     every_pair,
     few_images_note,
@@ -34,6 +36,7 @@ from common.prediction.voting import ClassPredictions
 from common.screening.prevalence import Restated, restate_models
 
 CONFIDENCE = ("ece", "brier", "nll")  # the figures that a temperature is there for
+GAIN_IN = ("accuracy", "kappa", "macro_auc")  # in which an ensemble is asked for a gain
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,27 @@ class VersusBest:
     best: str  # its name and what it was chosen on
     differences: dict[str, Comparison]  # by model
     notes: tuple[str, ...] = ()  # what to mind when they are read
+    gain: dict[str, Difference] = field(default_factory=dict)  # of the ensemble, over that model
+
+    @property
+    def gains(self) -> list[str]:
+        """Name the figures in which the ensemble is proven to be better than its best model."""
+        return [name for name, found in self.gain.items() if found.differs and found.value > 0]
+
+    @property
+    def losses(self) -> list[str]:
+        """Name the figures in which the ensemble is proven to be worse than its best model."""
+        return [name for name, found in self.gain.items() if found.differs and found.value < 0]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what metrics_<split>.json holds of it."""
+        return {
+            "best_single": self.best,
+            "differences": {name: each.to_json() for name, each in self.differences.items()},
+            "differences_notes": list(self.notes),
+            "gain_over_best": self.gain,
+            "gain_is_proven_in": self.gains,
+        }
 
 
 @dataclass(frozen=True)
@@ -80,9 +104,7 @@ class Findings:
         if self.consistency is not None:
             content["consistency"] = vars(self.consistency)
         if self.versus is not None:
-            differences = {name: each.to_json() for name, each in self.versus.differences.items()}
-            content |= {"best_single": self.versus.best, "differences": differences}
-            content["differences_notes"] = list(self.versus.notes)
+            content |= self.versus.to_json()
         return content
 
 
@@ -145,7 +167,7 @@ def measure_ensemble(
     evaluations = {
         name: evaluate(targets, mean, bootstrap, scored) for name, mean in ensemble.means.items()
     }
-    versus = compare_with_best(models, classes, bootstrap)
+    versus = compare_with_best(models, classes, bootstrap, ensemble.final)
     raw = evaluations[ensemble.final]
     if ensemble.temperature.fitted:
         raw = evaluate(targets, ensemble.raw, bootstrap, scored)
@@ -162,9 +184,16 @@ def measure_ensemble(
 
 
 def compare_with_best(
-    models: Sequence[ModelResult], classes: dict[str, ClassPredictions], bootstrap: BootstrapConfig
+    models: Sequence[ModelResult],
+    classes: dict[str, ClassPredictions],
+    bootstrap: BootstrapConfig,
+    ensemble: str,
 ) -> VersusBest:
-    """Compare models and their means with the best single model; classes: what each predicts."""
+    """Compare models and their means with the best single model.
+
+    classes: what each predicts; ensemble: which of the means is asked for its gain. That is one
+    question, so its p values are corrected for its figures alone.
+    """
     first, best = models[0], best_single(models)
     here = "same images" in best.chosen
     differences = compare_to_best(first.targets, classes, best.label, bootstrap, here)
@@ -175,7 +204,9 @@ def compare_with_best(
     scored = first.pairs.scored
     counts = np.bincount(first.targets, minlength=len(scored)).tolist()
     notes += filter(None, [few_images_note(counts, scored)])
-    return VersusBest(str(best), differences, tuple(notes))
+    asked = [differences[ensemble].differences[metric] for metric in GAIN_IN]
+    gain = dict(zip(GAIN_IN, correct(asked), strict=True))
+    return VersusBest(str(best), differences, tuple(notes), gain)
 
 
 def _confidence(evaluation: Evaluation) -> Metrics:

@@ -218,12 +218,16 @@ class BestModel:
 def best_single(models: Sequence[ModelResult]) -> BestModel:
     """Choose the best single model by its accuracy on the images for fitting, else on the split.
 
-    Models of folds are judged by what all of them say of their own images; the first is named.
+    Models of folds are judged by what all of them say of their own images, which tells none of them
+    from the others; the first is named.
     """
     fitted = shared_fitted(models)
     if fitted:
         best = int(np.argmax([found.accuracy() for found in fitted]))
-        return BestModel(models[best].label, f"chosen on {_said_of(fitted)}")
+        group = fitted[best].images.group
+        folds = sum(found.images.group == group for found in fitted) if group else 1
+        which = f", which are alike for its {folds} folds: the first" if folds > 1 else ""
+        return BestModel(models[best].label, f"chosen on {_said_of(fitted)}{which}")
     scores = [model.classes.accuracy(model.targets) for model in models]
     return BestModel(models[int(np.argmax(scores))].label, "chosen on these same images")
 

@@ -16,7 +16,7 @@ from common.listing.column_values import group_cells
 from common.listing.walking import count_of
 from common.metrics.intervals import UNKNOWN
 from common.reporting.table import Cell, Column, Shown, Table, make_table, wrapped
-from common.reporting.tables import gates_table, measured
+from common.reporting.tables import gain_text, gates_table, measured
 from common.reporting.weakness_tables import weaknesses
 from common.result_dir import of_split
 from common.screening.operating_point import OperatingPoint
@@ -74,6 +74,11 @@ class Report:
     def tested(self) -> str:
         """The models, and over which views of an image they average."""
         return "; ".join(filter(None, [", ".join(self.models), self.views]))
+
+    @property
+    def gain(self) -> str:
+        """Whether an ensemble gains over its best model, in words; "" of one model."""
+        return gain_text(self.findings.versus) if self.findings.versus is not None else ""
 
     @property
     def parts(self) -> list[Part]:
@@ -276,6 +281,7 @@ def summary_text(report: Report) -> str:
         f"chosen on: {chosen_on(report)}",
     ]
     tail = [
+        *([report.gain] if report.gain else []),
         *weaknesses(report.answers),
         *verdict(report.gates),
         *(f"note: {text}" for text in [*warnings(report), *report.results.remarks]),

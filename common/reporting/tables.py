@@ -197,7 +197,24 @@ def differences_table(versus: VersusBest) -> Table:
         columns += [Column(short, key), Column("p (Holm)", f"{key}_p_holm", kind="p")]
     columns.append(Column("right alone", "right_alone"))
     title = "Differences to the best single model"
-    return make_table("versus_best", title, columns, rows, versus.notes)
+    notes = filter(None, [gain_text(versus), *versus.notes])
+    return make_table("versus_best", title, columns, rows, list(notes))
+
+
+def gain_text(versus: VersusBest) -> str:
+    """Say in a sentence whether an ensemble gains over its best model; "" if that was not asked."""
+    if not versus.gain:
+        return ""
+    figures = ", ".join(
+        f"{_DIFFERENCES[name]} {with_interval(found)}" for name, found in versus.gain.items()
+    )
+    proven = [f"a gain of {_DIFFERENCES[name]}" for name in versus.gains]
+    proven += [f"a loss of {_DIFFERENCES[name]}" for name in versus.losses]
+    return (
+        f"the ensemble minus its best model, {versus.best}: {figures}; "
+        f"{' and '.join(proven) or 'no gain'} is proven (Holm's correction for "
+        f"{len(versus.gain)} figures)"
+    )
 
 
 def prevalence_table(restated: Restated) -> Table:

@@ -1,15 +1,19 @@
 """Evaluations of class predictions, comparisons with the best model, other grade mixes."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from helpers import GRADES, member
+from sklearn.metrics import cohen_kappa_score
 
 from common.evaluation.evaluate import evaluate
 from common.evaluation.findings import compare_with_best
+from common.fitting.ensemble import build_ensemble
 from common.metrics.grade_mix import GradeMix
 from common.metrics.intervals import BootstrapConfig
 from common.prediction.voting import ClassPredictions, combine_pairs
-from common.reporting.tables import differences_table
+from common.reporting.tables import differences_table, gain_text
 from common.screening.prevalence import restate_models
 from common.system.errors import InputError
 
@@ -62,13 +66,44 @@ def test_at_the_grade_mix_of_the_images_nothing_changes():
         assert restated[name].value == pytest.approx(plain[name].value)
 
 
+def compared(models):
+    ensemble = build_ensemble(models, ["uniform"], False)
+    classes = {m.label: m.classes for m in models} | ensemble.means
+    return compare_with_best(models, classes, BootstrapConfig(50), ensemble.final)
+
+
+def test_a_gain_over_the_best_member_is_proven_or_said_not_to_be():
+    models = [member(1.0, seed) for seed in range(5)]
+    found, mean = compared(models), build_ensemble(models, ["uniform"], False).classes
+    best = next(m for m in models if found.best.startswith(m.label))
+    assert "chosen on val, 200 images" in found.best
+    kappas = [
+        cohen_kappa_score(best.targets, each.predicted, weights="quadratic")
+        for each in (mean, best.classes)
+    ]
+    assert found.gain["kappa"].value == pytest.approx(kappas[0] - kappas[1])
+    assert set(found.gains) == {"accuracy", "kappa", "macro_auc"} and not found.losses
+    assert all(gain.low > 0 for gain in found.gain.values())
+    assert "a gain of accuracy and a gain of kappa and a gain of macro AUC is proven" in gain_text(
+        found
+    )
+    assert found.to_json()["gain_is_proven_in"] == ["accuracy", "kappa", "macro_auc"]
+    copies = [models[0], replace(models[0], label="copy")]
+    same = compared(copies)
+    assert not same.gains and "accuracy 0.000 [-0.0" in gain_text(same)
+    assert "no gain is proven (Holm's correction for 3 figures)" in gain_text(same)
+    worse = compared([member(3.0, 0), *(member(0.0, seed) for seed in (1, 2, 3, 4))])
+    assert "a loss of accuracy" in gain_text(worse) and not worse.gains
+
+
 def test_a_best_model_that_was_chosen_on_these_images_is_said_to_lead_by_luck():
     models = [member(3.0, 0, val=False), member(0.5, 1, val=False)]
-    found = compare_with_best(models, {m.label: m.classes for m in models}, BootstrapConfig(50))
-    assert found.best == "m0 (chosen on these same images)" and set(found.differences) == {"m1"}
+    found = compared(models)
+    assert found.best == "m0 (chosen on these same images)"
+    assert set(found.differences) == {"m1", "mean"}
     said = "\n".join(found.notes)
     assert "m0 was chosen on these same images: it leads by luck" in said
-    assert "corrected for all 4 tests" in said
+    assert "corrected for 12 tests, those of all pairs of models" in said
     assert "fewer than 20 images" not in said, "40 of each grade"
     table = differences_table(found).to_text()
     assert "p (Holm)" in table and "it leads by luck" in table

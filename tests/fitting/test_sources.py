@@ -203,7 +203,7 @@ def test_models_of_folds_share_what_each_says_of_its_own_val(folds):
     assert 0.2 < models[0].fitted.accuracy() < 0.9, "by heart it would be 1"
     weights = ensemble_weights(["optimized"], models)
     assert np.allclose(weights.values, 1 / FOLDS) and "equal" in weights.description
-    assert best_single(models).label == "m0"
+    assert best_single(models).label == "m0" and "4 folds: the first" in best_single(models).chosen
     assert "out of fold, 32 images" in best_single(models).chosen
 
 
