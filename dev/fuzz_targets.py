@@ -46,7 +46,7 @@ _DETAILS = {
     "class_names": list("01234"),
     "head": "ovo",
     "cost": {"parameters": 1, "gflops": 1.0, "images_per_second": 1.0, "device": "cpu"},
-    "origin": {"checkpoints": "x", "data": "y", "precision": "fp32"},
+    "origin": {"checkpoints": "x", "data": "y", "precision": "fp32", "tta": "flips"},
     "vote": "soft",
     "temperature": 1.5,
     "weights": [1.0],

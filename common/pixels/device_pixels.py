@@ -41,7 +41,7 @@ def views(pixels: Tensor, tta: str) -> Iterator[Tensor]:
     eight symmetries of the square. As many of the same shape as `config.VIEWS` says.
     """
     if tta == "flips":
-        yield from (pixels.flip(sides) for sides in ((), (2,), (1,), (1, 2)))
+        yield from (pixels, *(pixels.flip(sides) for sides in ((2,), (1,), (1, 2))))
     elif tta == "d4":
         for quarters in range(4):
             turned = pixels.rot90(quarters, (1, 2))
