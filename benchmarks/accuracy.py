@@ -1,0 +1,225 @@
+#!/usr/bin/env python3
+"""Measure how accurate the project's recipes are, by cross-validation on real photographs.
+
+    python -m benchmarks.accuracy --dataset_path ./my_graded_photographs --jobs 2 \\
+        --weights tf_efficientnet_lite0=tf_efficientnet_lite0_in1k.pth
+
+Divides the photographs into five grouped folds and trains each method on four of them, once per
+seed; what it says of the fifth is pooled over the folds. What is complete in --output_dir is not
+made again. Writes benchmarks/accuracy.json, and the tables and figure of docs/accuracy.md.
+"""
+
+from common.cli import Parser, folder, guarded, known_folder
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import median
+
+import torch
+
+from benchmarks import accuracy_report, accuracy_results
+from benchmarks.accuracy_methods import BEST, CHANGES, PROBE, TRAINED
+from benchmarks.accuracy_runs import FOLDS, ROOT, Place, Run, make_folds, run_all
+from common.flags import default_of
+from common.metrics.intervals import BootstrapConfig
+from common.models.backbones import preprocessing_for, resolve
+from common.reporting.table import format_table
+from common.system.errors import InputError
+from common.system.log import duration, log
+
+LITE = tuple(f"tf_efficientnet_lite{size}" for size in range(3))
+FEWER = 2  # folds of an ablation
+# images a second through one core at 256 pixels, as measured with Lite0: forward and backward of
+# all layers or of the second half; other networks by their multiplications at the same size
+SPEED = {False: 9.0, True: 17.0}
+WORK = dict(zip(LITE, (1.0, 1.35, 1.64)))
+
+
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = Parser(description=__doc__)
+    parser.add_argument(
+        "--dataset_path",
+        type=known_folder,
+        default=known_folder(default_of("dataset_path")),
+        help="graded photographs; those of all its splits are divided anew",
+    )
+    parser.add_argument(
+        "--output_dir", type=folder, default=Path("accuracy_results"), help="of all runs"
+    )
+    parser.add_argument(
+        "--report_dir",
+        type=folder,
+        default=ROOT,
+        help="where benchmarks/accuracy.json, docs/accuracy.md and its figure are written "
+        "(default: this repository)",
+    )
+    parser.add_argument(
+        "--methods",
+        nargs="*",
+        default=list(TRAINED),
+        choices=TRAINED,
+        help="to be trained if they are not complete (default all; none: measure what is there)",
+    )
+    parser.add_argument(
+        "--ablation",
+        nargs="*",
+        default=None,
+        metavar="CHANGE",
+        help="in place of the methods, change single settings of the small-data recipe: all "
+        f"or some of {', '.join(change.name for change in CHANGES)}; by default on folds 1 to "
+        f"{FEWER} with one seed",
+    )
+    parser.add_argument(
+        "--base_models",
+        nargs="+",
+        default=[LITE[0]],
+        metavar="MODEL",
+        help=f"the first is compared (default {LITE[0]}); of others, the probe and the shared "
+        "head join ensembles",
+    )
+    parser.add_argument(
+        "--weights",
+        nargs="+",
+        default=[],
+        metavar="MODEL=PATH",
+        help="pretrained weights instead of the hub",
+    )
+    parser.add_argument(
+        "--seeds", nargs="+", type=int, default=None, metavar="SEED", help="(default 0 1 2)"
+    )
+    parser.add_argument(
+        "--folds", nargs="+", type=int, default=None, metavar="FOLD", help=f"(default 1 to {FOLDS})"
+    )
+    parser.add_argument("--jobs", type=int, default=1, help="runs side by side, a core each")
+    parser.add_argument("--device", default="auto")
+    parser.add_argument(
+        "--train_flags",
+        default="",
+        metavar="FLAGS",
+        help="of train_ovo.py, for all trainings, such as '--epochs 1' to try this out",
+    )
+    parser.add_argument("--resamples", type=int, default=1000, help="for intervals (default 1000)")
+    parser.add_argument("--dry_run", action="store_true", help="print what would be run")
+    parser.add_argument(
+        "--render_only",
+        action="store_true",
+        help="only lay out docs/accuracy.md from benchmarks/accuracy.json again",
+    )
+    return checked(parser.parse_args(argv))
+
+
+def checked(args: argparse.Namespace) -> argparse.Namespace:
+    """Fill in what depends on other flags; raises InputError for what cannot be."""
+    cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else [0]
+    if not 1 <= args.jobs <= len(cores):
+        raise InputError(f"expected --jobs 1 to {len(cores)}, the cores here, found {args.jobs}")
+    args.cores = cores[: args.jobs]
+    ablation = args.ablation is not None
+    args.seeds = args.seeds or ([0] if ablation else [0, 1, 2])
+    args.folds = args.folds or list(range(1, 1 + (FEWER if ablation else FOLDS)))
+    if set(args.folds) - set(range(1, FOLDS + 1)) or min(args.seeds) < 0:
+        raise InputError(
+            f"expected --folds of 1 to {FOLDS} and --seeds of 0 or more, found "
+            f"{' '.join(map(str, args.folds))} and {' '.join(map(str, args.seeds))}"
+        )
+    args.base_models = list(dict.fromkeys(resolve(name).name for name in args.base_models))
+    known = [change.name for change in CHANGES]
+    unknown = [name for name in args.ablation or () if name not in known]
+    if unknown:
+        raise InputError(f"--ablation {unknown[0]}: expected one of {', '.join(known)}")
+    pairs = [entry.partition("=") for entry in args.weights]
+    if any(not sign or model not in args.base_models for model, sign, _ in pairs):
+        raise InputError(
+            "--weights: expected MODEL=PATH for models of --base_models, found "
+            f"{' '.join(args.weights)}"
+        )
+    args.weights = {model: str(Path(path).resolve()) for model, _, path in pairs}
+    return args
+
+
+def plan(args: argparse.Namespace) -> list[Run]:
+    """List the runs that are asked for, so that what is complete can soon be compared."""
+    first, others = args.base_models[0], args.base_models[1:]
+    if args.ablation is not None:
+        changes = [c for c in CHANGES if c.name in args.ablation or not args.ablation]
+        members = [(BEST, first), *((c.name, first) for c in changes if c.flags)]
+    else:
+        members = [(recipe, first) for recipe in args.methods]
+        more = [recipe for recipe in (PROBE, BEST) if recipe in args.methods]
+        members += [(recipe, model) for model in others for recipe in more]
+    runs = [
+        Run(recipe, model, 0 if recipe == PROBE else seed, fold)
+        for seed in args.seeds
+        for fold in args.folds
+        for recipe, model in members
+    ]
+    return list(dict.fromkeys(runs))
+
+
+def expected_seconds(place: Place, run: Run, images: int) -> float:
+    """Estimate how long a run takes: as long as those like it did, or from measured speeds."""
+    before = [place.seconds(other) for other in place.complete(run.recipe, run.model)]
+    if before:
+        return median(before)
+    config = place.config(run)
+    size = config.img_size or preprocessing_for(resolve(run.model), config.pixel_options).img_size
+    work = images * (1 - 1 / FOLDS) * (size / 256) ** 2 * WORK.get(run.model, 1.0)
+    if run.recipe == PROBE:
+        return 60 + work / SPEED[True]
+    pairs = config.num_classes - 1 if config.head == "ovo" else 1  # that each image belongs to
+    return config.epochs * pairs * work / SPEED[config.freeze_weights]
+
+
+def plan_text(place: Place, runs: Sequence[Run], jobs: int) -> str:
+    """Lay out what is to be run, and about how long that takes."""
+    images = sum(map(bool, place.manifest.column(place.manifest.columns.index("file"))))
+    rows, left = [], 0.0
+    for recipe, model in dict.fromkeys((run.recipe, run.model) for run in runs):
+        own = [run for run in runs if (run.recipe, run.model) == (recipe, model)]
+        missing = [run for run in own if not place.is_complete(run)]
+        each = expected_seconds(place, own[0], images)
+        left += each * len(missing)
+        row = [recipe, model, len(own), len(own) - len(missing), f"{each / 60:.1f}"]
+        rows.append([*row, f"{each * len(missing) / 3600:.2f}"])
+    table = format_table(["recipe", "model", "runs", "complete", "minutes", "hours left"], rows)
+    return f"{table}\n\nabout {duration(left / jobs)} left with --jobs {jobs}"
+
+
+@guarded
+def main(argv: list[str] | None = None) -> int:
+    """Make the runs that are missing, measure all that is complete, and write the tables."""
+    args = parse_args(argv)
+    page = args.report_dir / "docs" / "accuracy.md"
+    file = args.report_dir / "benchmarks" / "accuracy.json"
+    if args.render_only:
+        accuracy_report.write(page, accuracy_results.load(file))
+        return 0
+    torch.set_num_threads(1)
+    bootstrap = BootstrapConfig(args.resamples)
+    place = Place(
+        root=args.output_dir.resolve(),
+        dataset=args.dataset_path.resolve(),
+        weights=args.weights,
+        train_flags=args.train_flags,
+        device=args.device,
+    )
+    make_folds(place)
+    runs = plan(args)
+    if args.dry_run:
+        print(plan_text(place, runs, args.jobs))
+        return 0
+    run_all(place, runs, args.cores)
+    results = accuracy_results.gather(place, args.base_models, bootstrap)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    accuracy_results.store(file, results)
+    accuracy_report.write(page, accuracy_results.load(file))
+    log(f"wrote {file} and {page}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,143 @@
+"""What is compared for its accuracy: trainings, their means, and changes of the recipe's settings.
+
+A recipe is what train_ovo.py is told beside the backbone, the dataset and the seed. A method is one
+recipe, or the mean of several: an ensemble.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+PROBE = "probe"
+SMALL_DATA = "--recipe small_data"
+BEST = "shared"  # of the recipes: the one whose settings are changed one by one
+RECIPES = {
+    "softmax": f"--head softmax {SMALL_DATA}",
+    # the guide's loss, augmentation and frozen stages; its hundred epochs would take hours each
+    "guide": "--head ovo --learning_rate 3e-4 --epochs 30 --warmup_epochs 3",
+    "ovo": f"--head ovo {SMALL_DATA}",
+    "shared": f"--head shared {SMALL_DATA}",
+}
+TRAINED = (PROBE, *RECIPES)
+TITLES = {
+    PROBE: "(a) scikit-learn OvO logistic regression on frozen features",
+    "softmax": "(b) 5-way softmax, small-data recipe",
+    "guide": "(c) ten OVO classifiers, the guide's settings",
+    "ovo": "(d) ten OVO classifiers, small-data recipe",
+    "shared": "(e) shared OVO, small-data recipe",
+}
+REFERENCES = (PROBE, "softmax")  # what all others are compared with
+NOTES = {"guide": "its best epochs were chosen on the images that it is judged on"}
+
+
+@dataclass(frozen=True)
+class Member:
+    """A recipe for one backbone."""
+
+    recipe: str  # of TRAINED
+    model: str
+
+
+@dataclass(frozen=True)
+class Method:
+    """One member, or the mean of several members' class probabilities."""
+
+    name: str
+    title: str
+    members: tuple[Member, ...]
+    over_seeds: bool = False  # the mean of all seeds, too, so that there is one result
+
+    @property
+    def note(self) -> str:
+        """Say what makes its figures other than they seem; "" if nothing does."""
+        notes = (NOTES.get(member.recipe, "") for member in self.members)
+        return next(filter(None, notes), "")
+
+
+def methods_of(models: Sequence[str]) -> list[Method]:
+    """List all methods for one backbone, then what further backbones add to it."""
+    first, singles = models[0], [Member(recipe, models[0]) for recipe in TRAINED]
+    found = [Method(m.recipe, TITLES[m.recipe], (m,)) for m in singles]
+    others = [Member(recipe, model) for model in models[1:] for recipe in (PROBE, BEST)]
+    for member in others:
+        title = f"{TITLES[member.recipe]}, {member.model}"
+        found.append(Method(f"{member.recipe} {member.model}", title, (member,)))
+    best, probe, softmax = (Member(recipe, first) for recipe in (BEST, PROBE, "softmax"))
+    networks = tuple(Member(BEST, model) for model in models)
+    probes = tuple(Member(PROBE, model) for model in models)
+    found += [
+        Method("seeds", "(f) seeds of (e)", (best,), over_seeds=True),
+        Method("heads", "(f) heads: (b) + (e)", (softmax, best)),
+        Method("with probe", "(f) (a) + (e)", (probe, best)),
+    ]
+    if len(models) > 1:
+        found += [
+            Method("networks", f"(f) {len(models)} networks of (e)", networks),
+            Method(
+                "networks with probes",
+                f"(f) {len(models)} networks of (a) and (e)",
+                probes + networks,
+            ),
+        ]
+    every = (softmax, *networks, *probes)
+    title = "(f) all seeds of (b) and (e), with (a)"
+    title += f", {len(models)} networks" if len(models) > 1 else ""
+    return [*found, Method("all", title, every, over_seeds=True)]
+
+
+@dataclass(frozen=True)
+class Change:
+    """The small-data recipe with one setting changed.
+
+    flags: of train_ovo.py. A change without flags is one of the prediction alone, and asks the
+    classifiers of the recipe again.
+    """
+
+    setting: str
+    to: str
+    flags: str = ""
+    tta: str = ""
+    vote: str = "coupling"
+
+    @property
+    def name(self) -> str:
+        """Name its folder, and itself on the command line."""
+        return re.sub(r"[^a-z0-9.]+", "_", f"{self.setting} {self.to}".lower()).strip("_")
+
+    @property
+    def recipe(self) -> str:
+        """Say what trains it."""
+        return f"{RECIPES[BEST]} {self.flags}".strip()
+
+
+CHANGES = (
+    Change("image size", "224 px", "--img_size 224"),
+    Change("image size", "320 px", "--img_size 320"),
+    Change("image size", "448 px", "--img_size 448"),
+    Change("flips", "none", "--horizontal_flip false --vertical_flip false"),
+    Change("rotation", "25 degrees", "--rotation_range 25"),
+    Change("scale and shift", "none", "--scale_range 0 --shift_range 0"),
+    Change("CLAHE", "on", "--enable_clahe true"),
+    Change("head's learning rate", "as the rest", "--head_lr_factor 1"),
+    Change("layer decay", "0.7", "--layer_decay 0.7"),
+    Change("frozen", "first half", "--freeze_weights true"),
+    Change("epochs", "6", "--epochs 6"),
+    Change("epochs", "24", "--epochs 24"),
+    Change("averaged weights (EMA)", "off", "--ema_decay 0"),
+    Change("label smoothing", "0.1", "--label_smoothing 0.1"),
+    Change("loss", "focal", "--enable_focal_loss true"),
+    Change("class weights", "none", "--class_weight_power 0"),
+    Change("class weights", "in full", "--class_weight_power 1"),
+    Change("weight decay", "0.05", "--weight_decay 0.05"),
+    Change("best epoch", "by AUC on val", "--monitor val_auc"),
+    Change("best epoch", "by loss on val", "--monitor val_loss"),
+    Change("classifier's start", "the probe", "--classifier_init probe"),
+    Change("vote", "soft", vote="soft"),
+    Change("vote", "hard", vote="hard"),
+)
+
+
+def flags_of(recipe: str) -> str:
+    """Return the flags of a recipe, or of a change by its name."""
+    changes = {change.name: change.recipe for change in CHANGES}
+    return RECIPES.get(recipe) or changes[recipe]

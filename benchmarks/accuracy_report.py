@@ -1,0 +1,211 @@
+"""The tables and the figure of docs/accuracy.md, laid out from accuracy.json."""
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+from benchmarks.accuracy_measures import Figure
+from benchmarks.accuracy_methods import REFERENCES
+from benchmarks.accuracy_results import ChangeResult, Grid, MethodResult, Results
+from benchmarks.accuracy_runs import FOLDS
+from common.figures.comparison import draw_interval, prepare_rows
+from common.figures.style import COLORS, LINE, PAGE, QUIET, new_figure, save_figure, wrapped
+from common.metrics.intervals import Interval
+from common.system.files import write_text
+
+FIGURE = Path("images") / "accuracy.png"  # as seen from the page
+_EMPTY = "-"
+_SHOWN = {  # the columns with an interval
+    "accuracy": "accuracy",
+    "balanced_accuracy": "balanced accuracy",
+    "kappa": "quadratic kappa",
+    "macro_auc": "macro AUC",
+    "referable_auc": "referable AUC",
+    "sensitivity": "sensitivity at specificity 0.9",
+}
+_COMPARED = ("accuracy", "kappa", "macro_auc", "referable_auc")
+_NEW_PAGE = """# Accuracy
+
+<!-- accuracy: conditions -->
+<!-- end -->
+
+## Methods
+
+<!-- accuracy: methods -->
+<!-- end -->
+
+## Differences
+
+<!-- accuracy: differences -->
+<!-- end -->
+
+## What each setting is worth
+
+<!-- accuracy: changes -->
+<!-- end -->
+"""
+
+
+def write(page: Path, results: Results) -> None:
+    """Put the tables into their places of a page, which is begun if there is none, and draw."""
+    text = page.read_text() if page.is_file() else _NEW_PAGE
+    for name, part in render(results).items():
+        start, end = f"<!-- accuracy: {name} -->\n", "<!-- end -->"
+        before, found, rest = text.partition(start)
+        if found:
+            text = f"{before}{start}{part}\n{end}{rest.partition(end)[2]}"
+    page.parent.mkdir(parents=True, exist_ok=True)
+    write_text(page, text)
+    if results.methods:
+        draw(page.parent / FIGURE, results.methods)
+
+
+def render(results: Results) -> dict[str, str]:
+    """Lay out each part of the page, by its name."""
+    return {
+        "conditions": _conditions(results),
+        "methods": _methods(results.methods),
+        "differences": _differences(results.methods),
+        "changes": _changes(results.changes),
+    }
+
+
+def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _conditions(results: Results) -> str:
+    found = results.conditions
+    software = ", ".join(f"{name} {version}" for name, version in found.versions.items())
+    flags = f" All trainings also had `{found.train_flags}`." if found.train_flags else ""
+    return (
+        f"{found.date}, commit {found.git_commit}. {sum(found.grades)} photographs, of the grades "
+        f"{', '.join(map(str, found.grades))}, in {found.units} groups that belong together "
+        f"({found.left_out} contradictory copies are left out). {FOLDS} grouped folds: each image "
+        "is judged once per seed, by what has not seen it. Networks: "
+        f"{', '.join(found.models)}.{flags} One core a run: {found.processor}; {software}."
+    )
+
+
+def _methods(methods: Sequence[MethodResult]) -> str:
+    if not methods:
+        return "Not measured."
+    most = max((len(m.grid.seeds) for m in methods), default=0)
+    header = ["method", "folds x seeds", *_SHOWN.values(), "ECE", "calibrated", "minutes"]
+    rows, notes = [], []
+    for each in methods:
+        mark = ""
+        if each.note:
+            notes += [each.note] if each.note not in notes else []
+            mark = f" [{notes.index(each.note) + 1}]"
+        row = [each.title + mark, _amount(each, most)]
+        row += [_cell(each.figures[name]) for name in _SHOWN]
+        row += [_short(each.figures[name]) for name in ("ece", "calibrated_ece")]
+        rows.append([*row, _EMPTY if each.minutes is None else f"{each.minutes:.1f}"])
+    lines = [_table(header, rows), ""]
+    lines += [f"[{number}] {note}." for number, note in enumerate(notes, 1)]
+    lines += [
+        "Mean over the seeds ± standard deviation over them, [95 % interval over images, the "
+        "groups drawn whole, and seeds]. Temperatures and the threshold of referral are fitted for "
+        "each fold on the answers about the others. Minutes: median of the trainings of one fold."
+    ]
+    return "\n".join(lines)
+
+
+def _amount(result: MethodResult, most: int) -> str:
+    """Say how much of it is there, and whether it lacks folds or seeds."""
+    grid, probe = result.grid, result.name.startswith("probe")
+    lacks = len(grid.folds) < FOLDS or (len(grid.seeds) < most and not probe)
+    seeds = "no seed" if probe else str(len(grid.seeds))
+    return f"{len(grid.folds)} x {seeds}" + (f" (incomplete: {_folds(grid)})" if lacks else "")
+
+
+def _folds(grid: Grid) -> str:
+    names = ", ".join(map(str, grid.folds))
+    return f"fold{'s' if len(grid.folds) > 1 else ''} {names}"
+
+
+def _cell(figure: Figure) -> str:
+    if math.isnan(figure.value):
+        return _EMPTY
+    return f"{_short(figure)} [{figure.low:.3f}, {figure.high:.3f}]"
+
+
+def _short(figure: Figure) -> str:
+    if math.isnan(figure.value):
+        return _EMPTY
+    spread = "" if figure.spread is None else f" ± {figure.spread:.3f}"
+    return f"{figure.value:.3f}{spread}"
+
+
+def _difference(found: Interval | None) -> str:
+    if found is None or math.isnan(found.value):
+        return _EMPTY
+    return f"{found.value:+.3f} [{found.low:+.3f}, {found.high:+.3f}]"
+
+
+def _differences(methods: Sequence[MethodResult]) -> str:
+    titles = {each.name: each.title for each in methods}
+    parts = []
+    for other in REFERENCES:
+        rows = [
+            [each.title, *(_difference(each.against[other].get(name)) for name in _COMPARED)]
+            for each in methods
+            if each.against.get(other)
+        ]
+        if rows:
+            header = [f"minus {titles[other]}", *(_SHOWN[name] for name in _COMPARED)]
+            parts.append(_table(header, rows))
+    if not parts:
+        return "Not measured."
+    note = "Paired: on the same images of the folds that both have, each resample for both."
+    return "\n\n".join([*parts, note])
+
+
+def _changes(changes: Sequence[ChangeResult]) -> str:
+    if not changes:
+        return "Not measured."
+    header = ["setting", "changed to", "folds x seeds", "kappa", "difference", "macro AUC"]
+    header += ["difference", "log loss", "difference", "minutes"]
+    rows = []
+    for each in changes:
+        cells = []
+        for name in ("kappa", "macro_auc", "nll"):
+            spread = each.spread[name]
+            value = f"{each.figures[name].value:.3f}"
+            cells.append(value if math.isnan(spread) else f"{value} ± {spread:.3f}")
+            cells.append(_difference(each.difference.get(name)))
+        amount = f"{_folds(each.grid)} x {len(each.grid.seeds)}"
+        rows.append([each.setting, each.to, amount, *cells, f"{each.minutes:.1f}"])
+    note = (
+        "Each row changes one setting of the small-data recipe with a shared head. ± is the "
+        "standard deviation over single folds and seeds; a difference is to the recipe on the same "
+        "images, with its 95 % interval. Minutes: median of the trainings of one fold."
+    )
+    return f"{_table(header, rows)}\n\n{note}"
+
+
+def draw(path: Path, methods: Sequence[MethodResult]) -> None:
+    """Draw kappa and AUC of each method: its mean with the interval, and a dot for each seed."""
+    shown = [("kappa", "quadratic kappa"), ("macro_auc", "macro AUC")]
+    names = [wrapped(each.title, 34) for each in reversed(methods)]
+    lines = [name.count("\n") + 1 for name in names]
+    height = 0.9 + 1.15 * LINE * max(lines) * len(methods)
+    figure = new_figure(PAGE, height, "Accuracy, out of fold")
+    panels = figure.subplots(1, len(shown), sharey=True)
+    for axes, (metric, title) in zip(panels, shown):
+        found = [each.figures[metric] for each in reversed(methods)]
+        intervals = [Interval(one.value, one.low, one.high) for one in found]
+        prepare_rows(axes, intervals, len(intervals))
+        for row, (one, interval) in enumerate(zip(found, intervals)):
+            draw_interval(axes, row, interval)
+            if len(one.by_seed) > 1:
+                below = [row - 0.28] * len(one.by_seed)
+                axes.plot(one.by_seed, below, ".", color=COLORS[1], markersize=4)
+        axes.set_title(title)
+        axes.set_yticks(range(len(names)), names)
+    note = "blue: mean and 95 % interval; red: single seeds"
+    figure.supxlabel(note, fontsize=8, color=QUIET, x=0.01, ha="left")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_figure(figure, path, "none")
