@@ -1,0 +1,235 @@
+"""The measurement of how accurate recipes are, on answers that no network gave."""
+
+import csv
+import dataclasses
+import zlib
+
+import numpy as np
+import pytest
+
+from benchmarks import accuracy, accuracy_report, accuracy_results, accuracy_runs
+from benchmarks.accuracy_measures import Answers, differences, judge, pool_folds, summarise
+from benchmarks.accuracy_methods import CHANGES, RECIPES
+from benchmarks.accuracy_probe import choose_strength, pair_probabilities
+from benchmarks.accuracy_results import Grid, largest_grid
+from benchmarks.accuracy_runs import Place, Run
+from common.fitting.images import FittingImages
+from common.metrics.intervals import BootstrapConfig
+from common.prediction.classes import classes_of
+from common.prediction.predictions import Cost, Origin, PairPredictions, save_predictions
+from common.prediction.voting import combine_pairs
+from common.result_dir import ResultDir
+from common.system.errors import InputError
+from common.system.files import write_json
+
+MODEL, FOLDS, EACH = "demo_convnext", 5, 15  # images of a fold
+FEW = BootstrapConfig(30)
+
+
+def answers(seed: int, folds=range(1, FOLDS + 1), skill: float = 2.0) -> Answers:
+    """Draw what a method says; the images of a fold, and their grades, are always the same."""
+    generator = np.random.default_rng(seed)
+    every = np.repeat(np.arange(1, FOLDS + 1), EACH)
+    targets = np.arange(len(every)) % 5
+    scores = np.exp(generator.normal(size=(len(every), 5)) + skill * np.eye(5)[targets])
+    shares = scores / scores.sum(1, keepdims=True)
+    ids = np.array([f"val/{place:03}" for place in range(len(every))])
+    found = Answers(ids, targets, every, np.arange(len(every)) // 2, shares, shares.argmax(1))
+    return found.of_folds(list(folds))
+
+
+def test_nothing_that_is_fitted_for_a_fold_has_seen_its_images():
+    plain = answers(0)
+    own = plain.folds == 2
+    turned, shares = plain.targets.copy(), plain.probabilities.copy()
+    turned[own] = (turned[own] + 1) % 5
+    one, other = judge(plain), judge(dataclasses.replace(plain, targets=turned))
+    assert np.array_equal(one.calibrated[own], other.calibrated[own])
+    assert np.array_equal(one.referred[own], other.referred[own])
+    assert not np.array_equal(one.calibrated[~own], other.calibrated[~own])
+    shares[own] = 0.2
+    flat = judge(dataclasses.replace(plain, probabilities=shares))
+    assert np.allclose(flat.calibrated[own], 0.2)
+
+
+def test_of_one_fold_nothing_is_calibrated_and_its_figures_say_so():
+    alone = judge(answers(0, [3]))
+    figures = summarise([alone], FEW)
+    assert alone.calibrated is None and np.isnan(figures["calibrated_ece"].value)
+    assert figures["kappa"].low < figures["kappa"].value < figures["kappa"].high
+    assert figures["kappa"].spread is None
+
+
+def test_methods_are_compared_on_the_folds_that_both_have():
+    whole, part = judge(answers(0)), judge(answers(0, [1, 2]))
+    found = differences([whole], [part], FEW)
+    assert all(vars(one) == {"value": 0, "low": 0, "high": 0} for one in found.values())
+    assert differences([part], [judge(answers(0, [4]))], FEW) == {}
+    better = differences([judge(answers(1, skill=6))], [part], FEW)["kappa"]
+    assert 0 < better.low < better.value < better.high
+
+
+def test_the_spread_is_that_over_the_seeds():
+    seeds = [judge(answers(seed)) for seed in range(3)]
+    figure = summarise(seeds, FEW)["accuracy"]
+    alone = [(one.answers.predicted == one.answers.targets).mean() for one in seeds]
+    assert figure.by_seed == pytest.approx(alone)
+    assert figure.value == pytest.approx(np.mean(alone))
+    assert figure.spread == pytest.approx(np.std(alone, ddof=1))
+
+
+def test_pooled_folds_hold_each_image_once_with_its_fold_and_group():
+    def part(names: list[str], targets: list[int]) -> FittingImages:
+        count = len(names)
+        pairs = np.full((count, 10), 0.5)
+        return FittingImages("val", np.array(names), np.array(targets), pairs, pairs, 5, "ovo")
+
+    pooled = pool_folds(
+        {2: part(["val/b", "val/c"], [1, 2]), 1: part(["val/a"], [0])},
+        {"val/a": "7", "val/b": "7", "val/c": "9"},
+    )
+    assert pooled.ids.tolist() == ["val/a", "val/b", "val/c"]
+    assert pooled.folds.tolist() == [1, 2, 2] and pooled.groups.tolist() == [7, 7, 9]
+    assert pooled.targets.tolist() == [0, 1, 2]
+
+
+def test_seeds_that_lack_folds_of_another_are_left_out():
+    assert largest_grid({0: {1, 2, 3}, 1: {1, 2}, 2: {1, 2, 3}}) == Grid((0, 2), (1, 2, 3))
+    assert largest_grid({}) is None and largest_grid({0: set()}) is None
+
+
+def test_the_probe_finds_what_is_linear_and_chooses_its_strength_within_train():
+    generator = np.random.default_rng(0)
+    labels = np.repeat(np.arange(3), 20)
+    inputs = np.eye(3)[labels] + 0.1 * generator.normal(size=(60, 3))
+    strength = choose_strength(inputs, labels, np.arange(60) // 2, 3)
+    pairs = pair_probabilities(inputs, labels, inputs, strength, 3)
+    assert (combine_pairs(pairs, 3).predicted == labels).all()
+    without = pair_probabilities(inputs[20:], labels[20:], inputs, strength, 3)
+    assert (without[:, :2] == 0.5).all()  # nothing was learned of class 0
+
+
+# -- a folder of faked runs ----------------------------------------------------------------------
+
+
+@pytest.fixture
+def place(tmp_path) -> Place:
+    """A place whose folds are divided, and a dataset of their (empty) pictures."""
+    found = Place(tmp_path / "runs", tmp_path / "data", train_flags="--no_pretrained")
+    drawn = answers(0)
+    rows = []
+    for id_, grade, fold, group in zip(drawn.ids, drawn.targets, drawn.folds, drawn.groups):
+        name = f"{id_[4:]}.png"
+        picture = found.dataset / "train" / str(grade) / name
+        picture.parent.mkdir(parents=True, exist_ok=True)
+        picture.touch()
+        rows.append([name, f"train/{grade}/{name}", grade, f"fold_{fold}", group, "", ""])
+    (found.root / "folds").mkdir(parents=True)
+    with (found.root / "folds" / "manifest.csv").open("w", newline="") as file:
+        columns = ["file", "source", "grade", "part", "group", "sha256", "left_out_because"]
+        csv.writer(file).writerows([columns, *rows])
+    return found
+
+
+def fake(place: Place, run: Run, skill: float = 2.0) -> None:
+    """Leave behind what a complete run does."""
+    drawn = answers(zlib.crc32(f"{run.recipe} {run.seed}".encode()), [run.fold], skill)
+    pairs = np.stack(
+        [
+            drawn.probabilities[:, b] / drawn.probabilities[:, [a, b]].sum(1)
+            for a in range(5)
+            for b in range(a + 1, 5)
+        ],
+        axis=1,
+    )
+    predictions = PairPredictions(
+        model=run.model,
+        head="ovo",
+        class_names=list("01234"),
+        ids=np.array([f"{id_}.png" for id_ in drawn.ids]),
+        targets=drawn.targets,
+        pair_probabilities=pairs,
+        pair_accuracies=np.ones(10),
+        cost=Cost(1, 1.0, 1.0, "cpu"),
+        origin=Origin("", "", "", "fp32"),
+        scored=classes_of("01234"),
+    )
+    directory = place.directory(run)
+    directory.mkdir(parents=True)
+    save_predictions(place.predictions(run), predictions, combine_pairs(pairs, 5), "coupling")
+    write_json(ResultDir(directory).config, {"config": place.config(run).to_dict()})
+    content = {"seconds": 90.0, "processor": "a CPU", "versions": {"numpy": "2"}, "git_commit": "x"}
+    write_json(directory / "run.json", content)
+
+
+def command(place: Place, *more: str) -> list[str]:
+    words = ["--dataset_path", str(place.dataset), "--output_dir", str(place.root)]
+    words += ["--report_dir", str(place.root.parent), "--base_models", MODEL]
+    words += ["--train_flags", place.train_flags, "--resamples", "20", *more]
+    return words
+
+
+def test_what_is_complete_is_measured_and_written_and_not_made_again(place, monkeypatch, capsys):
+    made = []
+    monkeypatch.setattr(accuracy_runs, "_train", lambda place, run, _: made.append(run))
+    monkeypatch.setattr(accuracy_runs, "in_own_process", lambda work, own, run: fake(own, run))
+    monkeypatch.setattr(accuracy_runs, "training_seconds", lambda _: 30.0)
+    for seed in (0, 1):
+        for fold in range(1, FOLDS + 1):
+            fake(place, Run("softmax", MODEL, seed, fold))
+    page = place.root.parent / "docs" / "accuracy.md"
+    page.parent.mkdir()
+    page.write_text(f"Mine.\n{accuracy_report._NEW_PAGE}And this.\n")
+    change = CHANGES[0]
+    assert accuracy.main(command(place, "--methods", "softmax", "guide", "--seeds", "0", "1")) == 0
+    assert {run.recipe for run in made} == {"guide"} and len(made) == 2 * FOLDS
+    made.clear()
+    assert accuracy.main(command(place, "--methods", "shared", "--folds", "1", "2")) == 0
+    assert len(made) == 2 * 3
+    assert accuracy.main(command(place, "--ablation", change.name)) == 0
+    assert {run.recipe for run in made[6:]} == {change.name} and len(made) == 6 + 2
+    text = page.read_text()
+    assert text.startswith("Mine.\n") and text.endswith("And this.\n")
+    rows = {line.split(" | ")[0]: line for line in text.splitlines()}
+    assert "| 2 x 3 (incomplete: folds 1, 2) |" in rows[f"| {accuracy_results_title('shared')}"]
+    assert "chosen on the images that it is judged on" in text
+    assert f"| {change.setting} | {change.to} | folds 1, 2 x 1 |" in text
+    results = accuracy_results.load(place.root.parent / "benchmarks" / "accuracy.json")
+    assert [each.name for each in results.methods][:3] == ["softmax", "guide", "shared"]
+    assert (page.parent / "images" / "accuracy.png").stat().st_size > 10_000
+    page.write_text(accuracy_report._NEW_PAGE)
+    assert accuracy.main(command(place, "--render_only")) == 0
+    assert page.read_text() in text
+    capsys.readouterr()
+
+
+def accuracy_results_title(name: str) -> str:
+    return accuracy_results.methods_of([MODEL])[list(RECIPES).index(name) + 1].title
+
+
+def test_a_run_with_other_settings_is_not_taken_for_this_one(place, capsys):
+    run = Run("softmax", MODEL, 0, 1)
+    fake(place, run)
+    assert place.is_complete(run) and not place.is_complete(dataclasses.replace(run, fold=2))
+    other = dataclasses.replace(place, train_flags="--no_pretrained --epochs 3")
+    with pytest.raises(InputError, match="was made with epochs 12, and softmax now has 3"):
+        other.is_complete(run)
+
+
+def test_a_plan_says_what_is_left_and_mistakes_are_one_line(place, capsys):
+    fake(place, Run("softmax", MODEL, 0, 1))
+    assert accuracy.main(command(place, "--dry_run", "--methods", "softmax", "--seeds", "0")) == 0
+    row = next(r for r in capsys.readouterr().out.splitlines() if r.startswith("softmax"))
+    assert row.split() == ["softmax", MODEL, "5", "1", "1.5", "0.10"]
+    for words, said in (
+        (["--folds", "6"], "--folds of 1 to 5"),
+        (["--ablation", "nonsense"], "--ablation nonsense: expected one of"),
+        (["--jobs", "1000"], "--jobs 1 to"),
+        (["--weights", "file.pth"], "MODEL=PATH"),
+    ):
+        assert accuracy.main(command(place, *words)) == 2
+        error = capsys.readouterr().err
+        assert said in error and error.count("\n") == 1
+    (place.dataset / "train" / "0" / "new.png").touch()
+    assert accuracy.main(command(place, "--methods")) == 2
+    assert "take another --output_dir" in capsys.readouterr().err
