@@ -100,7 +100,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         "--train_flags",
         default="",
         metavar="FLAGS",
-        help="of train_ovo.py, for all trainings, such as '--epochs 1' to try this out",
+        help="of train_ovo.py, for all trainings, such as --train_flags='--epochs 1' to try this out",
     )
     parser.add_argument("--resamples", type=int, default=1000, help="for intervals (default 1000)")
     parser.add_argument("--dry_run", action="store_true", help="print what would be run")

@@ -186,10 +186,16 @@ def _changes(changes: Sequence[ChangeResult]) -> str:
     return f"{_table(header, rows)}\n\n{note}"
 
 
+def _drawn_name(result: MethodResult) -> str:
+    """Call a method by its title, with its folds if it lacks some."""
+    whole = len(result.grid.folds) == FOLDS
+    return result.title if whole else f"{result.title} ({_folds(result.grid)} alone)"
+
+
 def draw(path: Path, methods: Sequence[MethodResult]) -> None:
     """Draw kappa and AUC of each method: its mean with the interval, and a dot for each seed."""
     shown = [("kappa", "quadratic kappa"), ("macro_auc", "macro AUC")]
-    names = [wrapped(each.title, 34) for each in reversed(methods)]
+    names = [wrapped(_drawn_name(each), 34) for each in reversed(methods)]
     lines = [name.count("\n") + 1 for name in names]
     height = 0.9 + 1.15 * LINE * max(lines) * len(methods)
     figure = new_figure(PAGE, height, "Accuracy, out of fold")

@@ -165,8 +165,7 @@ def fake(place: Place, run: Run, skill: float = 2.0) -> None:
 def command(place: Place, *more: str) -> list[str]:
     words = ["--dataset_path", str(place.dataset), "--output_dir", str(place.root)]
     words += ["--report_dir", str(place.root.parent), "--base_models", MODEL]
-    words += ["--train_flags", place.train_flags, "--resamples", "20", *more]
-    return words
+    return [*words, f"--train_flags={place.train_flags}", "--resamples", "20", *more]
 
 
 def test_what_is_complete_is_measured_and_written_and_not_made_again(place, monkeypatch, capsys):
