@@ -23,6 +23,7 @@ import torch
 from benchmarks import accuracy_report, accuracy_results
 from benchmarks.accuracy_methods import BEST, CHANGES, PROBE, TRAINED
 from benchmarks.accuracy_runs import FOLDS, ROOT, Place, Run, make_folds, run_all
+from common.config import config_differences
 from common.flags import default_of
 from common.metrics.intervals import BootstrapConfig
 from common.models.backbones import preprocessing_for, resolve
@@ -100,7 +101,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         "--train_flags",
         default="",
         metavar="FLAGS",
-        help="of train_ovo.py, for all trainings, such as --train_flags='--epochs 1' to try this out",
+        help="of train_ovo.py, for all trainings: --train_flags='--epochs 1' tries this out",
     )
     parser.add_argument("--resamples", type=int, default=1000, help="for intervals (default 1000)")
     parser.add_argument("--dry_run", action="store_true", help="print what would be run")
@@ -141,12 +142,22 @@ def checked(args: argparse.Namespace) -> argparse.Namespace:
     return args
 
 
-def plan(args: argparse.Namespace) -> list[Run]:
-    """List the runs that are asked for, so that what is complete can soon be compared."""
+def plan(args: argparse.Namespace, place: Place) -> list[Run]:
+    """List the runs that are asked for, in an order in which what is complete can be compared.
+
+    A change to what the recipe has already is no run.
+    """
     first, others = args.base_models[0], args.base_models[1:]
     if args.ablation is not None:
         changes = [c for c in CHANGES if c.name in args.ablation or not args.ablation]
-        members = [(BEST, first), *((c.name, first) for c in changes if c.flags)]
+        recipe = place.config(Run(BEST, first, 0, 1)).to_dict()
+        trained = [c.name for c in changes if c.flags]
+        differing = [
+            name
+            for name in trained
+            if config_differences(recipe, place.config(Run(name, first, 0, 1)))
+        ]
+        members = [(BEST, first), *((name, first) for name in differing)]
     else:
         members = [(recipe, first) for recipe in args.methods]
         more = [recipe for recipe in (PROBE, BEST) if recipe in args.methods]
@@ -208,7 +219,7 @@ def main(argv: list[str] | None = None) -> int:
         device=args.device,
     )
     make_folds(place)
-    runs = plan(args)
+    runs = plan(args, place)
     if args.dry_run:
         print(plan_text(place, runs, args.jobs))
         return 0

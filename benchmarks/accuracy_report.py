@@ -103,7 +103,8 @@ def _methods(methods: Sequence[MethodResult]) -> str:
         row += [_cell(each.figures[name]) for name in _SHOWN]
         row += [_short(each.figures[name]) for name in ("ece", "calibrated_ece")]
         rows.append([*row, _EMPTY if each.minutes is None else f"{each.minutes:.1f}"])
-    lines = [_table(header, rows), ""]
+    picture = f"![Kappa and AUC of each method with their intervals]({FIGURE.as_posix()})"
+    lines = [picture, "", _table(header, rows), ""]
     lines += [f"[{number}] {note}." for number, note in enumerate(notes, 1)]
     lines += [
         "Mean over the seeds ± standard deviation over them, [95 % interval over images, the "

@@ -66,7 +66,7 @@ def test_flags_within_the_text_of_a_page_exist(page):
             for command in ("audit", "split", "cache", "import")
         )
     )
-    everything += help_of("compare_models.py")
+    everything += help_of("compare_models.py") + help_of("-m", "benchmarks.accuracy")
     everything += help_of("-m", "dev.golden") + help_of("-m", "dev.fuzz")
     flags = set(re.findall(r"`(--\w+)", prose))
     assert not {flag for flag in flags if flag not in everything}

@@ -12,8 +12,15 @@ from common.system import signals
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPTS = sorted(path.name for path in ROOT.glob("*.py"))
-MODULES = ["benchmarks.run", "dev.ablation", "dev.bf16_vs_fp32", "dev.fuzz", "dev.golden"]
-MODULES += ["dev.kill_training", "dev.linear_baseline", "dev.profile_step"]
+MODULES = [
+    "benchmarks.accuracy",
+    "benchmarks.run",
+    "dev.ablation",
+    "dev.bf16_vs_fp32",
+    "dev.fuzz",
+    "dev.golden",
+]
+MODULES += ["dev.kill_training", "dev.profile_step"]
 
 
 def signalled_while_importing(words: list[str], number: int) -> subprocess.CompletedProcess[str]:
