@@ -40,9 +40,11 @@ FIXED_FIELDS = (
     "clahe_tile_grid_size",
     "freeze_weights",
     "frozen_stages",
+    "classifier_init",
     "pretrained",
     "monitor",
 )
+CLASSIFIER_STARTS = ("random", "probe")
 SCHEDULERS = ("cosine", "linear", "plateau", "none")
 # what a run is about and starts from, which is no part of a recipe
 _NO_RECIPE = ("model", "num_classes", "class_names", "pretrained")
@@ -185,6 +187,12 @@ class TrainConfig:
     brightness_range: float = _option(0.2, "random brightness factor, 1 +- this")
     contrast_range: float = _option(0.2, "random contrast factor, 1 +- this")
     ovo_dropout: float = _option(0.28, "dropout before each binary classifier")
+    classifier_init: str = _option(
+        "random",
+        "where classifiers start: at random, or as linear probes (logistic regressions) of the "
+        "training images' pretrained features",
+        CLASSIFIER_STARTS,
+    )
     freeze_weights: bool = _option(True, "freeze the stem and first stages; false: train all")
     frozen_stages: int = _option(
         -1, "how many stages freeze, and the stem with them (-1: the model's own cut; 0: nothing)"
@@ -236,6 +244,10 @@ class TrainConfig:
             raise ValueError(
                 f"--frozen_stages {self.frozen_stages} and --freeze_weights false contradict "
                 "each other"
+            )
+        if self.classifier_init == "probe" and not self.pretrained:
+            raise ValueError(
+                "--classifier_init probe needs pretrained weights, not --no_pretrained"
             )
         given = [name for name in self.class_weight_fields() if getattr(self, name)]
         given += ["class_weight_power"] * (self.class_weight_power != 1)

@@ -82,6 +82,11 @@ def test_stages_cannot_freeze_where_nothing_does():
         TrainConfig(frozen_stages=1, freeze_weights=False)
 
 
+def test_a_probe_of_random_features_is_refused():
+    with pytest.raises(ValueError, match="--classifier_init probe needs pretrained weights"):
+        TrainConfig(classifier_init="probe", pretrained=False)
+
+
 def test_a_plateau_needs_a_value_to_wait_for():
     with pytest.raises(ValueError, match="--monitor last looks at none"):
         TrainConfig(monitor="last", scheduler="plateau")

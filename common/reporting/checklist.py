@@ -66,7 +66,7 @@ _IMBALANCE = (
     "focal_loss_gamma",
     "focal_loss_alpha",
 )
-_START = ("pretrained", "weights", "freeze_weights", "frozen_stages")
+_START = ("pretrained", "weights", "freeze_weights", "frozen_stages", "classifier_init")
 _CHOICE = ("monitor", "patience", "min_delta")
 
 

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from common.config import LAST
 from common.data.sampler import epoch_order, grouped, pair_batches
+from common.fine_tuning.probe import STRENGTH, fit_probe, pooled_features, set_classifier
 from common.metrics.classification import binary_metrics, classification_metrics
 from common.models.checkpoint import Validation
 from common.models.ovo import chunk_size, trunk_features, use_batch_statistics
@@ -68,9 +69,34 @@ def start_heads(context: TrainContext, heads: list[Head]) -> list[HeadTrainer]:
     trainers = [build_trainer(context, head) for head in heads]
     for trainer in trainers:
         resume_head(context, trainer)
+    new = [trainer for trainer in trainers if not trainer.epoch]
+    if new and context.config.classifier_init == "probe":
+        start_from_probes(context, new)
     choose_parallelism(context, [trainer for trainer in trainers if not trainer.finished])
     _write_history(context, trainers)  # a run that was killed may not have come to it
     return trainers
+
+
+def start_from_probes(context: TrainContext, trainers: list[HeadTrainer]) -> None:
+    """Start classifiers as linear probes of the training images, none of them augmented."""
+    labels, started = context.train.labels, time.monotonic()
+    features = pooled_features(
+        trainers[0].branch,
+        lambda indices: _features(context, context.train_pixels, indices),
+        len(labels),
+        chunk_size(context.device),
+        context.precision,
+    )
+    for trainer in trainers:
+        weights = trainer.class_weights.double().cpu().numpy()
+        probe = fit_probe(features, labels, trainer.head, weights)
+        for branch in filter(None, (trainer.branch, trainer.average)):
+            set_classifier(branch, *probe)
+    sizes = [f"{t.head.name} {int(np.isin(labels, t.head.classes).sum())}" for t in trainers]
+    log(
+        f"classifiers start as linear probes (C {STRENGTH:g}) of so many training images: "
+        f"{', '.join(sizes)}; fitted in {duration(time.monotonic() - started)}"
+    )
 
 
 def train(
