@@ -4,7 +4,8 @@
     python model_analyzer.py --model ./coatnet_5class_results/models
     python model_analyzer.py --model ./coatnet_5class_results/models/*.pth
 
-Prints one row per classifier and writes model_analysis.json, .csv and training curves.
+Prints one row per classifier, and one per pair of a network for all pairs (--head shared); writes
+model_analysis.json, .csv and training curves.
 """
 
 from common.cli import Parser, folder, guarded
@@ -12,7 +13,7 @@ from common.cli import Parser, folder, guarded
 import argparse
 import math
 import sys
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from common.evaluation.gates import PAIR, PASS
@@ -20,8 +21,9 @@ from common.figures.style import save_figure
 from common.figures.training import Learned, plot_training
 from common.flags import add_figure_flags
 from common.models.backbones import resolve
-from common.models.checkpoint import load_pair
+from common.models.checkpoint import PairCheckpoint, load_pair
 from common.models.checkpoint_file import CheckpointError
+from common.pairs import pair_head, with_head
 from common.prediction.labels import unique_labels
 from common.reporting.table import format_table
 from common.reporting.tables import decimal, percent
@@ -70,26 +72,36 @@ class Analysis:
 
     file: str
     model: str
-    pair: str  # such as "0-1 (none vs mild)", or "softmax"
+    pair: str  # such as "0-1 (none vs mild)", "shared", "shared 0-1 (none vs mild)" or "softmax"
     best_epoch: int
     epochs_run: int
     complete: bool
     val_accuracy: float
     val_auc: float
-    sensitivity: float  # of a pair's second class; of referable DR for a softmax head
+    sensitivity: float  # of a pair's second class; of referable DR for a head of all classes
     specificity: float
     overfitting_gap: float  # training minus validation accuracy at the best epoch
     frozen: int
     trainable: int
     synthetic: bool
     size_mb: float
-    status: str  # of the guide's gate on pairs
+    status: str  # of the guide's gate on pairs; "" of what is no pair
     label: str  # the model, and its folder where there are several
     head: str  # the pair without the names of its classes
 
 
-def analyse(path: Path, several: bool = False) -> tuple[Analysis, Learned]:
-    """Read one classifier: its row of the table and how it learned; CheckpointError if it cannot.
+@dataclass(frozen=True)
+class Analysed:
+    """What is said of one file."""
+
+    row: Analysis
+    pairs: list[Analysis]  # of a network with an output per pair, as far as they are known
+    kind: str  # of the head
+    learned: Learned
+
+
+def analyse(path: Path, several: bool = False) -> Analysed:
+    """Read one classifier and how it learned; CheckpointError if it cannot be read.
 
     several: name the folder as well, because classifiers of more than one are analysed.
     """
@@ -117,10 +129,31 @@ def analyse(path: Path, several: bool = False) -> tuple[Analysis, Learned]:
         trainable=checkpoint.trainable_parameters,
         synthetic=checkpoint.synthetic,
         size_mb=path.stat().st_size / 1e6,
-        status=PAIR.verdict(best.accuracy),
+        status=PAIR.verdict(best.accuracy) if binary else "",
         label=checkpoint.model + (f" in {place_of(path)}" if several else ""),
     )
-    return row, Learned(checkpoint.history, checkpoint.best_epoch)
+    learned = Learned(checkpoint.history, checkpoint.best_epoch)
+    return Analysed(row, pairs_of(row, checkpoint), checkpoint.head.kind, learned)
+
+
+def pairs_of(row: Analysis, checkpoint: PairCheckpoint) -> list[Analysis]:
+    """Give each pair of a shared network a row of its own; only its accuracy is stored."""
+    found = zip(checkpoint.head.pairs, checkpoint.pair_accuracies)
+    heads = [(pair_head(pair), accuracy) for pair, accuracy in found if not row.status]
+    return [
+        replace(
+            row,
+            pair=f"{row.head} {head.describe(checkpoint.class_names)}",
+            head=f"{row.head} {head.name}",
+            val_accuracy=accuracy,
+            val_auc=math.nan,
+            sensitivity=math.nan,
+            specificity=math.nan,
+            overfitting_gap=math.nan,
+            status=PAIR.verdict(accuracy),
+        )
+        for head, accuracy in heads
+    ]
 
 
 def place_of(path: Path) -> Path:
@@ -136,11 +169,13 @@ def alias_of(model: str) -> str:
         return model
 
 
-def by_model(rows: list[Analysis], learned: list[Learned]) -> dict[str, dict[str, Learned]]:
+def by_model(found: list[Analysed]) -> dict[str, dict[str, Learned]]:
     """Sort classifiers by the model that they belong to, each called as briefly as possible."""
     models: dict[tuple[Path, str], dict[str, Learned]] = {}
-    for row, each in zip(rows, learned):
-        models.setdefault((place_of(Path(row.file)), alias_of(row.model)), {})[row.head] = each
+    for each in found:
+        name = with_head(alias_of(each.row.model), each.kind)
+        own = models.setdefault((place_of(Path(each.row.file)), name), {})
+        own[each.row.head] = each.learned
     directories = [ResultDir(place) for place, _ in models]
     labels = unique_labels([alias for _, alias in models], directories)
     return dict(zip(labels, models.values()))
@@ -180,18 +215,18 @@ def cells(row: Analysis) -> list[str]:
         f"{row.frozen / 1e6:.2f}",
         f"{row.trainable / 1e6:.2f}",
         f"{row.size_mb:.1f}",
-        row.status,
+        row.status or "n/a",
     ]
 
 
-def save(rows: list[Analysis], learned: list[Learned], folder: Path, vector: str) -> None:
+def save(rows: list[Analysis], found: list[Analysed], folder: Path, vector: str) -> None:
     """Write the table as JSON and CSV, and draw the training curves."""
     note = " (SYNTHETIC images)" if any(row.synthetic for row in rows) else ""
     content = [asdict(row) for row in rows]
     files = AnalysisFiles(folder)
     write_json(files.numbers, {"bar": PAIR.bound, "classifiers": content})
     write_table(files.table, content)
-    figure = plot_training(by_model(rows, learned), f"training curves{note}")
+    figure = plot_training(by_model(found), f"training curves{note}")
     save_figure(figure, files.curves, vector)
     log(f"wrote {files.numbers}, {files.table.name} and {files.curves.name}")
 
@@ -202,22 +237,20 @@ def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
     files = find_files(args.model)
     several = len({path.resolve().parent for path in files}) > 1
-    rows: list[Analysis] = []
-    learned: list[Learned] = []
+    found: list[Analysed] = []
     for path in files:
         try:
-            row, how_it_learned = analyse(path, several)
+            found.append(analyse(path, several))
         except CheckpointError as error:
             print(f"skipped: {error}", file=sys.stderr, flush=True)
-            continue
-        rows.append(row)
-        learned.append(how_it_learned)
-    if not rows:
+    if not found:
         raise InputError(f"none of {len(files)} files could be analysed")
+    rows = [row for each in found for row in (each.row, *each.pairs)]
     print(table(rows))
-    passed = sum(row.status == PASS for row in rows)
+    asked = [row.status for row in rows if row.status]
     print(
-        f"\n{passed} of {len(rows)} classifiers are above {100 * PAIR.bound:.0f} % on validation. "
+        f"\n{asked.count(PASS)} of {len(asked)} classifiers of pairs are above "
+        f"{100 * PAIR.bound:.0f} % on validation. "
         "Gap: training minus validation accuracy at the best epoch, in points; training "
         "accuracy is measured on augmented images with dropout."
     )
@@ -225,7 +258,7 @@ def main(argv: list[str] | None = None) -> int:
     one = next(iter(parents)) if len(parents) == 1 else None
     next_to_models = ResultDir(one.parent).results if one and one.name == "models" else None
     folder = args.output_dir or next_to_models or Path("model_analysis")
-    save(rows, learned, folder, args.figure_format)
+    save(rows, found, folder, args.figure_format)
     return 0
 
 

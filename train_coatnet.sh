@@ -24,10 +24,10 @@ guide=(
   --contrast_range 0.2
   --ovo_dropout 0.28
 )
+named=(--output_dir ./coatnet_5class_results --experiment_name coatnet_5class)
 case " $*" in *" --recipe"*) guide=() ;; esac
+case " $*" in *" --head"*) named=() ;; esac # ./coatnet_shared_5class_results and so on
 exec "$(dirname "$(readlink -f "$0")")/train_logged.sh" coatnet_training_log.txt \
   --base_models coatnet_0_rw_224 \
-  --output_dir ./coatnet_5class_results \
-  --experiment_name coatnet_5class \
   --num_classes 5 \
-  "${guide[@]}" "$@"
+  "${named[@]}" "${guide[@]}" "$@"

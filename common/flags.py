@@ -14,7 +14,7 @@ from common.data.patients import AUTO, PATIENT_HELP
 from common.fitting.calibration import WEIGHTS
 from common.listing.split_folders import SPLITS
 from common.models.backbones import resolve
-from common.pairs import Head, heads_of_model, pair_head, parse_pairs
+from common.pairs import Head, heads_of_model, pair_head, parse_pairs, split_head, with_head
 from common.prediction.alterations import ALTERATIONS
 from common.prediction.evaluated_models import RESULT_PATTERNS
 from common.prediction.voting import VOTES
@@ -156,8 +156,8 @@ def add_ensemble_flags(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         default=[],
         metavar="MODEL",
-        help="in place of --results_dirs: models in their default "
-        "directories, or one model in --output_dir",
+        help="in place of --results_dirs: models (ALIAS_shared or ALIAS_softmax with that head) in "
+        "their default directories, or one model in --output_dir",
     )
     parser.add_argument(
         "--output_dir",
@@ -336,7 +336,8 @@ def find_runs(
     if len(base_models) == 1 and output_dir:
         folders = [output_dir]
     elif base_models:
-        defaults = [default_directory(model, num_classes or 5) for model in base_models]
+        named = [split_head(model) for model in base_models]
+        defaults = [default_directory(alias, num_classes or 5, kind) for alias, kind in named]
         folders = [(output_dir or Path()) / default for default in defaults]
     for path in folders:
         if not path.is_dir():
@@ -351,9 +352,10 @@ def find_runs(
                 f"{run.num_classes} classes, {quoted(run.names)}; leave the flag out"
             )
     for model, run in zip(base_models, runs):
-        if resolve(run.model).name != resolve(model).name:
-            path = run.directory.root
-            raise InputError(f"{path} holds {run.model}, not {model}; check --output_dir")
+        alias, kind = split_head(model)
+        if resolve(run.model).name != resolve(alias).name or run.head != kind != "ovo":
+            path, held = run.directory.root, with_head(run.model, run.head)
+            raise InputError(f"{path} holds {held}, not {model}; check --output_dir")
     return runs
 
 

@@ -141,6 +141,15 @@ def with_head(name: str, kind: str) -> str:
     return name if kind == "ovo" else f"{name} {kind}"
 
 
+def split_head(name: str) -> tuple[str, str]:
+    """Read a model's name on the command line: "convnext_shared" is ("convnext", "shared").
+
+    Without a kind of head at its end it is of the usual one.
+    """
+    kind = next((kind for kind in HEADS if name.endswith(f"_{kind}")), "")
+    return name.removesuffix(f"_{kind}"), kind or "ovo"
+
+
 def pair_flag(pair: Pair, class_names: Sequence[str] = ()) -> str:
     """Name a pair as --pairs takes it: by its classes where these are numbers, else by places."""
     if all(name.isdecimal() for name in class_names) and class_names:

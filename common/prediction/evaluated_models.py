@@ -8,7 +8,7 @@ from pathlib import Path
 from common.data.class_names import quoted
 from common.data.metadata import Metadata, read_metadata
 from common.models.backbones import resolve
-from common.pairs import HEADS, with_head
+from common.pairs import split_head, with_head
 from common.prediction.classes import classes_of
 from common.prediction.labels import unique_labels
 from common.prediction.predictions import PairPredictions, load_predictions, same_images
@@ -105,8 +105,8 @@ def _with_cut(pairs: PairPredictions, referable_from: str) -> PairPredictions:
 
 def _label_of(name: str) -> str:
     """Read a name of --models: ALIAS, or ALIAS_shared and the like for another head."""
-    kind = next((kind for kind in HEADS if name.endswith(f"_{kind}")), "ovo")
-    return with_head(resolve(name.removesuffix(f"_{kind}")).alias, kind)
+    alias, kind = split_head(name)
+    return with_head(resolve(alias).alias, kind)
 
 
 def _different(folders: Sequence[Path]) -> Sequence[Path]:

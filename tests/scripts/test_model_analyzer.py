@@ -1,6 +1,7 @@
 """What model_analyzer.py says of good, bad and odd files."""
 
 import csv
+import dataclasses
 import json
 import shutil
 
@@ -10,6 +11,8 @@ import torch
 
 import model_analyzer
 from common.models import checkpoint_file
+from common.models.checkpoint import Validation, load_pair
+from common.pairs import heads_of_model
 
 
 def analysis(folder):
@@ -26,6 +29,30 @@ def test_reads_folders_files_and_result_directories_alike(trained_copy, capsys):
     assert [[r["pair"] for r in rows] for rows in results] == [[r["pair"] for r in results[0]]] * 3
     with (trained_copy / "results" / "model_analysis.csv").open() as file:
         assert len(list(csv.DictReader(file))) == 10
+
+
+@pytest.mark.parametrize(("kind", "rows"), [("shared", 11), ("softmax", 1)])
+def test_one_network_for_all_pairs_has_a_row_for_each_of_them(trained_copy, capsys, kind, rows):
+    pair = load_pair(trained_copy / "models" / "best_demo_convnext_0_1.pth")
+    (head,) = heads_of_model(5, kind)
+    scores = Validation(0.5, 0.6, 0.6, 0.8, pair_accuracies=(0.95, *[0.7] * 9))
+    checkpoint = dataclasses.replace(
+        pair, head=head, best=dataclasses.replace(pair.best, head=kind, validation=scores)
+    )
+    path = trained_copy / "one" / f"best_demo_convnext_{kind}.pth"
+    path.parent.mkdir()
+    checkpoint_file.save_checkpoint(path, checkpoint.to_dict())
+    words = ["--output_dir", str(trained_copy / "analysis")]
+    assert model_analyzer.main(["--model", str(path), *words]) == 0
+    found = analysis(trained_copy / "analysis")
+    assert len(found) == rows and (found[0]["pair"], found[0]["status"]) == (kind, "")
+    said = capsys.readouterr().out
+    if kind == "shared":
+        assert found[1]["pair"] == "shared 0-1 (0 vs 1)" and found[1]["val_accuracy"] == 0.95
+        assert [row["status"] for row in found[1:]] == ["PASS", *["FAIL"] * 9]
+        assert "1 of 10 classifiers of pairs are above 90 % on validation" in said
+    else:
+        assert "n/a" in said.splitlines()[2]
 
 
 @pytest.mark.usefixtures("drawn_figures")
@@ -81,7 +108,7 @@ def test_bad_files_get_a_line_and_the_rest_goes_on(trained_copy, capsys):
         "gone.pth: no such file",
     ):
         assert any(name in line for line in skipped)
-    assert "of 8 classifiers" in said.out
+    assert "of 8 classifiers of pairs" in said.out
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """One network with an output per pair, against the classifiers of single pairs."""
 
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -8,10 +9,12 @@ import torch
 
 from common.config import TrainConfig
 from common.models.backbones import build, resolve
+from common.models.checkpoint import EpochRow, Validation
 from common.models.ovo import Branch, build_branch
 from common.pairs import class_pairs, pair_head, shared_head
 from common.prediction.predict import pair_probabilities
 from common.prediction.voting import combine_pairs
+from common.training import loop
 from common.training.loss import binary_focal_loss, shared_focal_loss
 from common.training.step import decide, sample_losses
 from common.training.trainer import class_weights, loss_weights
@@ -97,3 +100,15 @@ def test_the_weights_of_the_classes_are_those_of_each_logit():
     weights = torch.tensor([[1.0, 2.0], [3.0, 4.0]])
     found = binary_focal_loss(torch.zeros(2), torch.tensor([1, 0]), weights, 0.0, 1.0, 0.0)
     assert found.tolist() == pytest.approx([2 * math.log(2), 3 * math.log(2)])
+
+
+def test_the_curves_name_each_pair_of_a_shared_head():
+    scores = Validation(0.5, 0.6, 0.7, 0.8, pair_accuracies=tuple(np.arange(10) / 10))
+    row = EpochRow("shared", 3, 0.4, 0.5, scores, 1e-3, 10.0, 2.0)
+    points = {}
+    writer = SimpleNamespace(
+        add_scalar=lambda tag, value, step: points.update({tag: (value, step)})
+    )
+    loop._write_scalars(writer, SimpleNamespace(history=[row], head=shared_head(5)))
+    assert points["shared/val_accuracy"] == (0.6, 3)
+    assert points["shared/val_accuracy_0-2"] == (0.1, 3) and len(points) == 2 + 4 + 10 + 3
