@@ -21,9 +21,11 @@ from statistics import median
 import torch
 
 from benchmarks import accuracy_report, accuracy_results
-from benchmarks.accuracy_methods import BEST, CHANGES, PROBE, TRAINED
+from benchmarks.accuracy_gather import gather_changes, gather_methods
+from benchmarks.accuracy_methods import BEST, CHANGES, PROBE, TRAINED, views_of
+from benchmarks.accuracy_results import Changes, Methods
 from benchmarks.accuracy_runs import FOLDS, ROOT, Place, Run, make_folds, run_all
-from common.config import config_differences
+from common.config import VIEWS, config_differences
 from common.flags import default_of
 from common.metrics.intervals import BootstrapConfig
 from common.models.backbones import preprocessing_for, resolve
@@ -36,6 +38,7 @@ FEWER = 2  # folds of an ablation
 # images a second through one core at 256 pixels, as measured with Lite0: forward and backward of
 # all layers or of the second half; other networks by their multiplications at the same size
 SPEED = {False: 9.0, True: 17.0}
+FORWARD = 25.0
 WORK = dict(zip(LITE, (1.0, 1.35, 1.64)))
 
 
@@ -150,14 +153,13 @@ def plan(args: argparse.Namespace, place: Place) -> list[Run]:
     first, others = args.base_models[0], args.base_models[1:]
     if args.ablation is not None:
         changes = [c for c in CHANGES if c.name in args.ablation or not args.ablation]
-        recipe = place.config(Run(BEST, first, 0, 1)).to_dict()
-        trained = [c.name for c in changes if c.flags]
-        differing = [
-            name
-            for name in trained
-            if config_differences(recipe, place.config(Run(name, first, 0, 1)))
-        ]
-        members = [(BEST, first), *((name, first) for name in differing)]
+        recipe = place.config(Run(BEST, first, 0, 1))
+        members = [(BEST, first)]
+        for change in changes:
+            changed = place.config(Run(change.name, first, 0, 1))
+            same_views = change.tta in ("", recipe.tta)
+            if not same_views or config_differences(recipe.to_dict(), changed):
+                members.append((change.name, first))
     else:
         members = [(recipe, first) for recipe in args.methods]
         more = [recipe for recipe in (PROBE, BEST) if recipe in args.methods]
@@ -181,6 +183,8 @@ def expected_seconds(place: Place, run: Run, images: int) -> float:
     work = images * (1 - 1 / FOLDS) * (size / 256) ** 2 * WORK.get(run.model, 1.0)
     if run.recipe == PROBE:
         return 60 + work / SPEED[True]
+    if views_of(run.recipe):
+        return work / (FOLDS - 1) * VIEWS[views_of(run.recipe)] / FORWARD
     pairs = config.num_classes - 1 if config.head == "ovo" else 1  # that each image belongs to
     return config.epochs * pairs * work / SPEED[config.freeze_weights]
 
@@ -224,10 +228,12 @@ def main(argv: list[str] | None = None) -> int:
         print(plan_text(place, runs, args.jobs))
         return 0
     run_all(place, runs, args.cores)
-    results = accuracy_results.gather(place, args.base_models, bootstrap)
-    file.parent.mkdir(parents=True, exist_ok=True)
-    accuracy_results.store(file, results)
-    accuracy_report.write(page, accuracy_results.load(file))
+    found: Methods | Changes
+    if args.ablation is None:
+        found = gather_methods(place, args.base_models, bootstrap)
+    else:
+        found = gather_changes(place, args.base_models[0], bootstrap)
+    accuracy_report.write(page, accuracy_results.store(file, found))
     log(f"wrote {file} and {page}")
     return 0
 

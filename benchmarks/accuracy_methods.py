@@ -109,6 +109,11 @@ class Change:
         """Say what trains it."""
         return f"{RECIPES[BEST]} {self.flags}".strip()
 
+    @property
+    def is_run(self) -> bool:
+        """Tell whether something has to be trained or predicted; another vote needs neither."""
+        return bool(self.flags or self.tta)
+
 
 CHANGES = (
     Change("image size", "224 px", "--img_size 224"),
@@ -137,12 +142,22 @@ CHANGES = (
     Change("dropout", "none", "--ovo_dropout 0"),
     Change("best epoch", "by AUC on val", "--monitor val_auc"),
     Change("best epoch", "by loss on val", "--monitor val_loss"),
+    Change("test-time augmentation", "none", tta="none"),
+    Change("test-time augmentation", "flips (4 views)", tta="flips"),
+    Change("test-time augmentation", "d4 (8 views)", tta="d4"),
     Change("vote", "soft", vote="soft"),
     Change("vote", "hard", vote="hard"),
 )
 
 
+BY_NAME = {change.name: change for change in CHANGES}
+
+
 def flags_of(recipe: str) -> str:
     """Return the flags of a recipe, or of a change by its name."""
-    changes = {change.name: change.recipe for change in CHANGES}
-    return RECIPES.get(recipe) or changes[recipe]
+    return RECIPES.get(recipe) or BY_NAME[recipe].recipe
+
+
+def views_of(recipe: str) -> str:
+    """Return the views that a change of the prediction alone averages; "" for all that trains."""
+    return BY_NAME[recipe].tta if recipe in BY_NAME else ""

@@ -6,7 +6,14 @@ from pathlib import Path
 
 from benchmarks.accuracy_measures import Figure
 from benchmarks.accuracy_methods import REFERENCES
-from benchmarks.accuracy_results import ChangeResult, Grid, MethodResult, Results
+from benchmarks.accuracy_results import (
+    Changes,
+    Conditions,
+    Grid,
+    MethodResult,
+    Methods,
+    Results,
+)
 from benchmarks.accuracy_runs import FOLDS
 from common.figures.comparison import draw_interval, prepare_rows
 from common.figures.style import COLORS, LINE, PAGE, QUIET, new_figure, save_figure, wrapped
@@ -14,7 +21,7 @@ from common.metrics.intervals import Interval
 from common.system.files import write_text
 
 FIGURE = Path("images") / "accuracy.png"  # as seen from the page
-_EMPTY = "-"
+_EMPTY, _NOTHING = "-", "Not measured."
 _SHOWN = {  # the columns with an interval
     "accuracy": "accuracy",
     "balanced_accuracy": "balanced accuracy",
@@ -25,9 +32,6 @@ _SHOWN = {  # the columns with an interval
 }
 _COMPARED = ("accuracy", "kappa", "macro_auc", "referable_auc")
 _NEW_PAGE = """# Accuracy
-
-<!-- accuracy: conditions -->
-<!-- end -->
 
 ## Methods
 
@@ -57,16 +61,16 @@ def write(page: Path, results: Results) -> None:
     page.parent.mkdir(parents=True, exist_ok=True)
     write_text(page, text)
     if results.methods:
-        draw(page.parent / FIGURE, results.methods)
+        draw(page.parent / FIGURE, results.methods.rows)
 
 
 def render(results: Results) -> dict[str, str]:
     """Lay out each part of the page, by its name."""
+    methods, changes = results.methods, results.changes
     return {
-        "conditions": _conditions(results),
-        "methods": _methods(results.methods),
-        "differences": _differences(results.methods),
-        "changes": _changes(results.changes),
+        "methods": _methods(methods) if methods else _NOTHING,
+        "differences": _differences(methods.rows) if methods else _NOTHING,
+        "changes": _changes(changes) if changes else _NOTHING,
     }
 
 
@@ -75,26 +79,22 @@ def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def _conditions(results: Results) -> str:
-    found = results.conditions
+def _conditions(found: Conditions) -> str:
     software = ", ".join(f"{name} {version}" for name, version in found.versions.items())
     flags = f" All trainings also had `{found.train_flags}`." if found.train_flags else ""
     return (
         f"{found.date}, commit {found.git_commit}. {sum(found.grades)} photographs, of the grades "
         f"{', '.join(map(str, found.grades))}, in {found.units} groups that belong together "
-        f"({found.left_out} contradictory copies are left out). {FOLDS} grouped folds: each image "
-        "is judged once per seed, by what has not seen it. Networks: "
+        f"({found.left_out} contradictory copies are left out). {FOLDS} grouped folds. Networks: "
         f"{', '.join(found.models)}.{flags} One core a run: {found.processor}; {software}."
     )
 
 
-def _methods(methods: Sequence[MethodResult]) -> str:
-    if not methods:
-        return "Not measured."
-    most = max((len(m.grid.seeds) for m in methods), default=0)
+def _methods(found: Methods) -> str:
+    most = max((len(m.grid.seeds) for m in found.rows), default=0)
     header = ["method", "folds x seeds", *_SHOWN.values(), "ECE", "calibrated", "minutes"]
     rows, notes = [], []
-    for each in methods:
+    for each in found.rows:
         mark = ""
         if each.note:
             notes += [each.note] if each.note not in notes else []
@@ -103,15 +103,16 @@ def _methods(methods: Sequence[MethodResult]) -> str:
         row += [_cell(each.figures[name]) for name in _SHOWN]
         row += [_short(each.figures[name]) for name in ("ece", "calibrated_ece")]
         rows.append([*row, _EMPTY if each.minutes is None else f"{each.minutes:.1f}"])
-    picture = f"![Kappa and AUC of each method with their intervals]({FIGURE.as_posix()})"
-    lines = [picture, "", _table(header, rows), ""]
-    lines += [f"[{number}] {note}." for number, note in enumerate(notes, 1)]
-    lines += [
+    parts = [
+        f"![Kappa and AUC of each method with their intervals]({FIGURE.as_posix()})",
+        _table(header, rows),
+        *(f"[{number}] {note}." for number, note in enumerate(notes, 1)),
         "Mean over the seeds ± standard deviation over them, [95 % interval over images, the "
         "groups drawn whole, and seeds]. Temperatures and the threshold of referral are fitted for "
-        "each fold on the answers about the others. Minutes: median of the trainings of one fold."
+        "each fold on the answers about the others. Minutes: median of the trainings of one fold.",
+        _conditions(found.conditions),
     ]
-    return "\n".join(lines)
+    return "\n\n".join(parts)
 
 
 def _amount(result: MethodResult, most: int) -> str:
@@ -159,18 +160,16 @@ def _differences(methods: Sequence[MethodResult]) -> str:
             header = [f"minus {titles[other]}", *(_SHOWN[name] for name in _COMPARED)]
             parts.append(_table(header, rows))
     if not parts:
-        return "Not measured."
+        return _NOTHING
     note = "Paired: on the same images of the folds that both have, each resample for both."
     return "\n\n".join([*parts, note])
 
 
-def _changes(changes: Sequence[ChangeResult]) -> str:
-    if not changes:
-        return "Not measured."
+def _changes(found: Changes) -> str:
     header = ["setting", "changed to", "folds x seeds", "kappa", "difference", "macro AUC"]
     header += ["difference", "log loss", "difference", "minutes"]
     rows = []
-    for each in changes:
+    for each in found.rows:
         cells = []
         for name in ("kappa", "macro_auc", "nll"):
             spread = each.spread[name]
@@ -184,7 +183,7 @@ def _changes(changes: Sequence[ChangeResult]) -> str:
         "standard deviation over single folds and seeds; a difference is to the recipe on the same "
         "images, with its 95 % interval. Minutes: median of the trainings of one fold."
     )
-    return f"{_table(header, rows)}\n\n{note}"
+    return "\n\n".join([_table(header, rows), note, _conditions(found.conditions)])
 
 
 def _drawn_name(result: MethodResult) -> str:

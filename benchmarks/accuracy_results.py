@@ -1,41 +1,16 @@
-"""accuracy.json: what was measured of methods and changes, of the runs that are complete."""
+"""accuracy.json: what was measured of methods, and of single changes of the recipe."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from statistics import median, stdev
 from typing import Any
 
-import numpy as np
-
-from benchmarks.accuracy_measures import (
-    Answers,
-    Figure,
-    Judged,
-    average,
-    differences,
-    judge,
-    measure,
-    pool_folds,
-    summarise,
-)
-from benchmarks.accuracy_methods import (
-    BEST,
-    CHANGES,
-    PROBE,
-    REFERENCES,
-    Change,
-    Member,
-    Method,
-    methods_of,
-)
-from benchmarks.accuracy_runs import Place, Run
-from common.metrics.intervals import BootstrapConfig, Interval
+from benchmarks.accuracy_measures import Figure
+from common.metrics.intervals import Interval
 from common.system.errors import InputError
 from common.system.files import read_json, write_json
-from common.system.log import log
 
 Differences = dict[str, Interval]  # by metric
 
@@ -93,230 +68,58 @@ class Conditions:
 
 
 @dataclass(frozen=True)
-class Results:
-    """All that accuracy.json holds."""
+class Methods:
+    """How methods compare."""
 
     conditions: Conditions
-    methods: list[MethodResult]
-    changes: list[ChangeResult]  # the recipe as it is comes first
+    rows: list[MethodResult]
 
 
-def largest_grid(folds_of: Mapping[int, set[int]]) -> Grid | None:
-    """Return the seeds with the most folds, those that have all of these; None without any."""
-    best = max(folds_of.values(), key=len, default=set())
-    seeds = tuple(sorted(seed for seed, folds in folds_of.items() if folds >= best))
-    return Grid(seeds, tuple(sorted(best))) if best else None
+@dataclass(frozen=True)
+class Changes:
+    """What single settings of the recipe are worth; the recipe as it is comes first."""
+
+    conditions: Conditions
+    rows: list[ChangeResult]
 
 
-def gather(place: Place, models: Sequence[str], bootstrap: BootstrapConfig) -> Results:
-    """Measure all that is complete."""
-    reader = _Reader(place)
-    methods = _methods(reader, methods_of(models), bootstrap)
-    changes = _changes(reader, models[0], bootstrap)
-    return Results(_conditions(place, models, reader), methods, changes)
+@dataclass(frozen=True)
+class Results:
+    """All that accuracy.json holds; None: not measured."""
+
+    methods: Methods | None
+    changes: Changes | None
 
 
-class _Reader:
-    """Reads the answers of complete runs, each once."""
-
-    def __init__(self, place: Place) -> None:
-        self.place = place
-        self.groups = place.column("group")
-        self._runs: dict[tuple[str, str], list[Run]] = {}
-        self._answers: dict[tuple[object, ...], Answers] = {}
-
-    def runs(self, recipe: str, model: str) -> list[Run]:
-        """List the complete runs of a member."""
-        key = (recipe, model)
-        if key not in self._runs:
-            self._runs[key] = self.place.complete(recipe, model)
-        return self._runs[key]
-
-    def folds_of(self, member: Member) -> dict[int, set[int]]:
-        """List the complete folds of each seed."""
-        found: dict[int, set[int]] = {}
-        for run in self.runs(member.recipe, member.model):
-            found.setdefault(run.seed, set()).add(run.fold)
-        return found
-
-    def answers(
-        self, member: Member, seed: int, folds: Sequence[int], tta: str = "", vote: str = "coupling"
-    ) -> Answers:
-        """Pool what a member says of the images of some folds."""
-        key = (member, seed, tuple(folds), tta, vote)
-        if key not in self._answers:
-            own = {k: Run(member.recipe, member.model, seed, k) for k in folds}
-            by_fold = {k: self.place.images(run, tta) for k, run in own.items()}
-            self._answers[key] = pool_folds(by_fold, self.groups, vote)
-        return self._answers[key]
-
-    def minutes(self, member: Member) -> float:
-        """Return the median time of a member's runs."""
-        runs = self.runs(member.recipe, member.model)
-        return median(self.place.seconds(run) for run in runs) / 60
-
-
-def _grid_of(reader: _Reader, method: Method) -> Grid | None:
-    """Find the seeds and folds that all members of a method have; a probe has no seeds."""
-    trained = [reader.folds_of(m) for m in method.members if m.recipe != PROBE]
-    probes = [reader.folds_of(m).get(0, set()) for m in method.members if m.recipe == PROBE]
-    seeds = set.intersection(*map(set, trained)) if trained else {0}
-    folds = {s: set.intersection(*(f[s] for f in trained), *probes) for s in seeds}
-    grid = largest_grid(folds)
-    return None if grid and method.over_seeds and len(grid.seeds) < 2 else grid
-
-
-def _judge(reader: _Reader, method: Method, grid: Grid) -> list[Judged]:
-    """Judge a method for each seed, or once for the mean of all."""
-    by_seed = []
-    for seed in grid.seeds:
-        own = [
-            reader.answers(m, 0 if m.recipe == PROBE else seed, grid.folds) for m in method.members
-        ]
-        by_seed.append(average(own) if len(own) > 1 else own[0])
-    return [judge(a) for a in ([average(by_seed)] if method.over_seeds else by_seed)]
-
-
-def _methods(
-    reader: _Reader, methods: Sequence[Method], bootstrap: BootstrapConfig
-) -> list[MethodResult]:
-    judged, results = {}, []
-    for method in methods:
-        grid = _grid_of(reader, method)
-        if grid is None:
-            continue
-        log(f"measuring {method.title}")
-        judged[method.name] = own = _judge(reader, method, grid)
-        against = {
-            name: differences(own, judged[name], bootstrap)
-            for name in REFERENCES
-            if name in judged and name != method.name
-        }
-        alone = len(method.members) == 1 and not method.over_seeds
-        result = MethodResult(
-            name=method.name,
-            title=method.title,
-            note=method.note,
-            grid=grid,
-            images=len(own[0].answers.ids),
-            figures=summarise(own, bootstrap),
-            against=against,
-            minutes=reader.minutes(method.members[0]) if alone else None,
-        )
-        results.append(result)
-    return results
-
-
-def _changes(reader: _Reader, model: str, bootstrap: BootstrapConfig) -> list[ChangeResult]:
-    """Measure each change on the seeds and folds that the recipe has, too."""
-    recipe, found = Member(BEST, model), []
-    known = reader.folds_of(recipe)
-    widest: dict[int, set[int]] = {}
-    for change in CHANGES:
-        member = Member(change.name, model) if change.flags else recipe
-        folds = reader.folds_of(member)
-        both = {seed: own & known[seed] for seed, own in folds.items() if seed in known}
-        if not change.flags:  # asked of the recipe's classifiers where a training was changed
-            both = {seed: own & widest.get(seed, set()) for seed, own in both.items()}
-            both = _with_predictions(reader, member, both, change.tta)
-        else:
-            for seed, own in both.items():
-                widest[seed] = widest.get(seed, set()) | own
-        grid = largest_grid(both)
-        if grid is None:
-            continue
-        log(f"measuring {change.setting}: {change.to}")
-        found.append(_change(reader, change, (member, recipe), grid, bootstrap))
-    grid = largest_grid(widest)
-    if grid is None:
-        return found
-    base = Change("the recipe", "as it is")
-    return [_change(reader, base, (recipe, recipe), grid, bootstrap), *found]
-
-
-def _with_predictions(
-    reader: _Reader, member: Member, folds: Mapping[int, set[int]], tta: str
-) -> dict[int, set[int]]:
-    """Keep the folds of which there are predictions from these views."""
-    return {
-        seed: {
-            fold
-            for fold in own
-            if reader.place.predictions(Run(member.recipe, member.model, seed, fold), tta).is_file()
-        }
-        for seed, own in folds.items()
-    }
-
-
-def _change(
-    reader: _Reader,
-    change: Change,
-    members: tuple[Member, Member],
-    grid: Grid,
-    bootstrap: BootstrapConfig,
-) -> ChangeResult:
-    """Measure a change; members: the changed one and the recipe."""
-    changed, recipe = members
-    answers = [reader.answers(changed, s, grid.folds, change.tta, change.vote) for s in grid.seeds]
-    judged = [judge(one) for one in answers]
-    before = [judge(reader.answers(recipe, s, grid.folds)) for s in grid.seeds]
-    same = change.setting == "the recipe"
-    singles = [measure(judge(a.of_folds([fold]))) for a in answers for fold in grid.folds]
-    spread = {
-        name: stdev(float(one[name]) for one in singles) if len(singles) > 1 else math.nan
-        for name in ("kappa", "macro_auc", "nll")
-    }
-    return ChangeResult(
-        setting=change.setting,
-        to=change.to,
-        grid=grid,
-        images=len(answers[0].ids),
-        figures=summarise(judged, bootstrap),
-        spread=spread,
-        difference={} if same else differences(judged, before, bootstrap),
-        minutes=reader.minutes(changed),
-    )
-
-
-def _conditions(place: Place, models: Sequence[str], reader: _Reader) -> Conditions:
-    """Say what was measured on; the software and processor are those of the first run."""
-    grades, files = (
-        place.manifest.column(place.manifest.columns.index(name)) for name in ("grade", "file")
-    )
-    used = [int(grade) for grade, file in zip(grades, files) if file]
-    members = [member for method in methods_of(models) for member in method.members]
-    runs = [run for member in members for run in reader.runs(member.recipe, member.model)]
-    if not runs:
-        raise InputError(f"{place.root}: expected complete runs, found none")
-    first = read_json(place.directory(runs[0]) / "run.json")
-    return Conditions(
-        dataset=place.dataset.name,
-        grades=np.bincount(used).tolist(),
-        left_out=len(files) - len(used),
-        units=len({reader.groups[f"val/{file}"] for file in files if file}),
-        models=list(models),
-        train_flags=place.train_flags,
-        processor=first["processor"],
-        versions=first["versions"],
-        git_commit=first["git_commit"],
-    )
-
-
-def store(file: Path, results: Results) -> None:
-    """Write accuracy.json, with the date."""
-    content = asdict(results)
-    content["conditions"]["date"] = datetime.now(UTC).date().isoformat()
+def store(file: Path, found: Methods | Changes) -> Results:
+    """Put one section into accuracy.json, with its date; returns all that it then holds."""
+    content = read_json(file) if file.is_file() else {}
+    if not isinstance(content, dict):
+        raise InputError(f"{file}: expected figures of accuracy; move it away")
+    section = asdict(found)
+    section["conditions"]["date"] = datetime.now(UTC).date().isoformat()
+    content["methods" if isinstance(found, Methods) else "changes"] = section
+    file.parent.mkdir(parents=True, exist_ok=True)
     write_json(file, content)
+    return load(file)
 
 
 def load(file: Path) -> Results:
     """Read accuracy.json; raises InputError for anything else."""
     try:
         content = read_json(file)
+        methods, changes = content.get("methods"), content.get("changes")
         return Results(
-            Conditions(**content["conditions"]),
-            [MethodResult(**_read(row)) for row in content["methods"]],
-            [ChangeResult(**_read(row)) for row in content["changes"]],
+            methods
+            and Methods(
+                Conditions(**methods["conditions"]),
+                [MethodResult(**_read(row)) for row in methods["rows"]],
+            ),
+            changes
+            and Changes(
+                Conditions(**changes["conditions"]),
+                [ChangeResult(**_read(row)) for row in changes["rows"]],
+            ),
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise InputError(f"{file}: expected figures of accuracy, found {error!r}") from error

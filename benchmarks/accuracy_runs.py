@@ -25,7 +25,7 @@ from queue import SimpleQueue
 import numpy as np
 import torch
 
-from benchmarks.accuracy_methods import BEST, PROBE, flags_of
+from benchmarks.accuracy_methods import BEST, PROBE, flags_of, views_of
 from benchmarks.accuracy_probe import ProbeSetting, ask_probe
 from benchmarks.timing import in_own_process, processor
 from common.config import TrainConfig, config_differences
@@ -86,8 +86,13 @@ class Place:
         return self.root.joinpath("runs", run.model, run.recipe, *own)
 
     def predictions(self, run: Run, tta: str = "") -> Path:
-        """Return the file of what a run's classifiers say of val; tta: "" as they were trained."""
-        return self.directory(run) / f"val_{tta or 'as_trained'}.npz"
+        """Return the file of what a run's classifiers say of val.
+
+        tta: the views of an image that are averaged; "": those of the recipe.
+        """
+        if run.recipe == PROBE:
+            return self.directory(run) / "val_none.npz"
+        return self.directory(run) / f"val_{tta or self.config(run).tta}.npz"
 
     @property
     def cache(self) -> Path:
@@ -122,8 +127,11 @@ class Place:
 
     def is_complete(self, run: Run) -> bool:
         """Tell whether a run is complete; raises InputError if its settings were others."""
+        views = views_of(run.recipe)
+        if views:
+            return self.predictions(replace(run, recipe=BEST), views).is_file()
         directory = self.directory(run)
-        if not (directory / "run.json").is_file():
+        if not (directory / "run.json").is_file() or not self.predictions(run).is_file():
             return False
         found = read_config(ResultDir(directory))["config"]
         changes = config_differences(found, self.config(run))
@@ -181,7 +189,16 @@ def make_folds(place: Place) -> None:
 
 
 def run_all(place: Place, runs: Sequence[Run], cores: Sequence[int]) -> None:
-    """Make all runs, one at a time on each core; raises InputError for the first that fails."""
+    """Make all runs, one at a time on each core; raises InputError for the first that fails.
+
+    Those that only ask classifiers again come after all trainings.
+    """
+    os.environ["OMP_NUM_THREADS"] = "1"
+    _run_side_by_side(place, [run for run in runs if not views_of(run.recipe)], cores)
+    _run_side_by_side(place, [run for run in runs if views_of(run.recipe)], cores)
+
+
+def _run_side_by_side(place: Place, runs: Sequence[Run], cores: Sequence[int]) -> None:
     free: SimpleQueue[int] = SimpleQueue()
     for core in cores:
         free.put(core)
@@ -190,7 +207,6 @@ def run_all(place: Place, runs: Sequence[Run], cores: Sequence[int]) -> None:
         if hasattr(os, "sched_setaffinity"):
             os.sched_setaffinity(0, {free.get()})
 
-    os.environ["OMP_NUM_THREADS"] = "1"
     with ThreadPoolExecutor(len(cores), initializer=pin) as pool, _ending_children() as children:
         futures = [pool.submit(_make, place, run, children) for run in runs]
         try:
@@ -247,6 +263,9 @@ def _make(place: Place, run: Run, children: _Children) -> None:
         return
     log(f"{run.title}: begins")
     started = time.monotonic()
+    if views_of(run.recipe):
+        in_own_process(predict_val, place, replace(run, recipe=BEST), views_of(run.recipe))
+        return
     if run.recipe == PROBE:
         seconds = in_own_process(fit_probe, place, run)
     else:
@@ -289,7 +308,8 @@ def predict_val(place: Place, run: Run, tta: str = "") -> None:
     """Ask the classifiers of a run about val of its fold, and keep what they say."""
     torch.set_num_threads(1)
     device = select_device(place.device)
-    config = PredictionConfig(place.cache, 1, device, resolve_precision("auto", True, device))
+    precision = resolve_precision("auto", True, device)
+    config = PredictionConfig(place.cache, 1, device, precision, tta or place.config(run).tta)
     split = scan_split(place.fold(run.fold), "val")
     pairs = predict_run(find_run(ResultDir(place.directory(run))), split, config)
     classes = apply_vote(run.title, pairs, "coupling").classes

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 
 from benchmarks import accuracy, accuracy_report, accuracy_results, accuracy_runs
+from benchmarks.accuracy_gather import largest_grid
 from benchmarks.accuracy_measures import Answers, differences, judge, pool_folds, summarise
 from benchmarks.accuracy_methods import CHANGES, TITLES
 from benchmarks.accuracy_probe import choose_strength, pair_probabilities
-from benchmarks.accuracy_results import Grid, largest_grid
+from benchmarks.accuracy_results import Grid
 from benchmarks.accuracy_runs import Place, Run
 from common.config import config_differences
 from common.fitting.images import FittingImages
@@ -194,7 +195,7 @@ def test_what_is_complete_is_measured_and_written_and_not_made_again(place, monk
     assert "chosen on the images that it is judged on" in text
     assert f"| {change.setting} | {change.to} | folds 1, 2 x 1 |" in text
     results = accuracy_results.load(place.root.parent / "benchmarks" / "accuracy.json")
-    assert [each.name for each in results.methods][:3] == ["softmax", "guide", "shared"]
+    assert [each.name for each in results.methods.rows][:3] == ["softmax", "guide", "shared"]
     assert (page.parent / "images" / "accuracy.png").is_file()
     page.write_text(accuracy_report._NEW_PAGE)
     assert accuracy.main(command(place, "--render_only")) == 0
