@@ -18,8 +18,12 @@ step "1 of 3: audit the photographs (half a minute): are they sound, and the spl
 
 step "2 of 3: train two One-vs-One models, each of which has learned from ImageNet before"
 "$python" -u train_ovo.py --base_models tf_efficientnet_lite0 tf_efficientnet_lite1 \
-  --recipe small_data --head shared --dataset_path "$data" --output_dir "$results" \
-  --device cpu --precision fp32 --resume
+  --recipe small_data --dataset_path "$data" --output_dir "$results" \
+  --device cpu --precision fp32 --resume || {
+  status=$?
+  [ $status -ne 2 ] || echo "to begin anew: rm -r \"$PWD/${results#./}\", then run this again" >&2
+  exit $status
+}
 
 step "3 of 3: evaluate both and their ensemble on photographs that they have not seen"
 "$python" evaluate_ensemble.py --results_dirs "$results"/tf_efficientnet_lite*_shared_5class_results \

@@ -17,7 +17,7 @@ from typing import Any
 
 from common.data.folders import scan_split
 from common.metrics.intervals import Interval
-from common.reporting.table import Column
+from common.reporting.table import Column, wrapped
 from common.result_dir import ResultDir
 from common.system.files import read_json
 
@@ -91,7 +91,7 @@ def main(argv: list[str] | None = None) -> int:
     content, validation = map(read_json, (directory.metrics("test"), directory.validation("test")))
     split = scan_split(Path(content["dataset_path"]), "train", len(content["class_names"]))
     for line in verdict(content, validation["gates"], len(split.images)):
-        print(line)
+        print(wrapped(line))
     return 0
 
 
