@@ -113,7 +113,7 @@ def quick_start(tmp_path):
     (root / "python").write_text(
         "#!/usr/bin/env bash\n"
         'echo "$*" >> commands\n'
-        'if [ -n "$FAIL" ] && [[ "$*" == *"$FAIL"* ]]; then exit 1; fi\n'
+        'if [ -n "$FAIL" ] && [[ "$*" == *"$FAIL"* ]]; then exit 2; fi\n'
         'echo "hub ${HF_HUB_OFFLINE:-on}"\n'
     )
     (root / "python").chmod(0o755)
@@ -136,9 +136,12 @@ def test_the_quick_start_audits_trains_evaluates_and_sums_up_from_anywhere(quick
     assert str(quick_start / "quickstart_results/ensemble/results/report.html") in done.stdout
 
 
-def test_the_quick_start_trains_on_nothing_that_leaks(quick_start, tmp_path):
-    assert run_shell(quick_start / "quickstart.sh", tmp_path, FAIL="audit").returncode == 1
-    assert "train_ovo" not in (quick_start / "commands").read_text()
+def test_the_quick_start_ends_at_a_step_that_fails(quick_start, tmp_path):
+    assert run_shell(quick_start / "quickstart.sh", tmp_path, FAIL="audit").returncode == 2
+    assert "train_ovo" not in (quick_start / "commands").read_text(), "nothing learns from a leak"
+    done = run_shell(quick_start / "quickstart.sh", tmp_path, FAIL="train_ovo")
+    assert done.returncode == 2
+    assert f'to begin anew: rm -r "{quick_start}/quickstart_results"' in done.stderr
 
 
 # -- what the log holds ------------------------------------------------------------------------
