@@ -9,7 +9,6 @@ RECIPES: dict[str, dict[str, Any]] = {
     DEFAULT_RECIPE: {},
     "small_data": {  # some hundred photographs, pretrained weights
         "head": "shared",
-        "img_size": 0,
         "enable_clahe": False,
         "epochs": 12,
         "warmup_epochs": 1,
@@ -28,8 +27,6 @@ RECIPES: dict[str, dict[str, Any]] = {
         "rotation_range": 180.0,
         "scale_range": 0.1,
         "shift_range": 0.05,
-        "brightness_range": 0.2,
-        "contrast_range": 0.2,
     },
 }
 

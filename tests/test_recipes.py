@@ -59,7 +59,7 @@ def test_two_classes_have_no_pairs_to_share_a_network():
 
 def test_help_says_what_a_recipe_sets():
     shown = " ".join(help_of("train_ovo.py").split())
-    assert "small_data sets --head shared --img_size 0 --enable_clahe false" in shown
+    assert "small_data sets --head shared --enable_clahe false" in shown
 
 
 def test_a_run_of_a_recipe_goes_on_with_the_same_command_or_its_settings(

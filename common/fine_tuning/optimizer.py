@@ -37,11 +37,9 @@ def part_rates(stages: nn.Sequential, config: TrainConfig) -> dict[str, float]:
 
 def rates_line(stages: nn.Sequential, config: TrainConfig) -> str:
     """Say which parts learn at another rate; "" where all learn alike."""
-    rates = part_rates(stages, config)
-    if set(rates.values()) == {1.0}:
-        return ""
+    rates = {name: rate for name, rate in part_rates(stages, config).items() if rate != 1}
     shown = ", ".join(f"{name.replace(':', '.')} {rate:.3g}" for name, rate in rates.items())
-    return f"factors of the learning rate: {shown}"
+    return f"factors of the learning rate: {shown}; 1 elsewhere" if rates else ""
 
 
 def make_optimizer(branch: Branch, config: TrainConfig) -> torch.optim.AdamW:

@@ -300,7 +300,7 @@ def epoch_line(context: TrainContext, trainer: HeadTrainer) -> str:
     """Say in one line how the head's last epoch went."""
     row, config = trainer.history[-1], context.config
     seconds = float(np.mean([row.seconds for row in trainer.history[-10:]]))
-    measured, best = "not validated", "-"
+    measured, kept = "not validated", "best -"
     if row.validation:
         measured = (
             f"val acc {row.validation.accuracy:6.1%}  bal {row.validation.balanced_accuracy:6.1%}  "
@@ -308,15 +308,15 @@ def epoch_line(context: TrainContext, trainer: HeadTrainer) -> str:
         )
     of_best = trainer.history[trainer.best_epoch - 1].validation if trainer.best_epoch > 0 else None
     if config.monitor == LAST:
-        best = "the last"
+        kept = "keeps the last"
     elif of_best:
         value = of_best.monitored(config.monitor)
-        best = f"{_BEST[config.monitor].format(value)} @{trainer.best_epoch}"
+        kept = f"best {_BEST[config.monitor].format(value)} @{trainer.best_epoch}"
     state = "done" if trainer.finished else duration(seconds * (config.epochs - trainer.epoch))
     return (
         f"{trainer.title}  epoch {row.epoch:>3}/{config.epochs}  "
         f"loss {row.train_loss:.4f}  {measured}  lr {row.learning_rate:.2e}  "
-        f"{row.images_per_second:.1f} images/s  ETA {state}  best {best}"
+        f"{row.images_per_second:.1f} images/s  ETA {state}  {kept}"
     )
 
 

@@ -173,6 +173,12 @@ def resume_head(context: TrainContext, trainer: HeadTrainer) -> None:
             f"goes on after epoch {trainer.epoch}" if trainer.epoch else "is trained from the start"
         )
         log(f"{trainer.title}: {'; '.join(notes)}; it {how}")
+    epochs = context.config.epochs
+    if trainer.epoch >= epochs and not trainer.finished:
+        raise InputError(
+            f"--epochs {epochs}: {trainer.title} has been trained for {trainer.epoch} already and "
+            "has no end there; give more, or choose another --output_dir"
+        )
     if trainer.finished:
         log(f"{trainer.title}: is finished, {trainer.epoch} epochs")
     elif trainer.epoch:

@@ -28,6 +28,16 @@ def test_override_accepts_other_settings_and_records_them(quick_train, stopped, 
     assert quick_train(stopped, resume=None, **changed) == 0, "they are the settings now"
 
 
+@pytest.mark.parametrize("epochs", [2, 3])
+def test_override_cannot_end_a_training_before_where_it_is(quick_train, stopped, capsys, epochs):
+    before = (stopped / "config.json").read_bytes()
+    shorter = {**FOUR_EPOCHS, "epochs": epochs}
+    assert quick_train(stopped, resume=None, override=None, **shorter) == 2
+    assert f"--epochs {epochs}: pair 0-1 has been trained for 3" in capsys.readouterr().err
+    assert (stopped / "config.json").read_bytes() == before
+    assert quick_train(stopped, resume=None, **FOUR_EPOCHS) == 0, "nothing was lost"
+
+
 @pytest.mark.parametrize("change", [{"img_size": 96}, {"freeze_weights": "false"}])
 def test_override_cannot_change_network_or_pixels(quick_train, stopped, capsys, change):
     assert quick_train(stopped, resume=None, override=None, **FOUR_EPOCHS, **change) == 2
