@@ -47,6 +47,7 @@ class VersusBest:
     differences: dict[str, Comparison]  # by model
     notes: tuple[str, ...] = ()  # what to mind when they are read
     gain: dict[str, Difference] = field(default_factory=dict)  # of the ensemble, over that model
+    gain_tests: int = 0  # for how many its p values are corrected
 
     @property
     def gains(self) -> list[str]:
@@ -192,7 +193,8 @@ def compare_with_best(
     """Compare models and their means with the best single model.
 
     classes: what each predicts; ensemble: which of the means is asked for its gain. That is one
-    question, so its p values are corrected for its figures alone.
+    question, so its p values are corrected for its figures alone; and for the number of models,
+    where the best of them was chosen on these same images.
     """
     first, best = models[0], best_single(models)
     here = "same images" in best.chosen
@@ -205,8 +207,9 @@ def compare_with_best(
     counts = np.bincount(first.targets, minlength=len(scored)).tolist()
     notes += filter(None, [few_images_note(counts, scored)])
     asked = [differences[ensemble].differences[metric] for metric in GAIN_IN]
-    gain = dict(zip(GAIN_IN, correct(asked), strict=True))
-    return VersusBest(str(best), differences, tuple(notes), gain)
+    tests = len(GAIN_IN) * (len(models) if here else 1)
+    gain = dict(zip(GAIN_IN, correct(asked, tests), strict=True))
+    return VersusBest(str(best), differences, tuple(notes), gain, tests)
 
 
 def _confidence(evaluation: Evaluation) -> Metrics:

@@ -211,9 +211,9 @@ def gain_text(versus: VersusBest) -> str:
     proven = [f"a gain of {_DIFFERENCES[name]}" for name in versus.gains]
     proven += [f"a loss of {_DIFFERENCES[name]}" for name in versus.losses]
     return (
-        f"the ensemble minus its best model, {versus.best}: {figures}; "
+        f"the ensemble minus its best model by accuracy, {versus.best}: {figures}; "
         f"{' and '.join(proven) or 'no gain'} is proven (Holm's correction for "
-        f"{len(versus.gain)} figures)"
+        f"{versus.gain_tests} tests)"
     )
 
 

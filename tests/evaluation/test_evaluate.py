@@ -91,7 +91,7 @@ def test_a_gain_over_the_best_member_is_proven_or_said_not_to_be():
     copies = [models[0], replace(models[0], label="copy")]
     same = compared(copies)
     assert not same.gains and "accuracy 0.000 [-0.0" in gain_text(same)
-    assert "no gain is proven (Holm's correction for 3 figures)" in gain_text(same)
+    assert "no gain is proven (Holm's correction for 3 tests)" in gain_text(same)
     worse = compared([member(3.0, 0), *(member(0.0, seed) for seed in (1, 2, 3, 4))])
     assert "a loss of accuracy" in gain_text(worse) and not worse.gains
 
@@ -104,6 +104,7 @@ def test_a_best_model_that_was_chosen_on_these_images_is_said_to_lead_by_luck():
     said = "\n".join(found.notes)
     assert "m0 was chosen on these same images: it leads by luck" in said
     assert "corrected for 12 tests, those of all pairs of models" in said
+    assert "proven (Holm's correction for 6 tests)" in gain_text(found), "for both models"
     assert "fewer than 20 images" not in said, "40 of each grade"
     table = differences_table(found).to_text()
     assert "p (Holm)" in table and "it leads by luck" in table
