@@ -15,6 +15,7 @@ from pathlib import Path
 # Before any import of torch; the scripts that tests start inherit it.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+import numpy as np
 import pytest
 from helpers import QUICK, QUICK_AUDIT, flags
 from matplotlib.figure import Figure
@@ -23,6 +24,8 @@ from PIL import Image
 import train_ovo
 from common.audit.dataset import Audit, audit
 from common.data.synthetic import write_dataset
+from common.duplicates import links
+from common.duplicates.signatures import Signature
 from common.inspection import file_checks
 from common.system.files import atomic_write
 
@@ -75,23 +78,40 @@ def shared_folder(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def remembered_signatures(shared_folder):
-    """Compute a picture's signature once for all tests: most look at copies of the same few."""
-    folder, compute = shared_folder / "signatures", file_checks.signature_of
-    folder.mkdir(exist_ok=True)
+def remembered_looks(shared_folder):
+    """Compute once for all tests what depends on pictures alone: most look at copies of a few.
 
-    def remembered(retina):
-        name = hashlib.sha256(repr(retina.shape).encode() + retina.tobytes()).hexdigest()
-        with contextlib.suppress(FileNotFoundError):
-            return pickle.loads((folder / name).read_bytes())
-        found = compute(retina)
-        with contextlib.suppress(OSError), atomic_write(folder / name) as file:  # tests fill disks
-            file.write(pickle.dumps(found))
-        return found
+    That is a picture's signature, and which of some signatures are of one eye.
+    """
+
+    def remembering(name, compute):
+        folder = shared_folder / name
+        folder.mkdir(exist_ok=True)
+
+        def remembered(*inputs):
+            place = folder / hashlib.sha256(pickle.dumps(_plain(inputs))).hexdigest()
+            with contextlib.suppress(FileNotFoundError):
+                return pickle.loads(place.read_bytes())
+            found = compute(*inputs)
+            with contextlib.suppress(OSError), atomic_write(place) as file:  # tests fill disks
+                file.write(pickle.dumps(found))
+            return found
+
+        return remembered
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(file_checks, "signature_of", remembered)
+        for module, name in ((file_checks, "signature_of"), (links, "matching_pictures")):
+            patch.setattr(module, name, remembering(name, getattr(module, name)))
         yield
+
+
+def _plain(value: object) -> object:
+    """Write arrays and signatures as values that are pickled alike where they are equal."""
+    if isinstance(value, np.ndarray):
+        return value.dtype.str, value.shape, value.tobytes()
+    if isinstance(value, Signature):
+        return _plain(list(vars(value).values()))
+    return [_plain(one) for one in value] if isinstance(value, (list, tuple)) else value
 
 
 @pytest.fixture(scope="session")
