@@ -10,7 +10,11 @@ until there were enough kills. Exit status 0 if every tensor is the same each ti
 from common.cli import Parser, guarded
 
 import argparse
+import json
+import os
 import random
+import re
+import select
 import signal
 import subprocess
 import sys
@@ -38,7 +42,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 
 def command(folder: Path, name: str, epochs: int) -> list[str]:
-    """Write the training's command line."""
+    """Write the training's flags."""
     flags = (
         f"--base_models demo_convnext --no_pretrained --freeze_weights false --epochs {epochs} "
         f"--patience {epochs} --device cpu --resume --pairs"
@@ -49,29 +53,66 @@ def command(folder: Path, name: str, epochs: int) -> list[str]:
         "--output_dir": folder / name,
     }
     words = [str(word) for place in places.items() for word in place]
-    return [sys.executable, "-u", str(ROOT / "train_ovo.py"), *flags.split(), *PAIRS, *words]
+    return [*flags.split(), *PAIRS, *words]
 
 
-def run_and_kill(words: list[str], log: Path, moment: float) -> tuple[bool, int]:
-    """Start the training and kill it `moment` seconds after it has found its checkpoints.
+class Trainer:
+    """Trains in processes of their own that need not import anything: they are forked.
 
-    Returns whether it had already ended, and its status.
+    To import PyTorch takes longer than such a small training.
     """
-    with (
-        log.open("ab") as file,
-        subprocess.Popen(words, stdout=subprocess.PIPE, stderr=file) as process,
-    ):
-        assert process.stdout is not None
-        for line in process.stdout:
-            file.write(line)
-            if b"classifiers: " in line:
+
+    def __init__(self) -> None:
+        self._server = subprocess.Popen(
+            [sys.executable, "-u", "-c", _SERVER],
+            cwd=ROOT,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            bufsize=0,  # what is read here is no longer waited for
+        )
+
+    def __enter__(self) -> "Trainer":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._server.communicate()  # the end of its input is its end
+
+    def run(self, words: list[str], log: Path, mark: str = "", seconds: float = 0.0) -> int:
+        """Train with some flags, and append to a log what is said; returns the exit status.
+
+        mark: a regular expression; `seconds` after a line has it the process is killed.
+        """
+        assert self._server.stdin is not None and self._server.stdout is not None
+        start = log.stat().st_size if log.is_file() else 0
+        self._server.stdin.write(json.dumps([words, str(log)]).encode() + b"\n")
+        process, marked = int(self._server.stdout.readline()), None
+        while mark and not select.select([self._server.stdout], [], [], 0.005)[0]:
+            if marked is None and re.search(
+                mark, log.read_bytes()[start:].decode(errors="replace")
+            ):
+                marked = time.monotonic()
+            if marked is not None and time.monotonic() - marked >= seconds:
+                os.kill(process, signal.SIGKILL)
                 break
-        try:
-            process.wait(moment)
-        except subprocess.TimeoutExpired:
-            process.kill()
-        file.write(process.stdout.read())
-        return process.wait() != -signal.SIGKILL, process.returncode
+        return int(self._server.stdout.readline())
+
+
+# runs one training after another: reads flags and log, says the process and then its exit status
+_SERVER = """
+import json, os, sys
+import train_ovo
+for line in sys.stdin:
+    words, log = json.loads(line)
+    log = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
+    child = os.fork()
+    if not child:
+        for stream in (1, 2):
+            os.dup2(log, stream)
+        os._exit(train_ovo.main(words))
+    os.close(log)
+    print(child)
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
 
 
 def tensors(folder: Path) -> dict[str, torch.Tensor]:
@@ -87,15 +128,22 @@ def tensors(folder: Path) -> dict[str, torch.Tensor]:
 def campaign(folder: Path, kills: int, epochs: int, seed: int) -> tuple[int, bool]:
     """Kill trainings until there were that many kills; returns how many, and whether all agree."""
     write_dataset(folder / "images", {"train": 10, "val": 4}, seed=1, size=96)
+    with Trainer() as trainer:
+        return _campaign(trainer, folder, kills, epochs, random.Random(seed))
+
+
+def _campaign(
+    trainer: Trainer, folder: Path, kills: int, epochs: int, moments: random.Random
+) -> tuple[int, bool]:
     started = time.monotonic()
-    run_and_kill(command(folder, "whole", epochs), folder / "log.txt", 1e6)
+    trainer.run(command(folder, "whole", epochs), folder / "log.txt")
     whole = tensors(folder / "whole")
     print(f"in peace: {time.monotonic() - started:.0f} s, {epochs} epochs", flush=True)
-    moments, done, number, agree = random.Random(seed), 0, 0, len(whole) > 0
+    done, number, agree = 0, 0, len(whole) > 0
     while done < kills:
         number += 1
         name = f"killed_{number}"
-        done += killed_until_done(folder, name, epochs, kills - done, moments)
+        done += killed_until_done(trainer, folder, name, epochs, kills - done, moments)
         found = tensors(folder / name)
         same = found.keys() == whole.keys() and all(torch.equal(found[k], whole[k]) for k in whole)
         left = list((folder / name).rglob("*.part"))
@@ -108,15 +156,16 @@ def campaign(folder: Path, kills: int, epochs: int, seed: int) -> tuple[int, boo
 
 
 def killed_until_done(
-    folder: Path, name: str, epochs: int, most: int, moments: random.Random
+    trainer: Trainer, folder: Path, name: str, epochs: int, most: int, moments: random.Random
 ) -> int:
     """Kill and resume one training up to `most` times, then let it end; returns the kills."""
     done, longest, log = 0, 1.0, folder / "log.txt"
     while True:
         before = history(folder / name)
-        moment = moments.uniform(0, longest) if done < most else 1e6
-        ended, status = run_and_kill(command(folder, name, epochs), log, moment)
-        if ended:
+        mark = "classifiers: " if done < most else ""  # it has found its checkpoints
+        moment = moments.uniform(0, longest) if mark else 0.0
+        status = trainer.run(command(folder, name, epochs), log, mark, moment)
+        if status != -signal.SIGKILL:
             if status:
                 raise SystemExit(f"a resumed training failed with status {status}, see {log}")
             return done

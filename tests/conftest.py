@@ -145,6 +145,15 @@ def demo(make_once) -> Path:
 
 
 @pytest.fixture(scope="session")
+def large_demo(make_once) -> Path:
+    """A synthetic dataset to learn from: 60 larger training images per grade, 20 to validate."""
+    return make_once(
+        "large_demo",
+        lambda root: write_dataset(root, {"train": 60, "val": 20}, seed=3, size=128),
+    )
+
+
+@pytest.fixture(scope="session")
 def audited(demo, tmp_path_factory) -> Audit:
     """An audit of the demo dataset with a patient, a copy and a doubted grade, to be divided."""
     root = Path(shutil.copytree(demo, tmp_path_factory.mktemp("audited") / "d"))

@@ -17,7 +17,7 @@ from common.audit import shortcuts
 from common.audit.dataset import EYEPACS_COUNTS, AuditConfig, _count_notes, audit, summarise
 from common.audit.report import audit_text
 from common.data.synthetic import write_dataset
-from common.inspection import file_checks
+from common.inspection import file_checks, many_files
 from common.pixels.preprocessing import apply_clahe
 from common.system.errors import InputError
 
@@ -117,6 +117,7 @@ def test_a_worker_that_is_killed_ends_the_audit_in_one_line(demo, monkeypatch, t
 
     decode = file_checks.decode_picture
     monkeypatch.setattr(file_checks, "decode_picture", dies)
+    monkeypatch.setattr(many_files, "worker_count", lambda _: 2)  # on one core it would be us
     words = ["--output_dir", str(tmp_path / "a"), "--cache_dir", str(tmp_path / "c")]
     assert prepare_dataset.main(["audit", str(demo), *words]) == 2
     assert "a process that reads pictures died" in capsys.readouterr().err
@@ -139,7 +140,6 @@ def test_more_images_than_eyepacs_has_are_noted():
     assert "grade 4 has 709" in said and "grade 3" not in said and EYEPACS_COUNTS[4] == 708
 
 
-@pytest.mark.slow
 @pytest.mark.slow
 def test_grades_that_were_enhanced_apart_alarm_and_a_clean_set_does_not(tmp_path, monkeypatch):
     monkeypatch.setattr(shortcuts, "PERMUTATIONS", 60)

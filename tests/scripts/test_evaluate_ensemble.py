@@ -21,7 +21,7 @@ def second(trained_swin, tmp_path):
     return shutil.copytree(trained_swin, tmp_path / "swin_5class_results")
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def evaluate(demo, shared_cache):
     def run(**changes):
         values = {"dataset_path": demo, "cache_dir": shared_cache, "device": "cpu", "resamples": 50}
@@ -369,6 +369,17 @@ def test_images_of_a_patient_are_one_unit_of_the_bootstrap(evaluate, trained_cop
     assert evaluate(results_dirs=trained_copy, patient_regex="(") == 2
 
 
+@pytest.fixture(scope="module")
+def evaluated(make_once, evaluate, trained):
+    """A result directory that has been evaluated, to be read only."""
+
+    def make(folder):
+        shutil.copytree(trained, folder / "r")
+        assert evaluate(results_dirs=folder / "r") == 0
+
+    return make_once("evaluated_alone", make) / "r"
+
+
 @pytest.mark.parametrize(
     ("name", "change"),
     [
@@ -379,15 +390,16 @@ def test_images_of_a_patient_are_one_unit_of_the_bootstrap(evaluate, trained_cop
         ("ids", lambda a: a[:0]),
     ],
 )
-def test_odd_stored_predictions_are_computed_again(evaluate, trained_copy, name, change):
-    assert evaluate(results_dirs=trained_copy) == 0
-    first = metrics(trained_copy)["metrics"]
-    path = trained_copy / "results" / "predictions_test.npz"
+def test_odd_stored_predictions_are_computed_again(evaluate, evaluated, tmp_path, name, change):
+    folder = shutil.copytree(evaluated, tmp_path / "r")
+    path = folder / "results" / "predictions_test.npz"
     with np.load(path, allow_pickle=False) as file:
         arrays = dict(file)
     np.savez_compressed(path, **{**arrays, name: change(arrays[name])})
-    assert evaluate(results_dirs=trained_copy) == 0
-    assert metrics(trained_copy)["metrics"] == first
+    assert evaluate(results_dirs=folder) == 0
+    assert metrics(folder)["metrics"] == metrics(evaluated)["metrics"]
+    with np.load(path, allow_pickle=False) as file:
+        assert np.array_equal(file[name], arrays[name])
 
 
 def test_test_time_augmentation_is_of_all_that_is_predicted_and_is_said(

@@ -22,10 +22,12 @@ IDRID = Path(__file__).parents[3] / "shared" / "data" / "idrid"
 def test_photographs_and_a_table_become_an_evaluated_model(tmp_path, quick_train, capsys):
     flat, dataset, results = (tmp_path / name for name in ("flat", "dataset", "results"))
     flat.mkdir()
-    for path in sorted(IDRID.glob("*/*/*.jpg")):
-        (flat / path.name).symlink_to(path)
     with open(IDRID / "labels.csv", newline="") as file:
-        labels = list(csv.DictReader(file))
+        every = enumerate(csv.DictReader(file))
+        labels = [row for number, row in every if number % 4 == 0 or row["split"] != "train"]
+    for row in labels:
+        name = f"{row['image']}.jpg"
+        (flat / name).symlink_to(IDRID / row["split"] / row["grade"] / name)
     lines = ["image;split;grade;camera;patient"]  # as Excel writes it in much of Europe
     for number, row in enumerate(labels):
         camera = "Kowa" if number % 2 else "Canon"
@@ -34,7 +36,7 @@ def test_photographs_and_a_table_become_an_evaluated_model(tmp_path, quick_train
     words = ["import", str(tmp_path / "labels.csv"), str(flat), str(dataset), "--files", "symlink"]
     assert prepare_dataset.main(words) == 0
     for split, expected in (
-        ("train", [94, 14, 96, 52, 35]),
+        ("train", [25, 4, 25, 14, 7]),
         ("val", [20, 3, 20, 11, 7]),
         ("test", [20, 3, 20, 11, 7]),
     ):
@@ -44,7 +46,7 @@ def test_photographs_and_a_table_become_an_evaluated_model(tmp_path, quick_train
     command += ["--prevalence", tmp_path / "labels.csv", "--verbose"]
     assert evaluate_ensemble.main([str(word) for word in command]) == 0
     said = capsys.readouterr().out
-    assert "Kowa" in said and "413 rows, column 'grade' of" in said
+    assert "Kowa" in said and "197 rows, column 'grade' of" in said
     content = json.loads((results / "results" / "metrics_test.json").read_text())
     assert content["images_per_grade"] == [20, 3, 20, 11, 7]
     assert "by metadata.csv" in content["bootstrap"]["patients"]

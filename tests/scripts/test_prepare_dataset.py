@@ -63,8 +63,7 @@ def test_cache_fills_what_training_will_read(demo, tmp_path, capsys, quick_train
     assert prepare_dataset.main(["cache", str(tmp_path), "--base_models", "convnext"]) == 2
 
 
-def test_audit_prints_writes_and_is_strict_about_leaks(demo, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(shortcuts, "PERMUTATIONS", 5)
+def test_audit_prints_writes_and_is_strict_about_leaks(demo, few_permutations, tmp_path, capsys):
     words = ["audit", str(demo), "--output_dir", str(tmp_path / "a"), "--num_workers", "2"]
     words += ["--cache_dir", str(tmp_path / "c")]
     assert prepare_dataset.main([*words, "--strict"]) == 0
@@ -119,7 +118,13 @@ def test_ctrl_c_in_the_audit_does_not_advise_to_resume(demo, tmp_path, capsys, m
 
 
 @pytest.fixture
-def spoiled(demo, tmp_path):
+def few_permutations(monkeypatch):
+    """Probe for shortcuts quickly, in tests that are about other findings."""
+    monkeypatch.setattr(shortcuts, "PERMUTATIONS", 5)
+
+
+@pytest.fixture
+def spoiled(demo, few_permutations, tmp_path):
     """A copy of the demo dataset whose validation folder has another usual name."""
     root = Path(shutil.copytree(demo, tmp_path / "images"))
     (root / "val").rename(root / "valid")

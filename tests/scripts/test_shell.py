@@ -1,5 +1,6 @@
 """The shell scripts and the guide's original entry, run as a user runs them."""
 
+import json
 import os
 import re
 import shutil
@@ -8,8 +9,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from helpers import MODEL, QUICK, ROOT, flags, help_of, run_script, wait_for
+from helpers import MODEL, ROOT, flags, help_of, run_script, wait_for
 
+import ensemble_5class_trainer
+import evaluate_ensemble
+import train_ovo
 from common.result_dir import ResultDir
 from common.system.run_lock import lock_directory
 
@@ -87,14 +91,23 @@ def test_a_recipe_takes_the_place_of_the_guide_s_numbers(tmp_path, words):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", BACKBONES)
-def test_a_script_plans_the_training_of_its_backbone(name, demo, tmp_path):
-    words = flags(no_pretrained=None, dry_run=None, batch_size=1, gradient_accumulation_steps=8)
-    done = run_shell(f"train_{name}.sh", tmp_path, *words, DATASET_PATH=str(demo))
-    assert done.returncode == 0, done.stderr
+def test_a_script_plans_the_training_of_its_backbone(name, demo, tmp_path, monkeypatch, capsys):
+    for script in (f"train_{name}.sh", "train_logged.sh"):
+        shutil.copy(ROOT / script, tmp_path)
+    trainer = "import json, sys; print(json.dumps(sys.argv[1:]))"
+    (tmp_path / "train_ovo.py").write_text(trainer)
+    place = tmp_path / "here"
+    place.mkdir()
+    words = flags(no_pretrained=None, dry_run=None, batch_size=1, gradient_accumulation_steps=2)
+    started = run_shell(tmp_path / f"train_{name}.sh", place, *words)
+    monkeypatch.setenv("DATASET_PATH", str(demo))
+    monkeypatch.chdir(place)
+    assert train_ovo.main(json.loads(started.stdout)) == 0
     model, size = BACKBONES[name]
-    assert f"plan: {model} at {size} px into ./{name}_5class_results" in done.stdout
-    assert "effective batch 8" in done.stdout
-    assert not list(tmp_path.iterdir()), "a plan is no training"
+    said = capsys.readouterr().out
+    assert f"plan: {model} at {size} px into ./{name}_5class_results" in said
+    assert "effective batch 2" in said, "further flags win"
+    assert not list(place.iterdir()), "a plan is no training"
 
 
 # -- the quick start ---------------------------------------------------------------------------
@@ -168,21 +181,11 @@ def test_help_goes_to_the_terminal_and_not_into_the_log(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize(
-    ("words", "error"),
-    [
-        (["--dataset_path", "/nope"], "error: expected a dataset in '/nope'"),
-        pytest.param(
-            *(["--epoch", "3"], "error: unrecognized arguments: --epoch 3"), marks=pytest.mark.slow
-        ),
-    ],
-    ids=["no such folder", "no such flag"],
-)
-def test_a_refused_command_leaves_its_error_on_the_terminal_alone(tmp_path, words, error):
+def test_a_refused_command_leaves_its_error_on_the_terminal_alone(tmp_path):
     log = tmp_path / "coatnet_training_log.txt"
     log.write_text("an earlier training\n")
-    done = run_shell("train_coatnet.sh", tmp_path, *words)
-    assert done.returncode == 2 and error in done.stdout
+    done = run_shell("train_coatnet.sh", tmp_path, "--dataset_path", "/nope")
+    assert done.returncode == 2 and "error: expected a dataset in '/nope'" in done.stdout
     assert log.read_text() == "an earlier training\n"
 
 
@@ -203,24 +206,34 @@ def test_a_log_that_cannot_be_written_is_one_line(tmp_path):
     assert done.stderr == "error: cannot write no/log.txt; choose another folder\n"
 
 
-@pytest.mark.slow
-def test_a_refused_resume_says_nothing_in_the_log(trained_copy, demo, tmp_path):
-    values = {**QUICK, "learning_rate": 2e-3, "dataset_path": demo, "cache_dir": "c"}
-    words = flags(**values, output_dir=trained_copy)
-    done = run_shell("train_logged.sh", tmp_path, "log.txt", *words)
-    assert done.returncode == 2 and "was trained differently" in done.stdout
-    assert not (tmp_path / "log.txt").exists() and not (tmp_path / "c").exists()
+def begins_a_log(said: str) -> bool:
+    """Tell whether train_logged.sh takes what a trainer says for the beginning of a training."""
+    return re.search(r"^\d{4}-\d\d-\d\d [\d:]{8}Z ", said, re.MULTILINE) is not None
 
 
-@pytest.mark.slow
-def test_a_second_training_says_nothing_in_the_log_of_the_first(demo, shared_cache, tmp_path):
-    words = flags(**QUICK, dataset_path=demo, cache_dir=shared_cache, output_dir="r")
-    (tmp_path / "log.txt").write_text("the first training\n")
+def test_a_mistyped_flag_begins_no_log(capsys):
+    with pytest.raises(SystemExit, match="2"):
+        train_ovo.main(["--base_models", MODEL, "--epoch", "3"])
+    said = capsys.readouterr().err
+    assert "error: unrecognized arguments: --epoch 3" in said and not begins_a_log(said)
+
+
+def test_a_refused_resume_begins_no_log(quick_train, trained_copy, tmp_path, capsys):
+    values = {"learning_rate": 2e-3, "cache_dir": tmp_path / "c", "resume": None}
+    assert quick_train(trained_copy, **values) == 2
+    out, error = capsys.readouterr()
+    assert "was trained differently" in error and not begins_a_log(out + error)
+    assert not (tmp_path / "c").exists()
+
+
+def test_a_second_training_begins_no_log_and_the_first_one_does(quick_train, tmp_path, capsys):
     directory = ResultDir(tmp_path / "r")
     with lock_directory(directory.root, directory.lock):
-        done = run_shell("train_logged.sh", tmp_path, "log.txt", *words)
-    assert done.returncode == 2 and "is being trained by process" in done.stdout
-    assert (tmp_path / "log.txt").read_text() == "the first training\n"
+        assert quick_train(directory.root, resume=None) == 2
+    out, error = capsys.readouterr()
+    assert "is being trained by process" in error and not begins_a_log(out + error)
+    assert quick_train(directory.root, resume=None, pairs="0-1", epochs=1) == 0
+    assert begins_a_log(capsys.readouterr().out)
 
 
 def test_what_a_library_says_before_training_begins_is_in_the_log_too(tmp_path):
@@ -237,16 +250,47 @@ def test_what_a_library_says_before_training_begins_is_in_the_log_too(tmp_path):
 # -- the guide's original entry ----------------------------------------------------------------
 
 
+@pytest.fixture
+def original_entry(monkeypatch):
+    """Call the guide's original entry; returns the script that it hands over to, and its flags."""
+    commands = []
+    monkeypatch.setattr(os, "execv", lambda program, command: commands.append((program, command)))
+
+    def run(*words):
+        commands.clear()
+        ensemble_5class_trainer.main([str(word) for word in words])
+        [(program, [python, unbuffered, script, *rest])] = commands
+        assert program == python == sys.executable and unbuffered == "-u"
+        return Path(script), rest
+
+    return run
+
+
 @pytest.mark.slow
-def test_the_guide_s_original_entry_trains_and_evaluates(demo, tmp_path):
+def test_the_guide_s_original_entry_trains_and_evaluates(
+    original_entry, demo, trained_copy, tmp_path, monkeypatch
+):
     shutil.copytree(demo, tmp_path / "dataset")
     values = {"base_models": MODEL, "dataset_path": "./dataset", "output_dir": "./out"}
     common = flags(**values, device="cpu")
-    entry = "ensemble_5class_trainer.py"
-    words = [*common, "--no_pretrained", "--epochs", 1]
-    train = run_script(entry, "--mode", "train", *words, cwd=tmp_path)
+    words = [*common, "--no_pretrained", "--epochs", 1, "--pairs", "0-1"]
+    train = run_script("ensemble_5class_trainer.py", "--mode", "train", *words, cwd=tmp_path)
     assert train.returncode == 0, train.stderr
-    done = run_script(entry, "--mode", "evaluate", *common, cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
+    assert [path.name for path in (tmp_path / "out" / "models").iterdir()] == [
+        f"best_{MODEL}_0_1.pth"
+    ]
+
+    assert original_entry("--mode", "train", *words) == (ROOT / "train_ovo.py", [*map(str, words)])
+    script, rest = original_entry("--mode", "evaluate", *common)
+    assert script == ROOT / "evaluate_ensemble.py"
+    shutil.rmtree(tmp_path / "out")
+    trained_copy.rename(tmp_path / "out")
+    monkeypatch.chdir(tmp_path)
+    assert evaluate_ensemble.main(rest) == 0
     assert (tmp_path / "out" / "results" / "metrics_test.json").is_file()
-    assert run_script(entry, "--mode", "dance", cwd=tmp_path).returncode == 2
+
+
+def test_the_guide_s_original_entry_refuses_other_modes(original_entry, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        original_entry("--mode", "dance")
+    assert "invalid choice: 'dance'" in capsys.readouterr().err

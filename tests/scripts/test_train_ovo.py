@@ -2,12 +2,10 @@
 
 import json
 import os
-import re
 import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +16,7 @@ import evaluate_ensemble
 from common.models.checkpoint import load_pair
 from common.models.checkpoint_file import load_checkpoint, save_checkpoint
 from common.pairs import pair_head
+from dev.kill_training import Trainer
 
 
 def test_writes_the_documented_directory(trained):
@@ -137,21 +136,16 @@ def test_sigkill_in_mid_epoch_then_resume_gives_the_same_bits(demo, shared_cache
     values |= {"epochs": 6, "device": "cpu", "pairs": ["0-1", "2-4"], "resume": None}
     values |= {"dataset_path": demo, "cache_dir": shared_cache}
 
-    def command(output):
-        script = [sys.executable, "-u", str(ROOT / "train_ovo.py")]
-        return [*script, *flags(**values, output_dir=output)]
+    with Trainer() as trainer:
 
-    assert subprocess.run(command(tmp_path / "whole"), capture_output=True).returncode == 0
-    for epoch in (1, 2, 4):
-        process = subprocess.Popen(command(tmp_path / "killed"), stdout=subprocess.PIPE, text=True)
-        for line in process.stdout:
-            if re.search(rf"pair 2-4 .* epoch +{epoch}/6", line):
-                time.sleep(0.05)  # into the next epoch
-                process.send_signal(signal.SIGKILL)
-                break
-        process.stdout.close()
-        assert process.wait() == -signal.SIGKILL
-    assert subprocess.run(command(tmp_path / "killed"), capture_output=True).returncode == 0
+        def train(name, mark=""):
+            words = flags(**values, output_dir=tmp_path / name)
+            return trainer.run(words, tmp_path / "log.txt", mark, 0.05)  # into the next epoch
+
+        assert train("whole") == 0
+        for epoch in (1, 2, 4):
+            assert train("killed", rf"pair 2-4 .* epoch +{epoch}/6") == -signal.SIGKILL
+        assert train("killed") == 0
     for pair in [(0, 1), (2, 4)]:
         head = pair_head(pair)
         assert same_weights(tmp_path / "whole", tmp_path / "killed", head, "demo_coatnet")

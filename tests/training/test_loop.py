@@ -6,7 +6,6 @@ import pytest
 
 from common import result_dir
 from common.config import LAST, MONITORS
-from common.data.synthetic import write_dataset
 from common.models import checkpoint_file
 from common.pairs import pair_head
 from common.result_dir import ResultDir
@@ -69,8 +68,7 @@ def test_batch_statistics_of_one_image_are_refused(quick_train, tmp_path, capsys
 
 @pytest.mark.slow
 @pytest.mark.parametrize("model", ["demo_coatnet"])
-def test_a_small_network_learns_to_tell_grades_apart(quick_train, tmp_path, model):
-    write_dataset(tmp_path / "images", {"train": 60, "val": 20}, seed=3, size=128)
+def test_a_small_network_learns_to_tell_grades_apart(quick_train, large_demo, tmp_path, model):
     options = {
         "freeze_weights": "false",
         "epochs": 6,
@@ -78,7 +76,7 @@ def test_a_small_network_learns_to_tell_grades_apart(quick_train, tmp_path, mode
         "base_models": model,
         "gradient_accumulation_steps": 1,
         "pairs": ["0-3", "2-3", "3-4"],
-        "dataset_path": tmp_path / "images",
+        "dataset_path": large_demo,
     }
     assert quick_train(tmp_path / "r", **options) == 0
     for pair in [(0, 3), (2, 3), (3, 4)]:

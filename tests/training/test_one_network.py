@@ -6,7 +6,6 @@ import torch
 from helpers import history_of, same_weights, weights_of
 
 from common.data.folders import scan_dataset
-from common.data.synthetic import write_dataset
 from common.models import checkpoint_file
 from common.models.checkpoint import load_pair
 from common.pairs import class_pairs, heads_of_model, shared_head
@@ -57,8 +56,7 @@ def test_it_trains_and_resumes_to_the_same_bits(
 
 
 @pytest.mark.slow
-def test_a_shared_head_learns(quick_train, tmp_path):
-    write_dataset(tmp_path / "images", {"train": 60, "val": 20}, seed=3, size=128)
+def test_a_shared_head_learns(quick_train, large_demo, tmp_path):
     values = {
         "head": "shared",
         "freeze_weights": "false",
@@ -66,7 +64,7 @@ def test_a_shared_head_learns(quick_train, tmp_path):
         "batch_size": 8,
         "base_models": "demo_coatnet",
         "gradient_accumulation_steps": 1,
-        "dataset_path": tmp_path / "images",
+        "dataset_path": large_demo,
     }
     assert quick_train(tmp_path / "r", **values) == 0
     path = ResultDir(tmp_path / "r").best("demo_coatnet", shared_head(5))
