@@ -186,7 +186,7 @@ def expected_seconds(place: Place, run: Run, images: int) -> float:
     if views_of(run.recipe):
         return work / (FOLDS - 1) * VIEWS[views_of(run.recipe)] / FORWARD
     pairs = config.num_classes - 1 if config.head == "ovo" else 1  # that each image belongs to
-    return config.epochs * pairs * work / SPEED[config.freeze_weights]
+    return config.epochs * pairs * work / SPEED[config.freezes]
 
 
 def plan_text(place: Place, runs: Sequence[Run], jobs: int) -> str:

@@ -128,18 +128,19 @@ def _methods(
     reader: _Reader, methods: Sequence[Method], bootstrap: BootstrapConfig
 ) -> list[MethodResult]:
     judged, results = {}, []
+    single = {method.members[0]: method.name for method in methods if method.is_single}
     for method in methods:
         grid = _grid_of(reader, method)
         if grid is None:
             continue
         log(f"measuring {method.title}")
         judged[method.name] = own = _judge(reader, method, grid)
+        others = [*REFERENCES, *(single[member] for member in method.members)]
         against = {
             name: differences(own, judged[name], bootstrap)
-            for name in REFERENCES
+            for name in dict.fromkeys(others)
             if name in judged and name != method.name
         }
-        alone = len(method.members) == 1 and not method.over_seeds
         result = MethodResult(
             name=method.name,
             title=method.title,
@@ -148,7 +149,8 @@ def _methods(
             images=len(own[0].answers.ids),
             figures=summarise(own, bootstrap),
             against=against,
-            minutes=reader.minutes(method.members[0]) if alone else None,
+            members=[] if method.is_single else [single[m] for m in method.members],
+            minutes=reader.minutes(method.members[0]) if method.is_single else None,
         )
         results.append(result)
     return results

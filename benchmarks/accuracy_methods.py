@@ -48,6 +48,11 @@ class Method:
     over_seeds: bool = False  # the mean of all seeds, too, so that there is one result
 
     @property
+    def is_single(self) -> bool:
+        """Tell whether it is a recipe, not a mean."""
+        return len(self.members) == 1 and not self.over_seeds
+
+    @property
     def note(self) -> str:
         """Say what makes its figures other than they seem; "" if nothing does."""
         notes = (NOTES.get(member.recipe, "") for member in self.members)
@@ -140,6 +145,8 @@ CHANGES = (
     Change("class weights", "in full", "--class_weight_power 1"),
     Change("weight decay", "0.05", "--weight_decay 0.05"),
     Change("dropout", "none", "--ovo_dropout 0"),
+    Change("classifier's start", "random", "--classifier_init random"),
+    Change("classifier's start", "probe", "--classifier_init probe"),
     Change("best epoch", "by AUC on val", "--monitor val_auc"),
     Change("best epoch", "by loss on val", "--monitor val_loss"),
     Change("test-time augmentation", "none", tta="none"),

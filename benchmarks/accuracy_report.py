@@ -159,10 +159,24 @@ def _differences(methods: Sequence[MethodResult]) -> str:
         if rows:
             header = [f"minus {titles[other]}", *(_SHOWN[name] for name in _COMPARED)]
             parts.append(_table(header, rows))
+    parts += _gains(methods)
     if not parts:
         return _NOTHING
     note = "Paired: on the same images of the folds that both have, each resample for both."
     return "\n\n".join([*parts, note])
+
+
+def _gains(methods: Sequence[MethodResult]) -> list[str]:
+    """Compare each ensemble with its best member, by the kappa on these images."""
+    by_name, rows = {each.name: each for each in methods}, []
+    for each in methods:
+        members = [by_name[name] for name in each.members if each.against.get(name)]
+        if members:
+            best = max(members, key=lambda member: member.figures["kappa"].value)
+            cells = [_difference(each.against[best.name].get(name)) for name in _COMPARED]
+            rows.append([each.title, best.title, *cells])
+    header = ["ensemble", "minus its member with the best kappa here"]
+    return [_table([*header, *(_SHOWN[name] for name in _COMPARED)], rows)] if rows else []
 
 
 def _changes(found: Changes) -> str:

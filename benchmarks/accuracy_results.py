@@ -34,7 +34,8 @@ class MethodResult:
     images: int
     figures: dict[str, Figure]
     against: dict[str, Differences] = field(default_factory=dict)  # by the other's name
-    minutes: float | None = None  # of a training; None: it is a mean of others
+    members: list[str] = field(default_factory=list)  # their names, where it is a mean of methods
+    minutes: float | None = None  # of a training; None: it is a mean
 
 
 @dataclass(frozen=True)

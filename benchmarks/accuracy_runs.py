@@ -14,11 +14,10 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
-from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
-from contextlib import contextmanager
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from queue import SimpleQueue
 
@@ -123,7 +122,7 @@ class Place:
     def config(self, run: Run) -> TrainConfig:
         """Return the configuration that a training has; a probe has the pixels of the recipe."""
         run = replace(run, recipe=BEST) if run.recipe == PROBE else run
-        return parse_training(self.words(run), "").configs[0]
+        return _configured(tuple(self.words(run)))
 
     def is_complete(self, run: Run) -> bool:
         """Tell whether a run is complete; raises InputError if its settings were others."""
@@ -169,6 +168,11 @@ class Place:
         return float(read_json(self.directory(run) / "run.json")["seconds"])
 
 
+@cache
+def _configured(words: tuple[str, ...]) -> TrainConfig:
+    return parse_training(list(words), "").configs[0]
+
+
 def make_folds(place: Place) -> None:
     """Divide the dataset into grouped folds, or see that those that are there are of its images."""
     source = place.root / "folds"
@@ -207,15 +211,25 @@ def _run_side_by_side(place: Place, runs: Sequence[Run], cores: Sequence[int]) -
         if hasattr(os, "sched_setaffinity"):
             os.sched_setaffinity(0, {free.get()})
 
-    with ThreadPoolExecutor(len(cores), initializer=pin) as pool, _ending_children() as children:
-        futures = [pool.submit(_make, place, run, children) for run in runs]
+    children = _Children()
+    with ThreadPoolExecutor(len(cores), initializer=pin) as pool:
+        futures = [pool.submit(_attempt, place, run, children) for run in runs]
         try:
-            done, _ = wait(futures, return_when=FIRST_EXCEPTION)
-            for future in done:
-                future.result()
+            wait(futures)
         finally:
-            pool.shutdown(wait=False, cancel_futures=True)
             children.end()
+    if children.failure is not None:
+        raise children.failure
+
+
+def _attempt(place: Place, run: Run, children: "_Children") -> None:
+    """Make one run, unless another one has failed; then the trainings beside it end, too."""
+    if children.ended:
+        return
+    try:
+        _make(place, run, children)
+    except BaseException as error:
+        children.end(error)
 
 
 class _Children:
@@ -224,14 +238,15 @@ class _Children:
     def __init__(self) -> None:
         self._running: set[subprocess.Popen[bytes]] = set()
         self._lock = threading.Lock()
-        self._ended = False
+        self.ended = False
+        self.failure: BaseException | None = None  # the first
 
     def call(self, command: Sequence[str], log_file: Path) -> int:
         """Run a command to its end, with what it says in a file; returns its status."""
         log_file.parent.mkdir(parents=True, exist_ok=True)
         with log_file.open("ab") as said:
             with self._lock:
-                if self._ended:
+                if self.ended:
                     return -1
                 child = subprocess.Popen(command, cwd=ROOT, stdout=said, stderr=said)
                 self._running.add(child)
@@ -240,21 +255,14 @@ class _Children:
                 self._running.discard(child)
         return status
 
-    def end(self) -> None:
+    def end(self, failure: BaseException | None = None) -> None:
         """Ask all that still run to stop, which keeps what is complete, and start no other."""
         with self._lock:
-            self._ended = True
+            if not self.ended:
+                self.failure = failure
+            self.ended = True
             for child in self._running:
                 child.terminate()
-
-
-@contextmanager
-def _ending_children() -> Iterator[_Children]:
-    children = _Children()
-    try:
-        yield children
-    finally:
-        children.end()
 
 
 def _make(place: Place, run: Run, children: _Children) -> None:

@@ -182,16 +182,17 @@ def test_what_is_complete_is_measured_and_written_and_not_made_again(place, monk
     page.parent.mkdir()
     page.write_text(f"Mine.\n{accuracy_report._NEW_PAGE}And this.\n")
     change = CHANGES[0]
-    assert accuracy.main(command(place, "--methods", "softmax", "guide", "--seeds", "0", "1")) == 0
-    assert {run.recipe for run in made} == {"guide"} and len(made) == 2 * FOLDS
-    made.clear()
-    assert accuracy.main(command(place, "--methods", "shared", "--folds", "1", "2")) == 0
-    assert len(made) == 2 * 3
+    words = ["--methods", "softmax", "guide", "shared", "--seeds", "0", "--folds", "1", "2"]
+    assert accuracy.main(command(place, *words)) == 0
+    assert [run.recipe for run in made] == ["guide", "shared"] * 2
     assert accuracy.main(command(place, "--ablation", change.name)) == 0
-    assert {run.recipe for run in made[6:]} == {change.name} and len(made) == 6 + 2
+    assert {run.recipe for run in made[4:]} == {change.name} and len(made) == 4 + 2
     text = page.read_text()
     assert text.startswith("Mine.\n") and text.endswith("And this.\n")
-    assert f"| {TITLES['shared']} | 2 x 3 (incomplete: folds 1, 2) |" in text
+    assert f"| {TITLES['shared']} | 2 x 1 (incomplete: folds 1, 2) |" in text
+    assert f"| (f) heads: (b) + (e) | {TITLES['softmax']} |" in text.replace(
+        f"| {TITLES['shared']} |", f"| {TITLES['softmax']} |"
+    )
     assert "chosen on the images that it is judged on" in text
     assert f"| {change.setting} | {change.to} | folds 1, 2 x 1 |" in text
     results = accuracy_results.load(place.root.parent / "benchmarks" / "accuracy.json")
@@ -204,6 +205,7 @@ def test_what_is_complete_is_measured_and_written_and_not_made_again(place, monk
 
 
 def test_each_change_is_one_of_the_recipe_or_what_the_recipe_has_by_now(place):
+    place = dataclasses.replace(place, train_flags="")  # a change needs pretrained weights
     plain = place.config(Run("shared", MODEL, 0, 1))
     changed = [
         config_differences(plain.to_dict(), place.config(Run(c.name, MODEL, 0, 1)))
@@ -221,6 +223,39 @@ def test_a_run_with_other_settings_is_not_taken_for_this_one(place, capsys):
     other = dataclasses.replace(place, train_flags="--no_pretrained --epochs 3")
     with pytest.raises(InputError, match="was made with epochs 12, and softmax now has 3"):
         other.is_complete(run)
+
+
+def test_other_views_are_asked_for_once_and_compared_with_the_recipes_own(place, monkeypatch):
+    asked = []
+
+    def predict(_, own: Place, run: Run, tta: str) -> None:
+        asked.append((run.recipe, run.fold, tta))
+        own.predictions(run, tta).write_bytes(own.predictions(run).read_bytes())
+
+    monkeypatch.setattr(accuracy_runs, "in_own_process", predict)
+    for fold in (1, 2):
+        fake(place, Run("shared", MODEL, 0, fold))
+    recipe = place.config(Run("shared", MODEL, 0, 1))
+    change = next(each for each in CHANGES if each.tta not in ("", recipe.tta))
+    for _ in range(2):
+        assert accuracy.main(command(place, "--ablation", change.name)) == 0
+    assert asked == [("shared", fold, change.tta) for fold in (1, 2)]
+    rows = accuracy_results.load(place.root.parent / "benchmarks" / "accuracy.json").changes.rows
+    assert [row.setting for row in rows] == ["the recipe", change.setting, "vote", "vote"]
+    assert rows[1].difference["kappa"].value == 0
+
+
+def test_the_first_training_that_fails_ends_all_and_is_named(place, monkeypatch, capsys):
+    def fail(_, words: list[str], log_file) -> int:
+        log_file.parent.mkdir(parents=True)
+        log_file.write_text("error: no such thing\n")
+        return 2
+
+    monkeypatch.setattr(accuracy_runs._Children, "call", fail)
+    assert accuracy.main(command(place, "--methods", "softmax")) == 2
+    error = capsys.readouterr().err
+    assert "seed 0, fold 1: ended with status 2 (error: no such thing); see" in error
+    assert not list(place.root.rglob("run.json"))
 
 
 def test_a_plan_says_what_is_left_and_mistakes_are_one_line(place, capsys):
