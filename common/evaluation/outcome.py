@@ -12,6 +12,7 @@ from common.evaluation.verification import AS_VOTED
 from common.fitting.ensemble import EVERY_VOTE, Ensemble, ModelResult, build_ensemble
 from common.fitting.grader import Grader, ensemble_grader, model_grader
 from common.fitting.stored import save_fitting
+from common.pairs import with_head
 from common.prediction.predictions import save_predictions
 from common.prediction.voting import ClassPredictions
 from common.result_dir import ResultDir, write_metrics, write_predictions
@@ -55,7 +56,7 @@ def evaluate_model(result: ModelResult, output: ResultDir, setting: Setting) -> 
     save_fitting(output.fitting(split), result, setting.calibrate)
     write_metrics(output.metrics(split), content)
     return Outcome(
-        models=[pairs.model],
+        models=[with_head(pairs.model, pairs.head)],
         vote=result.vote,
         output=output,
         raw=result.voted,

@@ -37,6 +37,7 @@ theirs: read the originals before submitting. What this run measured, or was set
 _COLUMNS = ("topic", "TRIPOD+AI", "STARD-AI", "CLAIM", "from this run", "yours to add")
 _RECIPE = (  # settings of a training that a reader asks for
     "recipe",
+    "head",
     "epochs",
     "learning_rate",
     "head_lr_factor",
