@@ -80,7 +80,7 @@ class Analysis:
     val_auc: float
     sensitivity: float  # of a pair's second class; of referable DR for a head of all classes
     specificity: float
-    overfitting_gap: float  # training minus validation accuracy at the best epoch
+    overfitting_gap: float  # training minus validation accuracy at the epoch that was kept
     frozen: int
     trainable: int
     synthetic: bool
@@ -186,7 +186,7 @@ def table(rows: list[Analysis]) -> str:
     header = [
         "model",
         "pair",
-        "best epoch",
+        "epoch kept",
         "val acc",
         "AUC",
         "sens.",
@@ -251,7 +251,7 @@ def main(argv: list[str] | None = None) -> int:
     print(
         f"\n{asked.count(PASS)} of {len(asked)} classifiers of pairs are above "
         f"{100 * PAIR.bound:.0f} % on validation. "
-        "Gap: training minus validation accuracy at the best epoch, in points; training "
+        "Gap: training minus validation accuracy at the epoch that was kept, in points; training "
         "accuracy is measured on augmented images with dropout."
     )
     parents = {path.resolve().parent for path in files}

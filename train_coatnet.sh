@@ -25,8 +25,8 @@ guide=(
   --ovo_dropout 0.28
 )
 named=(--output_dir ./coatnet_5class_results --experiment_name coatnet_5class)
-case " $*" in *" --recipe"*) guide=() ;; esac
-case " $*" in *" --head"*) named=() ;; esac # ./coatnet_shared_5class_results and so on
+case " $*" in *" --recipe"*) guide=() named=() ;; esac
+case " $*" in *" --head"*) named=() ;; esac # its kind names the directory
 exec "$(dirname "$(readlink -f "$0")")/train_logged.sh" coatnet_training_log.txt \
   --base_models coatnet_0_rw_224 \
   --num_classes 5 \

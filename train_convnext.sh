@@ -25,8 +25,8 @@ guide=(
   --ovo_dropout 0.28
 )
 named=(--output_dir ./convnext_5class_results --experiment_name convnext_5class)
-case " $*" in *" --recipe"*) guide=() ;; esac
-case " $*" in *" --head"*) named=() ;; esac # ./convnext_shared_5class_results and so on
+case " $*" in *" --recipe"*) guide=() named=() ;; esac
+case " $*" in *" --head"*) named=() ;; esac # its kind names the directory
 exec "$(dirname "$(readlink -f "$0")")/train_logged.sh" convnext_training_log.txt \
   --base_models convnext_tiny \
   --num_classes 5 \

@@ -5,7 +5,7 @@ from helpers import QUICK, flags, help_of
 
 from common.config import TrainConfig
 from common.flags import parse_training
-from common.recipes import RECIPES, recipe_settings
+from common.recipes import RECIPES
 
 
 def config_of(*words: str, **values) -> TrainConfig:
@@ -49,12 +49,9 @@ def test_a_recipe_s_class_weights_give_way_to_none():
 
 
 def test_two_classes_have_no_pairs_to_share_a_network():
-    shared = {"head": "shared", "epochs": 3}
-    asked = {"enable_class_weights": True, "freeze_weights": True}
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(RECIPES, "small_data", shared)
-        assert recipe_settings("small_data", asked | {"num_classes": 3}) == shared
-        assert recipe_settings("small_data", asked | {"num_classes": 2}) == {"epochs": 3}
+    three, two = (config_of(recipe="small_data", num_classes=count) for count in (3, 2))
+    assert (three.head, two.head) == ("shared", "ovo")
+    assert two.recipe_line == "recipe small_data, unchanged"
 
 
 def test_help_says_what_a_recipe_sets():

@@ -27,9 +27,10 @@ def part_rates(stages: nn.Sequential, config: TrainConfig) -> dict[str, float]:
     if config.layer_decay != 1:
         above = stages_above(stages)
         if not any(above[name] for name in trained):
+            names = ", ".join(name.replace(":", ".") for name in trained) or "the classifier"
             raise InputError(
                 f"--layer_decay {config.layer_decay:g}: expected several stages that are trained, "
-                f"found one part ({', '.join(trained) or 'the classifier'}); leave the flag out"
+                f"found none below another ({names} trains); leave the flag out"
             )
         rates = {name: config.layer_decay ** above[name] for name in trained}
     return {**rates, CLASSIFIER: config.head_lr_factor}
