@@ -71,7 +71,7 @@ def test_batch_statistics_of_one_image_are_refused(quick_train, tmp_path, capsys
 def test_a_small_network_learns_to_tell_grades_apart(quick_train, large_demo, tmp_path, model):
     options = {
         "freeze_weights": "false",
-        "epochs": 6,
+        "epochs": 4,
         "batch_size": 8,
         "base_models": model,
         "gradient_accumulation_steps": 1,

@@ -60,7 +60,7 @@ def test_a_shared_head_learns(quick_train, large_demo, tmp_path):
     values = {
         "head": "shared",
         "freeze_weights": "false",
-        "epochs": 6,
+        "epochs": 4,
         "batch_size": 8,
         "base_models": "demo_coatnet",
         "gradient_accumulation_steps": 1,
