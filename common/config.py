@@ -114,6 +114,7 @@ def _option(default: Any, help: str, choices: tuple[str, ...] | None = None) -> 
 class TrainConfig:
     """Everything that one backbone's training depends on; raises ValueError if it cannot work."""
 
+    # what is trained, and on what
     model: str = _option("", "backbone, set from --base_models")
     dataset_path: str = _option(
         "./dataset_eyepacs_5class_balanced_enhanced_v2",
@@ -134,6 +135,7 @@ class TrainConfig:
         "", "first class that is referred, by name or index (default: by the names)"
     )
     img_size: int = _option(0, "input size in pixels (0: the model's own)")
+    # how long, and how fast
     epochs: int = _option(100, "epochs at most")
     batch_size: int = _option(
         2,
@@ -156,6 +158,7 @@ class TrainConfig:
     warmup_epochs: int = _option(10, "epochs of linear warm-up")
     min_lr: float = _option(1e-7, "learning rate that the decay ends at")
     max_grad_norm: float = _option(1.0, "gradient clipping norm (0: off)")
+    # which weights are kept
     patience: int = _option(28, "validations without gain before a pair stops")
     min_delta: float = _option(0.001, "least gain that counts as one")
     monitor: str = _option(
@@ -163,6 +166,7 @@ class TrainConfig:
         "what picks the epoch whose weights are kept (last: the last one, without early stopping)",
         MONITORS,
     )
+    # the loss
     enable_focal_loss: bool = _option(True, "focal loss; false: cross-entropy")
     focal_loss_gamma: float = _option(3.0, "focusing exponent")
     focal_loss_alpha: float = _option(2.5, "plain factor of the focal loss")
@@ -176,6 +180,7 @@ class TrainConfig:
     class_weight_3: float = _option(0.0, "weight of grade 3")
     class_weight_4: float = _option(0.0, "weight of grade 4")
     label_smoothing: float = _option(0.1, "targets t become t (1 - s) + s / 2")
+    # pixels, and how they vary
     enable_clahe: bool = _option(True, "contrast-limited adaptive histogram equalisation")
     clahe_clip_limit: float = _option(2.0, "CLAHE contrast limit")
     clahe_tile_grid_size: int = _option(8, "CLAHE tiles per side")
@@ -186,6 +191,7 @@ class TrainConfig:
     shift_range: float = _option(0.0, "random shift either way, as a share of the side")
     brightness_range: float = _option(0.2, "random brightness factor, 1 +- this")
     contrast_range: float = _option(0.2, "random contrast factor, 1 +- this")
+    # the network, and where it starts
     ovo_dropout: float = _option(0.28, "dropout before each binary classifier")
     classifier_init: str = _option(
         "random",
@@ -199,6 +205,7 @@ class TrainConfig:
     )
     pretrained: bool = _option(True, "start from pretrained weights; see --no_pretrained")
     weights: str = _option("", "file of pretrained weights instead of the hub")
+    # how it runs
     validation_frequency: int = _option(1, "epochs between validations")
     checkpoint_frequency: int = _option(1, "epochs between checkpoints for --resume")
     num_workers: int = _option(4, "threads that fill the cache, at most the cores")

@@ -55,6 +55,7 @@ def parse_training(argv: list[str] | None, description: str) -> TrainingRequest:
     """
     parser = _training_parser(description)
     asked = vars(parser.parse_args(argv))
+    asked["pretrained"] = not asked["no_pretrained"]
     parser.set_defaults(**recipe_settings(asked["recipe"], asked))  # which given flags overrule
     values = vars(parser.parse_args(argv))
     models, pairs = values.pop("base_models"), values.pop("pairs")

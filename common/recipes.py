@@ -35,14 +35,16 @@ def recipe_settings(name: str, given: Mapping[str, Any]) -> dict[str, Any]:
     """Return what a recipe sets where these are the settings asked for.
 
     What cannot be together with them gives way: of two classes there is one pair, which shares its
-    network with none; classes that are not weighed have no weights to take to a power; and where
-    nothing freezes, no number of stages does.
+    network with none; classes that are not weighed have no weights to take to a power; where
+    nothing freezes, no number of stages does; and random features have no linear probe.
     """
     settings = dict(RECIPES[name])
     if not given["enable_class_weights"]:
         settings.pop("class_weight_power", None)
     if not given["freeze_weights"]:
         settings.pop("frozen_stages", None)
+    if not given["pretrained"]:
+        settings.pop("classifier_init", None)
     if given["num_classes"] == 2:
         settings.pop("head", None)
     return settings
