@@ -32,7 +32,15 @@ SMALL = """
     xcit_nano_12_p16_224
 """
 # options that make a family's smallest model small
-SMALLER = {"deepseek_vit_412m": {"depth": 2, "embed_dim": 256}}
+SMALLER = {
+    "deepseek_vit_412m": {"depth": 2, "embed_dim": 256},
+    "gemma4_vit_167m": {"depth": 2},
+    "qwen3_vit_88m": {"depth": 2},
+    "beit_base_patch16_224": {"depth": 2},
+    "naflexvit_base_patch16_parfac_gap": {"depth": 2},
+    "samvit_base_patch16_224": {"depth": 2},
+    "vgg11": {"mlp_ratio": 0.05},
+}
 # others that share classes with a patched network
 MORE = ["maxvit_nano_rw_256", "coatnext_nano_rw_224", "test_coatnet"]
 
