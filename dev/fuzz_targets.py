@@ -31,6 +31,7 @@ from common.evaluation import verification
 from common.metrics.grade_mix import parse_prevalence
 from common.models import checkpoint_file
 from common.models.checkpoint import HISTORY_COLUMNS, load_pair, restore_pair
+from common.pairs import HEADS
 from common.pixels.preprocessing import Preprocessing, load_pixels
 from common.prediction import predictions
 from common.preparation.import_table import ImportConfig, LabelSource, plan_import
@@ -118,7 +119,7 @@ def tiny_pair() -> dict[str, Any]:
 
 
 def checkpoint_target(_: Path) -> Target:
-    """Pair files with and without checksum, of the earlier trainer, and in the old container."""
+    """Files of a pair and of all pairs, without checksum, of the earlier trainer, in an old one."""
     content = tiny_pair()
     earlier = {
         "model_state_dict": {"backbone.w": torch.ones(2), "classifier.1.w": torch.ones(2)},
@@ -127,7 +128,9 @@ def checkpoint_target(_: Path) -> Target:
         "best_val_accuracy": 91.0,
         "config": {"data": {"img_size": 224}},
     }
-    seeds = [bytes(checkpoint_file.pack_checkpoint(content))]
+    metrics = {**content["metrics"], "pair": "shared", "val_pair_accuracies": [0.9] * 3}
+    shared = {"head": "shared", "pair": [0, 1, 2], "metrics": metrics}
+    seeds = [bytes(checkpoint_file.pack_checkpoint(c)) for c in (content, {**content, **shared})]
     for item, new in ((content, True), (content, False), (earlier, True), (earlier, False)):
         buffer = io.BytesIO()
         torch.save(item, buffer, _use_new_zipfile_serialization=new)
@@ -314,7 +317,8 @@ def structured(name: str) -> st.SearchStrategy[bytes] | None:
             st.sampled_from(["img_size", "mean", "std", "clahe_clip_limit", "enable_clahe"]),
             st.integers() | st.floats() | st.lists(st.floats(), min_size=3, max_size=3),
         ).map(lambda value: {"preprocessing": {**tiny_pair()["preprocessing"], **value}})
-        odd = st.dictionaries(keys, _JSON, min_size=1, max_size=3) | pixels
+        kinds = st.fixed_dictionaries({"head": st.sampled_from(HEADS) | _JSON, "pair": _JSON})
+        odd = st.dictionaries(keys, _JSON, min_size=1, max_size=3) | pixels | kinds
         return odd.map(_odd_pair)
     if name == "predictions":
         keys = st.sampled_from(["model", "class_names", "head", "cost", "origin", "ids"])

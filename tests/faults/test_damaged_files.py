@@ -69,7 +69,7 @@ def test_another_pair_s_classifier_is_named_and_trained_again(
     files = ResultDir(output)
     shutil.copy(files.best(MODEL, pair_head((2, 3))), files.best(MODEL, HEAD))
     assert quick_train(output, **{**FOUR_EPOCHS, "pairs": ["0-1", "2-3"]}, resume=None) == 0
-    assert "is the classifier of demo_convnext [2, 3]" in capsys.readouterr().out
+    assert "holds pair 2-3 of demo_convnext" in capsys.readouterr().out
     assert same_weights(output, undisturbed)
 
 
