@@ -119,7 +119,7 @@ def tiny_pair() -> dict[str, Any]:
 
 
 def checkpoint_target(_: Path) -> Target:
-    """Files of a pair and of all pairs, without checksum, of the earlier trainer, in an old one."""
+    """Files of one pair and of all, with and without checksum, and of the earlier trainer."""
     content = tiny_pair()
     earlier = {
         "model_state_dict": {"backbone.w": torch.ones(2), "classifier.1.w": torch.ones(2)},
