@@ -23,7 +23,6 @@ import torch
 from benchmarks import accuracy_report, accuracy_results
 from benchmarks.accuracy_gather import gather_changes, gather_methods
 from benchmarks.accuracy_methods import BEST, CHANGES, PROBE, TRAINED, views_of
-from benchmarks.accuracy_results import Changes, Methods
 from benchmarks.accuracy_runs import FOLDS, ROOT, Place, Run, make_folds, run_all
 from common.config import VIEWS, config_differences
 from common.flags import default_of
@@ -228,12 +227,13 @@ def main(argv: list[str] | None = None) -> int:
         print(plan_text(place, runs, args.jobs))
         return 0
     run_all(place, runs, args.cores)
-    found: Methods | Changes
     if args.ablation is None:
-        found = gather_methods(place, args.base_models, bootstrap)
+        methods = gather_methods(place, args.base_models, bootstrap)
+        results = accuracy_results.store(file, methods, "methods")
     else:
-        found = gather_changes(place, args.base_models[0], bootstrap)
-    accuracy_report.write(page, accuracy_results.store(file, found))
+        changes = gather_changes(place, args.base_models[0], bootstrap)
+        results = accuracy_results.store(file, changes, "changes")
+    accuracy_report.write(page, results)
     log(f"wrote {file} and {page}")
     return 0
 

@@ -90,16 +90,20 @@ class Results:
 
     methods: Methods | None
     changes: Changes | None
+    pixels: Changes | None  # the same of a probe's pixels
 
 
-def store(file: Path, found: Methods | Changes) -> Results:
-    """Put one section into accuracy.json, with its date; returns all that it then holds."""
+def store(file: Path, found: Methods | Changes, section_name: str) -> Results:
+    """Put one section into accuracy.json, with its date; returns all that it then holds.
+
+    section_name: a field of Results.
+    """
     content = read_json(file) if file.is_file() else {}
     if not isinstance(content, dict):
         raise InputError(f"{file}: expected figures of accuracy; move it away")
     section = asdict(found)
     section["conditions"]["date"] = datetime.now(UTC).date().isoformat()
-    content["methods" if isinstance(found, Methods) else "changes"] = section
+    content[section_name] = section
     file.parent.mkdir(parents=True, exist_ok=True)
     write_json(file, content)
     return load(file)
@@ -109,21 +113,25 @@ def load(file: Path) -> Results:
     """Read accuracy.json; raises InputError for anything else."""
     try:
         content = read_json(file)
-        methods, changes = content.get("methods"), content.get("changes")
+        methods = content.get("methods")
         return Results(
             methods
             and Methods(
                 Conditions(**methods["conditions"]),
                 [MethodResult(**_read(row)) for row in methods["rows"]],
             ),
-            changes
-            and Changes(
-                Conditions(**changes["conditions"]),
-                [ChangeResult(**_read(row)) for row in changes["rows"]],
-            ),
+            _read_changes(content.get("changes")),
+            _read_changes(content.get("pixels")),
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise InputError(f"{file}: expected figures of accuracy, found {error!r}") from error
+
+
+def _read_changes(content: Mapping[str, Any] | None) -> Changes | None:
+    if not content:
+        return None
+    rows = [ChangeResult(**_read(row)) for row in content["rows"]]
+    return Changes(Conditions(**content["conditions"]), rows)
 
 
 def _read(row: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,11 +1,12 @@
 """The measurement of how accurate recipes are, on answers that no network gave."""
 
 import csv
-import dataclasses
 import zlib
+from dataclasses import replace
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from benchmarks import accuracy, accuracy_report, accuracy_results, accuracy_runs
 from benchmarks.accuracy_gather import largest_grid
@@ -14,9 +15,12 @@ from benchmarks.accuracy_methods import CHANGES, TITLES
 from benchmarks.accuracy_probe import choose_strength, pair_probabilities
 from benchmarks.accuracy_results import Grid
 from benchmarks.accuracy_runs import Place, Run
+from benchmarks.pixels import PixelChange, ask, read_changed, without_illumination
 from common.config import config_differences
+from common.data.synthetic import draw_fundus
 from common.fitting.images import FittingImages
 from common.metrics.intervals import BootstrapConfig
+from common.pixels.preprocessing import Preprocessing, load_pixels
 from common.prediction.classes import classes_of
 from common.prediction.predictions import Cost, Origin, PairPredictions, save_predictions
 from common.prediction.voting import combine_pairs
@@ -45,12 +49,12 @@ def test_nothing_that_is_fitted_for_a_fold_has_seen_its_images():
     own = plain.folds == 2
     turned, shares = plain.targets.copy(), plain.probabilities.copy()
     turned[own] = (turned[own] + 1) % 5
-    one, other = judge(plain), judge(dataclasses.replace(plain, targets=turned))
+    one, other = judge(plain), judge(replace(plain, targets=turned))
     assert np.array_equal(one.calibrated[own], other.calibrated[own])
     assert np.array_equal(one.referred[own], other.referred[own])
     assert not np.array_equal(one.calibrated[~own], other.calibrated[~own])
     shares[own] = 0.2
-    flat = judge(dataclasses.replace(plain, probabilities=shares))
+    flat = judge(replace(plain, probabilities=shares))
     assert np.allclose(flat.calibrated[own], 0.2)
 
 
@@ -109,6 +113,33 @@ def test_the_probe_finds_what_is_linear_and_chooses_its_strength_within_train():
     assert (combine_pairs(pairs, 3).predicted == labels).all()
     without = pair_probabilities(inputs[20:], labels[20:], inputs, strength, 3)
     assert (without[:, :2] == 0.5).all()  # nothing was learned of class 0
+
+
+def test_a_change_of_pixels_is_that_change_alone(tmp_path):
+    file, plain = (
+        tmp_path / "eye.png",
+        Preprocessing(64, (0.5,) * 3, (0.5,) * 3, enable_clahe=False),
+    )
+    Image.fromarray(draw_fundus(2, np.random.default_rng(0), 200)).save(file)
+    cropped = read_changed(file, plain, PixelChange("crop", "inner 80 %", kept=0.8))
+    assert np.array_equal(cropped, load_pixels(file, replace(plain, img_size=80))[8:72, 8:72])
+    equalised = read_changed(file, plain, PixelChange("CLAHE", "4", clip_limit=4.0))
+    with_clahe = replace(plain, enable_clahe=True, clahe_clip_limit=4.0)
+    assert np.array_equal(equalised, load_pixels(file, with_clahe))
+    without = read_changed(file, plain, PixelChange("", "", picture=without_illumination))
+    assert np.array_equal(without, without_illumination(load_pixels(file, plain)))
+    assert (without[0] == 128).all() and without[32].std() > 0
+    assert (without_illumination(np.full((64, 64, 3), 90, np.uint8)) == 128).all()
+
+
+def test_a_fold_is_graded_by_probes_of_the_others():
+    images = answers(0)
+    features = np.eye(5)[images.targets] + np.random.default_rng(0).normal(0, 0.1, (75, 5))
+    found, own = ask(features, images), images.folds == 2
+    assert (found.predicted == images.targets).all()
+    turned = np.where(own, (images.targets + 1) % 5, images.targets)
+    again = ask(features, replace(images, targets=turned))
+    assert np.array_equal(again.probabilities[own], found.probabilities[own])
 
 
 # -- a folder of faked runs ----------------------------------------------------------------------
@@ -205,7 +236,7 @@ def test_what_is_complete_is_measured_and_written_and_not_made_again(place, monk
 
 
 def test_each_change_is_one_of_the_recipe_or_what_the_recipe_has_by_now(place):
-    place = dataclasses.replace(place, train_flags="")  # a change needs pretrained weights
+    place = replace(place, train_flags="")  # a change needs pretrained weights
     plain = place.config(Run("shared", MODEL, 0, 1))
     changed = [
         config_differences(plain.to_dict(), place.config(Run(c.name, MODEL, 0, 1)))
@@ -219,8 +250,8 @@ def test_each_change_is_one_of_the_recipe_or_what_the_recipe_has_by_now(place):
 def test_a_run_with_other_settings_is_not_taken_for_this_one(place, capsys):
     run = Run("softmax", MODEL, 0, 1)
     fake(place, run)
-    assert place.is_complete(run) and not place.is_complete(dataclasses.replace(run, fold=2))
-    other = dataclasses.replace(place, train_flags="--no_pretrained --epochs 3")
+    assert place.is_complete(run) and not place.is_complete(replace(run, fold=2))
+    other = replace(place, train_flags="--no_pretrained --epochs 3")
     with pytest.raises(InputError, match="was made with epochs 12, and softmax now has 3"):
         other.is_complete(run)
 

@@ -1,0 +1,211 @@
+#!/usr/bin/env python3
+"""Measure what other pixels of the photographs are worth to a linear probe, without any training.
+
+    python -m benchmarks.pixels --dataset_path ./my_graded_photographs \\
+        --weights tf_efficientnet_lite0_in1k.pth
+
+A One-vs-One logistic regression on the pretrained network's pooled features, on the folds of
+benchmarks.accuracy: a minute for what a training takes an hour for. Adds its section to
+benchmarks/accuracy.json and its table to docs/accuracy.md. N images, S pixels, F features.
+"""
+
+from common.cli import Parser, folder, guarded, known_folder
+
+import argparse
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from statistics import stdev
+
+import cv2
+import numpy as np
+import torch
+from torch import nn
+
+from benchmarks import accuracy_report, accuracy_results
+from benchmarks.accuracy_measures import Answers, differences, judge, measure, summarise
+from benchmarks.accuracy_probe import pair_probabilities
+from benchmarks.accuracy_results import ChangeResult, Changes, Conditions, Grid
+from benchmarks.accuracy_runs import FOLDS, ROOT, Place, make_folds
+from benchmarks.timing import processor
+from common.config import PixelOptions
+from common.data.folders import scan_split
+from common.flags import default_of
+from common.metrics.intervals import BootstrapConfig
+from common.models.backbones import build, preprocessing_for, resolve
+from common.models.ovo import chunk_size, trunk_features
+from common.pixels.preprocessing import Preprocessing, load_pixels
+from common.prediction.voting import combine_pairs
+from common.system.environment import git_commit, versions
+from common.system.log import log
+
+GRADES = 5
+STRENGTH = 0.01  # C of every probe, fixed beforehand
+_SHOWN = ("kappa", "macro_auc", "nll")
+
+
+@dataclass(frozen=True)
+class PixelChange:
+    """The photographs' pixels with one thing changed."""
+
+    setting: str
+    to: str
+    img_size: int = 0  # 0: that of all others
+    clip_limit: float = 0.0  # of CLAHE; 0: without it
+    kept: float = 1.0  # share of the square's side, about its centre
+    picture: Callable[[np.ndarray], np.ndarray] | None = None  # (S, S, 3) uint8 to the same
+
+
+def without_illumination(image: np.ndarray) -> np.ndarray:
+    """Subtract the local mean colour and cut the rim off; (S, S, 3) uint8 to the same.
+
+    Source: Graham 2015, "Kaggle diabetic retinopathy detection competition report": 4 (image -
+    Gaussian of radius / 30) + 128, grey beyond 0.9 of the radius.
+    """
+    radius = len(image) / 2
+    blurred = cv2.GaussianBlur(image, (0, 0), radius / 30)
+    found = cv2.addWeighted(image, 4, blurred, -4, 128)
+    disc = np.zeros(image.shape[:2], np.uint8)
+    cv2.circle(disc, (round(radius), round(radius)), round(0.9 * radius), 1, -1)
+    return np.where(disc[..., None] > 0, found, 128).astype(np.uint8)
+
+
+PLAIN = PixelChange("plain photographs", "as they are")
+CHANGES = (
+    *(PixelChange("image size", f"{size} px", img_size=size) for size in (224, 448, 512)),
+    *(PixelChange("crop", f"inner {share:.0%} of the side", kept=share) for share in (0.9, 0.8)),
+    *(PixelChange("CLAHE", f"clip limit {clip:g}", clip_limit=clip) for clip in (1.0, 2.0, 4.0)),
+    PixelChange("normalisation", "Graham's", picture=without_illumination),
+)
+
+
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = Parser(description=__doc__)
+    dataset = known_folder(default_of("dataset_path"))
+    parser.add_argument("--dataset_path", type=known_folder, default=dataset)
+    parser.add_argument(
+        "--output_dir", type=folder, default=Path("accuracy_results"), help="holds the folds"
+    )
+    parser.add_argument(
+        "--report_dir", type=folder, default=ROOT, help="(default: this repository)"
+    )
+    parser.add_argument("--base_model", default="tf_efficientnet_lite0")
+    parser.add_argument("--weights", default="", metavar="PATH", help="(default: from the hub)")
+    parser.add_argument("--img_size", type=int, default=320, help="of all others (default 320)")
+    parser.add_argument("--resamples", type=int, default=1000, help="(default 1000)")
+    return parser.parse_args(argv)
+
+
+def read_changed(path: Path, plain: Preprocessing, change: PixelChange) -> np.ndarray:
+    """Read a photograph with one thing changed, (S, S, 3) uint8."""
+    size = change.img_size or plain.img_size
+    side = round(size / change.kept)
+    wanted = replace(plain, img_size=side)
+    if change.clip_limit:
+        wanted = replace(wanted, enable_clahe=True, clahe_clip_limit=change.clip_limit)
+    start = (side - size) // 2
+    inner = slice(start, start + size)
+    pixels = load_pixels(path, wanted)[inner, inner]
+    return change.picture(pixels) if change.picture else pixels
+
+
+def pooled_features(
+    network: nn.Module, files: list[Path], plain: Preprocessing, change: PixelChange
+) -> np.ndarray:
+    """Return the features (N, F) of all photographs with one thing changed."""
+    device, found = torch.device("cpu"), []
+    size = chunk_size(device)
+    for start in range(0, len(files), size):
+        chunk = files[start : start + size]
+        pixels = np.stack([read_changed(path, plain, change) for path in chunk])
+        found.append(trunk_features(network, pixels, plain, device, "fp32"))
+    return torch.cat(found).numpy()
+
+
+def list_images(place: Place) -> tuple[list[Path], Answers]:
+    """List the photographs of all folds, and their grades, folds and groups without any answer."""
+    files, labels, folds, ids = [], [], [], []
+    for number in range(1, FOLDS + 1):
+        split = scan_split(place.fold(number), "val", GRADES)
+        files += list(split.paths)
+        ids += list(split.ids)
+        labels.append(split.labels)
+        folds += [number] * len(split)
+    group = place.column("group")
+    targets = np.concatenate(labels)
+    nothing = np.zeros((len(ids), GRADES))
+    groups = np.array([int(group[id_]) for id_ in ids])
+    return files, Answers(np.array(ids), targets, np.array(folds), groups, nothing, targets)
+
+
+def ask(features: np.ndarray, images: Answers) -> Answers:
+    """Let probes of the other folds grade each fold, by its features (N, F)."""
+    shares = np.zeros_like(images.probabilities)
+    for fold in np.unique(images.folds):
+        own = images.folds == fold
+        known, labels = features[~own], images.targets[~own]
+        pairs = pair_probabilities(known, labels, features[own], STRENGTH, GRADES)
+        shares[own] = combine_pairs(pairs, GRADES).probabilities
+    return replace(images, probabilities=shares, predicted=shares.argmax(1))
+
+
+def measure_change(
+    change: PixelChange, found: Answers, plain: Answers, bootstrap: BootstrapConfig, seconds: float
+) -> ChangeResult:
+    """Measure a change beside the plain photographs."""
+    folds = tuple(range(1, FOLDS + 1))
+    singles = [measure(judge(found.of_folds([fold]))) for fold in folds]
+    same = change is PLAIN
+    return ChangeResult(
+        setting=change.setting,
+        to=change.to,
+        grid=Grid((0,), folds),
+        images=len(found.ids),
+        figures=summarise([judge(found)], bootstrap),
+        spread={name: stdev(float(one[name]) for one in singles) for name in _SHOWN},
+        difference={} if same else differences([judge(found)], [judge(plain)], bootstrap),
+        minutes=seconds / 60,
+    )
+
+
+@guarded
+def main(argv: list[str] | None = None) -> int:
+    """Ask a probe about the photographs with each change, and write the table."""
+    args = parse_args(argv)
+    torch.set_num_threads(1)
+    place = Place(root=args.output_dir.resolve(), dataset=args.dataset_path.resolve())
+    make_folds(place)
+    spec = resolve(args.base_model)
+    plain = preprocessing_for(spec, PixelOptions(args.img_size, enable_clahe=False))
+    backbone = build(spec, plain.img_size, True, args.weights, False, 0)
+    files, images = list_images(place)
+    bootstrap, rows, first = BootstrapConfig(args.resamples), [], images
+    for change in (PLAIN, *CHANGES):
+        started = time.monotonic()
+        found = ask(pooled_features(backbone.stages, files, plain, change), images)
+        seconds = time.monotonic() - started
+        first = found if change is PLAIN else first
+        rows.append(measure_change(change, found, first, bootstrap, seconds))
+        log(f"{change.setting}: {change.to}, {seconds:.0f} s")
+    conditions = Conditions(
+        dataset=place.dataset.name,
+        grades=np.bincount(images.targets).tolist(),
+        left_out=len(place.manifest.column(0)) - len(files),
+        units=len(np.unique(images.groups)),
+        models=[f"{spec.name} at {plain.img_size} px"],
+        train_flags="",
+        processor=processor(torch.device("cpu")),
+        versions=versions(),
+        git_commit=git_commit(),
+    )
+    file = args.report_dir / "benchmarks" / "accuracy.json"
+    results = accuracy_results.store(file, Changes(conditions, rows), "pixels")
+    accuracy_report.write(args.report_dir / "docs" / "accuracy.md", results)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
