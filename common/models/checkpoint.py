@@ -90,7 +90,7 @@ class EpochRow:
             head=head,
             epoch=int(row["epoch"]),
             train_loss=float(row["train_loss"]),
-            train_accuracy=float(row["train_accuracy"]),
+            train_accuracy=_read_share("train_accuracy", row["train_accuracy"]),
             validation=_read_validation(row, head),
             learning_rate=float(row["learning_rate"]),
             images_per_second=float(row["images_per_second"]),
@@ -102,17 +102,27 @@ def _read_validation(row: Mapping[str, Any], head: str) -> Validation | None:
     values = {item.name: row.get(f"val_{item.name}") for item in fields(Validation)}
     pairs = values.pop("pair_accuracies")
     found: dict[str, Any] = {
-        name: float(value) for name, value in values.items() if value not in (None, "")
+        name: float(value) if name == "loss" else _read_share(f"val_{name}", value)
+        for name, value in values.items()
+        if value not in (None, "")
     }
     if pairs not in (None, ""):
         listed = json.loads(pairs) if isinstance(pairs, str) else pairs
-        found["pair_accuracies"] = tuple(float(value) for value in listed)
+        found["pair_accuracies"] = tuple(_read_share("val_pair_accuracies", v) for v in listed)
     if "loss" not in found:
         return None
     if head == "softmax":  # earlier files have them in the columns of a pair
         for name in {"sensitivity", "specificity"} & found.keys():
             found.setdefault(f"referable_{name}", found.pop(name))
     return Validation(**found)
+
+
+def _read_share(name: str, value: Any) -> float:
+    """Read a number from 0 to 1, give or take rounding, or NaN where undefined."""
+    share = float(value)
+    if not (math.isnan(share) or -1e-6 <= share <= 1 + 1e-6):
+        raise ValueError(f"{name} {share:g}, expected a share from 0 to 1")
+    return share
 
 
 HISTORY_COLUMNS = (
@@ -182,6 +192,8 @@ class PairCheckpoint:
         best = EpochRow.from_dict(content["metrics"])
         if len(names) <= max(head.classes):
             raise ValueError(f"{len(names)} class names for {head.title}")
+        if len(set(names)) < len(names):
+            raise ValueError(f"class names {' '.join(names)}: one is there twice")
         if best.validation is None:
             raise ValueError("metrics without a validation")
         if head.kind == "shared" and len(best.validation.pair_accuracies or ()) != head.outputs:

@@ -99,6 +99,12 @@ def test_weights_that_do_not_fit_are_named(change):
         {"trunk": 5},
         {"metrics": {}},
         {"metrics": ROW.to_dict() | {"val_loss": None}},
+        {"metrics": ROW.to_dict() | {"val_accuracy": 7.0}},
+        {"metrics": ROW.to_dict() | {"val_auc": -0.5}},
+        {"metrics": ROW.to_dict() | {"val_sensitivity": math.inf}},
+        {"metrics": ROW.to_dict() | {"train_accuracy": 95.0}},
+        {"history": [ROW.to_dict() | {"val_specificity": 1.5}]},
+        {"class_names": ["0", "0", "2", "3", "4"]},
         {"history": [{"epoch": 1}]},
         {"best_epoch": math.inf},
     ],
@@ -133,6 +139,11 @@ def test_pair_accuracies_of_a_shared_head_come_back_from_numbers_and_from_text()
     content = row.to_dict()
     assert EpochRow.from_dict(content) == row
     assert EpochRow.from_dict({key: str(value) for key, value in content.items()}) == row
+    for odd in ([0.1, -1.0, 1.0], "[0.1, 7.0, 1.0]"):
+        with pytest.raises(ValueError, match=r"val_pair_accuracies .*expected a share from 0 to 1"):
+            EpochRow.from_dict(content | {"val_pair_accuracies": odd})
+    unknown = EpochRow.from_dict(content | {"val_pair_accuracies": [math.nan] * 3}).validation
+    assert unknown is not None and math.isnan(unknown.pair_accuracies[0])
 
 
 @pytest.mark.parametrize("head", [pair_head((0, 4)), softmax_head(5), shared_head(5)])
@@ -140,10 +151,12 @@ def test_a_resume_state_comes_back_from_its_file(head, tmp_path):
     weights = {"classifier.weight": torch.arange(4.0)}
     optimizer = {"state": {0: {"exp_avg": torch.ones(2)}}, "param_groups": [{"lr": 0.1}]}
     rows = tuple(dataclasses.replace(ROW, epoch=epoch, validation=None) for epoch in (1, 2))
-    state = ResumeState(head, weights, optimizer, {}, 2, 10, rows, -1, -math.inf, 0)
+    average = {"classifier.weight": torch.zeros(4)}
+    state = ResumeState(head, weights, average, optimizer, {}, 2, 10, rows, -1, -math.inf, 0)
     save_checkpoint(tmp_path / "last.pth", state.to_dict())
     found = ResumeState.from_dict(load_checkpoint(tmp_path / "last.pth"))
-    assert torch.equal(found.branch["classifier.weight"], weights["classifier.weight"])
-    assert dataclasses.replace(found, branch={}, optimizer={}) == dataclasses.replace(
-        state, branch={}, optimizer={}
+    for held, given in ((found.branch, weights), (found.average, average)):
+        assert torch.equal(held["classifier.weight"], given["classifier.weight"])
+    assert dataclasses.replace(found, branch={}, average={}, optimizer={}) == dataclasses.replace(
+        state, branch={}, average={}, optimizer={}
     )

@@ -258,7 +258,7 @@ def test_a_directory_of_it_is_used_as_it_is(earlier, demo, shared_cache, tmp_pat
 def test_it_is_analysed_like_any_other(earlier, tmp_path, capsys):
     assert model_analyzer.main(["--model", str(earlier), "--output_dir", str(tmp_path)]) == 0
     said = capsys.readouterr().out
-    assert "10 of 10 classifiers are above 90 %" in said and "densenet121" in said
+    assert "10 of 10 classifiers of pairs are above 90 %" in said and "densenet121" in said
     rows = json.loads((tmp_path / "model_analysis.json").read_text())["classifiers"]
     assert rows[0]["val_accuracy"] == 0.925 and rows[0]["sensitivity"] is None
     assert rows[0]["overfitting_gap"] == pytest.approx(0.91 - 0.925)
