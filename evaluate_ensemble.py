@@ -17,7 +17,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -52,6 +51,7 @@ from common.fitting.ensemble import (
 from common.fitting.sources import Plan, Trained, find_training, plan_fitting
 from common.fitting.threshold import parse_rule
 from common.flags import add_ensemble_flags, add_evaluation_flags, find_runs
+from common.in_force import TrainedWith
 from common.listing.split_folders import CHOSEN_ON
 from common.metrics.grade_mix import GradeMix, parse_prevalence
 from common.metrics.intervals import BootstrapConfig
@@ -362,11 +362,11 @@ def store_answers(answers: Answers, output: ResultDir, images: Split) -> None:
     write_metrics(path, read_json(path) | {"screening": answers.to_json()})
 
 
-def part_of(outcome: Outcome) -> Part:
+def part_of(outcome: Outcome, more_remarks: Sequence[str] = ()) -> Part:
     """Lay out what was found of a model, under every vote, or of an ensemble and its models."""
     compared = "vote" if outcome.ensemble is None else "model"
     found = tables.evaluation_tables(outcome.findings, compared)
-    return Part(outcome.title, found, outcome.remarks)
+    return Part(outcome.title, found, [*outcome.remarks, *more_remarks])
 
 
 def write_compared(outcome: Outcome, split: str) -> None:
@@ -405,6 +405,12 @@ def report_on(
 ) -> Report:
     """Gather what the report shows."""
     first = models[0]
+    recipes = {model.label: trained_with(model.run) for model in models}
+    changed = [
+        f"settings of {label} were not the same throughout its training: {recipe.changed}"
+        for label, recipe in recipes.items()
+        if recipe.changed
+    ]
     return Report(
         models=final.models,
         dataset_path=setting.dataset_path,
@@ -415,8 +421,8 @@ def report_on(
         answers=answers,
         gates=gates,
         columns=setting.columns,
-        recipes={model.label: recipe_of(model.run) for model in models},
-        results=part_of(final),
+        recipes=recipes,
+        results=part_of(final, changed),
         questions=Part("What a screening programme asks", answers_tables(answers)),
         members=[part_of(model.outcome) for model in models] if len(models) > 1 else [],
         views=views_text({model.label: model.pairs.origin.tta for model in models}),
@@ -433,9 +439,10 @@ def older_reports(models: list[Model], output: ResultDir, split: str) -> list[st
     ]
 
 
-def recipe_of(run: Run) -> dict[str, Any]:
+def trained_with(run: Run) -> TrainedWith:
     """Read how a model was trained; nothing is known of the earlier trainer's."""
-    return read_config(run.directory)["config"] if run.directory.config.is_file() else {}
+    found = run.directory.config.is_file()
+    return TrainedWith.from_content(read_config(run.directory)) if found else TrainedWith()
 
 
 def print_results(report: Report, output: ResultDir, verbose: bool) -> None:

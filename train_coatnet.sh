@@ -25,8 +25,9 @@ guide=(
   --ovo_dropout 0.28
 )
 named=(--output_dir ./coatnet_5class_results --experiment_name coatnet_5class)
-case " $*" in *" --recipe"*) guide=() named=() ;; esac
-case " $*" in *" --head"*) named=() ;; esac # its kind names the directory
+case " $* " in *" --recipe "* | *" --recipe="*) guide=() named=() ;; esac
+case " $* " in *" --head "* | *" --head="*) named=() ;; esac # its kind names the directory
+case " $* " in *" --num_classes "* | *" --num_classes="*) named=() ;; esac # so does their number
 exec "$(dirname "$(readlink -f "$0")")/train_logged.sh" coatnet_training_log.txt \
   --base_models coatnet_0_rw_224 \
   --num_classes 5 \

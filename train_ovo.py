@@ -199,7 +199,7 @@ def run(config: TrainConfig, request: TrainingRequest) -> None:
         describe(context, request.heads)
         trainers = start_heads(context, request.heads)
         if changes:  # history.csv now tells from which epochs on they hold
-            record_override(directory, config, fingerprints, changes)
+            record_override(directory, config, fingerprints, changes, trainers)
         with SummaryWriter(str(directory.tensorboard)) as writer:
             train(context, trainers, writer)
         finish(context, trainers)

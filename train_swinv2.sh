@@ -25,8 +25,9 @@ guide=(
   --ovo_dropout 0.28
 )
 named=(--output_dir ./swinv2_5class_results --experiment_name swinv2_5class)
-case " $*" in *" --recipe"*) guide=() named=() ;; esac
-case " $*" in *" --head"*) named=() ;; esac # its kind names the directory
+case " $* " in *" --recipe "* | *" --recipe="*) guide=() named=() ;; esac
+case " $* " in *" --head "* | *" --head="*) named=() ;; esac # its kind names the directory
+case " $* " in *" --num_classes "* | *" --num_classes="*) named=() ;; esac # so does their number
 exec "$(dirname "$(readlink -f "$0")")/train_logged.sh" swinv2_training_log.txt \
   --base_models swinv2_tiny_window8_256 \
   --num_classes 5 \

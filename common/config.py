@@ -3,6 +3,7 @@
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
+from common.in_force import Change
 from common.pairs import HEADS
 from common.recipes import DEFAULT_RECIPE, RECIPES, as_flags, recipe_help, recipe_settings
 from common.system.device import PRECISIONS
@@ -359,19 +360,6 @@ class TrainConfig:
 
 
 _DEFAULTS = {item.name: item.default for item in fields(TrainConfig)}
-
-
-@dataclass(frozen=True)
-class Change:
-    """A setting, or a fingerprint, in which a continued run is not what it was."""
-
-    name: str
-    before: Any
-    now: Any
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the change as config.json records it."""
-        return {"name": self.name, "from": self.before, "to": self.now}
 
 
 def config_differences(old: dict[str, Any], new: TrainConfig) -> list[Change]:

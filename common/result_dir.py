@@ -100,6 +100,10 @@ class ResultDir:
         """Tell whether a classifier is left to resume."""
         return any(self.checkpoints.glob("last_*")) or any(self.checkpoints.glob("previous_*"))
 
+    def goes_on(self, model: str, head: Head) -> bool:
+        """Tell whether there is a state that a classifier's training goes on from."""
+        return any(path(model, head).is_file() for path in (self.last, self.previous))
+
     def remove_leftovers(self) -> None:
         """Remove the half-written files of a training that was killed."""
         for folder in (self.root, self.models, self.checkpoints, self.history.parent):

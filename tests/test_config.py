@@ -2,7 +2,8 @@
 
 import pytest
 
-from common.config import FIXED_FIELDS, FREE_FIELDS, Change, TrainConfig, config_differences
+from common.config import FIXED_FIELDS, FREE_FIELDS, TrainConfig, config_differences
+from common.in_force import Change
 
 
 def test_defaults_are_the_guide_s():

@@ -203,7 +203,8 @@ def _analysis(report: Report) -> Iterator[Item]:
     yield Item("recalibration", "12f, 24", "", "", scaled, "")
     yield Item("robustness", "", "21", "30", _answer(report, "robustness"), "")
     yield Item("fairness", "14", "23", "", _answer(report, "subgroups"), "why these groups")
-    trained = {str(recipe["dataset_path"]) for recipe in report.recipes.values() if recipe}
+    known = [recipe.values for recipe in report.recipes.values() if recipe.values]
+    trained = {str(values.get("dataset_path", "")) for values in known}
     elsewhere = f"trained on {', '.join(sorted(trained))}; judged on {report.dataset_path}"
     yield Item(
         "internal or external test",
@@ -245,18 +246,10 @@ def _decisions(report: Report) -> Iterator[str]:
 
 def _settings(report: Report, names: tuple[str, ...]) -> str:
     """Say how models were trained: once what all have in common, else by model."""
-    known = {label: recipe for label, recipe in report.recipes.items() if recipe}
-    said = {
-        label: ", ".join(f"{name} {_short(recipe[name])}" for name in names if name in recipe)
-        for label, recipe in known.items()
-    }
+    said = {label: each.listed(names) for label, each in report.recipes.items() if each.values}
     if len(set(said.values())) == 1:
         return next(iter(said.values()))
     return "; ".join(f"{label}: {text}" for label, text in said.items())
-
-
-def _short(value: object) -> str:
-    return f"{value:g}" if isinstance(value, float) else str(value) or "not given"
 
 
 def _holdout(gates: list[Gate]) -> str:

@@ -5,13 +5,13 @@ import textwrap
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from common.data.folders import Split
 from common.evaluation.findings import Findings
 from common.evaluation.gates import FAIL, NOT_MEASURED, PASS, Gate, rating
 from common.evaluation.questions import Answers
 from common.fitting.grader import Grader
+from common.in_force import TrainedWith
 from common.listing.column_values import group_cells
 from common.listing.walking import count_of
 from common.metrics.intervals import UNKNOWN
@@ -67,7 +67,7 @@ class Report:
     questions: Part  # what the answers say
     members: Sequence[Part] = ()  # of an ensemble
     columns: Mapping[str, Sequence[str]] = field(default_factory=dict)  # of metadata.csv
-    recipes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # settings, by model
+    recipes: Mapping[str, TrainedWith] = field(default_factory=dict)  # settings, by model
     views: str = ""  # in words, over which views of an image the models average, if several
 
     @property

@@ -7,7 +7,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from common.config import FIXED_FIELDS, Change, TrainConfig, config_differences
+from common.config import FIXED_FIELDS, TrainConfig, config_differences
+from common.in_force import Change
 from common.models.checkpoint import MISFIT, PairCheckpoint, ResumeState, load_pair
 from common.models.checkpoint_file import DamagedError, load_checkpoint
 from common.pairs import Head, heads_of_model
@@ -55,13 +56,17 @@ def check_continuation(
     changed = _differences(read_config(directory), config, fingerprints)
     fixed = [change for change in changed if change.name in _FIXED]
     if fixed or (changed and not override):
-        differences = "; ".join(f"{c.name}: {c.before} -> {c.now}" for c in fixed or changed)
+        differences = _listed(fixed or changed)
         advice = "no --override can change that" if fixed else "--override accepts the new ones"
         raise InputError(
             f"--resume: {directory.root} was trained differently ({differences}); "
             f"use the old settings or choose another --output_dir; {advice}"
         )
     return changed
+
+
+def _listed(changes: list[Change]) -> str:
+    return "; ".join(f"{c.name}: {c.before} -> {c.now}" for c in changes)
 
 
 def start_config(directory: ResultDir, config: TrainConfig, fingerprints: Fingerprints) -> None:
@@ -123,19 +128,35 @@ def record_override(
     config: TrainConfig,
     fingerprints: Fingerprints,
     changes: list[Change],
+    trainers: list[HeadTrainer],
 ) -> None:
     """Write into config.json what was changed, from what, to what, when, and after which epochs.
 
-    To be called once history.csv tells what each head goes on from.
+    To be called once history.csv tells what each head goes on from. Raises InputError where none of
+    these trainers goes on: the settings on record would have trained nothing.
     """
+    if all(trainer.finished for trainer in trainers):
+        which = "its classifier is" if len(trainers) == 1 else "these classifiers are"
+        raise InputError(
+            f"--override: {directory.root} would learn nothing from the changed settings "
+            f"({_listed(changes)}), since {which} finished; use the old settings, or choose "
+            "another --output_dir to train with the new ones"
+        )
     content = read_config(directory)
     rows = read_history(directory.history)
-    names = [head.name for head in heads_of_model(config.num_classes, config.head)]
-    epochs = {name: sum(row.head == name for row in rows) for name in names}
+    heads = heads_of_model(config.num_classes, config.head)
+    epochs = {head.name: sum(row.head == head.name for row in rows) for head in heads}
+    here = {trainer.head: trainer.finished for trainer in trainers}
+    finished = [
+        head.name
+        for head in heads
+        if here.get(head, epochs[head.name] > 0 and not directory.goes_on(config.model, head))
+    ]
     entry = {
         "when": _now(),
         "changes": [change.to_dict() for change in changes],
         "after_epoch": epochs,
+        "finished": finished,
         "git_commit": git_commit(),
     }
     earlier = content.get("overrides")

@@ -7,6 +7,7 @@ import pytest
 from helpers import FOUR_EPOCHS, history_of, same_weights
 
 from common import result_dir
+from common.in_force import TrainedWith
 from common.result_dir import ResultDir
 from common.training import loop
 
@@ -25,7 +26,19 @@ def test_override_accepts_other_settings_and_records_them(quick_train, stopped, 
     assert entry["after_epoch"]["0-1"] == 3 and entry["when"].endswith("+00:00")
     assert content["config"]["learning_rate"] == 2e-3
     assert history_of(stopped)[:3] == before and len(history_of(stopped)) == 4
+    assert entry["finished"] == []
+    trained = TrainedWith.from_content(content)
+    assert "learning_rate 0.002 (changed after epochs 0 to 3: 0.001 -> 0.002)" in trained.listed(
+        ["epochs", "learning_rate"]
+    )
+    capsys.readouterr()
     assert quick_train(stopped, resume=None, **changed) == 0, "they are the settings now"
+    recorded = (stopped / "config.json").read_bytes()
+    changed["epochs"] = 50
+    assert quick_train(stopped, resume=None, override=None, **changed) == 2, "none goes on"
+    error = capsys.readouterr().err
+    assert "would learn nothing from the changed settings (epochs: 4 -> 50)" in error
+    assert (stopped / "config.json").read_bytes() == recorded
 
 
 @pytest.mark.parametrize("epochs", [2, 3])

@@ -5,14 +5,16 @@ import re
 import pytest
 
 from common.data.folders import scan_split
+from common.in_force import TrainedWith
 from common.reporting.checklist import escaped, items, write_checklist
 
-RECIPE = {
+VALUES = {
     "epochs": 12,
     "learning_rate": 5e-5,
     "dataset_path": "training_set",
     "monitor": "val_kappa",
 }
+RECIPE = TrainedWith(VALUES)
 
 
 @pytest.fixture
@@ -39,10 +41,18 @@ def test_settings_of_the_training_are_filled_in(split, report_on):
     one = found(report_on(split, 0, recipes={"a": RECIPE, "b": RECIPE}))
     assert one["training"] == "epochs 12, learning_rate 5e-05"
     assert one["internal or external test"] == "trained on training_set; judged on images"
-    two = found(report_on(split, 0, recipes={"a": RECIPE, "b": {**RECIPE, "epochs": 3}}))
+    other = TrainedWith({**VALUES, "epochs": 3})
+    two = found(report_on(split, 0, recipes={"a": RECIPE, "b": other}))
     assert "a: epochs 12" in two["training"] and "b: epochs 3" in two["training"]
-    unknown = found(report_on(split, 0, recipes={"a": {}}))
+    unknown = found(report_on(split, 0, recipes={"a": TrainedWith()}))
     assert unknown["training"] == unknown["internal or external test"] == ""
+
+
+def test_a_setting_that_others_switched_off_is_left_out(split, report_on):
+    off = {"enable_focal_loss": False, "focal_loss_gamma": 3.0, "monitor": "last", "patience": 28}
+    said = found(report_on(split, 0, recipes={"a": TrainedWith(VALUES | off)}))
+    assert said["imbalance of the classes"] == "enable_focal_loss False"
+    assert said["choice of the final model"] == "monitor last"
 
 
 def test_what_was_not_measured_says_so(split, report_on):

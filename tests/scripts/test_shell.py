@@ -78,7 +78,15 @@ def test_the_scripts_carry_the_guide_s_numbers(name):
 
 
 @pytest.mark.parametrize(
-    "words", ["", "--recipe small_data", "--recipe=small_data --epochs 7", "--head=shared"]
+    "words",
+    [
+        "",
+        "--head_lr_factor 5",
+        "--recipe small_data",
+        "--recipe=small_data --epochs 7",
+        "--head=shared",
+        "--num_classes 3",
+    ],
 )
 def test_a_recipe_takes_the_place_of_the_guide_s_numbers(tmp_path, words):
     stand_in = shutil.copy(ROOT / "train_swinv2.sh", tmp_path)
@@ -88,7 +96,7 @@ def test_a_recipe_takes_the_place_of_the_guide_s_numbers(tmp_path, words):
     assert said.rstrip().endswith(words) and "--num_classes 5" in said
     assert ("--ovo_dropout 0.28" in said) == ("--recipe" not in words)
     own = "--output_dir ./swinv2_5class_results" in said
-    assert own == (not words), "another head, which a recipe may set, has a directory of its own"
+    assert own == (words in ("", "--head_lr_factor 5")), "other heads have directories of their own"
 
 
 @pytest.mark.slow
