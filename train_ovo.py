@@ -38,8 +38,14 @@ from common.system.device import resolve_precision, select_device
 from common.system.environment import worker_count
 from common.system.log import duration, log, printable
 from common.system.run_lock import lock_directory
-from common.training.context import RunInputs, TrainContext, build_context, take_fingerprints
-from common.training.dry_run import plan_lines
+from common.training.context import (
+    RunInputs,
+    TrainContext,
+    build_context,
+    check_inputs,
+    take_fingerprints,
+)
+from common.training.dry_run import foresee, plan_lines
 from common.training.loop import start_heads, train
 from common.training.resume import (
     check_continuation,
@@ -177,8 +183,11 @@ def run(config: TrainConfig, request: TrainingRequest) -> None:
     dataset = scan_dataset(Path(config.dataset_path), config.num_classes, config.class_names)
     inputs = load_inputs(config, dataset)
     config = inputs.config
+    check_inputs(inputs, request.heads)
     if request.dry_run:
-        print("\n".join([*plan_lines(inputs, request.heads), *dataset.remarks()]))
+        standings = foresee(inputs, request.heads, request.resume, request.override)
+        plan = plan_lines(inputs, request.heads, standings)
+        print("\n".join([*plan, *dataset.remarks()]))
         return
     for line in schedule_warnings(config):
         log(line)

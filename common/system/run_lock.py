@@ -5,6 +5,7 @@ import fcntl
 import json
 import os
 import socket
+import tempfile
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -40,18 +41,38 @@ def lock_directory(root: Path, lock: Path) -> Iterator[None]:
         os.close(handle)
 
 
+def require_writable(root: Path, lock: Path) -> None:
+    """Raise InputError where `lock_directory` would fail; changes nothing on the disk."""
+    there = next(place for place in (root, *root.absolute().parents) if os.path.lexists(place))
+    try:
+        with tempfile.TemporaryFile(dir=there):  # without a name, where the file system can
+            pass
+    except OSError as error:
+        raise InputError(f"{root} cannot be written ({there}: {error.strerror})") from error
+    with contextlib.suppress(OSError), lock.open("rb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise _taken(root, lock, file.fileno()) from None
+
+
+def _taken(root: Path, lock: Path, handle: int) -> InputError:
+    holder = _holder(os.pread(handle, 4096, 0)) or "another process"
+    return InputError(
+        f"{root} is being trained by {holder}; wait for it, stop it, or "
+        f"choose another --output_dir (lock: {lock})"
+    )
+
+
 def _open_locked(root: Path, lock: Path) -> int:
     while True:
         handle = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            holder = _holder(os.pread(handle, 4096, 0)) or "another process"
+            taken = _taken(root, lock, handle)
             os.close(handle)
-            raise InputError(
-                f"{root} is being trained by {holder}; wait for it, stop it, or "
-                f"choose another --output_dir (lock: {lock})"
-            ) from None
+            raise taken from None
         except OSError as error:  # some network file systems cannot lock
             log(f"note: {lock} cannot be locked ({error.strerror}); start no second training here")
             return handle

@@ -9,12 +9,16 @@ from common.config import TrainConfig
 from common.data.folders import Split
 from common.data.synthetic import synthetic_note
 from common.models.backbones import Backbone, native_state
+from common.models.ovo import batch_norms
 from common.models.parallel_branches import ParallelBranches
+from common.pairs import Head, is_one_network
 from common.pixels.device_pixels import DevicePixels, build_device_pixels, room_for_pixels
 from common.pixels.pixel_cache import PixelCache
 from common.pixels.preprocessing import Preprocessing
+from common.prediction.classes import classes_of
 from common.result_dir import ResultDir
 from common.system.device import tune_malloc
+from common.system.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -29,6 +33,31 @@ class RunInputs:
     device: torch.device
     precision: str  # resolved: "fp32", "bf16" or "fp16"
     skipped: dict[str, list[str]] = field(default_factory=dict)  # by split, ids left out of it
+
+
+def check_inputs(inputs: RunInputs, heads: list[Head]) -> None:
+    """Raise InputError where these heads cannot be trained on this, before anything is written."""
+    config = inputs.config
+    require_images(config, inputs.train, inputs.val, heads)
+    if not config.pretrained and config.effective_batch < 2 and batch_norms(inputs.backbone.stages):
+        raise InputError(
+            f"{config.model} from scratch needs the statistics of a batch, and the effective "
+            "batch is one image; raise --batch_size or --gradient_accumulation_steps"
+        )
+
+
+def require_images(config: TrainConfig, train: Split, val: Split, heads: list[Head]) -> None:
+    """Raise InputError if a class of these heads has no image to train or to validate on."""
+    classes = classes_of(config.names)
+    other_way = "" if is_one_network(config.head) else " or choose --pairs without it"
+    for split in (train, val):
+        counts = split.counts(config.num_classes)
+        empty = sorted({c for head in heads for c in head.classes if not counts[c]})
+        if empty:
+            raise InputError(
+                f"expected images of every {classes.word} in {split.name}, found none of "
+                f"{', '.join(classes.titles[c] for c in empty)}; add some{other_way}"
+            )
 
 
 @dataclass(frozen=True)

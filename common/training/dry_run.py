@@ -7,11 +7,13 @@ import resource
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import torch
 
+from common.config import TrainConfig
 from common.data.sampler import batch_sizes
 from common.fine_tuning.optimizer import make_optimizer, rates_line
 from common.models.backbones import Backbone
@@ -19,9 +21,12 @@ from common.models.ovo import build_branch, chunk_size, trunk_features
 from common.pairs import Head
 from common.pixels.device_pixels import room_for_pixels
 from common.prediction.classes import classes_of
+from common.result_dir import ResultDir, read_config
 from common.system.device import autocast, wait_for
 from common.system.log import duration
-from common.training.context import RunInputs
+from common.system.run_lock import require_writable
+from common.training.context import RunInputs, take_fingerprints
+from common.training.resume import Standing, check_continuation, find_standing
 from common.training.schedule import schedule_line, schedule_warnings
 
 
@@ -46,8 +51,35 @@ class RunSize:
     averaged: bool = False  # the weights have a moving average
 
 
-def plan_lines(inputs: RunInputs, heads: list[Head]) -> list[str]:
-    """Describe the run line by line, with a time and a memory estimate from a few real steps."""
+def foresee(inputs: RunInputs, heads: list[Head], resume: bool, override: bool) -> list[Standing]:
+    """Refuse what a training would refuse, and see where each head would go on; writes nothing."""
+    config = inputs.config
+    directory = ResultDir(Path(config.output_dir))
+    require_writable(directory.root, directory.lock)
+    found = take_fingerprints(_without_skipped(inputs, directory))
+    changes = check_continuation(directory, config, found, resume, override)
+    return [find_standing(directory, config, head, bool(changes)) for head in heads]
+
+
+def _without_skipped(inputs: RunInputs, directory: ResultDir) -> RunInputs:
+    """Leave out the images that the run there could not read; looking again would decode them."""
+    if not (inputs.config.skip_unreadable and directory.config.is_file()):
+        return inputs
+    skipped = read_config(directory).get("skipped")
+    if not isinstance(skipped, dict) or not all(isinstance(ids, list) for ids in skipped.values()):
+        return inputs
+    train, val = (
+        replace(s, images=tuple(i for i in s.images if i.id not in skipped.get(s.name, ())))
+        for s in (inputs.train, inputs.val)
+    )
+    return replace(inputs, train=train, val=val, skipped=skipped)
+
+
+def plan_lines(inputs: RunInputs, heads: list[Head], standings: list[Standing]) -> list[str]:
+    """Describe the run line by line, with a time and a memory estimate from a few real steps.
+
+    standings: where the heads go on.
+    """
     config, backbone, device = inputs.config, inputs.backbone, inputs.device
     counts = np.array(inputs.train.counts(config.num_classes))
     val_counts = inputs.val.counts(config.num_classes)
@@ -66,6 +98,9 @@ def plan_lines(inputs: RunInputs, heads: list[Head]) -> list[str]:
     memory = needed_memory(size, device) / 1e9
     images = int(counts[sorted({c for head in heads for c in head.classes})].sum())
     epoch = images * cost.trunk_seconds + sum(sizes.values()) * cost.branch_seconds
+    left = {head: epochs_left(config, s) for head, s in zip(heads, standings)}
+    whole = sum(sizes[head] * count for head, count in left.items()) * cost.branch_seconds
+    whole += images * cost.trunk_seconds * max(left.values())
     steps = {head: len(batch_sizes(count, config.effective_batch)) for head, count in sizes.items()}
     return [
         f"plan: {config.model} at {inputs.preprocessing.img_size} px into {config.output_dir}",
@@ -78,16 +113,31 @@ def plan_lines(inputs: RunInputs, heads: list[Head]) -> list[str]:
         f"  train images per {word} {counts.tolist()}, val {list(val_counts)}",
         *[
             f"  {head.title_with(config.names)}: {sizes[head]} images, {steps[head]} steps/epoch, "
-            f"{steps[head] * config.epochs} steps at most"
-            for head in heads
+            f"{standing_text(standing)}{steps[head] * left[head]} steps at most"
+            for head, standing in zip(heads, standings)
         ],
+        *[f"  note: {note}" for standing in standings for note in standing.notes],
         f"  cache: {size.pixel_bytes / 1e9:.2f} GB in {config.cache_dir}",
         f"  memory: about {memory:.1f} GB ({cost.activation_bytes / 1e9:.1f} GB of it activations)",
-        f"  time: about {duration(epoch)} an epoch, {duration(epoch * config.epochs)} for "
-        f"{config.epochs} epochs without early stopping (measured on a few steps)",
+        f"  time: about {duration(epoch)} an epoch, {duration(whole)} for "
+        f"{max(left.values())} epochs without early stopping (measured on a few steps)"
+        if any(left.values())
+        else "  nothing is left to train: every classifier is finished",
         *schedule_warnings(config),
         "dry run: nothing was trained or written",
     ]
+
+
+def epochs_left(config: TrainConfig, standing: Standing) -> int:
+    """Count the epochs that a head is still trained for, at most."""
+    return 0 if standing.finished else config.epochs - standing.epoch
+
+
+def standing_text(standing: Standing) -> str:
+    """Say where a head goes on: "finished after epoch 3, "; "" of a new one."""
+    if not standing.epoch:
+        return ""
+    return f"{'finished' if standing.finished else 'goes on'} after epoch {standing.epoch}, "
 
 
 def frozen_part(backbone: Backbone) -> str:

@@ -17,7 +17,7 @@ from common.fine_tuning.probe import STRENGTH, fit_probe, pooled_features, set_c
 from common.metrics.classification import binary_metrics, classification_metrics
 from common.models.checkpoint import Validation
 from common.models.ovo import chunk_size, trunk_features, use_batch_statistics
-from common.pairs import Head, is_one_network, pair_name, pair_targets
+from common.pairs import Head, pair_name, pair_targets
 from common.pixels.augmentation import augmentation_table
 from common.pixels.device_pixels import DevicePixels
 from common.prediction.classes import classes_of
@@ -26,9 +26,8 @@ from common.prediction.voting import combine_pairs
 from common.result_dir import write_history
 from common.system import signals
 from common.system.device import autocast, to_device
-from common.system.errors import InputError
 from common.system.log import duration, log, progress_bar
-from common.training.context import TrainContext
+from common.training.context import TrainContext, require_images
 from common.training.resume import resume_head
 from common.training.step import choose_parallelism, make_batch, sample_losses, train_step
 from common.training.trainer import HeadTrainer, build_trainer, finish_epoch, write_unsaved
@@ -56,16 +55,7 @@ def start_heads(context: TrainContext, heads: list[Head]) -> list[HeadTrainer]:
 
     Raises InputError if a class of these heads has no image to train or to validate on.
     """
-    classes = classes_of(context.config.names)
-    other_way = "" if is_one_network(context.config.head) else " or choose --pairs without it"
-    for split in (context.train, context.val):
-        counts = split.counts(context.config.num_classes)
-        empty = sorted({c for head in heads for c in head.classes if not counts[c]})
-        if empty:
-            raise InputError(
-                f"expected images of every {classes.word} in {split.name}, found none of "
-                f"{', '.join(classes.titles[c] for c in empty)}; add some{other_way}"
-            )
+    require_images(context.config, context.train, context.val, heads)
     trainers = [build_trainer(context, head) for head in heads]
     for trainer in trainers:
         resume_head(context, trainer)

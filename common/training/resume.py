@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -171,6 +171,38 @@ def record_override(
 # -- one head ---------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True)
+class Standing:
+    """How far the training of a head has come."""
+
+    epoch: int = 0  # epochs done
+    finished: bool = False
+    notes: tuple[str, ...] = ()  # what is wrong with files that are there
+
+
+def find_standing(
+    directory: ResultDir, config: TrainConfig, head: Head, overridden: bool
+) -> Standing:
+    """See where `resume_head` would go on; changes nothing. Raises InputError where that would."""
+    notes: list[str] = []
+    best = load_best(directory.best(config.model, head), config.model, head, notes)
+    if best is not None and best.complete:
+        return Standing(len(best.history), True)
+    state = load_latest(directory, config.model, head, best, notes, overridden, tidy=False)
+    standing = Standing(state.epoch if state else 0, False, tuple(notes))
+    _require_an_end(config, head.title_with(config.names), standing)
+    return standing
+
+
+def _require_an_end(config: TrainConfig, title: str, standing: Standing) -> None:
+    """Raise InputError for a head that is to end before where it is."""
+    if standing.epoch >= config.epochs and not standing.finished:
+        raise InputError(
+            f"--epochs {config.epochs}: {title} has been trained for {standing.epoch} already and "
+            "has no end there; give more, or choose another --output_dir"
+        )
+
+
 def resume_head(context: TrainContext, trainer: HeadTrainer) -> None:
     """Bring a trainer to where its head's training ended, and say so.
 
@@ -185,21 +217,17 @@ def resume_head(context: TrainContext, trainer: HeadTrainer) -> None:
         with _named(path):
             load_finished(trainer, best)
     else:
-        state = load_latest(context, head, best, notes)
+        state = load_latest(directory, model, head, best, notes, context.overridden)
         if state is not None:
             with _named(directory.last(model, head)):
+                _require_all_parts(context, trainer, state)
                 load_state(trainer, state)
     if notes:
         how = (
             f"goes on after epoch {trainer.epoch}" if trainer.epoch else "is trained from the start"
         )
         log(f"{trainer.title}: {'; '.join(notes)}; it {how}")
-    epochs = context.config.epochs
-    if trainer.epoch >= epochs and not trainer.finished:
-        raise InputError(
-            f"--epochs {epochs}: {trainer.title} has been trained for {trainer.epoch} already and "
-            "has no end there; give more, or choose another --output_dir"
-        )
+    _require_an_end(context.config, trainer.title, Standing(trainer.epoch, trainer.finished))
     if trainer.finished:
         log(f"{trainer.title}: is finished, {trainer.epoch} epochs")
     elif trainer.epoch:
@@ -222,13 +250,18 @@ def load_best(path: Path, model: str, head: Head, notes: list[str]) -> PairCheck
 
 
 def load_latest(
-    context: TrainContext, head: Head, best: PairCheckpoint | None, notes: list[str]
+    directory: ResultDir,
+    model: str,
+    head: Head,
+    best: PairCheckpoint | None,
+    notes: list[str],
+    overridden: bool,
+    tidy: bool = True,
 ) -> ResumeState | None:
     """Read the newest state that is whole and whose best weights `best` holds; None without one.
 
-    Removes damaged ones, which must not become the previous one, and notes what it passes over.
+    Notes what it passes over. tidy: remove damaged ones, which must not become the previous one.
     """
-    directory, model = context.directory, context.config.model
     for path in (directory.last(model, head), directory.previous(model, head)):
         if not path.is_file():
             continue
@@ -236,15 +269,37 @@ def load_latest(
             content = load_checkpoint(path)
         except DamagedError as error:
             notes.append(str(error))
-            path.unlink()
+            if tidy:
+                path.unlink()
             continue
         with _named(path):
             state = ResumeState.from_dict(content)
-        if _has_best_weights(best, state, context.overridden):
+        if _has_best_weights(best, state, overridden):
             return state
         if not notes:
             notes.append(f"{directory.best(model, head)} is missing or of another epoch")
     return None
+
+
+def _require_all_parts(context: TrainContext, trainer: HeadTrainer, state: ResumeState) -> None:
+    """Raise ValueError for a state without what only an override could have added since."""
+    lacks = {
+        "ema_decay": trainer.average is not None and not state.average,
+        "precision": trainer.scaler.is_enabled() and not state.scaler,
+    }
+    for name in (name for name, lacking in lacks.items() if lacking):
+        if not (context.overridden or name in _overridden_before(context.directory)):
+            raise ValueError(f"without the part that --{name} needs")
+
+
+def _overridden_before(directory: ResultDir) -> set[str]:
+    """Name the settings that earlier overrides have changed, as config.json records them."""
+    content = read_config(directory) if directory.config.is_file() else {}
+    try:
+        entries = content.get("overrides") or []
+        return {str(change["name"]) for entry in entries for change in entry["changes"]}
+    except MISFIT:
+        return set()
 
 
 def _has_best_weights(best: PairCheckpoint | None, state: ResumeState, overridden: bool) -> bool:

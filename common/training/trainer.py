@@ -27,7 +27,6 @@ from common.models.checkpoint import (
 from common.models.checkpoint_file import pack_checkpoint, save_checkpoint, write_checkpoint
 from common.models.ovo import Branch, build_branch, use_batch_statistics
 from common.pairs import Head, pair_head
-from common.system.errors import InputError
 from common.training.context import TrainContext
 from common.training.loss import balanced_class_weights
 
@@ -85,18 +84,10 @@ class HeadTrainer:
 
 
 def build_trainer(context: TrainContext, head: Head) -> HeadTrainer:
-    """Start a head: its branch on the device, its optimiser, its class weights.
-
-    Raises InputError where batch statistics would be those of single images.
-    """
+    """Start a head: its branch on the device, its optimiser, its class weights."""
     config, device = context.config, context.device
     branch = build_branch(context.backbone, head, config.seed).to(device)
     batch_statistics = not config.pretrained and use_batch_statistics(branch)
-    if batch_statistics and config.effective_batch < 2:
-        raise InputError(
-            f"{config.model} from scratch needs the statistics of a batch, and the effective "
-            "batch is one image; raise --batch_size or --gradient_accumulation_steps"
-        )
     counts = [int((context.train.labels == c).sum()) for c in head.classes]
     return HeadTrainer(
         head=head,

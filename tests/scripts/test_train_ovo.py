@@ -83,6 +83,46 @@ def test_several_backbones_one_after_the_other(quick_train, tmp_path, capsys):
         assert (folder / "models" / f"best_{model}_2_3.pth").is_file()
 
 
+REFUSED = {
+    "already holds a run": {},
+    "horizontal_flip: False -> True": {"resume": None, "horizontal_flip": "true"},
+    "no --override can change that": {"resume": None, "head": "softmax"},
+    "/proc/x": {"output": Path("/proc/x")},
+    "needs the statistics of a batch": {
+        "output": Path("new"),
+        "base_models": "demo_coatnet",
+        "freeze_weights": "false",
+        "batch_size": 1,
+        "gradient_accumulation_steps": 1,
+    },
+}
+
+
+@pytest.mark.parametrize("reason", REFUSED)
+def test_a_dry_run_refuses_what_the_training_refuses(
+    quick_train, trained_copy, tmp_path, capsys, monkeypatch, reason
+):
+    monkeypatch.chdir(tmp_path)
+    words = {"output": trained_copy, **REFUSED[reason]}
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
+    capsys.readouterr()
+    assert quick_train(**words, dry_run=None) == 2
+    error = capsys.readouterr().err
+    assert reason in error and error.count("\n") == 1
+    assert before == {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
+    assert quick_train(**words) == 2
+    assert reason in capsys.readouterr().err
+    assert not Path("new", "config.json").exists(), "the next command would meet a run"
+
+
+def test_a_dry_run_says_where_a_run_goes_on_and_that_nothing_is_left(quick_train, trained, capsys):
+    capsys.readouterr()
+    assert quick_train(trained, dry_run=None, resume=None) == 0
+    said = capsys.readouterr().out
+    assert "pair 0-1: 17 images, 4 steps/epoch, finished after epoch 2, 0 steps at most" in said
+    assert "nothing is left to train" in said and "time: about" not in said
+
+
 def test_dry_run_prints_the_plan_and_writes_nothing(quick_train, tmp_path, capsys):
     assert quick_train(tmp_path / "r", dry_run=None, cache_dir=tmp_path / "c", warmup_epochs=3) == 0
     said = capsys.readouterr().out

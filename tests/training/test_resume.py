@@ -115,6 +115,25 @@ def test_a_damaged_resume_file_is_named(quick_train, tmp_path, monkeypatch, caps
     assert f"{last}: cannot be continued from" in error and error.count("\n") == 1
 
 
+def test_a_state_without_the_average_that_the_run_keeps_is_named(
+    quick_train, tmp_path, monkeypatch, capsys
+):
+    output, words = tmp_path / "r", {"pairs": "0-1", "epochs": 3, "ema_decay": 0.9}
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "epoch_line", lambda *_inputs: (_ for _ in ()).throw(KeyboardInterrupt))
+        assert quick_train(output, **words) == 130
+    last = ResultDir(output).last(MODEL, pair_head((0, 1)))
+    content = checkpoint_file.load_checkpoint(last)
+    del content["average"]
+    checkpoint_file.save_checkpoint(last, content)
+    capsys.readouterr()
+    assert quick_train(output, resume=None, **words) == 2
+    assert f"{last}: cannot be continued from" in (said := capsys.readouterr().err)
+    assert "without the part that --ema_decay needs" in said and "remove it" in said
+    assert quick_train(output, resume=None, dry_run=None, **words) == 0
+    assert "goes on after epoch 1, 8 steps at most" in capsys.readouterr().out
+
+
 def test_history_is_whole_again_after_a_kill_before_it_was_written(quick_train, tmp_path, trained):
     output = shutil.copytree(trained, tmp_path / "r")
     ResultDir(output).history.unlink()
