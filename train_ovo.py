@@ -132,6 +132,8 @@ def describe(context: TrainContext, heads: list[Head]) -> None:
     )
     for line in filter(None, (config.recipe_line, rates_line(context.backbone.stages, config))):
         log(line)
+    for text in config.without_effect.values():
+        log(f"note: {text}")
     word = classes_of(config.names).word
     for split in (context.train, context.val):
         log(f"{split.name}: {len(split)} images, per {word} {split.counts(config.num_classes)}")

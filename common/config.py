@@ -3,7 +3,7 @@
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
-from common.in_force import Change
+from common.in_force import Change, switch_off
 from common.pairs import HEADS
 from common.recipes import DEFAULT_RECIPE, RECIPES, as_flags, recipe_help, recipe_settings
 from common.system.device import PRECISIONS
@@ -275,7 +275,8 @@ class TrainConfig:
         self._expect("layer_decay", 0 < self.layer_decay <= 1, "0 < value <= 1")
         self._expect("class_weight_power", 0 <= self.class_weight_power <= 1, "0 to 1")
         self._expect("rotation_range", 0 <= self.rotation_range <= 180, "0 to 180 degrees")
-        self._expect("min_lr", self.min_lr <= self.learning_rate, "at most learning_rate")
+        at_most = f"at most --learning_rate {self.learning_rate:g}"
+        self._expect("min_lr", self.min_lr <= self.learning_rate, at_most)
         self._expect("img_size", self.img_size in (0, *range(32, 4097)), "0, or 32 to 4096")
         self._expect("clahe_tile_grid_size", 1 <= self.clahe_tile_grid_size <= 64, "1 to 64")
         self._expect("seed", self.seed < 2**63, "less than 2^63")
@@ -344,10 +345,22 @@ class TrainConfig:
         other = {
             name: value
             for name, value in asdict(self).items()
-            if name not in (*FREE_FIELDS, *_NO_RECIPE) and value != plain[name]
+            if name not in (*FREE_FIELDS, *_NO_RECIPE, *self.without_effect)
+            and value != plain[name]
         }
         changed = f"but {as_flags(other)}" if other else "unchanged"
         return f"recipe {self.recipe}, {changed}"
+
+    @property
+    def without_effect(self) -> dict[str, str]:
+        """Say by name which settings, other than by default, others leave without effect."""
+        values, found = asdict(self), {}
+        for name, value in values.items():
+            switch = switch_off(name, values)
+            if switch and value not in (_DEFAULTS[name], *switch.agreeing):
+                other = as_flags({switch.name: values[switch.name]})
+                found[name] = f"{as_flags({name: value})} has no effect with {other}"
+        return found
 
     @property
     def effective_batch(self) -> int:

@@ -18,7 +18,7 @@ from common.pairs import Head, heads_of_model, pair_head, parse_pairs, split_hea
 from common.prediction.alterations import ALTERATIONS
 from common.prediction.evaluated_models import RESULT_PATTERNS
 from common.prediction.voting import VOTES
-from common.recipes import recipe_settings
+from common.recipes import Sources, recipe_settings
 from common.result_dir import FIGURE_FORMATS, ResultDir, Run, find_run
 from common.screening.patients import PATIENT_RULES
 from common.system.errors import InputError
@@ -56,7 +56,8 @@ def parse_training(argv: list[str] | None, description: str) -> TrainingRequest:
     parser = _training_parser(description)
     asked = vars(parser.parse_args(argv))
     asked["pretrained"] = not asked["no_pretrained"]
-    parser.set_defaults(**recipe_settings(asked["recipe"], asked))  # which given flags overrule
+    of_recipe = recipe_settings(asked["recipe"], asked)
+    parser.set_defaults(**of_recipe)  # which given flags overrule
     values = vars(parser.parse_args(argv))
     models, pairs = values.pop("base_models"), values.pop("pairs")
     modes = {name: values.pop(name) for name in ("resume", "dry_run", "override")}
@@ -69,21 +70,46 @@ def parse_training(argv: list[str] | None, description: str) -> TrainingRequest:
     weights = _weights_by_model(values.pop("weights"), models)
     if weights and not values["pretrained"]:
         raise InputError("--weights and --no_pretrained exclude each other")
+    sources = Sources(values, _given(parser, argv), asked["recipe"], of_recipe)
     try:
         configs = [_config(model, values, weights, len(models) > 1) for model in models]
         chosen = parse_pairs(pairs, values["num_classes"], values["class_names"])
     except InputError:
         raise
     except ValueError as error:
-        raise InputError(str(error)) from error
+        raise InputError(sources.explain(str(error))) from error
     if chosen and values["head"] != "ovo":
         raise InputError(
-            f"--pairs chooses among the classifiers of --head ovo; --head {values['head']} trains "
-            "one network for all classes"
+            sources.explain(
+                f"--pairs chooses among the classifiers of --head ovo; --head {values['head']} "
+                "trains one network for all classes"
+            )
         )
+    for config in configs:
+        _refuse_idle(config, sources, modes["resume"])
     heads = [pair_head(pair) for pair in chosen]
     heads = heads or heads_of_model(values["num_classes"], values["head"])
     return TrainingRequest(configs, heads, **modes)
+
+
+def _given(parser: Parser, argv: list[str] | None) -> frozenset[str]:
+    """List the settings that a command line gives by hand."""
+    untouched = object()
+    names = vars(parser.parse_args(argv))
+    values = vars(parser.parse_args(argv, argparse.Namespace(**dict.fromkeys(names, untouched))))
+    return frozenset(name for name, value in values.items() if value is not untouched)
+
+
+def _refuse_idle(config: TrainConfig, sources: Sources, resume: bool) -> None:
+    """Refuse what was given by hand and has no effect.
+
+    A run that goes on may have been started with that by an earlier release; the log says it.
+    """
+    if resume and ResultDir(Path(config.output_dir)).config.is_file():
+        return
+    for name, text in config.without_effect.items():
+        if name in sources.given:
+            raise InputError(sources.explain(f"{text}; leave out one of the two"))
 
 
 def _training_parser(description: str) -> Parser:

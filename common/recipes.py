@@ -1,6 +1,8 @@
 """Named sets of training settings: the guide's, which are the defaults, and one for small data."""
 
+import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 DEFAULT_RECIPE = "guide"
@@ -48,6 +50,33 @@ def recipe_settings(name: str, given: Mapping[str, Any]) -> dict[str, Any]:
     if given["num_classes"] == 2:
         settings.pop("head", None)
     return settings
+
+
+@dataclass(frozen=True)
+class Sources:
+    """Where the settings of a command line come from."""
+
+    values: Mapping[str, Any]
+    given: frozenset[str]  # by hand
+    recipe: str
+    of_recipe: Mapping[str, Any]
+
+    def explain(self, message: str) -> str:
+        """Add to a message which of the flags that it names nobody has given, and who set them."""
+        others = [
+            name for name in dict.fromkeys(re.findall(r"--(\w+)", message)) if self._set(name)
+        ]
+        notes = [f"{as_flags({name: self.values[name]})} is {self._set(name)}" for name in others]
+        if not notes:
+            return message
+        flags = " or ".join(f"--{name}" for name in others)
+        return f"{message} ({'; '.join(notes)}: give {flags} yourself to change that)"
+
+    def _set(self, name: str) -> str:
+        """Say who set a flag that was not given; "" of one that was, and of what has no value."""
+        if name in self.given or self.values.get(name, "") in ("", ()):
+            return ""
+        return f"set by --recipe {self.recipe}" if name in self.of_recipe else "the default"
 
 
 def as_flags(settings: Mapping[str, Any]) -> str:

@@ -6,6 +6,8 @@ from helpers import QUICK, flags, help_of
 from common.config import TrainConfig
 from common.flags import parse_training
 from common.recipes import RECIPES
+from common.result_dir import ResultDir
+from common.system.errors import InputError
 
 
 def config_of(*words: str, **values) -> TrainConfig:
@@ -52,6 +54,44 @@ def test_two_classes_have_no_pairs_to_share_a_network():
     three, two = (config_of(recipe="small_data", num_classes=count) for count in (3, 2))
     assert (three.head, two.head) == ("shared", "ovo")
     assert two.recipe_line == "recipe small_data, unchanged"
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (
+            "--recipe small_data --focal_loss_gamma 2",
+            "--focal_loss_gamma 2 has no effect with --enable_focal_loss false; leave out one of "
+            "the two (--enable_focal_loss false is set by --recipe small_data: give "
+            "--enable_focal_loss yourself to change that)",
+        ),
+        ("--enable_clahe false --clahe_clip_limit 9", "--clahe_clip_limit 9 has no effect with"),
+        ("--monitor last --min_delta 9", "--min_delta 9 has no effect with --monitor last"),
+        ("--scheduler none --min_lr 1e-6", "--min_lr 1e-06 has no effect with --scheduler none"),
+        ("--precision bf16 --use_amp false", "--use_amp false has no effect with --precision"),
+        ("--num_classes 3 --class_weight_3 2", "--class_weight_3 2 has no effect with --num_cl"),
+        ("--recipe small_data --pairs 0-1", "--head shared is set by --recipe small_data"),
+        ("--recipe small_data --scheduler plateau", "--monitor last is set by --recipe small_data"),
+        ("--learning_rate 1e-9", "--min_lr 1e-07 is the default: give --min_lr yourself"),
+    ],
+)
+def test_what_cannot_be_together_is_refused_with_who_set_it(words, said):
+    with pytest.raises(InputError) as error:
+        config_of(*words.split())
+    assert said in str(error.value)
+
+
+def test_a_default_may_be_given_where_it_has_no_effect():
+    script = "--focal_loss_gamma 3.0 --patience 28 --enable_focal_loss --use_amp false"
+    by_user = "--enable_focal_loss false --monitor last --frozen_stages 0 --freeze_weights false"
+    assert config_of(*script.split(), *by_user.split()).without_effect == {}
+
+
+def test_a_run_that_was_started_with_an_idle_flag_goes_on(tmp_path):
+    ResultDir(tmp_path).config.write_text("{}")
+    config = config_of("--monitor", "last", patience=5, resume=None, output_dir=tmp_path)
+    assert config.without_effect == {"patience": "--patience 5 has no effect with --monitor last"}
+    assert "patience" not in config.recipe_line
 
 
 def test_help_says_what_a_recipe_sets():

@@ -124,6 +124,7 @@ def plan_lines(inputs: RunInputs, heads: list[Head], standings: list[Standing]) 
         if any(left.values())
         else "  nothing is left to train: every classifier is finished",
         *schedule_warnings(config),
+        *[f"note: {text}" for text in config.without_effect.values()],
         "dry run: nothing was trained or written",
     ]
 

@@ -55,7 +55,8 @@ def schedule_line(config: TrainConfig) -> str:
     }[config.scheduler]
     stop = f"stops after {config.patience} validations without gain"
     if config.monitor == LAST:
-        stop = "keeps the last epoch's weights, without early stopping (--patience has no effect)"
+        stop = "keeps the last epoch's weights, without early stopping (--patience and --min_delta "
+        stop += "have no effect)"
     elif _validations(config) <= config.patience:
         stop += f", which {epochs} {_plural('epoch', epochs)} cannot hold"
     warmup = f"{config.warmup_epochs} of {epochs} epochs of warm-up" * (config.warmup_epochs > 0)

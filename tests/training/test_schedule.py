@@ -108,5 +108,5 @@ def test_the_plan_says_how_the_rate_moves_and_what_cannot_happen():
     short = schedule_line(TrainConfig(epochs=28, warmup_epochs=0, scheduler="plateau"))
     assert "halved after 9" in short and "which 28 epochs cannot hold" in short
     last = TrainConfig(monitor="last", patience=5)
-    assert "without early stopping (--patience has no effect)" in schedule_line(last)
+    assert "(--patience and --min_delta have no effect)" in schedule_line(last)
     assert not schedule_warnings(last), "a warm-up that is longer than the patience does no harm"

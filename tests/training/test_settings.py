@@ -5,6 +5,7 @@ import pytest
 from helpers import history_of
 
 from common import result_dir
+from common.config import TrainConfig
 from common.models import checkpoint_file
 from common.pairs import pair_head
 from common.result_dir import ResultDir
@@ -105,9 +106,12 @@ def test_the_best_epoch_is_that_of_the_monitored_value(quick_train, tmp_path, mo
     assert content["best_epoch"] == 1 + best and content["metrics"][monitor] == values[best]
 
 
-def test_monitor_last_keeps_the_last_epoch_and_never_stops_early(quick_train, tmp_path, capsys):
-    options = {"pairs": "1-3", "epochs": 4, "patience": 1, "validation_frequency": 3}
-    assert quick_train(tmp_path / "r", monitor="last", **options) == 0
+def test_monitor_last_keeps_the_last_epoch_and_never_stops_early(
+    quick_train, tmp_path, capsys, monkeypatch
+):
+    options = {"pairs": "1-3", "epochs": 4, "validation_frequency": 3, "monitor": "last"}
+    monkeypatch.setattr(TrainConfig, "without_effect", {})  # which --patience would be
+    assert quick_train(tmp_path / "r", patience=1, **options) == 0
     said = capsys.readouterr().out
     assert "kept epoch 4 of 4" in said and "keeps the last" in said
     rows = result_dir.read_history(ResultDir(tmp_path / "r").history)
