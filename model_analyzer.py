@@ -19,7 +19,7 @@ from pathlib import Path
 from common.evaluation.gates import PAIR, PASS
 from common.figures.style import save_figure
 from common.figures.training import Learned, plot_training
-from common.flags import add_figure_flags
+from common.flags import add_figure_flags, require_a_classifier
 from common.models.backbones import resolve
 from common.models.checkpoint import PairCheckpoint, load_pair
 from common.models.checkpoint_file import CheckpointError
@@ -58,6 +58,8 @@ def find_files(paths: list[Path]) -> list[Path]:
     """Expand folders and result directories into their .pth files, each once."""
     files: list[Path] = []
     for path in paths:
+        place = path.parent if path.name == "models" else path
+        require_a_classifier(ResultDir(place))
         folder = path / "models" if (path / "models").is_dir() else path
         found = sorted(folder.glob("*.pth")) if folder.is_dir() else [path]
         if not found:

@@ -4,6 +4,8 @@ from common.cli import Parser, boolean, expand_home, folder, known_folder
 
 import argparse
 import os
+import shlex
+from contextlib import suppress
 from dataclasses import Field, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -14,12 +16,20 @@ from common.data.patients import AUTO, PATIENT_HELP
 from common.fitting.calibration import WEIGHTS
 from common.listing.split_folders import SPLITS
 from common.models.backbones import resolve
+from common.models.checkpoint import MISFIT
+from common.models.checkpoint_file import load_checkpoint
 from common.pairs import Head, heads_of_model, pair_head, parse_pairs, split_head, with_head
 from common.prediction.alterations import ALTERATIONS
 from common.prediction.evaluated_models import RESULT_PATTERNS
 from common.prediction.voting import VOTES
-from common.recipes import Sources, recipe_settings
-from common.result_dir import FIGURE_FORMATS, ResultDir, Run, find_run
+from common.recipes import Sources, command_of, recipe_settings
+from common.result_dir import (
+    FIGURE_FORMATS,
+    ResultDir,
+    Run,
+    find_run,
+    read_config,
+)
 from common.screening.patients import PATIENT_RULES
 from common.system.errors import InputError
 
@@ -184,13 +194,15 @@ def add_ensemble_flags(parser: argparse.ArgumentParser) -> None:
         default=[],
         metavar="MODEL",
         help="in place of --results_dirs: models (ALIAS_shared or ALIAS_softmax with that head) in "
-        "their default directories, or one model in --output_dir",
+        "their default directories, such as ./convnext_5class_results, or, with --output_dir DIR, "
+        "in DIR/convnext_5class_results; a model alone in DIR itself",
     )
     parser.add_argument(
         "--output_dir",
         type=folder,
         default=None,
-        help="of the ensemble (default ./super_ensemble_results)",
+        help="of the ensemble (default ./super_ensemble_results); with --base_models, the folder "
+        "that the models are in, too",
     )
     parser.add_argument(
         "--weights",
@@ -368,9 +380,15 @@ def find_runs(
         folders = [(output_dir or Path()) / default for default in defaults]
     for path in folders:
         if not path.is_dir():
-            raise InputError(f"{path}: expected a result directory of train_ovo.py, found none")
+            below = f"; with --base_models, --output_dir {output_dir} says where models are"
+            raise InputError(
+                f"{path}: expected a result directory of train_ovo.py, found none"
+                + (below if base_models and output_dir else "")
+            )
     if len({path.resolve() for path in folders}) < len(folders):
         raise InputError("--results_dirs: the same directory is given twice")
+    for path in folders:
+        require_a_classifier(ResultDir(path))
     runs = [find_run(ResultDir(path)) for path in folders]
     for run in runs:
         if num_classes not in (None, run.num_classes):
@@ -384,6 +402,24 @@ def find_runs(
             path, held = run.directory.root, with_head(run.model, run.head)
             raise InputError(f"{path} holds {held}, not {model}; check --output_dir")
     return runs
+
+
+def require_a_classifier(directory: ResultDir) -> None:
+    """Raise InputError for a training that ended before it kept a classifier, with the way on."""
+    if any(directory.models.glob("*.pth")) or not directory.config.is_file():
+        return
+    config, done = read_config(directory)["config"], 0
+    for path in sorted(directory.checkpoints.glob("last_*.pth"))[:1]:  # all go on together
+        with suppress(InputError, *MISFIT):
+            done = int(load_checkpoint(path)["epoch"])
+    try:
+        command = command_of(config, TrainConfig().to_dict())
+    except MISFIT:
+        command = f"python train_ovo.py --output_dir {shlex.quote(str(directory.root))}"
+    raise InputError(
+        f"{directory.root}: the training is unfinished: {done} of {config.get('epochs', '?')} "
+        f"epochs are done and there is no classifier yet; go on with: {command} --resume"
+    )
 
 
 def _add_named_field(parser: argparse.ArgumentParser, name: str) -> None:

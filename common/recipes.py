@@ -1,6 +1,7 @@
 """Named sets of training settings: the guide's, which are the defaults, and one for small data."""
 
 import re
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -88,6 +89,25 @@ def _word(value: Any) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def command_of(config: Mapping[str, Any], defaults: Mapping[str, Any]) -> str:
+    """Write the command that trains with a configuration, in full.
+
+    defaults: of all settings; what is neither that nor the recipe's becomes a flag. Raises KeyError
+    or others for what is no configuration.
+    """
+    settings = {**defaults, **config}
+    plain = {**defaults, **recipe_settings(settings["recipe"], settings)}
+    others = [name for name in defaults if name not in ("model", "class_names", "pretrained")]
+    words = ["--base_models", settings["model"]]
+    words += ["--class_names", *settings["class_names"]] if settings["class_names"] else []
+    words += [] if settings["pretrained"] else ["--no_pretrained"]
+    for name in others:
+        value = settings[name]
+        if value != plain[name] or name in ("dataset_path", "output_dir"):
+            words += [f"--{name}", str(value).lower() if isinstance(value, bool) else str(value)]
+    return shlex.join(["python", "train_ovo.py", *words])
 
 
 def recipe_help() -> str:

@@ -14,8 +14,11 @@ from common.system.errors import InputError
 
 def test_a_second_training_is_refused_and_names_the_first(quick_train, tmp_path, capsys):
     with run_lock.lock_directory(tmp_path / "r", tmp_path / "r" / ".lock"):
+        assert quick_train(tmp_path / "r", dry_run=None, **FOUR_EPOCHS) == 2
+        planned = capsys.readouterr().err.rsplit(" [", 1)[0]
         assert quick_train(tmp_path / "r", **FOUR_EPOCHS) == 2
     error = capsys.readouterr().err
+    assert error.startswith(planned)
     assert f"is being trained by process {os.getpid()} on" in error and error.count("\n") == 1
     assert not (tmp_path / "r" / "models").exists()
     assert quick_train(tmp_path / "r", **FOUR_EPOCHS) == 0

@@ -1,11 +1,15 @@
 """A training that was killed goes on as if it had not been."""
 
+import shlex
 import shutil
 
 import pytest
 import torch
 from helpers import MODEL, history_of, same_weights
 
+import evaluate_ensemble
+import model_analyzer
+import train_ovo
 from common.models import checkpoint_file
 from common.pairs import Head, pair_head, softmax_head
 from common.result_dir import ResultDir, find_run
@@ -132,6 +136,29 @@ def test_a_state_without_the_average_that_the_run_keeps_is_named(
     assert "without the part that --ema_decay needs" in said and "remove it" in said
     assert quick_train(output, resume=None, dry_run=None, **words) == 0
     assert "goes on after epoch 1, 8 steps at most" in capsys.readouterr().out
+
+
+def test_a_training_that_has_kept_no_classifier_yet_is_told_with_the_way_on(
+    quick_train, tmp_path, monkeypatch, capsys
+):
+    output, words = tmp_path / "a run", {"monitor": "last", "recipe": "small_data", "epochs": 2}
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "epoch_line", lambda *_inputs: (_ for _ in ()).throw(KeyboardInterrupt))
+        assert quick_train(output, **words) == 130
+    capsys.readouterr()
+    said = []
+    for script, *flags in (
+        (evaluate_ensemble, "--results_dirs", output),
+        (model_analyzer, "--model", output),
+        (model_analyzer, "--model", output / "models"),
+    ):
+        assert script.main(list(map(str, flags))) == 2
+        said.append(capsys.readouterr().err.rsplit(" [", 1)[0])  # the time
+    assert "the training is unfinished: 1 of 2 epochs are done and there is no" in said[0]
+    assert said[0] == said[1] == said[2] and "\n" not in said[0]
+    command = said[0].split("go on with: python train_ovo.py ")[1]
+    assert train_ovo.main(shlex.split(command)) == 0
+    assert ": goes on after epoch 1" in capsys.readouterr().out
 
 
 def test_history_is_whole_again_after_a_kill_before_it_was_written(quick_train, tmp_path, trained):
