@@ -200,7 +200,12 @@ def run(config: TrainConfig, request: TrainingRequest) -> None:
             dataset = dataset.without({id_ for ids in inputs.skipped.values() for id_ in ids})
         fingerprints = take_fingerprints(inputs)
         changes = check_continuation(
-            directory, config, fingerprints, request.resume, request.override
+            directory,
+            config,
+            inputs.backbone,
+            fingerprints,
+            request.resume,
+            request.override,
         )
         warn_of_dataset(config, dataset)
         directory.remove_leftovers()

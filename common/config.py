@@ -380,7 +380,7 @@ def config_differences(old: dict[str, Any], new: TrainConfig) -> list[Change]:
 
     old: the configuration as config.json has it; newer settings that it lacks had their defaults.
     """
-    old = {**TrainConfig().to_dict(), **old}
+    old, values = {**TrainConfig().to_dict(), **old}, new.to_dict()
     free: tuple[str, ...] = FREE_FIELDS
     batch = ("batch_size", "gradient_accumulation_steps")
     if all(isinstance(old[name], int) for name in batch):
@@ -388,6 +388,13 @@ def config_differences(old: dict[str, Any], new: TrainConfig) -> list[Change]:
         free += batch if same else ()
     return [
         Change(name, old[name], value)
-        for name, value in new.to_dict().items()
-        if name not in free and old[name] != value
+        for name, value in values.items()
+        if name not in free and old[name] != value and not _idle_in_both(name, old, values)
     ]
+
+
+def _idle_in_both(name: str, old: dict[str, Any], new: dict[str, Any]) -> bool:
+    """Tell whether a setting has no effect, before and now; what is fixed may be on record."""
+    if name in FIXED_FIELDS:
+        return False
+    return bool(switch_off(name, old) and switch_off(name, new))

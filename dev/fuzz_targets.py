@@ -30,6 +30,7 @@ from common.data.synthetic import draw_fundus
 from common.evaluation import verification
 from common.metrics.grade_mix import parse_prevalence
 from common.models import checkpoint_file
+from common.models.backbones import build, resolve
 from common.models.checkpoint import HISTORY_COLUMNS, load_pair, restore_pair
 from common.pairs import HEADS
 from common.pixels.preprocessing import Preprocessing, load_pixels
@@ -165,6 +166,7 @@ def config_target(folder: Path) -> Target:
         b'{"config": {"num_classes": -5, "head": [], "dataset_path": "/no"}}',
     ]
     fingerprints = Fingerprints({"train": "a", "val": "b"}, "c", "fp32", synthetic=False)
+    backbone = build(resolve("demo_convnext"), 64, False, "", True, 0)
     models = folder / "seeds" / "models"
     models.mkdir(parents=True)
     for a in range(5):
@@ -178,7 +180,7 @@ def config_target(folder: Path) -> Target:
         directory.config.write_bytes(data)
         with contextlib.suppress(InputError):
             result_dir.find_run(directory)
-        check_continuation(directory, config, fingerprints, True, False)
+        check_continuation(directory, config, backbone, fingerprints, True, False)
 
     return Target(seeds, read)
 

@@ -249,6 +249,16 @@ def build(
     return Backbone(spec, trunk, stages, pooled.shape[1])
 
 
+def count_frozen(backbone: Backbone, freeze: bool, frozen_stages: int) -> int | None:
+    """Count the parts that would freeze of a backbone that was cut in some way; None: cannot be."""
+    chain = (*backbone.trunk.named_children(), *backbone.stages.named_children())
+    parts = [(name.replace(_DOT, "."), part) for name, part in chain]
+    try:
+        return _count_frozen(parts, backbone.spec, frozen_stages) if freeze else 0
+    except (ValueError, TypeError):  # more stages than there are, or what is no number
+        return None
+
+
 def pool_by_average(backbone: Backbone) -> None:
     """Replace the network's own pooling and norm after it by a plain global average."""
     names = [name for name, _ in backbone.stages.named_children()]

@@ -26,7 +26,12 @@ from common.system.device import autocast, wait_for
 from common.system.log import duration
 from common.system.run_lock import require_writable
 from common.training.context import RunInputs, take_fingerprints
-from common.training.resume import Standing, check_continuation, find_standing
+from common.training.resume import (
+    Standing,
+    check_continuation,
+    find_standing,
+    require_effect,
+)
 from common.training.schedule import schedule_line, schedule_warnings
 
 
@@ -57,8 +62,10 @@ def foresee(inputs: RunInputs, heads: list[Head], resume: bool, override: bool) 
     directory = ResultDir(Path(config.output_dir))
     require_writable(directory.root, directory.lock)
     found = take_fingerprints(_without_skipped(inputs, directory))
-    changes = check_continuation(directory, config, found, resume, override)
-    return [find_standing(directory, config, head, bool(changes)) for head in heads]
+    changes = check_continuation(directory, config, inputs.backbone, found, resume, override)
+    standings = [find_standing(directory, config, head, bool(changes)) for head in heads]
+    require_effect(directory, changes, [standing.finished for standing in standings])
+    return standings
 
 
 def _without_skipped(inputs: RunInputs, directory: ResultDir) -> RunInputs:

@@ -7,8 +7,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from common.config import FIXED_FIELDS, TrainConfig, config_differences
+from common.config import FIXED_FIELDS, PixelOptions, TrainConfig, config_differences
 from common.in_force import Change
+from common.models.backbones import Backbone, count_frozen, preprocessing_for
 from common.models.checkpoint import MISFIT, PairCheckpoint, ResumeState, load_pair
 from common.models.checkpoint_file import DamagedError, load_checkpoint
 from common.pairs import Head, heads_of_model
@@ -35,6 +36,7 @@ def _now() -> str:
 def check_continuation(
     directory: ResultDir,
     config: TrainConfig,
+    backbone: Backbone,
     fingerprints: Fingerprints,
     resume: bool,
     override: bool,
@@ -53,7 +55,7 @@ def check_continuation(
             f"{directory.root} already holds a run; pass --resume to go on with it, "
             "or choose another --output_dir"
         )
-    changed = _differences(read_config(directory), config, fingerprints)
+    changed = _differences(read_config(directory), config, backbone, fingerprints)
     fixed = [change for change in changed if change.name in _FIXED]
     if fixed or (changed and not override):
         differences = _listed(fixed or changed)
@@ -112,15 +114,47 @@ def pixel_version_of(directory: ResultDir) -> int:
 
 
 def _differences(
-    old: dict[str, Any], config: TrainConfig, fingerprints: Fingerprints
+    old: dict[str, Any], config: TrainConfig, backbone: Backbone, fingerprints: Fingerprints
 ) -> list[Change]:
     """List what is not as config.json has it."""
     old = {"pixel_version": 1, "skipped": {}, **old}  # newer keys
-    return config_differences(old["config"], config) + [
+    same = _same_meaning(old["config"], config, backbone)
+    if old.get("precision") == fingerprints.precision:  # what the settings come to
+        same |= {"precision", "use_amp"}
+    settings = [c for c in config_differences(old["config"], config) if c.name not in same]
+    return settings + [
         Change(name, old.get(name), value)
         for name, value in asdict(fingerprints).items()
         if old.get(name) != value
     ]
+
+
+def _same_meaning(old: dict[str, Any], config: TrainConfig, backbone: Backbone) -> set[str]:
+    """Name settings that mean what they meant, though they may be written in another way."""
+    before = {**TrainConfig().to_dict(), **old}
+    own_size = preprocessing_for(backbone.spec, PixelOptions()).img_size
+    freezes = before["freeze_weights"] and before["frozen_stages"] != 0
+    frozen = count_frozen(backbone, freezes, before["frozen_stages"])
+    numbered = [str(place) for place in range(config.num_classes)]
+    same = set()
+    if (before["img_size"] or own_size) == (config.img_size or own_size):
+        same.add("img_size")
+    if frozen == count_frozen(backbone, config.freezes, config.frozen_stages):
+        same |= {"freeze_weights", "frozen_stages"}
+    if (before["class_names"] or numbered) == list(config.names):
+        same.add("class_names")
+    return same
+
+
+def require_effect(directory: ResultDir, changes: list[Change], finished: list[bool]) -> None:
+    """Raise InputError for an override where all classifiers of a command are finished."""
+    if changes and all(finished):
+        which = "its classifier is" if len(finished) == 1 else "these classifiers are"
+        raise InputError(
+            f"--override: {directory.root} would learn nothing from the changed settings "
+            f"({_listed(changes)}), since {which} finished; use the old settings, or choose "
+            "another --output_dir to train with the new ones"
+        )
 
 
 def record_override(
@@ -135,13 +169,7 @@ def record_override(
     To be called once history.csv tells what each head goes on from. Raises InputError where none of
     these trainers goes on: the settings on record would have trained nothing.
     """
-    if all(trainer.finished for trainer in trainers):
-        which = "its classifier is" if len(trainers) == 1 else "these classifiers are"
-        raise InputError(
-            f"--override: {directory.root} would learn nothing from the changed settings "
-            f"({_listed(changes)}), since {which} finished; use the old settings, or choose "
-            "another --output_dir to train with the new ones"
-        )
+    require_effect(directory, changes, [trainer.finished for trainer in trainers])
     content = read_config(directory)
     rows = read_history(directory.history)
     heads = heads_of_model(config.num_classes, config.head)

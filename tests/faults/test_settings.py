@@ -2,14 +2,20 @@
 
 import json
 import time
+from functools import partial
 
 import pytest
-from helpers import FOUR_EPOCHS, history_of, same_weights
+from helpers import FOUR_EPOCHS, MODEL, history_of, same_weights
 
 from common import result_dir
+from common.config import TrainConfig
 from common.in_force import TrainedWith
+from common.models.backbones import build, resolve
 from common.result_dir import ResultDir
+from common.system.errors import InputError
 from common.training import loop
+from common.training.context import Fingerprints
+from common.training.resume import check_continuation, start_config
 
 
 def test_override_accepts_other_settings_and_records_them(quick_train, stopped, capsys):
@@ -35,6 +41,8 @@ def test_override_accepts_other_settings_and_records_them(quick_train, stopped, 
     assert quick_train(stopped, resume=None, **changed) == 0, "they are the settings now"
     recorded = (stopped / "config.json").read_bytes()
     changed["epochs"] = 50
+    assert quick_train(stopped, resume=None, override=None, dry_run=None, **changed) == 2
+    assert "learn nothing" in capsys.readouterr().err
     assert quick_train(stopped, resume=None, override=None, **changed) == 2, "none goes on"
     error = capsys.readouterr().err
     assert "would learn nothing from the changed settings (epochs: 4 -> 50)" in error
@@ -55,6 +63,39 @@ def test_override_cannot_end_a_training_before_where_it_is(quick_train, stopped,
 def test_override_cannot_change_network_or_pixels(quick_train, stopped, capsys, change):
     assert quick_train(stopped, resume=None, override=None, **FOUR_EPOCHS, **change) == 2
     assert "no --override can change that" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "differ"),
+    [
+        ({"freeze_weights": False}, {"frozen_stages": 0}, []),
+        ({"frozen_stages": 0, "freeze_weights": False}, {"freeze_weights": False}, []),
+        ({}, {"frozen_stages": 2}, []),  # the model's own cut
+        ({"img_size": 64}, {}, []),
+        ({}, {"class_names": tuple("01234")}, []),
+        ({}, {"precision": "fp32", "use_amp": False}, []),
+        (
+            {"enable_focal_loss": False, "focal_loss_gamma": 9.0},
+            {"enable_focal_loss": False, "focal_loss_alpha": 1.0},
+            [],
+        ),
+        ({"focal_loss_gamma": 9.0}, {"enable_focal_loss": False}, ["enable_focal_loss", "gamma"]),
+        ({}, {"frozen_stages": 1}, ["frozen_stages"]),
+        ({}, {"img_size": 96}, ["img_size"]),
+    ],
+)
+def test_settings_that_mean_the_same_are_no_difference(tmp_path, before, now, differ):
+    old, new = (TrainConfig(model=MODEL, **values) for values in (before, now))
+    backbone = build(resolve(MODEL), 64, False, "", new.freezes, 0, new.frozen_stages)
+    prints = Fingerprints({"train": "a", "val": "b"}, "c", "fp32", synthetic=False)
+    start_config(ResultDir(tmp_path), old, prints)
+    check = partial(check_continuation, ResultDir(tmp_path), new, backbone, prints, True, False)
+    if not differ:
+        assert check() == []
+        return
+    with pytest.raises(InputError) as error:
+        check()
+    assert all(name in str(error.value) for name in differ)
 
 
 def test_override_needs_resume(quick_train, tmp_path, capsys):
