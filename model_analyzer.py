@@ -16,18 +16,21 @@ import sys
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+import torch
+
 from common.evaluation.gates import PAIR, PASS
 from common.figures.style import save_figure
 from common.figures.training import Learned, plot_training
 from common.flags import add_figure_flags, require_a_classifier
 from common.models.backbones import resolve
-from common.models.checkpoint import PairCheckpoint, load_pair
+from common.models.checkpoint import PairCheckpoint, load_pair, restore_pair
 from common.models.checkpoint_file import CheckpointError
 from common.pairs import pair_head, with_head
 from common.prediction.labels import unique_labels
+from common.prediction.predict import require_names
 from common.reporting.table import format_table
 from common.reporting.tables import decimal, percent
-from common.result_dir import AnalysisFiles, ResultDir, write_table
+from common.result_dir import AnalysisFiles, ResultDir, read_config, write_table
 from common.system.errors import InputError
 from common.system.files import write_json
 from common.system.log import log
@@ -68,6 +71,9 @@ def find_files(paths: list[Path]) -> list[Path]:
     return files
 
 
+ACCURACY_ALONE = "its training records no more of a pair than its accuracy on validation"
+
+
 @dataclass(frozen=True)
 class Analysis:
     """What is said of one classifier; the fields are the columns of model_analysis.csv."""
@@ -88,6 +94,7 @@ class Analysis:
     synthetic: bool
     size_mb: float
     status: str  # of the guide's gate on pairs; "" of what is no pair
+    note: str  # why what is undefined is that
     label: str  # the model, and its folder where there are several
     head: str  # the pair without the names of its classes
 
@@ -103,11 +110,12 @@ class Analysed:
 
 
 def analyse(path: Path, several: bool = False) -> Analysed:
-    """Read one classifier and how it learned; CheckpointError if it cannot be read.
+    """Read one classifier and how it learned; InputError if it cannot be used.
 
     several: name the folder as well, because classifiers of more than one are analysed.
     """
     checkpoint = load_pair(path)
+    require_usable(checkpoint, path)
     best = checkpoint.best.validation
     if best is None:
         raise CheckpointError(f"{path}: incomplete checkpoint (no validation)")
@@ -132,10 +140,34 @@ def analyse(path: Path, several: bool = False) -> Analysed:
         synthetic=checkpoint.synthetic,
         size_mb=path.stat().st_size / 1e6,
         status=PAIR.verdict(best.accuracy) if binary else "",
+        note="",
         label=checkpoint.model + (f" in {place_of(path)}" if several else ""),
     )
     learned = Learned(checkpoint.history, checkpoint.best_epoch)
     return Analysed(row, pairs_of(row, checkpoint), checkpoint.head.kind, learned)
+
+
+def require_usable(checkpoint: PairCheckpoint, path: Path) -> None:
+    """Raise InputError for a file whose network an evaluation would refuse."""
+    network = restore_pair(checkpoint, str(path))
+    parameters = [*network.trunk.parameters(), *network.branch.parameters()]
+    if not all(bool(torch.isfinite(weights).all()) for weights in parameters):
+        raise InputError(f"{path}: holds weights that are not finite; train this classifier again")
+    directory = ResultDir(place_of(path))
+    if path.parent.name == "models" and directory.config.is_file():
+        require_names(checkpoint, recorded_names(directory), directory, path)
+
+
+def recorded_names(directory: ResultDir) -> tuple[str, ...]:
+    """Read what the classes of a run are called; none where config.json does not say it."""
+    try:
+        config = read_config(directory)["config"]
+    except InputError:  # a classifier can be looked at without it
+        return ()
+    names, count = config.get("class_names"), config.get("num_classes")
+    if names and isinstance(names, list):
+        return tuple(map(str, names))
+    return tuple(map(str, range(count))) if isinstance(count, int) and 0 < count <= 100 else ()
 
 
 def pairs_of(row: Analysis, checkpoint: PairCheckpoint) -> list[Analysis]:
@@ -153,6 +185,7 @@ def pairs_of(row: Analysis, checkpoint: PairCheckpoint) -> list[Analysis]:
             specificity=math.nan,
             overfitting_gap=math.nan,
             status=PAIR.verdict(accuracy),
+            note=ACCURACY_ALONE,
         )
         for head, accuracy in heads
     ]
@@ -243,7 +276,7 @@ def main(argv: list[str] | None = None) -> int:
     for path in files:
         try:
             found.append(analyse(path, several))
-        except CheckpointError as error:
+        except InputError as error:
             print(f"skipped: {error}", file=sys.stderr, flush=True)
     if not found:
         raise InputError(f"none of {len(files)} files could be analysed")
@@ -256,6 +289,8 @@ def main(argv: list[str] | None = None) -> int:
         "Gap: training minus validation accuracy at the epoch that was kept, in points; training "
         "accuracy is measured on augmented images with dropout."
     )
+    if any(row.note for row in rows):
+        print(f"Pairs of a shared network: {ACCURACY_ALONE}; the rest is n/a.")
     parents = {path.resolve().parent for path in files}
     one = next(iter(parents)) if len(parents) == 1 else None
     next_to_models = ResultDir(one.parent).results if one and one.name == "models" else None

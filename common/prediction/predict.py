@@ -34,7 +34,7 @@ from common.pixels.pixel_cache import open_cache
 from common.pixels.preprocessing import Preprocessing
 from common.prediction.classes import scored_classes
 from common.prediction.predictions import Cost, Origin, PairPredictions, load_predictions
-from common.result_dir import Run
+from common.result_dir import ResultDir, Run
 from common.system.device import autocast, tune_malloc
 from common.system.errors import InputError
 from common.system.log import log, progress_bar
@@ -243,10 +243,17 @@ def _check_belongs(
             f"({checkpoint.preprocessing} and {first.preprocessing}); train the pairs of one "
             "directory alike"
         )
-    if checkpoint.class_names[: run.num_classes] != run.trained_names:
+    require_names(checkpoint, run.trained_names, run.directory, path)
+
+
+def require_names(
+    checkpoint: PairCheckpoint, names: tuple[str, ...], directory: ResultDir, path: Path
+) -> None:
+    """Raise InputError unless a classifier's classes are called as config.json calls them."""
+    if checkpoint.class_names[: len(names)] != names:
         raise InputError(
             f"{path}: was trained on the classes {quoted(checkpoint.class_names)}, but "
-            f"{run.directory.config} says {quoted(run.trained_names)}; restore that file"
+            f"{directory.config} says {quoted(names)}; restore that file"
         )
 
 

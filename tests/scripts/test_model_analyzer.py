@@ -3,6 +3,7 @@
 import csv
 import dataclasses
 import json
+import math
 import shutil
 
 import cv2
@@ -17,6 +18,12 @@ from common.pairs import heads_of_model
 
 def analysis(folder):
     return json.loads((folder / "model_analysis.json").read_text())["classifiers"]
+
+
+def outputs_of(pair, count, value=0.0):
+    """A classifier with so many outputs on the features of a pair's."""
+    features = pair.classifier["weight"].shape[1]
+    return {"weight": torch.full((count, features), value), "bias": torch.zeros(count)}
 
 
 def test_reads_folders_files_and_result_directories_alike(trained_copy, capsys):
@@ -37,7 +44,10 @@ def test_one_network_for_all_pairs_has_a_row_for_each_of_them(trained_copy, caps
     (head,) = heads_of_model(5, kind)
     scores = Validation(0.5, 0.6, 0.6, 0.8, pair_accuracies=(0.95, *[0.7] * 9))
     checkpoint = dataclasses.replace(
-        pair, head=head, best=dataclasses.replace(pair.best, head=kind, validation=scores)
+        pair,
+        head=head,
+        best=dataclasses.replace(pair.best, head=kind, validation=scores),
+        classifier=outputs_of(pair, head.outputs),
     )
     path = trained_copy / "one" / f"best_demo_convnext_{kind}.pth"
     path.parent.mkdir()
@@ -51,6 +61,7 @@ def test_one_network_for_all_pairs_has_a_row_for_each_of_them(trained_copy, caps
         assert found[1]["pair"] == "shared 0-1 (0 vs 1)" and found[1]["val_accuracy"] == 0.95
         assert [row["status"] for row in found[1:]] == ["PASS", *["FAIL"] * 9]
         assert "1 of 10 classifiers of pairs are above 90 % on validation" in said
+        assert "records no more of a pair than its accuracy" in said and found[1]["note"]
     else:
         assert "n/a" in said.splitlines()[2]
 
@@ -109,6 +120,30 @@ def test_bad_files_get_a_line_and_the_rest_goes_on(trained_copy, capsys):
     ):
         assert any(name in line for line in skipped)
     assert "of 8 classifiers of pairs" in said.out
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda pair: {"classifier": outputs_of(pair, 11)}, "not a usable pair checkpoint"),
+        (lambda pair: {"classifier": outputs_of(pair, 1, math.nan)}, "weights that are not finite"),
+        (lambda pair: {"class_names": pair.class_names[::-1]}, "config.json says"),
+    ],
+    ids=["outputs", "NaN", "names"],
+)
+def test_what_an_evaluation_would_refuse_is_not_analysed(trained_copy, capsys, change, reason):
+    path = trained_copy / "models" / "best_demo_convnext_0_3.pth"
+    config = trained_copy / "config.json"
+    content = json.loads(config.read_text())
+    content["config"]["class_names"] = list("01234")
+    config.write_text(json.dumps(content))
+    pair = load_pair(path)
+    checkpoint_file.save_checkpoint(path, dataclasses.replace(pair, **change(pair)).to_dict())
+    assert model_analyzer.main(["--model", str(trained_copy)]) == 0
+    said = capsys.readouterr()
+    assert (
+        reason in said.err and said.err.count("skipped: ") == 1 and "of 9 classifiers" in said.out
+    )
 
 
 @pytest.mark.parametrize(
