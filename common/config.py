@@ -171,16 +171,18 @@ class TrainConfig:
     enable_focal_loss: bool = _option(True, "focal loss; false: cross-entropy")
     focal_loss_gamma: float = _option(3.0, "focusing exponent")
     focal_loss_alpha: float = _option(2.5, "plain factor of the focal loss")
-    enable_class_weights: bool = _option(True, "weigh classes by n / (2 n_c)")
-    class_weight_power: float = _option(
-        1.0, "power of n / (2 n_c): 0.5 is the square root, 0 weighs all alike"
+    enable_class_weights: bool = _option(
+        True, "weigh classes by n / (2 n_c), n / (K n_c) of softmax"
     )
-    class_weight_0: float = _option(0.0, "weight of grade 0 in place of n / (2 n_c) (0: none)")
+    class_weight_power: float = _option(
+        1.0, "power of these weights: 0.5 is the square root, 0 weighs all alike"
+    )
+    class_weight_0: float = _option(0.0, "weight of grade 0 in place of the above (0: none)")
     class_weight_1: float = _option(0.0, "weight of grade 1")
     class_weight_2: float = _option(0.0, "weight of grade 2")
     class_weight_3: float = _option(0.0, "weight of grade 3")
     class_weight_4: float = _option(0.0, "weight of grade 4")
-    label_smoothing: float = _option(0.1, "targets t become t (1 - s) + s / 2")
+    label_smoothing: float = _option(0.1, "targets t become t (1 - s) + s / 2, s / K of softmax")
     # pixels, and how they vary
     enable_clahe: bool = _option(True, "contrast-limited adaptive histogram equalisation")
     clahe_clip_limit: float = _option(2.0, "CLAHE contrast limit")

@@ -4,6 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from common.recipes import number_text
+
 
 @dataclass(frozen=True)
 class Switch:
@@ -96,7 +98,7 @@ class TrainedWith:
 
 def short(value: object) -> str:
     """Write a setting's value for a reader."""
-    return f"{value:g}" if isinstance(value, float) else str(value) or "not given"
+    return number_text(value) if isinstance(value, float) else str(value) or "not given"
 
 
 def _told(change: Change, when: str) -> str:

@@ -88,7 +88,12 @@ def as_flags(settings: Mapping[str, Any]) -> str:
 def _word(value: Any) -> str:
     if isinstance(value, bool):
         return str(value).lower()
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    return number_text(value) if isinstance(value, float) else str(value)
+
+
+def number_text(value: float) -> str:
+    """Write a number shortly, yet so that it is read back as it was."""
+    return f"{value:g}" if float(f"{value:g}") == value else repr(value)
 
 
 def command_of(config: Mapping[str, Any], defaults: Mapping[str, Any]) -> str:

@@ -11,7 +11,8 @@ COMMON = ROOT / "common"
 # downwards only: a folder, or a module at the top of common/, imports those before its own floor
 FLOORS = (
     ("system",),
-    ("pairs", "recipes", "in_force"),
+    ("pairs", "recipes"),
+    ("in_force",),
     ("config",),
     ("listing",),
     ("data",),

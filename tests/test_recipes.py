@@ -113,3 +113,8 @@ def test_a_run_of_a_recipe_goes_on_with_the_same_command_or_its_settings(
     assert quick_train(tmp_path / "r", resume=None, **command) == 0
     assert quick_train(tmp_path / "r", resume=None) == 2, "the guide's are others"
     assert "was trained differently" in capsys.readouterr().err
+
+
+def test_a_number_is_written_as_it_can_be_typed_back():
+    assert config_of(ema_decay=0.9999999).recipe_line == "recipe guide, but --ema_decay 0.9999999"
+    assert "but --learning_rate 0.001" in config_of(learning_rate=1e-3).recipe_line

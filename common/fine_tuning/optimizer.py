@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from common.config import TrainConfig
-from common.models.backbones import stages_above
+from common.models.backbones import is_stage, stages_above
 from common.models.ovo import Branch
 from common.system.errors import InputError
 
@@ -27,10 +27,14 @@ def part_rates(stages: nn.Sequential, config: TrainConfig) -> dict[str, float]:
     if config.layer_decay != 1:
         above = stages_above(stages)
         if not any(above[name] for name in trained):
-            names = ", ".join(name.replace(":", ".") for name in trained) or "the classifier"
+            parts = dict(stages.named_children())
+            found = [name.replace(":", ".") for name in trained if is_stage(name, parts[name])]
+            one = f"only {found[0]}" if found else "none"
+            if trained == ["network"]:
+                one = "a network that is no chain of them"
             raise InputError(
                 f"--layer_decay {config.layer_decay:g}: expected several stages that are trained, "
-                f"found none below another ({names} trains); leave the flag out"
+                f"found {one}; leave the flag out"
             )
         rates = {name: config.layer_decay ** above[name] for name in trained}
     return {**rates, CLASSIFIER: config.head_lr_factor}

@@ -287,11 +287,11 @@ def stages_above(chain: nn.Sequential) -> dict[str, int]:
     above, count = {}, 0
     for name, child in reversed(list(chain.named_children())):
         above[name] = count
-        count += _is_stage(name, child)
+        count += is_stage(name, child)
     return above
 
 
-def _is_stage(name: str, module: nn.Module) -> bool:
+def is_stage(name: str, module: nn.Module) -> bool:
     """Tell a stage from the stem, single layers and what has no weights."""
     layers = [m for m in module.children() if any(True for _ in m.parameters())]
     return bool(_INNER_STAGE.match(name.replace(_DOT, "."))) and bool(layers)
@@ -317,7 +317,7 @@ def _count_frozen(stages: Stages, spec: BackboneSpec, wanted: int) -> int:
     """Count the parts that freeze: up to the wanted stage, or with -1 up to the model's own."""
     names = [name for name, _ in stages]
     if wanted >= 0:
-        places = [place for place, (name, part) in enumerate(stages) if _is_stage(name, part)]
+        places = [place for place, (name, part) in enumerate(stages) if is_stage(name, part)]
         if wanted > len(places):
             found = ", ".join(names[place] for place in places) or "none that can be told apart"
             raise InputError(

@@ -60,6 +60,8 @@ def schedule_line(config: TrainConfig) -> str:
     elif _validations(config) <= config.patience:
         stop += f", which {epochs} {_plural('epoch', epochs)} cannot hold"
     warmup = f"{config.warmup_epochs} of {epochs} epochs of warm-up" * (config.warmup_epochs > 0)
+    if config.warmup_epochs > epochs:
+        warmup = f"warm-up over {config.warmup_epochs} epochs, longer than the run"
     return f"learning rate: {', '.join(filter(None, (warmup, f'{rate:g}', decay)))}; {stop}"
 
 
@@ -91,6 +93,13 @@ def schedule_warnings(config: TrainConfig) -> list[str]:
             f"{config.patience}), within the warm-up of {warmup} epochs, at a learning rate of "
             f"{rate * first_stop / warmup:.3g}, not {rate:g}; set --warmup_epochs "
             f"{_suggestion(first_stop)}, or a larger --patience"
+        )
+    fastest = rate * max(1.0, config.head_lr_factor)
+    if fastest >= 1:
+        warnings.append(
+            f"warning: the learning rate is up to {fastest:g} (--learning_rate times "
+            "--head_lr_factor), and AdamW moves each weight by about as much in a step, so that "
+            "nothing is learned; set smaller ones"
         )
     waits = plateau_patience(config)
     if config.scheduler == "plateau" and _validations(config, before_the_last=True) <= waits:

@@ -127,7 +127,7 @@ def test_dry_run_prints_the_plan_and_writes_nothing(quick_train, tmp_path, capsy
     assert quick_train(tmp_path / "r", dry_run=None, cache_dir=tmp_path / "c", warmup_epochs=3) == 0
     said = capsys.readouterr().out
     for part in (
-        "learning rate: 3 of 2 epochs of warm-up, 0.001, then cosine",
+        "learning rate: warm-up over 3 epochs, longer than the run, 0.001, then cosine",
         "the learning rate reaches 0.000667, never 0.001; set --warmup_epochs 0",
         "pair 0-1: 17 images, 4 steps/epoch, 8 steps at most",
         "trained, ",

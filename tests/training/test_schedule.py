@@ -109,4 +109,6 @@ def test_the_plan_says_how_the_rate_moves_and_what_cannot_happen():
     assert "halved after 9" in short and "which 28 epochs cannot hold" in short
     last = TrainConfig(monitor="last", patience=5)
     assert "(--patience and --min_delta have no effect)" in schedule_line(last)
+    (said,) = schedule_warnings(TrainConfig(head_lr_factor=1e20))
+    assert said.startswith("warning: the learning rate is up to 5e+15")
     assert not schedule_warnings(last), "a warm-up that is longer than the patience does no harm"
