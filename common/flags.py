@@ -6,7 +6,7 @@ import argparse
 import os
 import shlex
 from contextlib import suppress
-from dataclasses import Field, dataclass, fields
+from dataclasses import Field, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -95,6 +95,8 @@ def parse_training(argv: list[str] | None, description: str) -> TrainingRequest:
                 "trains one network for all classes"
             )
         )
+    if modes["resume"] and "tta" not in sources.given:
+        configs = [_with_recorded_views(config) for config in configs]
     for config in configs:
         _refuse_idle(config, sources, modes["resume"])
     heads = [pair_head(pair) for pair in chosen]
@@ -108,6 +110,15 @@ def _given(parser: Parser, argv: list[str] | None) -> frozenset[str]:
     names = vars(parser.parse_args(argv))
     values = vars(parser.parse_args(argv, argparse.Namespace(**dict.fromkeys(names, untouched))))
     return frozenset(name for name, value in values.items() if value is not untouched)
+
+
+def _with_recorded_views(config: TrainConfig) -> TrainConfig:
+    """Leave the views of predictions as a run that goes on has recorded them."""
+    directory = ResultDir(Path(config.output_dir))
+    if not directory.config.is_file():
+        return config
+    views = read_config(directory)["config"].get("tta", config.tta)
+    return replace(config, tta=views) if views in tuple(VIEWS) else config
 
 
 def _refuse_idle(config: TrainConfig, sources: Sources, resume: bool) -> None:

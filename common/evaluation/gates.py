@@ -16,6 +16,7 @@ from common.metrics.intervals import UNKNOWN, Interval, Metrics
 from common.models.backbones import resolve
 from common.pairs import has_pair_outputs
 from common.prediction.classes import Classes
+from common.prediction.labels import single_views_text
 from common.prediction.predictions import Origin
 from common.result_dir import ResultDir
 from common.system.errors import InputError
@@ -92,6 +93,7 @@ class GateInput:
     family: str
     metrics: Metrics
     pair_accuracies: list[float]  # on val; none of a softmax head
+    tta: str = "none"  # the views that the metrics, but not these accuracies, are of
 
 
 @dataclass(frozen=True)
@@ -181,6 +183,7 @@ def _model_subject(model: GateInput) -> _Subject:
     remark = f"{verdicts.count(PASS)} of {len(verdicts)} pairs; the worst is shown"
     if NOT_MEASURED in verdicts:
         remark = f"of {verdicts.count(NOT_MEASURED)} of {len(verdicts)} pairs it is not known"
+    remark = "; ".join(filter(None, [remark, single_views_text(model.tta)]))
     return _Subject((single, PAIR), metrics, model.label, {PAIR.key: remark})
 
 
@@ -303,7 +306,8 @@ def gate_input(model: ModelResult, metrics: Metrics) -> GateInput:
     """Gather what the gates ask of one model."""
     pairs = model.pairs
     accuracies = pairs.pair_accuracies.tolist() if has_pair_outputs(pairs.head) else []
-    return GateInput(model.label, pairs.model, resolve(pairs.model).family, metrics, accuracies)
+    family = resolve(pairs.model).family
+    return GateInput(model.label, pairs.model, family, metrics, accuracies, pairs.origin.tta)
 
 
 def read_holdout(directory: ResultDir, split: str, origin: Origin) -> Holdout | None:

@@ -12,7 +12,8 @@ from common.evaluation.verification import AS_VOTED
 from common.fitting.ensemble import EVERY_VOTE, Ensemble, ModelResult, build_ensemble
 from common.fitting.grader import Grader, ensemble_grader, model_grader
 from common.fitting.stored import save_fitting
-from common.pairs import with_head
+from common.pairs import has_pair_outputs, with_head
+from common.prediction.labels import single_views_text
 from common.prediction.predictions import save_predictions
 from common.prediction.voting import ClassPredictions
 from common.result_dir import ResultDir, write_metrics, write_predictions
@@ -62,9 +63,15 @@ def evaluate_model(result: ModelResult, output: ResultDir, setting: Setting) -> 
         raw=result.voted,
         findings=findings,
         title=f"{result.label} on {split}{setting.synthetic}",
-        remarks=setting.remarks(),
+        remarks=[*views_remarks(result), *setting.remarks()],
         grader=model_grader(result, split, setting.bootstrap, setting.patients_of),
     )
+
+
+def views_remarks(result: ModelResult) -> list[str]:
+    """Say what the weighted vote weighs by where its weights are of other views than its votes."""
+    text = single_views_text(result.pairs.origin.tta)
+    return [f"weighted vote: {text}"] if text and has_pair_outputs(result.pairs.head) else []
 
 
 def evaluate_together(

@@ -54,6 +54,13 @@ def views_text(tta: Mapping[str, str]) -> str:
     return f"logits averaged over views of each image: {each}"
 
 
+def single_views_text(tta: str) -> str:
+    """Say that the pairs' accuracies on val, taken in training, are of no averaged views."""
+    if tta == "none":
+        return ""
+    return f"pairs' val accuracies are of single views, probabilities of {VIEWS[tta]} (tta {tta})"
+
+
 def _without_common_folders(paths: list[Path]) -> list[str]:
     """Leave out of absolute paths the folders that all begin with, but never a last one."""
     folders = [path.parts for path in paths]

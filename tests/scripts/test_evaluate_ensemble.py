@@ -418,8 +418,10 @@ def test_test_time_augmentation_is_of_all_that_is_predicted_and_is_said(
     )
     val = load_predictions(ResultDir(second).predictions("val"))
     assert val.origin.tta == "flips", "temperatures are fitted on the same views"
-    said = capsys.readouterr().out + (tmp_path / "o" / "results" / "report.html").read_text()
+    report = (tmp_path / "o" / "results" / "report.html").read_text()
+    said = capsys.readouterr().out + report
     assert " ".join(said.split()).count("demo_swinv2 4 (tta flips)") == 2
+    assert "val accuracies are of single views, probabilities of 4 (tta flips)" in report
     compared = {"results_dirs": both["results_dirs"], "output_dir": tmp_path / "c"}
     assert compare_models.main(flags(**compared, resamples=20, figure_format="none")) == 0
     assert "demo_swinv2 4 (tta flips)" in capsys.readouterr().out

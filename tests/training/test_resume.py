@@ -174,7 +174,9 @@ def test_a_run_that_goes_on_records_the_views_of_its_predictions(
     output = shutil.copytree(trained, tmp_path / "r")
     assert quick_train(output, resume=None, tta="flips", pairs="0-1") == 0
     assert "tta: none -> flips, recorded in config.json" in capsys.readouterr().out
-    assert find_run(ResultDir(output)).tta == "flips"
+    assert quick_train(output, resume=None, pairs="2-3") == 0
+    assert "tta" not in capsys.readouterr().out
+    assert find_run(ResultDir(output)).tta == "flips", "what was asked for stays"
     assert same_weights(output, trained)
 
 
