@@ -12,6 +12,7 @@ RECIPES: dict[str, dict[str, Any]] = {
     DEFAULT_RECIPE: {},
     "small_data": {  # some hundred photographs, pretrained weights
         "head": "shared",
+        "img_size": 320,
         "enable_clahe": False,
         "epochs": 12,
         "warmup_epochs": 1,
@@ -19,7 +20,6 @@ RECIPES: dict[str, dict[str, Any]] = {
         "gradient_accumulation_steps": 1,
         "learning_rate": 5e-4,
         "head_lr_factor": 5.0,
-        "ema_decay": 0.99,
         "weight_decay": 0.01,
         "monitor": "last",
         "enable_focal_loss": False,
@@ -30,6 +30,8 @@ RECIPES: dict[str, dict[str, Any]] = {
         "rotation_range": 180.0,
         "scale_range": 0.1,
         "shift_range": 0.05,
+        "validation_frequency": 3,  # nothing is chosen by it
+        "tta": "d4",
     },
 }
 

@@ -96,7 +96,7 @@ def test_a_run_that_was_started_with_an_idle_flag_goes_on(tmp_path):
 
 def test_help_says_what_a_recipe_sets():
     shown = " ".join(help_of("train_ovo.py").split())
-    assert "small_data sets --head shared --enable_clahe false" in shown
+    assert "small_data sets --head shared --img_size 320 --enable_clahe false" in shown
 
 
 def test_a_run_of_a_recipe_goes_on_with_the_same_command_or_its_settings(
