@@ -88,7 +88,7 @@ def test_a_default_may_be_given_where_it_has_no_effect():
 
 
 def test_a_run_that_was_started_with_an_idle_flag_goes_on(tmp_path):
-    ResultDir(tmp_path).config.write_text("{}")
+    ResultDir(tmp_path).config.write_text('{"config": {}}')
     config = config_of("--monitor", "last", patience=5, resume=None, output_dir=tmp_path)
     assert config.without_effect == {"patience": "--patience 5 has no effect with --monitor last"}
     assert "patience" not in config.recipe_line
