@@ -49,8 +49,10 @@ from common.training.dry_run import foresee, plan_lines
 from common.training.loop import start_heads, train
 from common.training.resume import (
     check_continuation,
+    find_standing,
     pixel_version_of,
     record_override,
+    require_effect,
     start_config,
 )
 from common.training.schedule import schedule_warnings
@@ -207,6 +209,9 @@ def run(config: TrainConfig, request: TrainingRequest) -> None:
             request.resume,
             request.override,
         )
+        if changes:
+            standings = [find_standing(directory, config, head, True) for head in request.heads]
+            require_effect(directory, changes, [standing.finished for standing in standings])
         warn_of_dataset(config, dataset)
         directory.remove_leftovers()
         caches = open_caches(inputs)

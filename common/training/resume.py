@@ -147,7 +147,10 @@ def _same_meaning(old: dict[str, Any], config: TrainConfig, backbone: Backbone) 
 
 
 def require_effect(directory: ResultDir, changes: list[Change], finished: list[bool]) -> None:
-    """Raise InputError for an override where all classifiers of a command are finished."""
+    """Raise InputError for an override where all classifiers of a command are finished.
+
+    The settings on record would have trained nothing.
+    """
     if changes and all(finished):
         which = "its classifier is" if len(finished) == 1 else "these classifiers are"
         raise InputError(
@@ -166,10 +169,8 @@ def record_override(
 ) -> None:
     """Write into config.json what was changed, from what, to what, when, and after which epochs.
 
-    To be called once history.csv tells what each head goes on from. Raises InputError where none of
-    these trainers goes on: the settings on record would have trained nothing.
+    To be called once history.csv tells what each head goes on from. trainers: of this command.
     """
-    require_effect(directory, changes, [trainer.finished for trainer in trainers])
     content = read_config(directory)
     rows = read_history(directory.history)
     heads = heads_of_model(config.num_classes, config.head)
