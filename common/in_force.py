@@ -114,11 +114,11 @@ def _when(entry: Mapping[str, Any]) -> str:
     done = [str(name) for name in finished] if isinstance(finished, list) else []
     epochs = after if isinstance(after, dict) else {}
     going = [n for name, n in epochs.items() if name not in done and isinstance(n, int)]
-    kept = f"not for {', '.join(done)}, which had ended" if done else ""
+    kept = f"for all but {', '.join(done)}, which had ended" if done else ""
     if not going:
         return kept or "in mid-training"
     if not any(going):
         return kept
     first, last = min(going), max(going)
     held = f"after epoch {first}" if first == last else f"after epochs {first} to {last}"
-    return f"{held} ({kept})" if kept else held
+    return f"{held} {kept}".strip()

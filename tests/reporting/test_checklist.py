@@ -55,6 +55,20 @@ def test_a_setting_that_others_switched_off_is_left_out(split, report_on):
     assert said["choice of the final model"] == "monitor last"
 
 
+def test_a_change_on_the_way_says_when_and_for_which_classifiers():
+    entry = {
+        "changes": [{"name": "epochs", "from": 4, "to": 12}],
+        "after_epoch": {"0-1": 4, "0-2": 1, "1-2": 3},
+        "finished": ["0-1"],
+    }
+    trained = TrainedWith.from_content({"config": VALUES, "overrides": [entry, "damaged"]})
+    when = "changed after epochs 1 to 3 for all but 0-1, which had ended: 4 -> 12"
+    assert trained.listed(["epochs"]) == f"epochs 12 ({when})"
+    assert trained.changed == f"epochs {when}"
+    from_the_start = {**entry, "after_epoch": {"0-1": 0}, "finished": []}
+    assert not TrainedWith.from_content({"config": VALUES, "overrides": [from_the_start]}).changed
+
+
 def test_what_was_not_measured_says_so(split, report_on):
     assert found(report_on(split, 0))["robustness"] == "not measured"
 
