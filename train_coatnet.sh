@@ -1,34 +1,6 @@
 #!/usr/bin/env bash
 # Train the ten One-vs-One classifiers of CoAtNet-0 into ./coatnet_5class_results.
 # Follow it with: tail -f coatnet_training_log.txt
-# Further flags are passed on and win; --recipe small_data takes the place of the guide's numbers:
+# The settings are in train_guide.sh; further flags are passed on and win:
 #   ./train_coatnet.sh --dataset_path ./my_graded_photographs --weights coatnet_0_rw_224.pth
-guide=(
-  --img_size 224
-  --epochs 100
-  --batch_size 2
-  --gradient_accumulation_steps 4
-  --learning_rate 5e-5
-  --weight_decay 0.00025
-  --scheduler cosine
-  --warmup_epochs 10
-  --patience 28
-  --enable_focal_loss
-  --focal_loss_gamma 3.0
-  --focal_loss_alpha 2.5
-  --enable_class_weights
-  --label_smoothing 0.1
-  --enable_clahe
-  --rotation_range 25
-  --brightness_range 0.2
-  --contrast_range 0.2
-  --ovo_dropout 0.28
-)
-named=(--output_dir ./coatnet_5class_results --experiment_name coatnet_5class)
-case " $* " in *" --recipe "* | *" --recipe="*) guide=() named=() ;; esac
-case " $* " in *" --head "* | *" --head="*) named=() ;; esac # its kind names the directory
-case " $* " in *" --num_classes "* | *" --num_classes="*) named=() ;; esac # so does their number
-exec "$(dirname "$(readlink -f "$0")")/train_logged.sh" coatnet_training_log.txt \
-  --base_models coatnet_0_rw_224 \
-  --num_classes 5 \
-  "${named[@]}" "${guide[@]}" "$@"
+exec "$(dirname "$(readlink -f "$0")")/train_guide.sh" coatnet coatnet_0_rw_224 224 "$@"
