@@ -210,23 +210,43 @@ def _change(
     """Measure a change; members: the changed one and the recipe."""
     changed, recipe = members
     answers = [reader.answers(changed, s, grid.folds, change.tta, change.vote) for s in grid.seeds]
+    before = [reader.answers(recipe, s, grid.folds) for s in grid.seeds]
+    return change_result(
+        setting=change.setting,
+        to=change.to,
+        grid=grid,
+        answers=answers,
+        before=None if change.setting == "the recipe" else before,
+        bootstrap=bootstrap,
+        minutes=reader.minutes(changed),
+    )
+
+
+def change_result(
+    setting: str,
+    to: str,
+    grid: Grid,
+    answers: Sequence[Answers],
+    before: Sequence[Answers] | None,
+    bootstrap: BootstrapConfig,
+    minutes: float,
+) -> ChangeResult:
+    """Measure answers, by seed, beside those before the change; None: these are what it is to."""
     judged = [judge(one) for one in answers]
-    before = [judge(reader.answers(recipe, s, grid.folds)) for s in grid.seeds]
-    same = change.setting == "the recipe"
     singles = [measure(judge(a.of_folds([fold]))) for a in answers for fold in grid.folds]
     spread = {
         name: stdev(float(one[name]) for one in singles) if len(singles) > 1 else math.nan
         for name in ("kappa", "macro_auc", "nll")
     }
     return ChangeResult(
-        setting=change.setting,
-        to=change.to,
+        setting=setting,
+        to=to,
         grid=grid,
         images=len(answers[0].ids),
         figures=summarise(judged, bootstrap),
         spread=spread,
-        difference={} if same else differences(judged, before, bootstrap),
-        minutes=reader.minutes(changed),
+        difference=differences(judged, [judge(a) for a in before], bootstrap) if before else {},
+        minutes=minutes,
     )
 
 

@@ -17,7 +17,6 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from statistics import stdev
 
 import cv2
 import numpy as np
@@ -25,9 +24,10 @@ import torch
 from torch import nn
 
 from benchmarks import accuracy_report, accuracy_results
-from benchmarks.accuracy_measures import Answers, differences, judge, measure, summarise
+from benchmarks.accuracy_gather import change_result
+from benchmarks.accuracy_measures import Answers
 from benchmarks.accuracy_probe import pair_probabilities
-from benchmarks.accuracy_results import ChangeResult, Changes, Conditions, Grid
+from benchmarks.accuracy_results import Changes, Conditions, Grid
 from benchmarks.accuracy_runs import FOLDS, ROOT, Place, make_folds
 from benchmarks.timing import processor
 from common.config import PixelOptions
@@ -43,7 +43,6 @@ from common.system.log import log
 
 GRADES = 5
 STRENGTH = 0.01  # C of every probe, fixed beforehand
-_SHOWN = ("kappa", "macro_auc", "nll")
 
 
 @dataclass(frozen=True)
@@ -152,25 +151,6 @@ def ask(features: np.ndarray, images: Answers) -> Answers:
     return replace(images, probabilities=shares, predicted=shares.argmax(1))
 
 
-def measure_change(
-    change: PixelChange, found: Answers, plain: Answers, bootstrap: BootstrapConfig, seconds: float
-) -> ChangeResult:
-    """Measure a change beside the plain photographs."""
-    folds = tuple(range(1, FOLDS + 1))
-    singles = [measure(judge(found.of_folds([fold]))) for fold in folds]
-    same = change is PLAIN
-    return ChangeResult(
-        setting=change.setting,
-        to=change.to,
-        grid=Grid((0,), folds),
-        images=len(found.ids),
-        figures=summarise([judge(found)], bootstrap),
-        spread={name: stdev(float(one[name]) for one in singles) for name in _SHOWN},
-        difference={} if same else differences([judge(found)], [judge(plain)], bootstrap),
-        minutes=seconds / 60,
-    )
-
-
 @guarded
 def main(argv: list[str] | None = None) -> int:
     """Ask a probe about the photographs with each change, and write the table."""
@@ -183,12 +163,17 @@ def main(argv: list[str] | None = None) -> int:
     backbone = build(spec, plain.img_size, True, args.weights, False, 0)
     files, images = list_images(place)
     bootstrap, rows, first = BootstrapConfig(args.resamples), [], images
+    grid = Grid((0,), tuple(range(1, FOLDS + 1)))
     for change in (PLAIN, *CHANGES):
         started = time.monotonic()
         found = ask(pooled_features(backbone.stages, files, plain, change), images)
         seconds = time.monotonic() - started
+        before = None if change is PLAIN else [first]
         first = found if change is PLAIN else first
-        rows.append(measure_change(change, found, first, bootstrap, seconds))
+        row = change_result(
+            change.setting, change.to, grid, [found], before, bootstrap, seconds / 60
+        )
+        rows.append(row)
         log(f"{change.setting}: {change.to}, {seconds:.0f} s")
     conditions = Conditions(
         dataset=place.dataset.name,

@@ -113,7 +113,7 @@ def command_of(config: Mapping[str, Any], defaults: Mapping[str, Any]) -> str:
     for name in others:
         value = settings[name]
         if value != plain[name] or name in ("dataset_path", "output_dir"):
-            words += [f"--{name}", str(value).lower() if isinstance(value, bool) else str(value)]
+            words += [f"--{name}", _word(value)]
     return shlex.join(["python", "train_ovo.py", *words])
 
 

@@ -133,13 +133,12 @@ def _same_meaning(old: dict[str, Any], config: TrainConfig, backbone: Backbone) 
     """Name settings that mean what they meant, though they may be written in another way."""
     before = {**TrainConfig().to_dict(), **old}
     own_size = preprocessing_for(backbone.spec, PixelOptions()).img_size
-    freezes = before["freeze_weights"] and before["frozen_stages"] != 0
-    frozen = count_frozen(backbone, freezes, before["frozen_stages"])
+    frozen = count_frozen(backbone, before["freeze_weights"], before["frozen_stages"])
     numbered = [str(place) for place in range(config.num_classes)]
     same = set()
     if (before["img_size"] or own_size) == (config.img_size or own_size):
         same.add("img_size")
-    if frozen == count_frozen(backbone, config.freezes, config.frozen_stages):
+    if frozen == count_frozen(backbone, config.freeze_weights, config.frozen_stages):
         same |= {"freeze_weights", "frozen_stages"}
     if (before["class_names"] or numbered) == list(config.names):
         same.add("class_names")
