@@ -51,7 +51,7 @@ from common.fitting.ensemble import (
 from common.fitting.sources import Plan, Trained, find_training, plan_fitting
 from common.fitting.threshold import parse_rule
 from common.flags import add_ensemble_flags, add_evaluation_flags, find_runs
-from common.in_force import TrainedWith
+from common.in_force import TrainedWith, switch_off
 from common.listing.split_folders import CHOSEN_ON
 from common.metrics.grade_mix import GradeMix, parse_prevalence
 from common.metrics.intervals import BootstrapConfig
@@ -110,7 +110,13 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = Parser(description=__doc__)
     add_ensemble_flags(parser)
     add_evaluation_flags(parser)
-    return parser.parse_args(argv)
+    args = parser.parse_args(argv)
+    if not args.use_amp and switch_off("use_amp", vars(args)):
+        raise InputError(
+            f"--use_amp false has no effect with --precision {args.precision}; leave out one of "
+            "the two"
+        )
+    return args
 
 
 def list_models(args: argparse.Namespace) -> list[Model]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from common.config import FIXED_FIELDS, PixelOptions, TrainConfig, config_differences
-from common.in_force import Change
+from common.in_force import Change, TrainedWith
 from common.models.backbones import Backbone, count_frozen, preprocessing_for
 from common.models.checkpoint import MISFIT, PairCheckpoint, ResumeState, load_pair
 from common.models.checkpoint_file import DamagedError, load_checkpoint
@@ -322,12 +322,9 @@ def _require_all_parts(context: TrainContext, trainer: HeadTrainer, state: Resum
 
 def _overridden_before(directory: ResultDir) -> set[str]:
     """Name the settings that earlier overrides have changed, as config.json records them."""
-    content = read_config(directory) if directory.config.is_file() else {}
-    try:
-        entries = content.get("overrides") or []
-        return {str(change["name"]) for entry in entries for change in entry["changes"]}
-    except MISFIT:
+    if not directory.config.is_file():
         return set()
+    return {change.name for change, _ in TrainedWith.from_content(read_config(directory)).changes}
 
 
 def _has_best_weights(best: PairCheckpoint | None, state: ResumeState, overridden: bool) -> bool:

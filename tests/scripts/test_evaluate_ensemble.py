@@ -213,6 +213,7 @@ def test_a_directory_that_cannot_be_used_ends_in_one_line(
         ({}, "either"),
         ({"results_dirs": trained_copy, "dataset_path": "/nope"}, "check --dataset_path"),
         ({"results_dirs": trained_copy, "resamples": 0}, "--resamples"),
+        ({"use_amp": "false", "precision": "bf16"}, "--use_amp false has no effect with"),
     ]
     for change, said in cases:
         assert evaluate(**change) == 2
