@@ -4,7 +4,11 @@ They look like the retina at a glance and are of no medical value: never mix the
 of patients. Every file name and the dataset's folder say that they are synthetic.
 """
 
-from collections.abc import Iterable
+import csv
+import io
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
@@ -29,11 +33,44 @@ _LESIONS = {
 }
 _PREFIX = "synthetic_"
 _BLOOD = (105, 18, 12)
+_SIDE = 256  # pixels that are drawn on
+_REACH = 48  # pixels from its middle that a lesion keeps within
+_SEEN = 25  # levels of 255 by which a lesion changes what it covers
+DISC = "optic_disc"
+LESIONS_FILE = "lesions.csv"  # in the folder of a drawn dataset: where what was drawn
 
 
-def draw_fundus(grade: int, generator: np.random.Generator, size: int = 256) -> np.ndarray:
+@dataclass(frozen=True)
+class Finding:
+    """What was drawn at a place: a lesion, or the optic disc."""
+
+    kind: str
+    box: tuple[float, float, float, float]  # left, top, right, bottom in shares of the side
+
+
+@dataclass(frozen=True)
+class DrawnFundus:
+    """A drawn photograph, and where in it lesions and the optic disc are."""
+
+    picture: np.ndarray  # (size, size, 3) uint8 RGB
+    findings: tuple[Finding, ...]
+
+
+def draw_fundus(grade: int, generator: np.random.Generator, size: int = _SIDE) -> np.ndarray:
     """Draw a synthetic fundus photograph of a grade 0 to 4 as (size, size, 3) uint8 RGB."""
-    scale = size / 256
+    return draw_with_findings(grade, generator, size).picture
+
+
+def draw_with_findings(
+    grade: int, generator: np.random.Generator, size: int = _SIDE
+) -> DrawnFundus:
+    """Draw as `draw_fundus`, and tell what was drawn where.
+
+    A box holds the pixels whose colour a lesion changes by more than a tenth of the scale; what is
+    not to be seen, such as a microaneurysm on a vessel, has none.
+    """
+    findings: list[Finding] = []
+    scale = size / _SIDE
     centre = np.array([128.0, 128.0]) + generator.uniform(-4, 4, 2)
     radius = generator.uniform(112, 120)
     side = generator.choice([-1, 1])  # a right or a left eye
@@ -42,34 +79,61 @@ def draw_fundus(grade: int, generator: np.random.Generator, size: int = 256) -> 
     canvas = _background(generator, centre, radius)
     _soft_spot(canvas, macula, generator.uniform(16, 22), (-62, -36, -14))
     _vessels(canvas, generator, disc, side)
-    _soft_spot(canvas, disc, generator.uniform(13, 16), (90, 105, 70))
+    with _noting(findings, DISC, canvas, disc):
+        _soft_spot(canvas, disc, generator.uniform(13, 16), (90, 105, 70))
     for kind, (least, most) in _LESIONS[grade].items():
         for _ in range(generator.integers(least, most + 1)):
-            _DRAW[kind](canvas, generator, _place(generator, centre, radius, disc, kind))
+            at = _place(generator, centre, radius, disc, kind)
+            with _noting(findings, kind, canvas, at):
+                _DRAW[kind](canvas, generator, at)
     canvas += generator.normal(0, 3, canvas.shape)
-    rows, columns = np.mgrid[0:256, 0:256]
+    rows, columns = np.mgrid[0:_SIDE, 0:_SIDE]
     canvas[np.hypot(columns - centre[0], rows - centre[1]) > radius] = 0
     picture = np.clip(canvas, 0, 255).astype(np.uint8)
-    if scale == 1:
-        return picture
-    return cv2.resize(picture, (size, size), interpolation=cv2.INTER_AREA)
+    if scale != 1:
+        picture = cv2.resize(picture, (size, size), interpolation=cv2.INTER_AREA)
+    return DrawnFundus(picture, tuple(findings))
+
+
+@contextmanager
+def _noting(
+    findings: list[Finding], kind: str, canvas: np.ndarray, at: np.ndarray
+) -> Iterator[None]:
+    """Note what is drawn meanwhile about a place (x, y) of the canvas."""
+    left, top = (max(0, int(x) - _REACH) for x in at)
+    part = canvas[top : int(at[1]) + _REACH, left : int(at[0]) + _REACH]
+    before = part.copy()
+    yield
+    rows, columns = np.nonzero(np.abs(part - before).max(2) > _SEEN)
+    if len(rows):
+        first, last = (columns.min(), rows.min()), (columns.max() + 1, rows.max() + 1)
+        box = [(x + start) / _SIDE for x, start in zip((*first, *last), (left, top) * 2)]
+        findings.append(Finding(kind, (box[0], box[1], box[2], box[3])))
 
 
 def write_dataset(root: Path, images_per_grade: dict[str, int], seed: int, size: int = 256) -> int:
     """Write root/<split>/<grade>/synthetic_*.jpg and a notice; returns the number of images.
 
     images_per_grade: split -> number of images of each grade. Equal seeds give equal pixels.
+    lesions.csv beside them says where what was drawn, in shares of the side.
     """
     write_text(root / "SYNTHETIC.md", _NOTICE)
+    table = io.StringIO()
+    writer = csv.writer(table, lineterminator="\n")
+    writer.writerow(("image", "finding", "left", "top", "right", "bottom"))
     for split, count in images_per_grade.items():
         for grade in _LESIONS:
             for number in range(count):
                 generator = random_generator("synthetic", seed, split, grade, number)
-                picture = cv2.cvtColor(draw_fundus(grade, generator, size), cv2.COLOR_RGB2BGR)
+                drawn = draw_with_findings(grade, generator, size)
+                picture = cv2.cvtColor(drawn.picture, cv2.COLOR_RGB2BGR)
                 _, data = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, 92])
-                name = f"synthetic_{split}_{grade}_{number:04d}.jpg"
-                with atomic_write(root / split / str(grade) / name) as file:
+                name = f"{_PREFIX}{split}_{grade}_{number:04d}"
+                with atomic_write(root / split / str(grade) / f"{name}.jpg") as file:
                     file.write(data.tobytes())
+                for found in drawn.findings:
+                    writer.writerow((name, found.kind, *(f"{x:.5f}" for x in found.box)))
+    write_text(root / LESIONS_FILE, table.getvalue())
     return sum(images_per_grade.values()) * len(_LESIONS)
 
 

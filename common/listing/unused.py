@@ -7,7 +7,14 @@ from common.listing.walking import by_ending, count_of
 from common.system.log import printable
 
 # in the folder of a dataset itself: what we write there, and what others say about it
-EXPECTED_FILES = {"manifest.csv", "metadata.csv", "SYNTHETIC.md", "README.md", "LICENSE"}
+EXPECTED_FILES = {
+    "manifest.csv",
+    "metadata.csv",
+    "lesions.csv",
+    "SYNTHETIC.md",
+    "README.md",
+    "LICENSE",
+}
 _EXAMPLES = 2
 _LINES = 8
 

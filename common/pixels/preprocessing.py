@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image
 
 from common.pixels.decoding import PIXEL_VERSION, Note, Picture, UnreadableError, decode_picture
-from common.pixels.retina import find_retina, retina_box
+from common.pixels.retina import FoundRetina, find_retina, retina_box
 
 TWO_DISCS = Note("two_discs", "two discs, as of both eyes side by side; the larger is used")
 _RESAMPLING = {
@@ -86,10 +86,16 @@ def pad_to_square(image: np.ndarray) -> np.ndarray:
     """Centre (H, W, 3) on a black square, so that resizing keeps the disc round."""
     height, width = image.shape[:2]
     side = max(height, width)
-    top, left = (side - height) // 2, (side - width) // 2
+    top, left = _margins(height, width)
     return cv2.copyMakeBorder(
         image, top, side - height - top, left, side - width - left, cv2.BORDER_CONSTANT
     )
+
+
+def _margins(height: int, width: int) -> tuple[int, int]:
+    """Return how many pixels a square has above a picture centred on it, and to its left."""
+    side = max(height, width)
+    return (side - height) // 2, (side - width) // 2
 
 
 def preprocess(image: np.ndarray, preprocessing: Preprocessing) -> np.ndarray:
@@ -101,12 +107,16 @@ def _crop(image: np.ndarray, preprocessing: Preprocessing) -> Picture:
     """Cut out the retina, if it is to be, with a note of what is odd about it."""
     if not preprocessing.crop_retina:
         return Picture(image)
-    if preprocessing.version == 1:
-        top, bottom, left, right = retina_box(image)
-        return Picture(image[top:bottom, left:right])
-    found = find_retina(image)
+    found = _find(image, preprocessing)
     notes = (TWO_DISCS,) if found.num_discs > 1 else ()
     return Picture(found.crop, notes)
+
+
+def _find(image: np.ndarray, preprocessing: Preprocessing) -> FoundRetina:
+    """Find the retina as the pixels' version does; the first one knows of no second disc."""
+    if preprocessing.version == 1:
+        return FoundRetina(image, retina_box(image), 1)
+    return find_retina(image)
 
 
 def _finish(image: np.ndarray, preprocessing: Preprocessing) -> np.ndarray:
@@ -131,10 +141,60 @@ def load_picture(path: Path, preprocessing: Preprocessing) -> Picture:
 
     Raises ImageError for what the file holds, UnreadableError where it cannot be opened.
     """
+    decoded = _decode_file(path, preprocessing)
+    cropped = _crop(decoded.pixels, preprocessing)
+    return Picture(_finish(cropped.pixels, preprocessing), decoded.notes + cropped.notes)
+
+
+def _decode_file(path: Path, preprocessing: Preprocessing) -> Picture:
     try:
         data = path.read_bytes()
     except OSError as error:
         raise UnreadableError(f"{path}: cannot be read ({error.strerror})") from error
-    decoded = decode_picture(data, str(path), preprocessing.version)
-    cropped = _crop(decoded.pixels, preprocessing)
-    return Picture(_finish(cropped.pixels, preprocessing), decoded.notes + cropped.notes)
+    return decode_picture(data, str(path), preprocessing.version)
+
+
+@dataclass(frozen=True)
+class Window:
+    """The part of a photograph that the square shows, in shares of its width and height.
+
+    It reaches beyond the photograph, below 0 or above 1, where the square is padded. Boxes are
+    (..., 4): left, top, right, bottom.
+    """
+
+    left: float
+    top: float
+    width: float
+    height: float
+
+    def to_square(self, boxes: np.ndarray) -> np.ndarray:
+        """Turn boxes in shares of the photograph into those of the square, which may cut them."""
+        return (np.asarray(boxes, float) - self._origin) / self._sides
+
+    def to_photograph(self, boxes: np.ndarray) -> np.ndarray:
+        """Turn boxes in shares of the square into those of the photograph."""
+        return np.asarray(boxes, float) * self._sides + self._origin
+
+    @property
+    def _origin(self) -> np.ndarray:
+        return np.array([self.left, self.top] * 2)
+
+    @property
+    def _sides(self) -> np.ndarray:
+        return np.array([self.width, self.height] * 2)
+
+
+def window_of(image: np.ndarray, preprocessing: Preprocessing) -> Window:
+    """Tell which part of an upright photograph (H, W, 3) `preprocess` shows."""
+    height, width = image.shape[:2]
+    if not preprocessing.crop_retina:
+        return Window(0.0, 0.0, 1.0, 1.0)
+    top, bottom, left, right = _find(image, preprocessing).box
+    above, beside = _margins(bottom - top, right - left)
+    side = max(bottom - top, right - left)
+    return Window((left - beside) / width, (top - above) / height, side / width, side / height)
+
+
+def load_window(path: Path, preprocessing: Preprocessing) -> Window:
+    """Tell which part of a file's photograph `load_pixels` shows; ImageError as there."""
+    return window_of(_decode_file(path, preprocessing).pixels, preprocessing)

@@ -11,8 +11,15 @@ from PIL import Image
 from common.data.synthetic import draw_fundus
 from common.pixels import decoding
 from common.pixels.decoding import ImageError, decode_image
-from common.pixels.preprocessing import Preprocessing, apply_clahe, load_pixels, preprocess
-from common.pixels.retina import retina_box
+from common.pixels.preprocessing import (
+    Preprocessing,
+    apply_clahe,
+    load_pixels,
+    load_window,
+    preprocess,
+    window_of,
+)
+from common.pixels.retina import retina_box, retina_mask
 
 SETTINGS = Preprocessing(64, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 
@@ -157,3 +164,49 @@ def test_the_first_version_keeps_pixels_that_were_not_meant_so(tmp_path):
 def test_unknown_interpolation_is_refused():
     with pytest.raises(ValueError, match="interpolation"):
         replace(SETTINGS, interpolation="magic")
+
+
+@pytest.mark.parametrize("version", [1, 2])
+@pytest.mark.parametrize("crop", [True, False])
+@pytest.mark.parametrize(
+    ("shape", "disc"),
+    [((300, 500), (260, 150, 100)), ((420, 300), (150, 215, 120)), ((240, 400), (200, 110, 150))],
+    ids=["wide frame", "tall frame", "disc cut off above and below"],
+)
+def test_a_box_goes_the_way_of_the_pixels_that_it_marks(shape, disc, crop, version):
+    photograph = np.zeros((*shape, 3), np.uint8)
+    x, y, radius = disc
+    cv2.circle(photograph, (x, y), radius, (160, 80, 30), -1)
+    photograph[y - 50 : y - 38, x + 20 : x + 44] = (20, 255, 255)
+    settings = replace(
+        SETTINGS, img_size=200, crop_retina=crop, enable_clahe=False, version=version
+    )
+    marked = preprocess(photograph, settings)[..., 2] > 150
+    rows, columns = np.nonzero(marked)
+    found = np.array([columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]) / 200
+    height, width = shape
+    box = np.array([(x + 20) / width, (y - 50) / height, (x + 44) / width, (y - 38) / height])
+    window = window_of(photograph, settings)
+    assert np.allclose(window.to_square(box), found, atol=1 / 200)
+    assert np.allclose(window.to_photograph(window.to_square(box)), box)
+
+
+def test_the_window_of_a_file_is_that_of_the_upright_picture(fundus, tmp_path):
+    wide = np.zeros((256, 400, 3), np.uint8)
+    wide[:, 100:356] = fundus
+    exif = Image.Exif()
+    exif[274] = 6  # rotate by 90 degrees to see it upright
+    turned = Image.fromarray(np.rot90(wide, 1))
+    (tmp_path / "a.png").write_bytes(encoded(turned, exif=exif))
+    assert load_window(tmp_path / "a.png", SETTINGS) == window_of(wide, SETTINGS)
+    assert window_of(wide, SETTINGS).left > 0.25
+
+
+def test_the_mask_of_a_retina_is_its_disc_with_what_is_dark_in_it():
+    picture = np.zeros((300, 300, 3), np.uint8)
+    cv2.circle(picture, (150, 150), 140, (160, 80, 30), -1)
+    disc = picture[..., 0] > 0
+    cv2.circle(picture, (150, 60), 30, (5, 2, 1), -1)  # a haemorrhage
+    cv2.circle(picture, (270, 150), 30, (5, 2, 1), -1)  # and one at the rim
+    assert (retina_mask(picture) != disc).mean() < 0.02
+    assert retina_mask(np.zeros((40, 60, 3), np.uint8)).all()
