@@ -13,9 +13,10 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks import reference
 from benchmarks.reference import ReferenceClassifier
+from common.architectures import BackboneSpec
 from common.config import PixelOptions, TrainConfig
 from common.data.folders import Split, scan_split
-from common.models.backbones import BackboneSpec, build, native_state, preprocessing_for, resolve
+from common.models.backbones import build, native_state, preprocessing_for, resolve
 from common.models.ovo import chunk_size, trunk_features
 from common.pairs import Pair, class_pairs, pair_head
 from common.pixels.pixel_cache import PixelCache, open_cache

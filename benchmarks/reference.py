@@ -17,8 +17,9 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2
 
+from common.architectures import Architecture
 from common.config import TrainConfig
-from common.models.pretrained import Architecture, create_network
+from common.models.pretrained import create_network
 from common.pairs import Pair
 from common.pixels.preprocessing import Preprocessing, load_pixels
 

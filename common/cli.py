@@ -12,12 +12,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NoReturn
 
-import torch
-
 from common.system import signals
-from common.system.errors import InputError
+from common.system.errors import InputError, TrainingError
 from common.system.log import utc_now
-from common.training.trainer import TrainingError
 
 _VARIABLE = re.compile(
     r"\$(?:\{(?P<braced>[A-Za-z_]\w*)(?::?-(?P<other>[^}]*))?\}|(?P<plain>[A-Za-z_]\w*))"
@@ -70,7 +67,9 @@ def guarded(main: Callable[..., int | None], advice: str = _AGAIN) -> Callable[.
             return 128 + signal.SIGPIPE
         except TrainingError as error:
             return _fail(error, 1)
-        except torch.OutOfMemoryError as error:
+        except RuntimeError as error:
+            if not _is_out_of_memory(error):
+                raise
             smaller = "try a smaller model or --img_size, or --device cpu"
             return _fail(f"out of memory ({str(error)[:160]}); {smaller}; {advice}", 1)
         except InputError as error:
@@ -84,6 +83,12 @@ def guarded(main: Callable[..., int | None], advice: str = _AGAIN) -> Callable[.
             return _fail(f"interrupted; {advice}", 130)
 
     return run
+
+
+def _is_out_of_memory(error: RuntimeError) -> bool:
+    """Tell whether a device was too small; what runs without PyTorch does not import it here."""
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(error, torch.OutOfMemoryError)
 
 
 @contextlib.contextmanager

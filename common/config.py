@@ -6,10 +6,10 @@ from typing import Any
 from common.in_force import Change, switch_off
 from common.pairs import HEADS
 from common.recipes import DEFAULT_RECIPE, RECIPES, as_flags, recipe_help, recipe_settings
-from common.system.device import PRECISIONS
 
 LAST = "last"  # the monitor that keeps the last epoch, whatever it scores
 MONITORS = ("val_balanced_accuracy", "val_accuracy", "val_auc", "val_loss", LAST)
+PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 SWITCH = ("auto", "on", "off")
 VIEWS = {"none": 1, "flips": 4, "d4": 8}  # of an image, by its test-time augmentation
 # fields that may differ between a run and its continuation: they do not change what is learned

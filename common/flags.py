@@ -10,14 +10,12 @@ from dataclasses import Field, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
+from common.architectures import BackboneSpec, stored_architecture
 from common.config import VIEWS, TrainConfig
 from common.data.class_names import quoted
 from common.data.patients import AUTO, PATIENT_HELP
 from common.fitting.calibration import WEIGHTS
 from common.listing.split_folders import SPLITS
-from common.models.backbones import resolve
-from common.models.checkpoint import MISFIT
-from common.models.checkpoint_file import load_checkpoint
 from common.pairs import Head, heads_of_model, pair_head, parse_pairs, split_head, with_head
 from common.prediction.alterations import ALTERATIONS
 from common.prediction.evaluated_models import RESULT_PATTERNS
@@ -31,7 +29,7 @@ from common.result_dir import (
     read_config,
 )
 from common.screening.patients import PATIENT_RULES
-from common.system.errors import InputError
+from common.system.errors import MISFIT, InputError
 
 HOLDOUT_CHECKS = ("pictures", "names")
 PAIRS_HELP = "only these pairs, by places 0-1 or names (names first where they are numbers)"
@@ -57,6 +55,13 @@ def default_of(name: str) -> Any:
     return os.environ.get(_ENVIRONMENT.get(name, ""), "") or default
 
 
+def _resolve(model: str) -> BackboneSpec:
+    """Find a backbone by its name; the libraries, which take seconds, are imported for it alone."""
+    from common.models.backbones import resolve
+
+    return resolve(model)
+
+
 def parse_training(argv: list[str] | None, description: str) -> TrainingRequest:
     """Read a training command line; one configuration per --base_models.
 
@@ -73,7 +78,7 @@ def parse_training(argv: list[str] | None, description: str) -> TrainingRequest:
     modes = {name: values.pop(name) for name in ("resume", "dry_run", "override")}
     if modes["override"] and not modes["resume"]:
         raise InputError("--override accepts changed settings of a run that goes on; add --resume")
-    if len({resolve(model).name for model in models}) < len(models):
+    if len({_resolve(model).name for model in models}) < len(models):
         raise InputError(f"--base_models: {' '.join(models)} names a model twice")
     values["pretrained"] = not values.pop("no_pretrained")
     values["class_names"] = tuple(values["class_names"])
@@ -365,7 +370,7 @@ def _add_measuring_flags(parser: argparse.ArgumentParser) -> None:
 def default_directory(model: str, num_classes: int, head: str = "ovo") -> Path:
     """Name the result directory of a model where none was given."""
     kind = "" if head == "ovo" else f"_{head}"
-    return Path(f"{resolve(model).alias}{kind}_{num_classes}class_results")
+    return Path(f"{_resolve(model).alias}{kind}_{num_classes}class_results")
 
 
 def find_runs(
@@ -409,7 +414,7 @@ def find_runs(
             )
     for model, run in zip(base_models, runs):
         alias, kind = split_head(model)
-        if resolve(run.model).name != resolve(alias).name or run.head != kind != "ovo":
+        if stored_architecture(run.model).name != _resolve(alias).name or run.head != kind != "ovo":
             path, held = run.directory.root, with_head(run.model, run.head)
             raise InputError(f"{path} holds {held}, not {model}; check --output_dir")
     return runs
@@ -419,6 +424,8 @@ def require_a_classifier(directory: ResultDir) -> None:
     """Raise InputError for a training that ended before it kept a classifier, with the way on."""
     if any(directory.models.glob("*.pth")) or not directory.config.is_file():
         return
+    from common.models.checkpoint_file import load_checkpoint  # which takes seconds to import
+
     config, done = read_config(directory)["config"], 0
     for path in sorted(directory.checkpoints.glob("last_*.pth"))[:1]:  # all go on together
         with suppress(InputError, *MISFIT):
@@ -481,7 +488,7 @@ def _weights_by_model(entries: list[str], models: list[str]) -> dict[str, str]:
 def _config(
     model: str, values: dict[str, Any], weights: dict[str, str], several: bool
 ) -> TrainConfig:
-    spec = resolve(model)
+    spec = _resolve(model)
     output = values["output_dir"]
     if not output or several:
         output = str(

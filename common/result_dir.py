@@ -18,7 +18,7 @@ import numpy as np
 
 from common.config import VIEWS
 from common.data.class_names import grade_order
-from common.models.checkpoint import HISTORY_COLUMNS, MISFIT, EpochRow
+from common.history import HISTORY_COLUMNS, EpochRow
 from common.pairs import (
     Head,
     class_pairs,
@@ -27,7 +27,7 @@ from common.pairs import (
     pair_flag,
     pair_name,
 )
-from common.system.errors import InputError
+from common.system.errors import MISFIT, InputError
 from common.system.files import atomic_write, read_json, write_json, write_text
 
 FIGURE_FORMATS = ("svg", "pdf", "none")  # of the vector file beside each PNG; the first by default

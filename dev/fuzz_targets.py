@@ -28,10 +28,11 @@ from common.config import TrainConfig
 from common.data.metadata import read_metadata
 from common.data.synthetic import draw_fundus
 from common.evaluation import verification
+from common.history import HISTORY_COLUMNS
 from common.metrics.grade_mix import parse_prevalence
 from common.models import checkpoint_file
 from common.models.backbones import build, resolve
-from common.models.checkpoint import HISTORY_COLUMNS, load_pair, restore_pair
+from common.models.checkpoint import load_pair, restore_pair
 from common.pairs import HEADS
 from common.pixels.preprocessing import Preprocessing, load_pixels
 from common.prediction import predictions

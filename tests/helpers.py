@@ -23,9 +23,9 @@ from common.audit.dataset import AuditConfig
 from common.fitting.ensemble import ModelResult, apply_vote
 from common.fitting.grader import Grader, Sample
 from common.fitting.images import fitting_images
+from common.history import EpochRow
 from common.metrics.intervals import BootstrapConfig
 from common.models import checkpoint_file
-from common.models.checkpoint import EpochRow
 from common.pairs import Head, pair_head
 from common.pixels.preprocessing import Preprocessing
 from common.prediction.classes import Classes, classes_of

@@ -6,11 +6,11 @@ import importlib.machinery
 import sys
 
 import pytest
+import torch
 
 from common import cli
 from common.flags import RESUME_ADVICE, add_evaluation_flags, parse_training
-from common.system.errors import InputError
-from common.training.trainer import TrainingError
+from common.system.errors import InputError, TrainingError
 
 BASE = ["--base_models", "coatnet"]
 
@@ -131,6 +131,7 @@ def test_wrong_flags_end_in_one_line_and_status_2(words, capsys):
     [
         (InputError("two\nlines"), 2),
         (TrainingError("x"), 1),
+        (torch.OutOfMemoryError("CUDA out of memory"), 1),
         (KeyboardInterrupt(), 130),
         (OSError(28, "No space left on device", "/out/model.pth"), 2),
     ],
@@ -143,6 +144,15 @@ def test_mistakes_end_in_one_line(error, status, capsys):
     assert main([]) == status
     assert capsys.readouterr().err.startswith("error: ")
     assert guarded(lambda argv=None: None)([]) == 0
+
+
+def test_a_mistake_of_the_program_is_not_taken_for_the_user_s():
+    @guarded
+    def main(argv=None):
+        raise RuntimeError("shapes do not fit")
+
+    with pytest.raises(RuntimeError, match="shapes do not fit"):
+        main([])
 
 
 @pytest.mark.parametrize("name", ["cache_dir", "dataset_path"])

@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from common import result_dir
-from common.models.checkpoint import EpochRow, Validation, load_pair
+from common.history import EpochRow, Validation
+from common.models.checkpoint import load_pair
 from common.models.checkpoint_file import CheckpointError
 from common.pairs import pair_head
 from common.result_dir import ResultDir

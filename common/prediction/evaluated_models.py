@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from common.architectures import stored_architecture
 from common.data.class_names import quoted
 from common.data.metadata import Metadata, read_metadata
-from common.models.backbones import resolve
 from common.pairs import split_head, with_head
 from common.prediction.classes import classes_of
 from common.prediction.labels import unique_labels
@@ -105,6 +105,8 @@ def _with_cut(pairs: PairPredictions, referable_from: str) -> PairPredictions:
 
 def _label_of(name: str) -> str:
     """Read a name of --models: ALIAS, or ALIAS_shared and the like for another head."""
+    from common.models.backbones import resolve  # which takes seconds to import
+
     alias, kind = split_head(name)
     return with_head(resolve(alias).alias, kind)
 
@@ -130,7 +132,8 @@ def _read(directory: ResultDir, split: str) -> EvaluatedModel | None:
             f"--results_dirs {folder} --split {split} --dataset_path ..."
         )
         return None
-    return EvaluatedModel(with_head(resolve(pairs.model).alias, pairs.head), directory, pairs)
+    alias = stored_architecture(pairs.model).alias
+    return EvaluatedModel(with_head(alias, pairs.head), directory, pairs)
 
 
 def _say_missing(message: str) -> None:

@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from common.architectures import stored_architecture
 from common.config import VIEWS
 from common.data.folders import Dataset
 from common.listing.split_folders import LEARNED_FROM
-from common.models.backbones import resolve
 from common.pairs import with_head
 from common.result_dir import ResultDir, Run
 from common.system.errors import InputError
@@ -19,7 +19,7 @@ _ENDING = re.compile(r"(?<=[^/])_\d+class_results$")  # of result directories
 
 def label_runs(runs: Sequence[Run]) -> list[str]:
     """Name trained models briefly and differently."""
-    names = [with_head(resolve(run.model).alias, run.head) for run in runs]
+    names = [with_head(stored_architecture(run.model).alias, run.head) for run in runs]
     return unique_labels(names, [run.directory for run in runs])
 
 

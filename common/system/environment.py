@@ -7,7 +7,6 @@ from importlib import metadata
 from pathlib import Path
 
 import numpy as np
-import torch
 
 
 def worker_count(requested: int) -> int:
@@ -19,6 +18,7 @@ def versions() -> dict[str, str]:
     """Name the versions and the processor that results depend on."""
     import cv2
     import PIL
+    import torch
     import torchvision
 
     return {

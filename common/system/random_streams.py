@@ -2,9 +2,12 @@
 
 import hashlib
 import json
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
+
+if TYPE_CHECKING:
+    import torch
 
 
 def derive_seed(*parts: int | str) -> int:
@@ -18,6 +21,8 @@ def random_generator(*parts: int | str) -> np.random.Generator:
     return np.random.default_rng(derive_seed(*parts))
 
 
-def torch_generator(*parts: int | str) -> torch.Generator:
+def torch_generator(*parts: int | str) -> "torch.Generator":
     """Open the PyTorch random stream of that name, on the CPU so that every device draws alike."""
+    import torch  # here, since grading by a network that was exported does without
+
     return torch.Generator().manual_seed(derive_seed(*parts))

@@ -14,8 +14,8 @@ from torch import Tensor
 from common.config import LAST
 from common.data.sampler import epoch_order, grouped, pair_batches
 from common.fine_tuning.probe import STRENGTH, fit_probe, pooled_features, set_classifier
+from common.history import Validation
 from common.metrics.classification import binary_metrics, classification_metrics
-from common.models.checkpoint import Validation
 from common.models.ovo import chunk_size, trunk_features, use_batch_statistics
 from common.pairs import Head, pair_name, pair_targets
 from common.pixels.augmentation import augmentation_table

@@ -10,13 +10,13 @@ from typing import Any
 from common.config import FIXED_FIELDS, PixelOptions, TrainConfig, config_differences
 from common.in_force import Change, TrainedWith
 from common.models.backbones import Backbone, count_frozen, preprocessing_for
-from common.models.checkpoint import MISFIT, PairCheckpoint, ResumeState, load_pair
+from common.models.checkpoint import PairCheckpoint, ResumeState, load_pair
 from common.models.checkpoint_file import DamagedError, load_checkpoint
 from common.pairs import Head, heads_of_model
 from common.pixels.decoding import PIXEL_VERSION
 from common.result_dir import ResultDir, read_config, read_history
 from common.system.environment import git_commit, versions
-from common.system.errors import InputError
+from common.system.errors import MISFIT, InputError
 from common.system.files import write_json
 from common.system.log import log
 from common.training.context import Fingerprints, TrainContext

@@ -23,12 +23,12 @@ from common.models.ovo import (
 from common.models.parallel_branches import ParallelBranches
 from common.pairs import Head
 from common.system.device import autocast, to_device, wait_for
-from common.system.errors import InputError
+from common.system.errors import InputError, TrainingError
 from common.system.log import log
 from common.training.context import TrainContext
 from common.training.loss import focal_loss, own_pairs, shared_focal_loss
 from common.training.schedule import lr_factor, plateau_factor, plateau_patience
-from common.training.trainer import HeadTrainer, TrainingError, check_finite, score_of
+from common.training.trainer import HeadTrainer, check_finite, score_of
 
 _CHECK_EVERY = 32  # optimiser steps between two looks at the loss, each of which waits for the GPU
 

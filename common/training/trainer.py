@@ -14,12 +14,11 @@ from common.config import LAST, TrainConfig
 from common.data.sampler import batch_sizes
 from common.fine_tuning.averaging import start_average
 from common.fine_tuning.optimizer import load_optimizer, make_optimizer
+from common.history import EpochRow, Validation
 from common.models.backbones import native_state
 from common.models.checkpoint import (
-    EpochRow,
     PairCheckpoint,
     ResumeState,
-    Validation,
     branch_states,
     cpu_copy,
     load_pair,
@@ -27,16 +26,13 @@ from common.models.checkpoint import (
 from common.models.checkpoint_file import pack_checkpoint, save_checkpoint, write_checkpoint
 from common.models.ovo import Branch, build_branch, use_batch_statistics
 from common.pairs import Head, pair_head
+from common.system.errors import TrainingError
 from common.training.context import TrainContext
 from common.training.loss import balanced_class_weights
 
 _DIVERGED = (
     "try --precision fp32, a lower --learning_rate or --max_grad_norm 1.0 in a new --output_dir"
 )
-
-
-class TrainingError(RuntimeError):
-    """Training cannot go on; the message says where it stopped and what to try."""
 
 
 @dataclass

@@ -21,8 +21,8 @@ from common.figures.screening import (
     plot_sets,
 )
 from common.figures.training import Learned, plot_training
+from common.history import EpochRow, Validation
 from common.metrics.intervals import UNKNOWN, Interval
-from common.models.checkpoint import EpochRow, Validation
 from common.pairs import class_pairs, pair_name
 
 SHORT = (

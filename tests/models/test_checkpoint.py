@@ -8,12 +8,11 @@ import pytest
 import torch
 
 from common.config import PixelOptions
+from common.history import EpochRow, Validation
 from common.models.backbones import build, native_state, preprocessing_for, resolve
 from common.models.checkpoint import (
-    EpochRow,
     PairCheckpoint,
     ResumeState,
-    Validation,
     branch_states,
     load_pair,
     restore_pair,

@@ -7,7 +7,8 @@ import pytest
 import timm
 import torch
 
-from common.models.backbones import BackboneSpec, build, resolve
+from common.architectures import BackboneSpec
+from common.models.backbones import build, resolve
 from common.models.pretrained import create_network
 from common.system.errors import InputError
 

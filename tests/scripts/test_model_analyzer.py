@@ -11,8 +11,9 @@ import pytest
 import torch
 
 import model_analyzer
+from common.history import Validation
 from common.models import checkpoint_file
-from common.models.checkpoint import Validation, load_pair
+from common.models.checkpoint import load_pair
 from common.pairs import heads_of_model
 
 

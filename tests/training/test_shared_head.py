@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from common.config import TrainConfig
+from common.history import EpochRow, Validation
 from common.models.backbones import build, resolve
-from common.models.checkpoint import EpochRow, Validation
 from common.models.ovo import Branch, build_branch
 from common.pairs import class_pairs, pair_head, shared_head
 from common.prediction.predict import pair_probabilities
