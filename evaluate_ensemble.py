@@ -47,10 +47,12 @@ from common.fitting.ensemble import (
     check_weights,
     grade_again,
     require_fitting,
+    rule_of,
 )
 from common.fitting.sources import Plan, Trained, find_training, plan_fitting
 from common.fitting.threshold import parse_rule
 from common.flags import add_ensemble_flags, add_evaluation_flags, find_runs
+from common.grading.stored_grader import grader_to_store, keep_grader
 from common.in_force import TrainedWith, switch_off
 from common.listing.split_folders import CHOSEN_ON
 from common.metrics.grade_mix import GradeMix, parse_prevalence
@@ -352,8 +354,11 @@ def grade_altered(
     predicted = [Predicted(model.run, model.pairs) for model in models]
     config = choose_arithmetic(args, args.precision)
     found = predict_altered(predicted, models[0].split, alterations, config)
-    results = [model.result for model in models]
-    return {name: grade_again(results, final.ensemble, pairs) for name, pairs in found.items()}
+    rule = rule_of([model.result for model in models], final.ensemble)
+    return {
+        name: grade_again(rule, [each.pair_probabilities for each in pairs]).classes
+        for name, pairs in found.items()
+    }
 
 
 def store_answers(answers: Answers, output: ResultDir, images: Split) -> None:
@@ -366,6 +371,33 @@ def store_answers(answers: Answers, output: ResultDir, images: Split) -> None:
         for line in update_review_sheet(output, images.name, *listed):
             log(line)
     write_metrics(path, read_json(path) | {"screening": answers.to_json()})
+
+
+def store_graders(
+    models: list[Model], final: Outcome, asked: Asked, dataset_path: str
+) -> list[str]:
+    """Store all that was chosen, of each model and of their ensemble, for new pictures.
+
+    Returns what is to be said of it.
+    """
+    several = [(models, final)] if len(models) > 1 else []
+    remarks = []
+    for own, outcome in [*(([model], model.outcome) for model in models), *several]:
+        path = outcome.output.grader
+        chosen = grader_to_store(
+            outcome.grader,
+            [model.result for model in own],
+            [model.run.directory.root for model in own],
+            outcome.ensemble,
+            asked.operating_points,
+            dataset_path,
+        )
+        if not keep_grader(path, chosen):
+            remarks.append(
+                f"note: {path} stays as an earlier evaluation has written it: here nothing could "
+                f"be chosen ({chosen.chosen_on.why_none})"
+            )
+    return remarks
 
 
 def part_of(outcome: Outcome, more_remarks: Sequence[str] = ()) -> Part:
@@ -498,6 +530,7 @@ def main(argv: list[str] | None = None) -> int:
     )
     answers = ask(final.grader, asked)
     store_answers(answers, final.output, models[0].split)
+    stored = store_graders(models, final, asked, setting.dataset_path)
     for outcome in [*(model.outcome for model in models), final] if len(models) > 1 else [final]:
         asked_of = answers if outcome is final else None
         draw(outcome, args.split, asked_of, args.figure_format)
@@ -515,7 +548,7 @@ def main(argv: list[str] | None = None) -> int:
     print_results(report, output, args.verbose)
     names = f"{validation.name}, {checklist.name}"
     log(f"wrote {output.metrics(args.split)}, {names} and {output.report(args.split)}")
-    for line in older_reports(models, output, args.split):
+    for line in [*stored, *older_reports(models, output, args.split)]:
         log(line)
     return 1 if args.require and not all_pass(gates) else 0
 

@@ -122,6 +122,16 @@ class ResultDir:
         """What an evaluation has fitted temperatures and weights on, image by image."""
         return self.results / f"fitting_{split}.npz"
 
+    @property
+    def grader(self) -> Path:
+        """What an evaluation chose for grading new pictures."""
+        return self.results / "grader.json"
+
+    @property
+    def reference(self) -> Path:
+        """What training pictures look like to the network, and in plain statistics."""
+        return self.results / "reference.npz"
+
     def validation(self, split: str) -> Path:
         """The guide's gates and the rating that follows."""
         return self.results / f"{of_split('validation', split)}.json"

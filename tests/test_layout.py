@@ -31,6 +31,7 @@ FLOORS = (
     ("figures",),
     ("fine_tuning",),
     ("training", "reporting"),
+    ("grading",),
     ("audit",),
     ("preparation",),
     ("cli",),

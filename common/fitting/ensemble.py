@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from common.data.class_names import SetClasses
 from common.fitting.calibration import (
     WEIGHTS,
     PairTemperatures,
@@ -352,19 +353,59 @@ def build_ensemble(
     )
 
 
-def grade_again(
-    models: Sequence[ModelResult], ensemble: Ensemble | None, pairs: Sequence[PairPredictions]
-) -> ClassPredictions:
-    """Grade the same images in other pictures, with all that was chosen for the first ones.
+@dataclass(frozen=True)
+class MemberRule:
+    """How the pairs of one model become classes."""
 
-    pairs: what each model says of these pictures; ensemble: None for a single model.
-    """
-    again = [_combine(p, m.vote) for p, m in zip(pairs, models)]
-    found = _tempered(again[0], models[0].temperature)
-    if ensemble is not None:
-        mean = combine_models([each.probabilities for each in again], list(ensemble.weights))
-        found = _tempered(mean, ensemble.temperature)
-    return sum_up(found, models[0].pairs.set_classes)
+    vote: str
+    pair_accuracies: np.ndarray  # (P,) weights of the weighted vote
+    temperature: Temperature
+
+
+@dataclass(frozen=True)
+class GradingRule:
+    """How what models say of pictures becomes a grade: all that was chosen for it."""
+
+    members: tuple[MemberRule, ...]
+    num_classes: int  # of the models
+    set_classes: SetClasses | None  # those that are scored, where these are fewer
+    weights: np.ndarray  # (M,) of the mean, sum 1
+    temperature: Temperature | None  # of the mean; None: a single model
+
+
+@dataclass(frozen=True)
+class GradedAgain:
+    """What models say of pictures, by what was chosen for other pictures."""
+
+    classes: ClassPredictions  # of the classes that are scored
+    members: np.ndarray  # (M, N, K) the same of each model alone
+
+
+def rule_of(models: Sequence[ModelResult], ensemble: Ensemble | None) -> GradingRule:
+    """Gather what was chosen for a model, or for an ensemble of several."""
+    first = models[0].pairs
+    return GradingRule(
+        tuple(MemberRule(m.vote, m.pairs.pair_accuracies, m.temperature) for m in models),
+        first.num_classes,
+        first.set_classes,
+        np.ones(1) if ensemble is None else ensemble.weights,
+        None if ensemble is None else ensemble.temperature,
+    )
+
+
+def grade_again(rule: GradingRule, pair_probabilities: Sequence[np.ndarray]) -> GradedAgain:
+    """Grade other pictures with all that was chosen; each model's pair probabilities are (N, P)."""
+    voted = [
+        combine_pairs(pairs, rule.num_classes, member.vote, member.pair_accuracies)
+        for pairs, member in zip(pair_probabilities, rule.members, strict=True)
+    ]
+    alone = [_tempered(found, own.temperature) for found, own in zip(voted, rule.members)]
+    found = alone[0]
+    if rule.temperature is not None:
+        mean = combine_models([each.probabilities for each in voted], list(rule.weights))
+        found = _tempered(mean, rule.temperature)
+    scored = [sum_up(each, rule.set_classes).probabilities for each in alone]
+    return GradedAgain(sum_up(found, rule.set_classes), np.stack(scored))
 
 
 @dataclass(frozen=True)

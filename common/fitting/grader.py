@@ -87,7 +87,7 @@ def _grader(
         targets=first.targets,
         classes=classes,
         members=np.stack([model.classes.probabilities for model in models]),
-        cycles=_cycles(pairs, first.num_classes),
+        cycles=cycles_of(pairs, first.num_classes),
         groups=bootstrap.groups,
     )
     chosen_on = None
@@ -115,14 +115,14 @@ def _chosen_on(
         targets=np.array(pairs.of_model)[images.targets],
         classes=sum_up(fitted, pairs.set_classes),
         members=np.stack([sum_up(m.classes, pairs.set_classes).probabilities for m in different]),
-        cycles=_cycles(
+        cycles=cycles_of(
             [(m.images.head, m.images.pair_probabilities) for m in members], images.num_classes
         ),
         groups=patients_of(images.ids.tolist()),
     )
 
 
-def _cycles(models: Sequence[tuple[str, np.ndarray]], num_classes: int) -> np.ndarray | None:
+def cycles_of(models: Sequence[tuple[str, np.ndarray]], num_classes: int) -> np.ndarray | None:
     """Count (N,) over all models how often their pairs contradict each other; None without any.
 
     models: each one's head and pair probabilities (N, P).

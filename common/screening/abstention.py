@@ -132,31 +132,76 @@ class Abstention:
 
 def measure_abstention(grader: Grader) -> Abstention:
     """Rank the images that are judged by each uncertainty; choose the best on val or cal."""
-    judged, chosen = grader.judged_on, grader.chosen_on
-    rankings, missing, differs = [], {}, fewer_models(grader)
+    judged, areas, review = grader.judged_on, areas_where_chosen(grader), choose_review(grader)
+    rankings, missing = [], {}
     for name, (measure, why_none) in MEASURES.items():
         uncertainty = measure(judged)
         if uncertainty is None:
             missing[name] = why_none
-            continue
-        there = measure(chosen) if chosen is not None else None
-        if name == "cycles" and differs:  # counts over more models are larger
-            there = None
-        area = math.nan if chosen is None or there is None else _area_of(chosen, there)
-        rankings.append(_rank(grader, name, uncertainty, area))
+        else:
+            rankings.append(_rank(grader, name, uncertainty, areas.get(name, math.nan)))
     found = Abstention(rankings, missing, "", "", grader.why_nothing_is_chosen, [])
-    known = [ranking for ranking in rankings if not math.isnan(ranking.where_chosen)]
-    if chosen is None or not known:
+    if review is None:
         return found
-    best = min(known, key=lambda ranking: ranking.where_chosen).measure
+    here = MEASURES[review.measure][0](judged)
+    assert here is not None
+    reviews = [
+        Review(each.where_chosen, measure_rest(grader, here, each.value, each.share))
+        for each in review.thresholds
+    ]
+    return replace(
+        found, best=review.measure, chosen_on=review.chosen_on, note=review.note, reviews=reviews
+    )
+
+
+def areas_where_chosen(grader: Grader) -> dict[str, float]:
+    """Return the area under the curve of each measure that is known on val or cal."""
+    chosen, differs, areas = grader.chosen_on, fewer_models(grader), {}
+    for name, (measure, _) in MEASURES.items():
+        if chosen is None or measure(grader.judged_on) is None:
+            continue
+        if name == "cycles" and differs:  # counts over more models are larger
+            continue
+        there = measure(chosen)
+        if there is not None:
+            areas[name] = _area_of(chosen, there)
+    return areas
+
+
+@dataclass(frozen=True)
+class ReviewThreshold:
+    """From which uncertainty on an image is referred to a physician."""
+
+    share: float  # of the images that may be referred, at most
+    value: float  # inf: none is
+    where_chosen: float  # share that it refers there
+
+
+@dataclass(frozen=True)
+class ChosenReview:
+    """The best measure of uncertainty and its thresholds, with what they were chosen on."""
+
+    measure: str  # of MEASURES
+    chosen_on: str
+    note: str  # on what little the choice rests
+    thresholds: list[ReviewThreshold]  # at REVIEW_SHARES
+
+
+def choose_review(grader: Grader) -> ChosenReview | None:
+    """Choose the measure of the least area on val or cal, and its thresholds; None without any."""
+    chosen, areas, differs = grader.chosen_on, areas_where_chosen(grader), fewer_models(grader)
+    if chosen is None or not areas:
+        return None
+    best = min(areas, key=lambda name: areas[name])
+    there = MEASURES[best][0](chosen)
+    assert there is not None
     wrong = int((chosen.classes.predicted != chosen.targets).sum())
     note = f"the choice rests on {wrong} wrong grades among {len(chosen.targets)} of {chosen.name}"
-    note += f"; {differs}" if differs else ""
-    measure, _ = MEASURES[best]
-    there, here = measure(chosen), measure(judged)
-    assert there is not None and here is not None
-    reviews = [_review(grader, there, here, share) for share in REVIEW_SHARES]
-    return replace(found, best=best, chosen_on=chosen.name, note=note, reviews=reviews)
+    thresholds = []
+    for share in REVIEW_SHARES:
+        value = threshold_for(there, share)
+        thresholds.append(ReviewThreshold(share, value, float((there >= value).mean())))
+    return ChosenReview(best, chosen.name, note + (f"; {differs}" if differs else ""), thresholds)
 
 
 def _rank(grader: Grader, name: str, uncertainty: np.ndarray, where_chosen: float) -> Ranking:
@@ -176,12 +221,6 @@ def _rank(grader: Grader, name: str, uncertainty: np.ndarray, where_chosen: floa
         ],
         why_no_interval="" if wrong.any() else "no image is graded wrong",
     )
-
-
-def _review(grader: Grader, there: np.ndarray, here: np.ndarray, share: float) -> Review:
-    threshold = threshold_for(there, share)
-    rest = measure_rest(grader, here, threshold, share)
-    return Review(float((there >= threshold).mean()), rest)
 
 
 def threshold_for(uncertainty: np.ndarray, share: float) -> float:

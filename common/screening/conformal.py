@@ -62,13 +62,10 @@ class ConformalSets:
 def measure_conformal_sets(grader: Grader) -> ConformalSets | str:
     """Calibrate sets of grades and measure them; says why where nothing can be calibrated."""
     chosen, judged, titles = grader.chosen_on, grader.judged_on, grader.scored.titles
-    if chosen is None:
-        return grader.why_nothing_is_chosen
-    thresholds = fit_thresholds(chosen.classes.probabilities, chosen.targets)
+    thresholds = choose_thresholds(grader)
+    if chosen is None or isinstance(thresholds, str):
+        return str(thresholds)
     counts = np.bincount(chosen.targets, minlength=len(titles))
-    if np.isnan(thresholds).all():
-        most = f"{counts.max()} of {titles[counts.argmax()]}"
-        return f"{FEWEST} images of a grade are needed; {chosen.name} has at most {most}"
     sets = make_sets(judged.classes, thresholds)
     grades = []
     for k, title in enumerate(titles):
@@ -92,6 +89,19 @@ def measure_conformal_sets(grader: Grader) -> ConformalSets | str:
         sets,
         _notes(grader, chosen),
     )
+
+
+def choose_thresholds(grader: Grader) -> np.ndarray | str:
+    """Return `fit_thresholds` of where things are chosen; says why where no grade has one."""
+    chosen, titles = grader.chosen_on, grader.scored.titles
+    if chosen is None:
+        return grader.why_nothing_is_chosen
+    thresholds = fit_thresholds(chosen.classes.probabilities, chosen.targets)
+    if np.isnan(thresholds).all():
+        counts = np.bincount(chosen.targets, minlength=len(titles))
+        most = f"{counts.max()} of {titles[counts.argmax()]}"
+        return f"{FEWEST} images of a grade are needed; {chosen.name} has at most {most}"
+    return thresholds
 
 
 def fit_thresholds(probabilities: np.ndarray, targets: np.ndarray) -> np.ndarray:

@@ -264,16 +264,23 @@ def score_of(sample: Sample, cut: int) -> np.ndarray:
     return sample.classes.probabilities[:, cut:].sum(1)
 
 
+def choose(grader: Grader, cut: int, rule: Rule) -> Threshold:
+    """Choose the threshold of a rule where things are chosen, or say why there is none."""
+    chosen = grader.chosen_on
+    if rule.kind == "argmax":
+        return Threshold(math.nan)
+    if chosen is None:
+        return Threshold(math.nan, grader.why_nothing_is_chosen)
+    found = choose_threshold(score_of(chosen, cut), chosen.targets >= cut, rule)
+    return Threshold(math.nan, f"{chosen.name}: {found.why_none}") if found.why_none else found
+
+
 def _point(grader: Grader, cut: int, rule: Rule) -> OperatingPoint:
-    chosen, judged = grader.chosen_on, grader.judged_on
-    if chosen is None and rule.kind != "argmax":
-        return OperatingPoint(rule, Threshold(math.nan, grader.why_nothing_is_chosen), None, None)
-    threshold, where_chosen = Threshold(math.nan), None
+    chosen, judged, threshold = grader.chosen_on, grader.judged_on, choose(grader, cut, rule)
+    if threshold.why_none:
+        return OperatingPoint(rule, threshold, None, None)
+    where_chosen = None
     if chosen is not None:
-        threshold = choose_threshold(score_of(chosen, cut), chosen.targets >= cut, rule)
-        if threshold.why_none:
-            why = f"{chosen.name}: {threshold.why_none}"
-            return OperatingPoint(rule, Threshold(math.nan, why), None, None)
         bootstrap = BootstrapConfig(
             grader.bootstrap.resamples, grader.bootstrap.seed, chosen.groups
         )

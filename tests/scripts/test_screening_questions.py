@@ -1,11 +1,14 @@
 """What evaluate_ensemble.py answers of a screening programme's questions."""
 
 import json
+import math
 
 import pytest
 from helpers import flags
 
 import evaluate_ensemble
+from common.grading.stored_grader import load_grader
+from common.result_dir import ResultDir
 
 
 @pytest.fixture
@@ -25,7 +28,9 @@ def answers_of(demo, shared_cache, trained_copy):
     return run
 
 
-def test_operating_points_and_the_rule_for_patients_change_what_is_answered(answers_of, capsys):
+def test_operating_points_and_the_rule_for_patients_change_what_is_answered(
+    answers_of, trained_copy, capsys
+):
     rules = ["argmax", "youden", "sensitivity=0.9"]
     digit = {"patient_regex": r"(\d)\.jpg"}
     worst, tables = answers_of(operating_point=rules, **digit)
@@ -34,6 +39,13 @@ def test_operating_points_and_the_rule_for_patients_change_what_is_answered(answ
     assert [point["rule"] for point in points] == rules
     assert worst["operating_points"]["chosen_on"] == "val"
     assert all(rule in tables["operating_points_referable_test"] for rule in rules)
+    stored = load_grader(ResultDir(trained_copy).grader)
+    kept = [point for point in stored.points if point.detection == "referable"]
+    assert [point.rule for point in kept] == rules
+    assert [p["threshold"] or math.nan for p in points] == pytest.approx(
+        [point.decision.threshold for point in kept], nan_ok=True
+    )
+    assert stored.members[0].directory == trained_copy.resolve()
     assert "Abramoff" in said and "nothing tells which eye" in said
     assert [each["unit"] for each in worst["patients"]["results"]] == ["image", "patient"]
     assert "\npatient," in tables["patients_test"]
