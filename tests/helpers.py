@@ -20,16 +20,20 @@ import torch
 
 from common import result_dir
 from common.audit.dataset import AuditConfig
+from common.config import PixelOptions
 from common.fitting.ensemble import ModelResult, apply_vote
 from common.fitting.grader import Grader, Sample
 from common.fitting.images import fitting_images
 from common.history import EpochRow
 from common.metrics.intervals import BootstrapConfig
 from common.models import checkpoint_file
-from common.pairs import Head, pair_head
+from common.models.backbones import build, preprocessing_for, resolve
+from common.models.ovo import build_branch
+from common.pairs import Head, heads_of_model, pair_head
 from common.pixels.preprocessing import Preprocessing
+from common.prediction.altered import AlteredPixels
 from common.prediction.classes import Classes, classes_of
-from common.prediction.predict import pair_probabilities
+from common.prediction.predict import Columns, LoadedModel, TrunkGroup, pair_probabilities
 from common.prediction.predictions import Cost, Origin, PairPredictions
 from common.prediction.voting import ClassPredictions
 from common.result_dir import ResultDir
@@ -161,6 +165,39 @@ def member(skill: float, seed: int, val: bool = True, calibrate: bool = False) -
     found, on_val = predictions(skill, seed), predictions(skill, seed + 100)
     images = fitting_images(on_val, "val") if val else None
     return apply_vote(f"m{seed}", found, "coupling", images, calibrate)
+
+
+# -- networks with random weights ----------------------------------------------------------------
+
+
+def random_model(name: str, head: str = "shared", classes: str = "012", **changes) -> LoadedModel:
+    """Make a model whose classifiers, and norms after the pooling, are far from their start.
+
+    changes: of `freeze` (true) and `img_size` (64).
+    """
+    options = {"freeze": True, "img_size": 64} | changes
+    spec, generator = resolve(name), torch.Generator().manual_seed(1)
+    backbone = build(spec, options["img_size"], False, "", options["freeze"], 0)
+    branches, column = [], 0
+    for own in heads_of_model(len(classes), head):
+        branch = build_branch(backbone, own, 0)
+        norms = [layer for layer in branch.modules() if isinstance(layer, torch.nn.LayerNorm)]
+        with torch.no_grad():
+            for layer in (branch.classifier, *norms[-1:]):
+                for values in layer.parameters():
+                    values.add_(0.3 * torch.randn(values.shape, generator=generator))
+        branches.append(Columns(slice(column, column + own.outputs), branch))
+        column += own.outputs
+    pixels = preprocessing_for(spec, PixelOptions(img_size=options["img_size"]))
+    groups = [TrunkGroup(backbone.trunk, branches)]
+    return LoadedModel(name, head, list(classes), pixels, groups, np.ones(column))
+
+
+def noise_for(model: LoadedModel, count: int = 2) -> AlteredPixels:
+    """Draw pictures of noise as a model takes them."""
+    size = model.preprocessing.img_size
+    values = np.random.default_rng(0).integers(0, 256, (count, size, size, 3), dtype=np.uint8)
+    return AlteredPixels(values, model.preprocessing)
 
 
 # -- faults ------------------------------------------------------------------------------------

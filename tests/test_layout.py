@@ -32,6 +32,7 @@ FLOORS = (
     ("fine_tuning",),
     ("training", "reporting"),
     ("grading",),
+    ("evidence",),
     ("audit",),
     ("preparation",),
     ("cli",),

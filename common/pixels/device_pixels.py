@@ -4,7 +4,7 @@ N images of the split, n of them asked for, S pixels of the square side.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -50,6 +50,22 @@ def views(pixels: Tensor, tta: str) -> Iterator[Tensor]:
         yield pixels
     else:
         raise ValueError(f"test-time augmentation {tta!r}")
+
+
+def unturn(found: Sequence[Tensor], tta: str) -> Iterator[Tensor]:
+    """Turn back what was found in each of the `views`, maps (..., h, w) in their order.
+
+    Each then lies on the picture as it is.
+    """
+    for number, each in enumerate(found):
+        if tta == "flips":
+            sides = ((), (-1,), (-2,), (-2, -1))[number]
+            yield each.flip(sides) if sides else each
+        elif tta == "d4":
+            mirrored = each.flip(-1) if number % 2 else each
+            yield mirrored.rot90(-(number // 2), (-2, -1))
+        else:
+            yield each
 
 
 def room_for_pixels(device: torch.device) -> int:

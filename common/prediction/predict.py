@@ -139,11 +139,18 @@ def pair_probabilities(logits: np.ndarray, head: str) -> np.ndarray:
 
     Those of a softmax head are p_b / (p_a + p_b): the coupling then gives back its probabilities.
     """
-    logits = logits.astype(np.float64)
-    if not has_pair_outputs(head):
-        columns = class_pairs(logits.shape[1])
-        logits = np.stack([logits[:, b] - logits[:, a] for a, b in columns], axis=1)
-    return scipy.special.expit(logits)
+    return scipy.special.expit(pair_logits(logits.astype(np.float64), head))
+
+
+def pair_logits(outputs: np.ndarray, head: str) -> np.ndarray:
+    """Turn outputs (..., P) of pairs, or (..., K) of a softmax head, into logits (..., P) of pairs.
+
+    Those of a softmax head are the differences of its outputs.
+    """
+    if has_pair_outputs(head):
+        return outputs
+    columns = class_pairs(outputs.shape[-1])
+    return np.stack([outputs[..., b] - outputs[..., a] for a, b in columns], axis=-1)
 
 
 @dataclass(frozen=True)
@@ -306,16 +313,14 @@ def predict_logits(
         raise InputError(f"{model.model} was trained on other pixels than this cache holds")
     if device.type == "cpu":
         tune_malloc()
-    for group in model.groups:
-        for module in group.modules:
-            module.to(device)
+    move_to(model, device)
     logits = np.empty((len(cache), model.num_outputs), dtype=np.float32)
     pixels_on_device = DevicePixels(cache, device)
     chunk = chunk_size(device)
     for start in progress_bar(range(0, len(cache), chunk), f"predict {model.model}"):
         indices = np.arange(start, min(start + chunk, len(cache)))
         pixels = pixels_on_device(indices)
-        found = [_branch_logits(model, view, device, precision) for view in views(pixels, tta)]
+        found = [branch_logits(model, view, device, precision) for view in views(pixels, tta)]
         of_branches = [own.columns for group in model.groups for own in group.branches]
         for columns, values in zip(of_branches, zip(*found)):  # only now is the device waited for
             mean = sum(values[1:], values[0]) / len(values)  # in one order, whatever the chunk
@@ -323,7 +328,14 @@ def predict_logits(
     return logits
 
 
-def _branch_logits(
+def move_to(model: LoadedModel, device: torch.device) -> None:
+    """Move all of a model's networks to a device."""
+    for group in model.groups:
+        for module in group.modules:
+            module.to(device)
+
+
+def branch_logits(
     model: LoadedModel, pixels: Tensor, device: torch.device, precision: str
 ) -> list[Tensor]:
     """Return the logits (n,), or (n, K), of each branch in turn for a chunk of pictures."""

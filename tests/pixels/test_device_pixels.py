@@ -7,7 +7,7 @@ import torch
 from common.config import VIEWS, PixelOptions
 from common.data.folders import scan_split
 from common.models.backbones import preprocessing_for, resolve
-from common.pixels.device_pixels import build_device_pixels, room_for_pixels, views
+from common.pixels.device_pixels import build_device_pixels, room_for_pixels, unturn, views
 from common.pixels.pixel_cache import open_cache
 
 CPU = torch.device("cpu")
@@ -47,3 +47,6 @@ def test_views_are_the_symmetries_of_the_square_with_the_same_pixels_elsewhere(t
     found = [view[0].reshape(4, 3).tolist() for view in views(picture, tta)]
     assert found[0] == [a, b, c, d] and sorted(found) == sorted(expected[tta])
     assert len(found) == VIEWS[tta]
+    places = torch.arange(6).reshape(1, 6, 1, 1) + 10 * torch.arange(9).reshape(1, 1, 3, 3)
+    shown = [view.permute(0, 3, 1, 2) for view in views(places.permute(0, 2, 3, 1), tta)]
+    assert all(torch.equal(back, places) for back in unturn(shown, tta))
