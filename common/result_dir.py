@@ -391,12 +391,12 @@ def write_csv(
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     for row in (header, *rows):
-        writer.writerow(map(_plain_cell, row))
+        writer.writerow(map(plain_cell, row))
     with atomic_write(path, previous) as file:
         file.write(text.getvalue().encode())
 
 
-def _plain_cell(cell: Any) -> Any:
+def plain_cell(cell: Any) -> Any:
     """Keep a spreadsheet from taking text for a formula, by an apostrophe before it.
 
     As OWASP advises ("CSV Injection"); `without_apostrophe` undoes it.

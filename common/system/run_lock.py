@@ -1,4 +1,4 @@
-"""One process at a time in a result directory."""
+"""One process at a time where results are written."""
 
 import contextlib
 import fcntl
@@ -15,14 +15,16 @@ from common.system.log import log
 
 
 @contextlib.contextmanager
-def lock_directory(root: Path, lock: Path) -> Iterator[None]:
-    """Keep other trainings out of a result directory; InputError naming the one that is in it.
+def lock_directory(
+    root: Path, lock: Path, what: str = "", flag: str = "--output_dir"
+) -> Iterator[None]:
+    """Keep other processes out of a result directory; InputError naming the one that is in it.
 
     lock: the file in `root` that is locked. The kernel lets go of it when its process dies, however
-    it dies.
+    it dies. what: is being done there, in words, if it is no training; flag: names another place.
     """
     root.mkdir(parents=True, exist_ok=True)
-    handle = _open_locked(root, lock)
+    handle = _open_locked(lock, what or _training_in(root), flag)
     try:
         before = _holder(os.pread(handle, 4096, 0))
         if before:
@@ -53,28 +55,31 @@ def require_writable(root: Path, lock: Path) -> None:
         try:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise _taken(root, lock, file.fileno()) from None
+            raise _taken(lock, file.fileno(), _training_in(root)) from None
 
 
-def _taken(root: Path, lock: Path, handle: int) -> InputError:
+def _training_in(root: Path) -> str:
+    return f"{root} is being trained"
+
+
+def _taken(lock: Path, handle: int, what: str, flag: str = "--output_dir") -> InputError:
     holder = _holder(os.pread(handle, 4096, 0)) or "another process"
     return InputError(
-        f"{root} is being trained by {holder}; wait for it, stop it, or "
-        f"choose another --output_dir (lock: {lock})"
+        f"{what} by {holder}; wait for it, stop it, or choose another {flag} (lock: {lock})"
     )
 
 
-def _open_locked(root: Path, lock: Path) -> int:
+def _open_locked(lock: Path, what: str, flag: str) -> int:
     while True:
         handle = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            taken = _taken(root, lock, handle)
+            taken = _taken(lock, handle, what, flag)
             os.close(handle)
             raise taken from None
         except OSError as error:  # some network file systems cannot lock
-            log(f"note: {lock} cannot be locked ({error.strerror}); start no second training here")
+            log(f"note: {lock} cannot be locked ({error.strerror}); start no second one here")
             return handle
         with contextlib.suppress(FileNotFoundError):
             if os.path.samestat(os.fstat(handle), os.stat(lock)):

@@ -1,0 +1,222 @@
+"""The files that a run writes, row by row, and goes on with however it ended.
+
+What counts is the JSONL file: a row is there when its line is whole. A line that was cut off is
+cut away; the CSV file is then written anew from what remains. Beside them stands what the rows
+were made with: rows of another model or of other flags never get into one file.
+"""
+
+import json
+import os
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from common.listing.walking import count_of
+from common.new_pictures.rows import FileState, Row, RowFormat
+from common.system.errors import InputError
+from common.system.files import atomic_write, read_json, write_json
+from common.system.log import log, printable
+from common.system.run_lock import lock_directory
+
+_SHOWN = 60  # letters of a setting in a message
+_ADVICE = "write elsewhere with --csv FILE, or start anew with --overwrite"
+
+
+@dataclass(frozen=True)
+class RunFiles:
+    """The names of what a run writes: the CSV file's, with other endings."""
+
+    csv: Path
+
+    @property
+    def jsonl(self) -> Path:
+        """The rows for programs."""
+        return self._beside(".jsonl")
+
+    @property
+    def settings(self) -> Path:
+        """What the rows were made with."""
+        return self._beside(".run.json")
+
+    @property
+    def patients(self) -> Path:
+        """A row for each patient."""
+        return self._beside("_patients.csv")
+
+    @property
+    def lock(self) -> Path:
+        """Locked by the run that writes."""
+        return self.csv.with_name(f".{self.csv.name}.lock")
+
+    @property
+    def all(self) -> tuple[Path, ...]:
+        """All files but the lock."""
+        return self.jsonl, self.csv, self.settings, self.patients
+
+    def _beside(self, ending: str) -> Path:
+        return self.csv.with_name(f"{self.csv.name.removesuffix('.csv')}{ending}")
+
+
+@dataclass(frozen=True)
+class RunSettings:
+    """What rows were made with."""
+
+    deciding: Mapping[str, Any]  # JSON values that a run that goes on must have alike, by name
+    telling: Mapping[str, Any]  # more that a reader wants to know
+
+
+class Journal:
+    """The rows of a run, some of which may stem from an earlier process."""
+
+    def __init__(self, files: RunFiles, form: RowFormat, done: dict[str, FileState]) -> None:
+        """done: the pictures whose rows are there, by name."""
+        self.files, self.form, self.done = files, form, done
+        self._lines = open(files.jsonl, "ab", buffering=0)  # noqa: SIM115, closed by open_journal
+        self._csv = open(files.csv, "ab", buffering=0)  # noqa: SIM115, closed by open_journal
+
+    def add(self, rows: Sequence[Row]) -> None:
+        """Write rows to both files; when this returns they are on the disk."""
+        _write(self._lines.fileno(), "".join(f"{self.form.to_json(row)}\n" for row in rows))
+        os.fsync(self._lines.fileno())
+        _write(self._csv.fileno(), "".join(map(self.form.to_csv, rows)))
+
+    def rows(self) -> Iterator[Row]:
+        """Read all rows, one after the other."""
+        return read_rows(self.files.jsonl, self.form)
+
+    def close(self) -> None:
+        """Close the files."""
+        self._lines.close()
+        self._csv.close()
+
+
+def _write(handle: int, text: str) -> None:
+    data = memoryview(text.encode())
+    while data:  # a full disk takes a part, and says why at the next attempt
+        data = data[os.write(handle, data) :]
+
+
+@contextmanager
+def open_journal(
+    files: RunFiles,
+    form: RowFormat,
+    settings: RunSettings,
+    overwrite: bool,
+    still_good: Callable[[Row], bool],
+) -> Iterator[Journal]:
+    """Open the files of a run, to begin it or to go on with it.
+
+    still_good: tells whether a row that is there still says what is so; the others are taken out.
+    Raises InputError for files of another program, model or flags, unless they are to be
+    overwritten, and where another process writes to them.
+    """
+    with lock_directory(files.csv.parent, files.lock, f"{files.csv} is written", "--csv"):
+        if overwrite:
+            for path in files.all:
+                path.unlink(missing_ok=True)
+        done = _go_on(files, form, settings, still_good)
+        journal = Journal(files, form, done)
+        try:
+            yield journal
+        finally:
+            journal.close()
+
+
+def _go_on(
+    files: RunFiles, form: RowFormat, settings: RunSettings, still_good: Callable[[Row], bool]
+) -> dict[str, FileState]:
+    """Mend the files of an earlier process, or begin new ones; returns whose rows are there."""
+    if files.settings.is_file():
+        _require_same(files, settings)
+    else:
+        strange = [path for path in (files.csv, files.jsonl) if os.path.lexists(path)]
+        if strange:
+            raise InputError(
+                f"{strange[0]} is there and {files.settings.name}, which says what its rows were "
+                f"made with, is not; {_ADVICE}"
+            )
+        write_json(files.settings, {**settings.deciding, **settings.telling})
+    _cut_torn_line(files.jsonl)
+    done: dict[str, FileState] = {}
+    outdated = 0
+    for row in read_rows(files.jsonl, form):
+        if still_good(row):
+            done[row.image] = row.file
+        else:
+            outdated += 1
+    if outdated:
+        log(f"{files.jsonl}: {count_of(outdated, 'row')} of changed pictures, which come anew")
+        _keep(files.jsonl, form, done)
+    with atomic_write(files.csv) as file:
+        file.write(form.header().encode())
+        for row in read_rows(files.jsonl, form):
+            file.write(form.to_csv(row).encode())
+    return done
+
+
+def _require_same(files: RunFiles, settings: RunSettings) -> None:
+    """Raise InputError where rows were made with other settings."""
+    stored = read_json(files.settings)
+    if not isinstance(stored, dict):
+        raise InputError(f"{files.settings}: expected the settings of a run; {_ADVICE}")
+    wanted = json.loads(json.dumps(settings.deciding))  # tuples are lists there
+    different = [
+        f"{name.replace('_', ' ')} was {_short(stored.get(name))}, is {_short(value)}"
+        for name, value in wanted.items()
+        if stored.get(name) != value
+    ]
+    if different:
+        raise InputError(
+            f"{files.csv} holds rows that were made otherwise: {'; '.join(different)}; go on as it "
+            f"was begun, {_ADVICE}"
+        )
+
+
+def _short(value: Any) -> str:
+    text = printable(value if isinstance(value, str) else json.dumps(value))
+    return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 3]}..."
+
+
+def _cut_torn_line(path: Path) -> None:
+    """Cut away a last line whose end was not written any more."""
+    if not path.is_file():
+        path.touch()
+        return
+    with path.open("r+b") as file:
+        end = file.seek(0, os.SEEK_END)
+        place, block = end, b""
+        while place > 0 and b"\n" not in block:
+            start = max(0, place - 65536)
+            file.seek(start)
+            block = file.read(place - start)
+            place = start
+        whole = place + block.rfind(b"\n") + 1  # 0 where there is no line at all
+        if whole < end:
+            file.truncate(whole)
+            os.fsync(file.fileno())
+            log(f"{path}: its last line was cut off; that picture is graded again")
+
+
+def _keep(path: Path, form: RowFormat, images: Collection[str]) -> None:
+    """Leave the rows of all other pictures out of a JSONL file."""
+    with atomic_write(path) as file:
+        for row in read_rows(path, form):
+            if row.image in images:
+                file.write(f"{form.to_json(row)}\n".encode())
+
+
+def read_rows(path: Path, form: RowFormat) -> Iterator[Row]:
+    """Read the rows of a JSONL file, one after the other.
+
+    Raises InputError naming the line for anything that `RowFormat.to_json` does not write.
+    """
+    with path.open("rb") as file:
+        for number, line in enumerate(file, 1):
+            try:
+                yield form.from_json(line)
+            except (ValueError, TypeError, KeyError, RecursionError) as error:
+                raise InputError(
+                    f"{path}: line {number} is no row of this run ({error}); {_ADVICE}"
+                ) from error
