@@ -21,7 +21,7 @@ from common.system.log import log, printable
 from common.system.run_lock import lock_directory
 
 _SHOWN = 60  # letters of a setting in a message
-_ADVICE = "write elsewhere with --csv FILE, or start anew with --overwrite"
+START_ANEW = "write elsewhere with --csv FILE, or start anew with --overwrite"
 
 
 @dataclass(frozen=True)
@@ -86,6 +86,22 @@ class Journal:
         """Read all rows, one after the other."""
         return read_rows(self.files.jsonl, self.form)
 
+    def finish(self, images: Sequence[str]) -> None:
+        """Close the files, with the rows in the order of the images, those of others last.
+
+        Earlier processes may have left them in another order: some pictures were changed or added.
+        """
+        self.close()
+        place = {image: number for number, image in enumerate(images)}
+        there = [(place.get(row.image, len(place)), number) for number, row in self._starts()]
+        if there != sorted(there):
+            starts = [start for _, start in sorted(there)]
+            with self.files.jsonl.open("rb") as old, atomic_write(self.files.jsonl) as new:
+                for start in starts:
+                    old.seek(start)
+                    new.write(old.readline())
+            _write_csv(self.files, self.form)
+
     def close(self) -> None:
         """Close the files."""
         self._lines.close()
@@ -135,7 +151,7 @@ def _go_on(
         if strange:
             raise InputError(
                 f"{strange[0]} is there and {files.settings.name}, which says what its rows were "
-                f"made with, is not; {_ADVICE}"
+                f"made with, is not; {START_ANEW}"
             )
         write_json(files.settings, {**settings.deciding, **settings.telling})
     _cut_torn_line(files.jsonl)
@@ -160,7 +176,7 @@ def _require_same(files: RunFiles, settings: RunSettings) -> None:
     """Raise InputError where rows were made with other settings."""
     stored = read_json(files.settings)
     if not isinstance(stored, dict):
-        raise InputError(f"{files.settings}: expected the settings of a run; {_ADVICE}")
+        raise InputError(f"{files.settings}: expected the settings of a run; {START_ANEW}")
     wanted = json.loads(json.dumps(settings.deciding))  # tuples are lists there
     different = [
         f"{name.replace('_', ' ')} was {_short(stored.get(name))}, is {_short(value)}"
@@ -170,7 +186,7 @@ def _require_same(files: RunFiles, settings: RunSettings) -> None:
     if different:
         raise InputError(
             f"{files.csv} holds rows that were made otherwise: {'; '.join(different)}; go on as it "
-            f"was begun, {_ADVICE}"
+            f"was begun, {START_ANEW}"
         )
 
 
@@ -218,5 +234,5 @@ def read_rows(path: Path, form: RowFormat) -> Iterator[Row]:
                 yield form.from_json(line)
             except (ValueError, TypeError, KeyError, RecursionError) as error:
                 raise InputError(
-                    f"{path}: line {number} is no row of this run ({error}); {_ADVICE}"
+                    f"{path}: line {number} is no row of this run ({error}); {START_ANEW}"
                 ) from error

@@ -6,7 +6,8 @@ prediction take their pixels from `load_pixels`, with the Preprocessing that the
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,13 @@ from common.pixels.decoding import PIXEL_VERSION, Note, Picture, UnreadableError
 from common.pixels.retina import FoundRetina, find_retina, retina_box
 
 TWO_DISCS = Note("two_discs", "two discs, as of both eyes side by side; the larger is used")
+# what comes after the photograph is cut out and equalised, set to one value for all models
+_OF_ONE_MODEL: dict[str, Any] = {
+    "img_size": 1,
+    "interpolation": "bicubic",
+    "mean": (0.0, 0.0, 0.0),
+    "std": (1.0, 1.0, 1.0),
+}
 _RESAMPLING = {
     "bicubic": Image.Resampling.BICUBIC,
     "bilinear": Image.Resampling.BILINEAR,
@@ -121,12 +129,19 @@ def _find(image: np.ndarray, preprocessing: Preprocessing) -> FoundRetina:
 
 def _finish(image: np.ndarray, preprocessing: Preprocessing) -> np.ndarray:
     """Equalise, pad and resize what was cut out."""
+    return _resized(_equalised(image, preprocessing), preprocessing)
+
+
+def _equalised(image: np.ndarray, preprocessing: Preprocessing) -> np.ndarray:
+    """Equalise what was cut out, and pad it to a square if it was cut out."""
     if preprocessing.enable_clahe:
         image = apply_clahe(
             image, preprocessing.clahe_clip_limit, preprocessing.clahe_tile_grid_size
         )
-    if preprocessing.crop_retina:
-        image = pad_to_square(image)
+    return pad_to_square(image) if preprocessing.crop_retina else image
+
+
+def _resized(image: np.ndarray, preprocessing: Preprocessing) -> np.ndarray:
     size = (preprocessing.img_size, preprocessing.img_size)
     return np.asarray(Image.fromarray(image).resize(size, _RESAMPLING[preprocessing.interpolation]))
 
@@ -141,17 +156,46 @@ def load_picture(path: Path, preprocessing: Preprocessing) -> Picture:
 
     Raises ImageError for what the file holds, UnreadableError where it cannot be opened.
     """
-    decoded = _decode_file(path, preprocessing)
-    cropped = _crop(decoded.pixels, preprocessing)
-    return Picture(_finish(cropped.pixels, preprocessing), decoded.notes + cropped.notes)
+    return load_squares(path, [preprocessing]).squares[0]
+
+
+@dataclass(frozen=True)
+class Squares:
+    """One photograph as several models see it."""
+
+    photograph: np.ndarray  # (H, W, 3) uint8 RGB, upright, as the first of them decodes it
+    squares: tuple[Picture, ...]  # in the order of the models
+
+
+def load_squares(path: Path, several: Sequence[Preprocessing]) -> Squares:
+    """Read a file once and preprocess it for each of several models, as `load_picture` does.
+
+    What their preprocessing has in common is done once.
+    """
+    data = _read(path)
+    versions = dict.fromkeys(each.version for each in several)
+    decoded = {version: decode_picture(data, str(path), version) for version in versions}
+    equalised: dict[Preprocessing, Picture] = {}
+    squares = []
+    for each in several:
+        found, key = decoded[each.version], replace(each, **_OF_ONE_MODEL)
+        if key not in equalised:
+            cropped = _crop(found.pixels, each)
+            equalised[key] = replace(cropped, pixels=_equalised(cropped.pixels, each))
+        whole = equalised[key]
+        squares.append(Picture(_resized(whole.pixels, each), found.notes + whole.notes))
+    return Squares(decoded[several[0].version].pixels, tuple(squares))
 
 
 def _decode_file(path: Path, preprocessing: Preprocessing) -> Picture:
+    return decode_picture(_read(path), str(path), preprocessing.version)
+
+
+def _read(path: Path) -> bytes:
     try:
-        data = path.read_bytes()
+        return path.read_bytes()
     except OSError as error:
         raise UnreadableError(f"{path}: cannot be read ({error.strerror})") from error
-    return decode_picture(data, str(path), preprocessing.version)
 
 
 @dataclass(frozen=True)

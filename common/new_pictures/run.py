@@ -1,0 +1,210 @@
+"""Grade many pictures one chunk after the other: threads read ahead, the networks follow.
+
+What is in memory at a time are the pictures of a chunk and those that are read ahead, however many
+there are. Rows come in the order of the pictures.
+"""
+
+import os
+import stat
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
+
+import cv2
+import numpy as np
+
+from common.grading.networks import Networks, Said
+from common.new_pictures.journal import START_ANEW, Journal
+from common.new_pictures.listing import Listing, NewPicture
+from common.new_pictures.rows import UNREADABLE, FileState, Row
+from common.pixels.decoding import ImageError, UnreadableError
+from common.pixels.preprocessing import load_squares
+from common.system.environment import worker_count
+from common.system.errors import InputError
+from common.system.log import printable, progress_bar
+
+UNKNOWN_STATE = FileState(-1, 0)  # of a file that could not be opened: it is tried again
+_AHEAD = 2  # pictures that a thread may be ahead
+
+
+@dataclass(frozen=True)
+class ReadPicture:
+    """A picture as the models see it, or why it cannot be read."""
+
+    picture: NewPicture
+    file: FileState
+    squares: tuple[np.ndarray, ...] = ()  # (S, S, 3) uint8 for each model
+    measured: Any = None  # of the photograph, by `Look`
+    notes: tuple[str, ...] = ()  # on what is odd about the file
+    error: str = ""
+
+
+Look = Callable[[np.ndarray], Any]  # measures a photograph (H, W, 3) in the thread that reads it
+Judge = Callable[[Sequence[ReadPicture], Said], list[Row]]  # rows of readable pictures
+Refuse = Callable[[ReadPicture], Row]  # the row of a picture that cannot be read
+
+
+@dataclass(frozen=True)
+class Work:
+    """What is to be done with pictures."""
+
+    networks: Networks
+    judge: Judge
+    refuse: Refuse
+    look: Look
+    num_workers: int
+
+
+@dataclass
+class _Chunk:
+    """Pictures in their order, of which so many are readable."""
+
+    read: list[ReadPicture] = field(default_factory=list)
+    readable: int = 0
+
+    def add(self, found: ReadPicture) -> None:
+        self.read.append(found)
+        self.readable += not found.error
+
+    def is_full(self, size: int) -> bool:
+        """Tell whether there is enough for the networks, or none of many can be read."""
+        return self.readable == size or (not self.readable and len(self.read) == size)
+
+
+def grade_pictures(pictures: Sequence[NewPicture], journal: Journal, work: Work) -> None:
+    """Write a row for each picture that has none yet.
+
+    Networks round by how many pictures they see together. Where an earlier process ended within
+    a chunk, its readable pictures are shown once more, so that all rows are those of a run that was
+    never interrupted.
+    """
+    left = [picture for picture in pictures if picture.name not in journal.done]
+    again = _begun_chunk(pictures, journal, work.networks.chunk) if left else []
+    bar = progress_bar(None, "predict", len(pictures))
+    bar.update(len(pictures) - len(left))
+    chunk = _Chunk()
+    for found in _read_ahead([*again, *left], work):
+        chunk.add(found)
+        if chunk.is_full(work.networks.chunk):
+            bar.update(_grade(chunk, journal, work))
+            chunk = _Chunk()
+    bar.update(_grade(chunk, journal, work))
+    bar.close()
+
+
+def _begun_chunk(
+    pictures: Sequence[NewPicture], journal: Journal, size: int
+) -> list[NewPicture]:
+    """List the pictures of a chunk of which an earlier process has written some rows."""
+    readable = [row.image for row in journal.rows() if row.outcome != UNREADABLE]
+    begun = set(readable[len(readable) - len(readable) % size :])
+    return [picture for picture in pictures if picture.name in begun]
+
+
+def _grade(chunk: _Chunk, journal: Journal, work: Work) -> int:
+    """Write the rows of a chunk; returns how many."""
+    readable = [found for found in chunk.read if not found.error]
+    rows: list[Row] = []
+    if readable:
+        models = range(len(work.networks.preprocessings))
+        pixels = [np.stack([found.squares[model] for found in readable]) for model in models]
+        rows = work.judge(readable, work.networks.say(pixels))
+    judged = iter(rows)
+    rows = [work.refuse(found) if found.error else next(judged) for found in chunk.read]
+    rows = [row for row in rows if row.image not in journal.done]
+    if rows:
+        journal.add(rows)
+    return len(rows)
+
+
+def _read_ahead(pictures: Iterable[NewPicture], work: Work) -> Iterator[ReadPicture]:
+    """Read pictures on threads, in their order, a few of them ahead."""
+    cv2.setNumThreads(1)  # the pool already has a thread per core
+    workers = worker_count(work.num_workers)
+    waiting: deque[Future[ReadPicture]] = deque()
+    with ThreadPoolExecutor(workers) as pool:
+        try:
+            for picture in pictures:
+                waiting.append(pool.submit(_read, picture, work))
+                if len(waiting) > _AHEAD * workers + work.networks.chunk:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _read(picture: NewPicture, work: Work) -> ReadPicture:
+    """Read one picture; never raises for what is in a file."""
+    state = UNKNOWN_STATE
+    try:
+        state = _state_of(picture)
+        found = load_squares(picture.path, work.networks.preprocessings)
+        return ReadPicture(
+            picture,
+            state,
+            tuple(square.pixels for square in found.squares),
+            work.look(found.photograph),
+            tuple(dict.fromkeys(note.text for square in found.squares for note in square.notes)),
+        )
+    except (UnreadableError, InputError, MemoryError, OSError) as error:  # a matter of this machine
+        return ReadPicture(picture, UNKNOWN_STATE, error=_reason(picture, error))
+    except ImageError as error:
+        return ReadPicture(picture, state, error=_reason(picture, error))
+    except Exception as error:  # one odd picture must not end the work on the others
+        reason = f"{type(error).__name__}: {_reason(picture, error)}"
+        return ReadPicture(picture, state, error=reason)
+
+
+def _reason(picture: NewPicture, error: BaseException) -> str:
+    """Say why a picture cannot be read, in one line and without its name."""
+    text = str(error).removeprefix(f"{picture.path}: ") or type(error).__name__
+    return " ".join(text.split())[:300]
+
+
+def _state_of(picture: NewPicture) -> FileState:
+    """Tell the state of a file; raises UnreadableError for what is no regular one."""
+    try:
+        found = picture.path.stat()
+    except OSError as error:
+        lost = picture.path.is_symlink()
+        reason = "the link leads nowhere" if lost else f"cannot be read ({error.strerror})"
+        raise UnreadableError(reason) from error
+    if not stat.S_ISREG(found.st_mode):  # a pipe would be waited for
+        raise UnreadableError("no regular file")
+    return FileState(found.st_size, found.st_mtime_ns)
+
+
+def is_unchanged(row: Row, picture: NewPicture) -> bool:
+    """Tell whether a picture's file is as it was when its row was written."""
+    try:
+        return row.file == _state_of(picture)
+    except UnreadableError:
+        return row.file == UNKNOWN_STATE
+
+
+
+class Kept:
+    """Decides which rows of an earlier process are kept: those whose pictures are as they were."""
+
+    def __init__(self, listing: Listing) -> None:
+        self._listed = {picture.name: picture for picture in listing.pictures}
+        self.gone = 0  # rows of pictures that are not there any more, which are kept
+
+    def __call__(self, row: Row) -> bool:
+        """Tell whether to keep a row.
+
+        Raises InputError for that of a picture that is there but was not asked for.
+        """
+        picture = self._listed.get(row.image)
+        if picture is not None:
+            return is_unchanged(row, picture)
+        if os.path.lexists(row.image):
+            raise InputError(
+                f"--images does not list {printable(row.image)}, of which there is a row; list the "
+                f"same pictures, {START_ANEW}"
+            )
+        self.gone += 1
+        return True
