@@ -44,6 +44,7 @@ class Patients:
     evidence: str  # such as "38 patients in 76 names by 'n_left/n_right'"
     known: np.ndarray  # (N,) whether the image's patient is known
     names: int  # of images that were judged: all, unless some cannot be read
+    called: tuple[str, ...] = ()  # (N,) what each image's patient is called, "" where not known
 
     @property
     def unknown(self) -> int:
@@ -136,7 +137,7 @@ def recognise_patients(
     if regex != AUTO:
         nothing += f" by --patient_regex '{regex}'"
     known = np.array([bool(value) for value in patient], dtype=bool)
-    return Patients(numbers, "; ".join(found) or nothing, known, len(names))
+    return Patients(numbers, "; ".join(found) or nothing, known, len(names), tuple(patient))
 
 
 def recognise_eyes(ids: Sequence[str], metadata: PatientTable | None = None) -> np.ndarray:

@@ -20,6 +20,7 @@ from common.system.files import atomic_write, read_json, write_json
 from common.system.log import log, printable
 from common.system.run_lock import lock_directory
 
+_APPENDED = os.O_WRONLY | os.O_APPEND | os.O_CREAT
 _SHOWN = 60  # letters of a setting in a message
 START_ANEW = "write elsewhere with --csv FILE, or start anew with --overwrite"
 
@@ -73,14 +74,14 @@ class Journal:
     def __init__(self, files: RunFiles, form: RowFormat, done: dict[str, FileState]) -> None:
         """done: the pictures whose rows are there, by name."""
         self.files, self.form, self.done = files, form, done
-        self._lines = open(files.jsonl, "ab", buffering=0)  # noqa: SIM115, closed by open_journal
-        self._csv = open(files.csv, "ab", buffering=0)  # noqa: SIM115, closed by open_journal
+        self._handles = [os.open(path, _APPENDED, 0o666) for path in (files.jsonl, files.csv)]
 
     def add(self, rows: Sequence[Row]) -> None:
         """Write rows to both files; when this returns they are on the disk."""
-        _write(self._lines.fileno(), "".join(f"{self.form.to_json(row)}\n" for row in rows))
-        os.fsync(self._lines.fileno())
-        _write(self._csv.fileno(), "".join(map(self.form.to_csv, rows)))
+        lines, csv = self._handles
+        _write(lines, "".join(f"{self.form.to_json(row)}\n" for row in rows))
+        os.fsync(lines)
+        _write(csv, "".join(map(self.form.to_csv, rows)))
 
     def rows(self) -> Iterator[Row]:
         """Read all rows, one after the other."""
@@ -93,19 +94,23 @@ class Journal:
         """
         self.close()
         place = {image: number for number, image in enumerate(images)}
-        there = [(place.get(row.image, len(place)), number) for number, row in self._starts()]
-        if there != sorted(there):
-            starts = [start for _, start in sorted(there)]
-            with self.files.jsonl.open("rb") as old, atomic_write(self.files.jsonl) as new:
-                for start in starts:
-                    old.seek(start)
-                    new.write(old.readline())
-            _write_csv(self.files, self.form)
+        order, start = [], 0
+        with self.files.jsonl.open("rb") as file:
+            for line in file:
+                order.append((place.get(self.form.from_json(line).image, len(place)), start))
+                start += len(line)
+            if order == sorted(order):
+                return
+            with atomic_write(self.files.jsonl) as sorted_file:
+                for _, start in sorted(order):
+                    file.seek(start)
+                    sorted_file.write(file.readline())
+        _write_csv(self.files, self.form)
 
     def close(self) -> None:
         """Close the files."""
-        self._lines.close()
-        self._csv.close()
+        while self._handles:
+            os.close(self._handles.pop())
 
 
 def _write(handle: int, text: str) -> None:
@@ -165,11 +170,16 @@ def _go_on(
     if outdated:
         log(f"{files.jsonl}: {count_of(outdated, 'row')} of changed pictures, which come anew")
         _keep(files.jsonl, form, done)
+    _write_csv(files, form)
+    return done
+
+
+def _write_csv(files: RunFiles, form: RowFormat) -> None:
+    """Write the CSV file anew from the rows that are there."""
     with atomic_write(files.csv) as file:
         file.write(form.header().encode())
         for row in read_rows(files.jsonl, form):
             file.write(form.to_csv(row).encode())
-    return done
 
 
 def _require_same(files: RunFiles, settings: RunSettings) -> None:

@@ -94,9 +94,7 @@ def grade_pictures(pictures: Sequence[NewPicture], journal: Journal, work: Work)
     bar.close()
 
 
-def _begun_chunk(
-    pictures: Sequence[NewPicture], journal: Journal, size: int
-) -> list[NewPicture]:
+def _begun_chunk(pictures: Sequence[NewPicture], journal: Journal, size: int) -> list[NewPicture]:
     """List the pictures of a chunk of which an earlier process has written some rows."""
     readable = [row.image for row in journal.rows() if row.outcome != UNREADABLE]
     begun = set(readable[len(readable) - len(readable) % size :])
@@ -183,7 +181,6 @@ def is_unchanged(row: Row, picture: NewPicture) -> bool:
         return row.file == _state_of(picture)
     except UnreadableError:
         return row.file == UNKNOWN_STATE
-
 
 
 class Kept:

@@ -23,13 +23,6 @@ from common.system.environment import versions
 from common.system.files import write_text
 from common.system.log import utc_now
 
-_TEMPLATES = Environment(
-    loader=FileSystemLoader(Path(__file__).parent / "templates"),
-    autoescape=True,
-    undefined=StrictUndefined,
-    trim_blocks=True,
-    lstrip_blocks=True,
-)
 _MOST_MISTAKES = 12
 _SIDE = 480  # pixels of a photograph's longer side
 _QUALITY = 82  # of its JPEG; about 25 KB each
@@ -113,35 +106,51 @@ FIGURES = (
 )
 
 
+def page_templates(*folders: Path) -> Environment:
+    """Make pages of templates in these folders, and of this one's style and tables."""
+    return Environment(
+        loader=FileSystemLoader([*folders, Path(__file__).parent / "templates"]),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+
+
 def write_report(directory: ResultDir, report: Report) -> None:
     """Write report.html: what was tested on what, results, pictures, mistakes, gates, limits.
 
     The figures of the evaluation that have been drawn into the directory are shown.
     """
     split, predictions = report.split, report.grader.judged_on.classes
-    html = _TEMPLATES.get_template("report.html").render(
-        title=f"Diabetic-retinopathy grading: {report.results.title}",
-        report=report,
-        classes=report.grader.scored,
-        headlines=summary.headlines(report),
-        tested_on=summary.tested_on(report),
-        population=summary.population(report),
-        chosen_on=summary.chosen_on(report),
-        warnings=summary.warnings(report),
-        weaknesses=weaknesses(report.answers),
-        written=utc_now(),
-        pytorch=versions()["torch"],
-        rating=rating(report.gates),
-        passed=sum(gate.status == PASS for gate in report.gates),
-        figures=figure_pictures(directory, split.name),
-        holdout=[gate for gate in report.gates if gate.key == "holdout"],
-        undefined=[table for table in report.results.tables if table.name == "undefined"],
-        mistakes=[
-            mistake_picture(report, index) for index in worst_mistakes(split.labels, predictions)
-        ],
-        num_mistakes=int((split.labels != predictions.predicted).sum()),
-        gate_rule=rule_of(report.gates),
-        checklist=directory.checklist(split.name).name,
+    html = (
+        page_templates()
+        .get_template("report.html")
+        .render(
+            title=f"Diabetic-retinopathy grading: {report.results.title}",
+            report=report,
+            classes=report.grader.scored,
+            headlines=summary.headlines(report),
+            tested_on=summary.tested_on(report),
+            population=summary.population(report),
+            chosen_on=summary.chosen_on(report),
+            warnings=summary.warnings(report),
+            weaknesses=weaknesses(report.answers),
+            written=utc_now(),
+            pytorch=versions()["torch"],
+            rating=rating(report.gates),
+            passed=sum(gate.status == PASS for gate in report.gates),
+            figures=figure_pictures(directory, split.name),
+            holdout=[gate for gate in report.gates if gate.key == "holdout"],
+            undefined=[table for table in report.results.tables if table.name == "undefined"],
+            mistakes=[
+                mistake_picture(report, index)
+                for index in worst_mistakes(split.labels, predictions)
+            ],
+            num_mistakes=int((split.labels != predictions.predicted).sum()),
+            gate_rule=rule_of(report.gates),
+            checklist=directory.checklist(split.name).name,
+        )
     )
     write_text(directory.report(split.name), html)
 
@@ -179,7 +188,7 @@ def embed_figure(path: Path, title: str, caption: str) -> Picture:
     """Embed a PNG as it is."""
     data = path.read_bytes()
     width, height = Image.open(io.BytesIO(data)).size
-    return Picture(title, caption, _data_uri(data, "png"), width, height)
+    return Picture(title, caption, data_uri(data, "png"), width, height)
 
 
 def thumbnail(path: Path, title: str, caption: str) -> Picture:
@@ -192,8 +201,9 @@ def thumbnail(path: Path, title: str, caption: str) -> Picture:
         photograph = ImageOps.contain(photograph, (_SIDE, _SIDE))
     buffer = io.BytesIO()
     photograph.convert("RGB").save(buffer, "JPEG", quality=_QUALITY)
-    return Picture(title, caption, _data_uri(buffer.getvalue(), "jpeg"), *photograph.size)
+    return Picture(title, caption, data_uri(buffer.getvalue(), "jpeg"), *photograph.size)
 
 
-def _data_uri(data: bytes, kind: str) -> str:
+def data_uri(data: bytes, kind: str) -> str:
+    """Write a picture of a kind such as "jpeg" so that a page can hold it."""
     return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
