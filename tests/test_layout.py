@@ -32,6 +32,7 @@ FLOORS = (
     ("fine_tuning",),
     ("training", "reporting"),
     ("grading",),
+    ("new_pictures",),
     ("evidence",),
     ("audit",),
     ("preparation",),

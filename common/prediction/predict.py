@@ -320,11 +320,27 @@ def predict_logits(
     for start in progress_bar(range(0, len(cache), chunk), f"predict {model.model}"):
         indices = np.arange(start, min(start + chunk, len(cache)))
         pixels = pixels_on_device(indices)
-        found = [branch_logits(model, view, device, precision) for view in views(pixels, tta)]
-        of_branches = [own.columns for group in model.groups for own in group.branches]
-        for columns, values in zip(of_branches, zip(*found)):  # only now is the device waited for
-            mean = sum(values[1:], values[0]) / len(values)  # in one order, whatever the chunk
-            logits[indices, columns] = mean.reshape(len(indices), -1).cpu().numpy()
+        logits[indices] = chunk_logits(model, pixels, device, precision, tta)
+    return logits
+
+
+@torch.inference_mode()
+def chunk_logits(
+    model: LoadedModel, pixels: Tensor, device: torch.device, precision: str, tta: str = "none"
+) -> np.ndarray:
+    """Return the logits of one chunk of n <= C pictures (n, S, S, 3), as by `predict_logits`.
+
+    The model and the pixels are on the device. The branches see n pictures, not C as the trunk
+    does: to fill up the last chunk would move the last bits of it in every evaluation there has
+    been, which `tests/golden.json` keeps. So the bits of a picture are the same beside any others,
+    but not beside another number of them.
+    """
+    logits = np.empty((len(pixels), model.num_outputs), dtype=np.float32)
+    found = [branch_logits(model, view, device, precision) for view in views(pixels, tta)]
+    of_branches = [own.columns for group in model.groups for own in group.branches]
+    for columns, values in zip(of_branches, zip(*found)):  # only now is the device waited for
+        mean = sum(values[1:], values[0]) / len(values)  # in one order, whatever the chunk
+        logits[:, columns] = mean.reshape(len(pixels), -1).cpu().numpy()
     return logits
 
 

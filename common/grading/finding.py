@@ -1,0 +1,71 @@
+"""Find what an evaluation chose for models, by the fingerprints of their classifiers.
+
+M models.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from common.grading.stored_grader import StoredGrader, load_grader
+from common.result_dir import ResultDir
+from common.system.errors import InputError
+
+DEFAULT_ENSEMBLE = Path("super_ensemble_results")  # where evaluate_ensemble.py writes
+
+
+@dataclass(frozen=True)
+class FoundGrader:
+    """What was chosen for models, or why nothing is known."""
+
+    grader: StoredGrader | None
+    order: tuple[int, ...]  # (M,) the place of each of its models among those that were given
+    why_none: str = ""
+
+
+def grader_of(directories: Sequence[Path]) -> StoredGrader | None:
+    """Return the grader of an ensemble's directory, which has no classifiers itself; else None."""
+    if len(directories) != 1:
+        return None
+    directory = ResultDir(directories[0])
+    if any(directory.models.glob("*.pth")) or not directory.grader.is_file():
+        return None
+    return load_grader(directory.grader)
+
+
+def find_grader(fingerprints: Sequence[str], directories: Sequence[Path]) -> FoundGrader:
+    """Look for the grader of models in the usual place: their own, or their ensemble's.
+
+    fingerprints, directories: (M,) of the models. Raises InputError for a file that is no grader.
+    """
+    home = directories[0] if len(directories) == 1 else DEFAULT_ENSEMBLE
+    path = ResultDir(home).grader
+    if not path.is_file():
+        what = "evaluated" if len(directories) == 1 else "evaluated together"
+        return FoundGrader(None, (), f"not known to have been {what} ({path} is not there)")
+    grader = load_grader(path)
+    if not is_of(grader, fingerprints):
+        which = "earlier" if len(directories) == 1 else "other"
+        return FoundGrader(None, (), f"{path} is of {which} classifiers")
+    return FoundGrader(grader, order_of(grader, fingerprints))
+
+
+def is_of(grader: StoredGrader, fingerprints: Sequence[str]) -> bool:
+    """Tell whether a grader is that of these models, in any order."""
+    return sorted(member.checkpoints for member in grader.members) == sorted(fingerprints)
+
+
+def order_of(grader: StoredGrader, fingerprints: Sequence[str]) -> tuple[int, ...]:
+    """Return (M,) the place of each of a grader's models among the fingerprints."""
+    return tuple(list(fingerprints).index(member.checkpoints) for member in grader.members)
+
+
+def require_of(grader: StoredGrader, fingerprints: Sequence[str], path: Path) -> tuple[int, ...]:
+    """Return `order_of`; raises InputError for a grader that was chosen for other models."""
+    if not is_of(grader, fingerprints):
+        names = ", ".join(member.label for member in grader.members)
+        raise InputError(
+            f"{path}: was chosen for other classifiers than those that are there (it names "
+            f"{names}); evaluate them again, or leave it out"
+        )
+    return order_of(grader, fingerprints)

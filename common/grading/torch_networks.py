@@ -1,0 +1,79 @@
+"""The networks of a grader in PyTorch, as the evaluation runs them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from common.grading.networks import Said
+from common.models.ovo import chunk_size
+from common.pixels.preprocessing import Preprocessing
+from common.prediction.predict import (
+    LoadedModel,
+    chunk_logits,
+    load_model,
+    move_to,
+    probabilities_of,
+)
+from common.result_dir import Run
+from common.system.device import to_device, tune_malloc
+
+
+@dataclass(frozen=True)
+class TorchModel:
+    """A model on its device, and which views of a picture are averaged."""
+
+    run: Run
+    loaded: LoadedModel
+    tta: str  # one of `config.VIEWS`
+
+
+@dataclass(frozen=True)
+class TorchNetworks:
+    """The networks of all models; see `networks.Networks`."""
+
+    models: tuple[TorchModel, ...]
+    device: torch.device
+    precision: str
+
+    @property
+    def preprocessings(self) -> Sequence[Preprocessing]:
+        """The pixels that each model sees."""
+        return [model.loaded.preprocessing for model in self.models]
+
+    @property
+    def chunk(self) -> int:
+        """How many pictures are shown at a time: as many as in an evaluation."""
+        return chunk_size(self.device)
+
+    @property
+    def fingerprints(self) -> list[str]:
+        """The fingerprint of each model's files."""
+        return [model.loaded.fingerprint for model in self.models]
+
+    def say(self, pixels: Sequence[np.ndarray]) -> Said:
+        """Look at a chunk of pictures, (N, S, S, 3) uint8 for each model.
+
+        Raises InputError where a network gives values that are not finite.
+        """
+        found = []
+        for model, own in zip(self.models, pixels, strict=True):
+            shown = to_device(torch.from_numpy(own), self.device)
+            logits = chunk_logits(model.loaded, shown, self.device, self.precision, model.tta)
+            found.append(probabilities_of(logits, model.run))
+        return Said(tuple(found))
+
+
+def build_torch_networks(
+    runs: Sequence[Run], tta: Sequence[str], device: torch.device, precision: str
+) -> TorchNetworks:
+    """Load the models of result directories; tta: the views that each averages."""
+    if device.type == "cpu":
+        tune_malloc()
+    models = []
+    for run, views in zip(runs, tta, strict=True):
+        loaded = load_model(run)
+        move_to(loaded, device)
+        models.append(TorchModel(run, loaded, views))
+    return TorchNetworks(tuple(models), device, precision)

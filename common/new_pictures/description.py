@@ -1,0 +1,137 @@
+"""What the rows of a run rest on: for the file beside them, for its page and for the terminal."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from common.grading.stored_grader import StoredGrader
+from common.listing.walking import count_of
+from common.new_pictures.answers import Answers
+from common.new_pictures.journal import RunSettings
+from common.new_pictures.page import RunWords
+from common.new_pictures.rows import RowFormat
+from common.prediction.labels import views_text
+from common.system.environment import versions
+from common.system.log import utc_now
+
+
+@dataclass(frozen=True)
+class Arithmetic:
+    """What ran the networks, and how."""
+
+    runner: str  # "PyTorch", or the exported file
+    device: str
+    precision: str
+    tta: tuple[str, ...]  # of each model, one of `config.VIEWS`
+
+
+def settings_of(
+    answers: Answers, form: RowFormat, arithmetic: Arithmetic, places: Sequence[str]
+) -> RunSettings:
+    """Say what rows are made with; a run that goes on must have the first part alike."""
+    grader, asked = answers.grader, answers.asked
+    review = grader.review.thresholds
+    deciding = {
+        "model": grader.fingerprint,
+        "runner": arithmetic.runner,
+        "device": arithmetic.device,
+        "precision": arithmetic.precision,
+        "tta": list(arithmetic.tta),
+        "operating_point": None if asked.point is None else grader.points[asked.point].rule,
+        "review_share": None if asked.review is None else review[asked.review].share,
+        "chosen": fingerprint_choices(grader),
+        "doubts": answers.doubts.fingerprint,
+        "columns": form.columns,
+    }
+    telling = {
+        "images": list(places),
+        "label": grader.label,
+        "classes": list(grader.scored.names),
+        "facts": dict(facts_of(answers, arithmetic)),
+        "warnings": warnings_of(answers, arithmetic),
+        "begun": utc_now(),
+        "versions": versions(),
+    }
+    return RunSettings(deciding, telling)
+
+
+def fingerprint_choices(grader: StoredGrader) -> str:
+    """Hash all that was chosen for a grader; where its models lie does not matter."""
+    members = tuple(replace(member, directory=Path()) for member in grader.members)
+    text = repr(replace(grader, members=members, dataset_path="", label=""))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def words_of(answers: Answers, arithmetic: Arithmetic, count: int) -> RunWords:
+    """Say what the page of a run says as a whole."""
+    scored = answers.grader.scored
+    return RunWords(
+        title=f"Diabetic-retinopathy grading: {count_of(count, 'new picture')}",
+        class_names=scored.names,
+        class_titles=scored.titles,
+        facts=facts_of(answers, arithmetic),
+        warnings=warnings_of(answers, arithmetic),
+    )
+
+
+def facts_of(answers: Answers, arithmetic: Arithmetic) -> list[tuple[str, str]]:
+    """Say who has graded, and what each decision rests on."""
+    grader, asked = answers.grader, answers.asked
+    of_models = ", ".join(member.label for member in grader.members)
+    graded_by = grader.label if len(grader.members) == 1 else f"{grader.label} ({of_models})"
+    facts = [
+        ("Graded by", f"{graded_by}, fingerprint {grader.fingerprint}"),
+        ("Computed", f"{arithmetic.runner} on {arithmetic.device}, {arithmetic.precision}"),
+    ]
+    views = views_text(dict(zip([m.label for m in grader.members], arithmetic.tta)))
+    if views:
+        facts.append(("Views", views))
+    if len(grader.members) > 1:
+        facts.append(("Weights", grader.weighting))
+    facts += [
+        ("Chosen on", _chosen_on(grader)),
+        ("Calibration", grader.calibration),
+        ("Referable", grader.scored.referable),
+    ]
+    if asked.point is not None:
+        point = grader.points[asked.point]
+        if point.rule == "argmax":
+            text = "argmax: what is graded as referable, without a threshold"
+        else:
+            text = f"{point.rule}: P(referable) of {point.decision.threshold:.4f} or more"
+        facts.append(("Operating point", text))
+    if asked.review is not None:
+        threshold = grader.review.thresholds[asked.review]
+        facts.append(
+            (
+                "Unsure",
+                f"{grader.review.measure} of {threshold.value:.4g} or more: {threshold.share:.0%} "
+                f"are to be reviewed, {threshold.where_chosen:.1%} were where it was chosen "
+                f"({grader.review.note})",
+            )
+        )
+    return facts
+
+
+def warnings_of(answers: Answers, arithmetic: Arithmetic) -> list[str]:
+    """Say what is left open, and what differs from the evaluation."""
+    grader = answers.grader
+    evaluated = tuple(member.tta for member in grader.members)
+    found = list(answers.open_questions)
+    if grader.evaluated and evaluated != arithmetic.tta:
+        found.append(
+            f"temperatures and thresholds were chosen with --tta {' '.join(evaluated)}, and the "
+            f"pictures are graded with {' '.join(arithmetic.tta)}"
+        )
+    return found
+
+
+def _chosen_on(grader: StoredGrader) -> str:
+    chosen = grader.chosen_on
+    if not chosen.name:
+        return f"nothing: {chosen.why_none}"
+    counts = ", ".join(
+        f"{title} {count}" for title, count in zip(grader.scored.titles, chosen.images_per_class)
+    )
+    return f"{chosen.name}, {count_of(chosen.images, 'image')} ({counts})"
