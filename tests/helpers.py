@@ -173,11 +173,12 @@ def member(skill: float, seed: int, val: bool = True, calibrate: bool = False) -
 def random_model(name: str, head: str = "shared", classes: str = "012", **changes) -> LoadedModel:
     """Make a model whose classifiers, and norms after the pooling, are far from their start.
 
-    changes: of `freeze` (true) and `img_size` (64).
+    changes: of `freeze` (true), `img_size` (64) and `frozen_stages` (-1).
     """
-    options = {"freeze": True, "img_size": 64} | changes
+    options = {"freeze": True, "img_size": 64, "frozen_stages": -1} | changes
     spec, generator = resolve(name), torch.Generator().manual_seed(1)
-    backbone = build(spec, options["img_size"], False, "", options["freeze"], 0)
+    size, freeze = options["img_size"], options["freeze"]
+    backbone = build(spec, size, False, "", freeze, 0, options["frozen_stages"])
     branches, column = [], 0
     for own in heads_of_model(len(classes), head):
         branch = build_branch(backbone, own, 0)
@@ -188,7 +189,7 @@ def random_model(name: str, head: str = "shared", classes: str = "012", **change
                     values.add_(0.3 * torch.randn(values.shape, generator=generator))
         branches.append(Columns(slice(column, column + own.outputs), branch))
         column += own.outputs
-    pixels = preprocessing_for(spec, PixelOptions(img_size=options["img_size"]))
+    pixels = preprocessing_for(spec, PixelOptions(img_size=size))
     groups = [TrunkGroup(backbone.trunk, branches)]
     return LoadedModel(name, head, list(classes), pixels, groups, np.ones(column))
 

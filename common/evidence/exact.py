@@ -3,13 +3,15 @@
 N images, n of a chunk, P pairs, O logits of a model's branches, h x w positions, C channels.
 """
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
+from typing import Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.utils.hooks import RemovableHandle
 
 from common.data.class_names import grade_order
 from common.evidence.ending import LINEARISED, Ending, find_ending
@@ -17,6 +19,7 @@ from common.models.ovo import chunk_size
 from common.pairs import class_pairs
 from common.pixels.device_pixels import DevicePixels, PixelSource, unturn, views
 from common.prediction.predict import (
+    Columns,
     LoadedModel,
     branch_logits,
     in_grade_order,
@@ -43,7 +46,7 @@ class Evidence:
     maps: np.ndarray  # (N, P, h, w) float32
     constants: np.ndarray  # (N, P) float32
     logits: np.ndarray  # (N, P) float32, as predicted
-    method: str  # EXACT, or LINEARISED where constants differ from image to image
+    method: str  # EXACT, LINEARISED with a constant for each image, or a finer map's name
 
     def __len__(self) -> int:
         return len(self.logits)
@@ -52,6 +55,29 @@ class Evidence:
         """Return the same of some of the images."""
         rows = np.asarray(rows, dtype=int)
         return Evidence(self.maps[rows], self.constants[rows], self.logits[rows], self.method)
+
+
+@dataclass(frozen=True)
+class Split:
+    """The logits of a chunk, as a model's branches give them, and what they are made of."""
+
+    maps: Tensor  # (n, O, h, w)
+    constants: Tensor  # (n, O)
+    logits: Tensor  # (n, O)
+
+
+class Look(Protocol):
+    """A way to split what a model says of a chunk of pictures (n, S, S, 3)."""
+
+    @property
+    def method(self) -> str: ...
+
+    @property
+    def size(self) -> tuple[int, ...]:
+        """The positions that its maps have, (h, w)."""
+        ...
+
+    def __call__(self, pixels: Tensor) -> Split: ...
 
 
 @torch.no_grad()
@@ -69,108 +95,121 @@ def evidence_of(
     Raises InputError where the network does not end in average pooling, or where the maps do not
     add up to the logits.
     """
+    move_to(model, device)
+    with _LastMaps(model, device, precision) as look:
+        return gather(model, pixels, device, look, _TOLERANCE[precision], tta)
+
+
+def gather(
+    model: LoadedModel,
+    pixels: PixelSource,
+    device: torch.device,
+    look: Look,
+    tolerance: float,
+    tta: str,
+) -> Evidence:
+    """Split what a model says of all views of all images, a chunk at a time.
+
+    tolerance: how far the sums may lie from the logits, as a share of what is added up.
+    """
     if pixels.preprocessing.cache_key() != model.preprocessing.cache_key():
         raise InputError(f"{model.model} was trained on other pixels than this cache holds")
     if device.type == "cpu":
         tune_malloc()
-    move_to(model, device)
-    size = model.preprocessing.img_size
-    endings = [
-        find_ending(group.trunk, group.branches[0].branch, size, model.model)
-        for group in model.groups
-    ]
-    found = _Sums(len(pixels), model.num_outputs, endings[0].size)
+    count, outputs = len(pixels), model.num_outputs
+    maps = np.empty((count, outputs, *look.size), np.float32)
+    constants, logits = np.empty((2, count, outputs), np.float32)
     pixels_on_device, chunk = DevicePixels(pixels, device), chunk_size(device)
-    with _last_maps(model, endings) as last_maps:
-        for start in range(0, len(pixels), chunk):
-            rows = np.arange(start, min(start + chunk, len(pixels)))
-            looks = list(views(pixels_on_device(rows), tta))
-            split = [_split_look(model, endings, last_maps, v, device, precision) for v in looks]
-            found.maps[rows] = _mean(unturn([s.maps for s in split], tta))
-            found.constants[rows] = _mean([s.constants for s in split])
-            found.logits[rows] = _mean([s.logits for s in split])
-            _check_sums(found, rows, model.model, precision)
-    return _of_pairs(found, model, endings[0])
+    for start in range(0, count, chunk):
+        rows = np.arange(start, min(start + chunk, count))
+        found = [look(view) for view in views(pixels_on_device(rows), tta)]
+        maps[rows] = _mean(unturn([split.maps for split in found], tta))
+        constants[rows] = _mean([split.constants for split in found])
+        logits[rows] = _mean([split.logits for split in found])
+    _check_sums(maps, constants, logits, tolerance, model.model)
+    order = grade_order(model.class_names)
+    arrange = partial(_of_pairs, head=model.head, order=order)
+    return Evidence(arrange(maps), arrange(constants), arrange(logits), look.method)
 
 
-@dataclass(frozen=True)
-class _Split:
-    """The logits of a chunk, as a model's branches give them, and what they are made of."""
-
-    maps: Tensor  # (n, O, h, w)
-    constants: Tensor  # (n, O)
-    logits: Tensor  # (n, O)
-
-
-class _Sums:
-    """The same of all images, to be filled."""
-
-    def __init__(self, images: int, outputs: int, size: tuple[int, ...]) -> None:
-        self.maps = np.empty((images, outputs, *size), np.float32)
-        self.constants = np.empty((images, outputs), np.float32)
-        self.logits = np.empty((images, outputs), np.float32)
-
-
-def _mean(parts: Sequence[Tensor] | Iterator[Tensor]) -> np.ndarray:
+def _mean(parts: Iterable[Tensor]) -> np.ndarray:
     """Average over views, in one order, as `predict_logits` does."""
     values = list(parts)
     return (sum(values[1:], values[0]) / len(values)).cpu().numpy()
 
 
-@contextmanager
-def _last_maps(model: LoadedModel, endings: Sequence[Ending]) -> Iterator[list[Tensor]]:
-    """Keep what each branch averages, in the order in which they are called."""
-    kept: list[Tensor] = []
+class _LastMaps:
+    """Splits logits over the positions of what each branch averages."""
 
-    def keep(layer: torch.nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        kept.append(inputs[0])
+    def __init__(self, model: LoadedModel, device: torch.device, precision: str) -> None:
+        self._model, self._device, self._precision = model, device, precision
+        self._endings = endings_of(model)
+        self._kept: list[Tensor] = []  # the last maps, in the order in which branches are called
+        self._hooks: list[RemovableHandle] = []
 
-    hooks = [
-        own.branch.get_submodule(ending.pool).register_forward_pre_hook(keep)
-        for group, ending in zip(model.groups, endings)
-        for own in group.branches
-    ]
-    try:
-        yield kept
-    finally:
-        for hook in hooks:
+    def __enter__(self) -> "_LastMaps":
+        def keep(layer: torch.nn.Module, inputs: tuple[Tensor, ...]) -> None:
+            self._kept.append(inputs[0])
+
+        for ending, own in self._branches():
+            pool = own.branch.get_submodule(ending.pool)
+            self._hooks.append(pool.register_forward_pre_hook(keep))
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for hook in self._hooks:
             hook.remove()
 
+    @property
+    def method(self) -> str:
+        """How the logits are split."""
+        return LINEARISED if self._endings[0].kind == LINEARISED else EXACT
 
-def _split_look(
-    model: LoadedModel,
-    endings: Sequence[Ending],
-    last_maps: list[Tensor],
-    pixels: Tensor,
-    device: torch.device,
-    precision: str,
-) -> _Split:
-    """Predict a chunk of pictures (n, S, S, 3), and split what is said of them."""
-    last_maps.clear()
-    logits = branch_logits(model, pixels, device, precision)
-    count, size = len(pixels), endings[0].size
-    split = _Split(
-        maps=torch.empty((count, model.num_outputs, *size), device=device),
-        constants=torch.empty((count, model.num_outputs), device=device),
-        logits=torch.empty((count, model.num_outputs), device=device),
-    )
-    branches = [
-        (ending, own) for group, ending in zip(model.groups, endings) for own in group.branches
+    @property
+    def size(self) -> tuple[int, ...]:
+        """The positions of the maps, (h, w)."""
+        return self._endings[0].size
+
+    def __call__(self, pixels: Tensor) -> Split:
+        """Predict a chunk of pictures (n, S, S, 3), and split what is said of them."""
+        self._kept.clear()
+        logits = branch_logits(self._model, pixels, self._device, self._precision)
+        split = empty_split(len(pixels), self._model.num_outputs, self.size, self._device)
+        for (ending, own), values, last in zip(self._branches(), logits, self._kept, strict=True):
+            features = ending.positions_last(last)  # (n, C, h, w)
+            slope, constants = ending.coefficients(own.branch, features.mean((2, 3)))
+            split.maps[:, own.columns] = torch.einsum("noc,nchw->nohw", slope, features)
+            split.constants[:, own.columns] = constants
+            split.logits[:, own.columns] = values.reshape(len(pixels), -1)
+        return split
+
+    def _branches(self) -> Iterator[tuple[Ending, Columns]]:
+        for group, ending in zip(self._model.groups, self._endings):
+            for own in group.branches:
+                yield ending, own
+
+
+def endings_of(model: LoadedModel) -> list[Ending]:
+    """Find out how the branches of each trunk end; raises InputError as `find_ending`."""
+    size = model.preprocessing.img_size
+    return [
+        find_ending(group.trunk, group.branches[0].branch, size, model.model)
+        for group in model.groups
     ]
-    for (ending, own), values, last in zip(branches, logits, last_maps, strict=True):
-        features = ending.positions_last(last)  # (n, C, h, w)
-        slope, constants = ending.coefficients(own.branch, features.mean((2, 3)))
-        split.maps[:, own.columns] = torch.einsum("noc,nchw->nohw", slope, features)
-        split.constants[:, own.columns] = constants
-        split.logits[:, own.columns] = values.reshape(count, -1)
-    return split
 
 
-def _check_sums(found: _Sums, rows: np.ndarray, name: str, precision: str) -> None:
-    """Raise InputError unless the maps of some images add up to their logits."""
-    maps, logits = found.maps[rows], found.logits[rows]
-    wrong = np.abs(maps.mean((2, 3)) + found.constants[rows] - logits)
-    allowed = _TOLERANCE[precision] * (1 + np.abs(maps).mean((2, 3)) + np.abs(logits))
+def empty_split(count: int, outputs: int, size: Sequence[int], device: torch.device) -> Split:
+    """Make room for what is said of a chunk of pictures."""
+    constants, logits = torch.empty((2, count, outputs), device=device)
+    return Split(torch.empty((count, outputs, *size), device=device), constants, logits)
+
+
+def _check_sums(
+    maps: np.ndarray, constants: np.ndarray, logits: np.ndarray, tolerance: float, name: str
+) -> None:
+    """Raise InputError unless the maps add up to their logits."""
+    wrong = np.abs(maps.mean((2, 3)) + constants - logits)
+    allowed = tolerance * (1 + np.abs(maps).mean((2, 3)) + np.abs(logits))
     if not (wrong <= allowed).all():
         raise InputError(
             f"{name}: its evidence maps do not add up to its logits: expected a difference below "
@@ -179,16 +218,9 @@ def _check_sums(found: _Sums, rows: np.ndarray, name: str, precision: str) -> No
         )
 
 
-def _of_pairs(found: _Sums, model: LoadedModel, ending: Ending) -> Evidence:
-    """Turn what belongs to a model's outputs into what belongs to the pairs, in grade order."""
-    order = grade_order(model.class_names)
+def _of_pairs(values: np.ndarray, head: str, order: tuple[int, ...]) -> np.ndarray:
+    """Turn what belongs to a model's outputs (N, O, ...) into that of pairs in grade order."""
     turned = in_grade_order(np.zeros(len(class_pairs(len(order)))), order) == 1
     signs = np.where(turned, np.float32(-1), np.float32(1))  # of pairs that were trained b, a
-
-    def of_pairs(values: np.ndarray) -> np.ndarray:
-        last = pair_logits(np.moveaxis(values, 1, -1), model.head)
-        return np.moveaxis(in_grade_order(last, order, are_shares=False) * signs, -1, 1)
-
-    method = LINEARISED if ending.kind == LINEARISED else EXACT
-    maps, constants, logits = map(of_pairs, (found.maps, found.constants, found.logits))
-    return Evidence(maps, constants, logits, method)
+    last = pair_logits(np.moveaxis(values, 1, -1), head)
+    return np.moveaxis(in_grade_order(last, order, are_shares=False) * signs, -1, 1)

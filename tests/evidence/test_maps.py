@@ -1,0 +1,69 @@
+"""Evidence for a decision: which pairs speak, with which sign, and what models say together."""
+
+import numpy as np
+import pytest
+
+from common.evidence.exact import EXACT, Evidence
+from common.evidence.maps import Summed, pair_shares, resample, sum_pairs, weigh_models
+
+
+def evidence(classes: int, side: int = 3, images: int = 2, seed: int = 0) -> Evidence:
+    generator = np.random.default_rng(seed)
+    pairs = classes * (classes - 1) // 2
+    maps = generator.normal(size=(images, pairs, side, side)).astype(np.float32)
+    constants = generator.normal(size=(images, pairs)).astype(np.float32)
+    return Evidence(maps, constants, maps.mean((2, 3)) + constants, EXACT)
+
+
+def test_referable_is_the_mean_over_the_pairs_that_cross_the_cut():
+    found = pair_shares((2, 3, 4), (0, 1), 5)
+    # 0-1 0-2 0-3 0-4 1-2 1-3 1-4 2-3 2-4 3-4
+    assert found.tolist() == pytest.approx([0, *[1 / 6] * 6, 0, 0, 0])
+
+
+def test_a_grade_is_the_mean_over_its_pairs_turned_towards_it():
+    found = pair_shares((2,), (0, 1, 3, 4), 5)
+    assert found.tolist() == pytest.approx([0, 0.25, 0, 0, 0.25, 0, 0, -0.25, -0.25, 0])
+    assert pair_shares((0,), (1,), 2).tolist() == [-1] and pair_shares((1,), (0,), 2).tolist() == [
+        1
+    ]
+
+
+def test_one_pair_alone_speaks_for_its_higher_grade():
+    assert pair_shares((3,), (1,), 5).tolist() == [0, 0, 0, 0, 0, 1, 0, 0, 0, 0]
+    with pytest.raises(ValueError, match="no pair of 5 classes"):
+        pair_shares((3,), (3,), 5)
+
+
+@pytest.mark.parametrize("classes", [2, 3, 5])
+def test_the_sum_over_pairs_still_adds_up(classes):
+    own = evidence(classes)
+    shares = [pair_shares((k,), set(range(classes)) - {k}, classes) for k in (0, classes - 1)]
+    for found in (sum_pairs(own, shares[0]), sum_pairs(own, np.stack(shares))):
+        assert found.maps.shape == (2, 3, 3) and len(found) == 2
+        assert np.allclose(found.maps.mean((1, 2)) + found.constants, found.scores, atol=1e-6)
+    assert found.scores[1] == pytest.approx(own.logits[1] @ shares[1], abs=1e-6)
+
+
+def test_models_with_maps_of_other_sizes_are_averaged_and_still_add_up():
+    shares = pair_shares((1, 2), (0,), 3)
+    models = [sum_pairs(evidence(3, side, seed=side), shares) for side in (2, 3, 7)]
+    found = weigh_models(models, [0.5, 0.5, 0])
+    assert found.maps.shape == (2, 7, 7)
+    assert np.allclose(found.maps.mean((1, 2)) + found.constants, found.scores, atol=1e-6)
+    assert np.allclose(found.scores, (models[0].scores + models[1].scores) / 2)
+    assert np.allclose(weigh_models(models[2:], [3]).maps, models[2].maps)
+
+
+def test_resampling_keeps_the_mean_and_the_place():
+    maps = np.zeros((1, 3, 3), np.float32)
+    maps[0, 0, 2] = 9
+    found = resample(maps, (4, 6))
+    assert found.mean() == pytest.approx(1) and found[0, 0, 4] == found[0, 0, 5] == 9
+    assert np.count_nonzero(found) == 4 and found[0, 1, 5] == pytest.approx(3)
+    assert np.array_equal(resample(maps, (3, 3)), maps)
+
+
+def test_evidence_of_one_model_is_itself():
+    own = Summed(np.ones((1, 2, 2), np.float32), np.zeros(1), np.ones(1))
+    assert np.array_equal(weigh_models([own], [1.0]).maps, own.maps)
