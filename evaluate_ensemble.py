@@ -4,9 +4,8 @@
     python evaluate_ensemble.py --results_dirs ./*_5class_results \\
         --dataset_path ./my_graded_photographs --split test --output_dir ./super_ensemble_results
 
-Writes metrics, predictions and figures into each directory's results/, those of the ensemble, the
-gates and the report into --output_dir. Everything that is fitted is fitted on cal
-or val.
+Writes metrics, predictions, figures and a model card into each directory, those of the ensemble,
+the gates and the report into --output_dir. Everything that is fitted is fitted on cal or val.
 """
 
 from common.cli import Parser, guarded
@@ -17,6 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -71,6 +71,9 @@ from common.prediction.predictions import (
     save_predictions,
 )
 from common.prediction.voting import ClassPredictions
+from common.release.card_file import write_card
+from common.release.card_sections import what_is_known
+from common.release.model_card import card_of_evaluation
 from common.reporting import tables
 from common.reporting.checklist import write_checklist
 from common.reporting.contact_sheets import label_error_sheet
@@ -467,6 +470,33 @@ def report_on(
     )
 
 
+def write_cards(
+    models: list[Model],
+    trained: list[Trained],
+    final: Outcome,
+    report: Report,
+    asked: Asked,
+    setting: Setting,
+) -> None:
+    """Write the final grader's model card and, where that is an ensemble, each model's.
+
+    Each model of several is asked the questions for its own, but for those of altered images.
+    """
+    known = [
+        what_is_known(model.label, model.run, stored_config(model.run), own, model.pairs)
+        for model, own in zip(models, trained)
+    ]
+    cards = {final.output: card_of_evaluation(final.output, report, known)}
+    for model, own in zip(models, known) if len(models) > 1 else ():
+        outcome = with_overlaps(model.outcome, setting)
+        answers, gates = ask(outcome.grader, asked), check_all([model], outcome, setting)
+        alone = report_on([model], outcome, answers, gates, setting)
+        cards[model.output] = card_of_evaluation(model.output, alone, [own])
+    for directory, card in cards.items():
+        for line in write_card(directory.model_card, card):
+            log(line)
+
+
 def older_reports(models: list[Model], output: ResultDir, split: str) -> list[str]:
     """Name the models whose own report is of an earlier evaluation; only `output` has a new one."""
     older = [m for m in models if m.output != output and m.output.report(split).is_file()]
@@ -479,8 +509,13 @@ def older_reports(models: list[Model], output: ResultDir, split: str) -> list[st
 
 def trained_with(run: Run) -> TrainedWith:
     """Read how a model was trained; nothing is known of the earlier trainer's."""
-    found = run.directory.config.is_file()
-    return TrainedWith.from_content(read_config(run.directory)) if found else TrainedWith()
+    content = stored_config(run)
+    return TrainedWith.from_content(content) if content else TrainedWith()
+
+
+def stored_config(run: Run) -> dict[str, Any]:
+    """Read a model's config.json; the earlier trainer wrote none."""
+    return read_config(run.directory) if run.directory.config.is_file() else {}
 
 
 def print_results(report: Report, output: ResultDir, verbose: bool) -> None:
@@ -522,13 +557,9 @@ def main(argv: list[str] | None = None) -> int:
     final = with_overlaps(final, setting)
     altered = grade_altered(models, final, alterations, args) if alterations else {}
     asked = replace(
-        asked,
-        people=setting.people,
-        grade_mix=setting.grade_mix,
-        columns=setting.columns,
-        altered=altered,
+        asked, people=setting.people, grade_mix=setting.grade_mix, columns=setting.columns
     )
-    answers = ask(final.grader, asked)
+    answers = ask(final.grader, replace(asked, altered=altered))
     store_answers(answers, final.output, models[0].split)
     stored = store_graders(models, final, asked, setting.dataset_path)
     for outcome in [*(model.outcome for model in models), final] if len(models) > 1 else [final]:
@@ -542,11 +573,12 @@ def main(argv: list[str] | None = None) -> int:
     report = report_on(models, final, answers, gates, setting)
     write_report(output, report)
     write_checklist(output, report)
+    write_cards(models, trained, final, report, asked, setting)
     for model, part in zip(models, report.members):  # none where there is one model
         tables.write_tables(model.output, args.split, part.tables)
     tables.write_tables(output, args.split, report.tables)
     print_results(report, output, args.verbose)
-    names = f"{validation.name}, {checklist.name}"
+    names = f"{validation.name}, {checklist.name}, {output.model_card.name}"
     log(f"wrote {output.metrics(args.split)}, {names} and {output.report(args.split)}")
     for line in [*stored, *older_reports(models, output, args.split)]:
         log(line)

@@ -156,6 +156,11 @@ class ResultDir:
         """What a paper on the evaluation must say, filled in as far as a run can tell."""
         return self.results / f"{of_split('checklist', split)}.md"
 
+    @property
+    def model_card(self) -> Path:
+        """What the model is, was trained on, reaches and is not for, in the hub's format."""
+        return self.root / "MODEL_CARD.md"
+
     def review_sheet(self, split: str) -> Path:
         """The images to be graded again, where a grader writes down what is found."""
         return self.results / f"{REVIEWED}_{split}.csv"

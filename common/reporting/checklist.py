@@ -5,11 +5,11 @@ Numbers of items are those of TRIPOD+AI (Collins et al. 2024, BMJ 385:e078378), 
 Radiology: Artificial Intelligence 6:e240300). Their topics are put in this tool's own words.
 """
 
-import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from common.evaluation.gates import Gate
+from common.in_force import TrainedWith
 from common.reporting.summary import (
     Report,
     asked_points,
@@ -18,10 +18,10 @@ from common.reporting.summary import (
     population,
     tested_on,
 )
+from common.reporting.table import escaped
 from common.result_dir import ResultDir, of_split
 from common.system.environment import versions
 from common.system.files import write_text
-from common.system.log import printable
 
 _HEAD = """# Reporting checklist
 
@@ -35,7 +35,8 @@ theirs: read the originals before submitting. What this run measured, or was set
 
 """
 _COLUMNS = ("topic", "TRIPOD+AI", "STARD-AI", "CLAIM", "from this run", "yours to add")
-_RECIPE = (  # settings of a training that a reader asks for
+# settings of a training that a reader asks for
+RECIPE = (
     "recipe",
     "head",
     "epochs",
@@ -59,16 +60,16 @@ _RECIPE = (  # settings of a training that a reader asks for
     "ovo_dropout",
     "seed",
 )
-_PIXELS = ("img_size", "enable_clahe", "clahe_clip_limit", "clahe_tile_grid_size")
-_IMBALANCE = (
+PIXELS = ("img_size", "enable_clahe", "clahe_clip_limit", "clahe_tile_grid_size")
+IMBALANCE = (
     "enable_class_weights",
     "class_weight_power",
     "enable_focal_loss",
     "focal_loss_gamma",
     "focal_loss_alpha",
 )
-_START = ("pretrained", "weights", "freeze_weights", "frozen_stages", "classifier_init")
-_CHOICE = ("monitor", "patience", "min_delta")
+START = ("pretrained", "weights", "freeze_weights", "frozen_stages", "classifier_init")
+CHOICE = ("monitor", "patience", "min_delta")
 
 
 @dataclass(frozen=True)
@@ -96,12 +97,6 @@ def write_checklist(directory: ResultDir, report: Report) -> None:
     table = [f"| {' | '.join(_COLUMNS)} |", f"|{'---|' * len(_COLUMNS)}"]
     lines = [*table, *(item.row() for item in items(report))]
     write_text(directory.checklist(report.split.name), head + "\n".join(lines) + "\n")
-
-
-def escaped(text: str) -> str:
-    """Escape what Markdown and HTML would take for markup."""
-    text = printable(text).replace("&", "&amp;").replace("<", "&lt;")
-    return re.sub(r"([\\`*_\[\]|~])", r"\\\1", text)
 
 
 def items(report: Report) -> Iterator[Item]:
@@ -143,7 +138,7 @@ def _data(report: Report) -> Iterator[Item]:
         "7, 9a-c",
         "14",
         "9",
-        _settings(report, _PIXELS),
+        settings_text(report.recipes, PIXELS),
         "checks of quality before the dataset was made",
     )
     grades = f"labels are the folders: {', '.join(found.classes.titles)}; "
@@ -164,7 +159,7 @@ def _data(report: Report) -> Iterator[Item]:
         "12a",
         "15b",
         "19, 20",
-        f"{_holdout(report.gates)}; {found.resampled}",
+        f"{holdout_text(report.gates)}; {found.resampled}",
         "how the splits were drawn",
     )
     more = "age, sex and the like of each split" if not known else "the same of the training images"
@@ -176,12 +171,15 @@ def _model(report: Report) -> Iterator[Item]:
     yield Item("model", "12c, 22", "15a", "22", vote, "version and where it can be had")
     packages = ", ".join(f"{name} {version}" for name, version in versions().items())
     yield Item("software", "12g", "13", "23", packages, "")
-    yield Item("where the weights start", "12c", "15b", "24", _settings(report, _START), "")
-    yield Item("training", "12b-c", "15b", "25", _settings(report, _RECIPE), "")
-    yield Item("choice of the final model", "12c", "15b", "26", _settings(report, _CHOICE), "")
+    start, recipe, choice, imbalance = (
+        settings_text(report.recipes, names) for names in (START, RECIPE, CHOICE, IMBALANCE)
+    )
+    yield Item("where the weights start", "12c", "15b", "24", start, "")
+    yield Item("training", "12b-c", "15b", "25", recipe, "")
+    yield Item("choice of the final model", "12c", "15b", "26", choice, "")
     weights = [text for text in report.results.remarks if text.startswith("weights")]
     yield Item("ensemble", "12c", "15a", "27", "; ".join(weights) or "one model, no ensemble", "")
-    yield Item("imbalance of the classes", "13", "15b", "25", _settings(report, _IMBALANCE), "")
+    yield Item("imbalance of the classes", "13", "15b", "25", imbalance, "")
     output = (
         f"a probability for each {report.grader.scored.word}; referral by "
         f"{', '.join(_decisions(report))}; chosen on: {chosen_on(report)}"
@@ -244,15 +242,16 @@ def _decisions(report: Report) -> Iterator[str]:
         yield f"{point.rule} ({'no threshold' if point.threshold.why_none else threshold})"
 
 
-def _settings(report: Report, names: tuple[str, ...]) -> str:
-    """Say how models were trained: once what all have in common, else by model."""
-    said = {label: each.listed(names) for label, each in report.recipes.items() if each.values}
+def settings_text(recipes: Mapping[str, TrainedWith], names: Sequence[str]) -> str:
+    """Say how models, by label, were trained: once what all have in common, else by model."""
+    said = {label: each.listed(names) for label, each in recipes.items() if each.values}
     if len(set(said.values())) == 1:
         return next(iter(said.values()))
     return "; ".join(f"{label}: {text}" for label, text in said.items())
 
 
-def _holdout(gates: list[Gate]) -> str:
+def holdout_text(gates: Sequence[Gate]) -> str:
+    """Say whether the images are new to the models, and how that is known."""
     found = [gate for gate in gates if gate.key == "holdout"]
     return "; ".join(f"hold-out {gate.status}: {gate.remark}" for gate in found)
 

@@ -123,10 +123,8 @@ def write_report(directory: ResultDir, report: Report) -> None:
     The figures of the evaluation that have been drawn into the directory are shown.
     """
     split, predictions = report.split, report.grader.judged_on.classes
-    html = (
-        page_templates()
-        .get_template("report.html")
-        .render(
+    template = page_templates().get_template("report.html")
+    html = template.render(
             title=f"Diabetic-retinopathy grading: {report.results.title}",
             report=report,
             classes=report.grader.scored,
@@ -134,6 +132,8 @@ def write_report(directory: ResultDir, report: Report) -> None:
             tested_on=summary.tested_on(report),
             population=summary.population(report),
             chosen_on=summary.chosen_on(report),
+            not_for=summary.NOT_FOR,
+            limits=summary.LIMITS,
             warnings=summary.warnings(report),
             weaknesses=weaknesses(report.answers),
             written=utc_now(),

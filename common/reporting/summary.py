@@ -31,6 +31,19 @@ _COMPARED = {
 }
 _BY_GRADE = "highest probability"  # how it is decided who is referred, where nothing else is asked
 _MEANING = 45  # of what is said beside a figure there
+NOT_FOR = (
+    "Diagnosis or treatment of patients: this is research software, no medical device, and no "
+    "claim of regulatory clearance. It says nothing of macular oedema or other diseases, and "
+    "nothing of photographs from other cameras, patients or graders than those tested here."
+)
+LIMITS = (
+    "Research software: no medical device, no claim of regulatory clearance. The figures hold for "
+    "photographs like these, from these cameras and patients, graded by these graders; elsewhere "
+    "they must be measured again. Intervals describe the chance in drawing a sample, not a bias of "
+    "the set: on a set that is balanced by copies, or that shares patients with training, results "
+    "look better than they are. The software grades diabetic retinopathy only and sees neither "
+    "macular oedema nor other diseases. Confidence is that of the model, not of a physician."
+)
 FEW = 20  # images of a grade; figures on fewer are hardly known
 _OF_EACH_MODEL = {"single": "accuracy alone", "pairs": "every pair's val accuracy"}  # gates
 _MOST_NAMED = 3  # models whose gates are named one by one

@@ -1,8 +1,9 @@
-"""One table for the terminal, for the page and for a spreadsheet."""
+"""One table for the terminal, for the page, for Markdown and for a spreadsheet."""
 
 import math
+import re
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
@@ -122,6 +123,15 @@ class Table:
             lines.append(format_table(header, self.shown_rows(), WIDTH))
         return "\n".join([*lines, *map(wrapped, self.notes)])
 
+    def to_markdown(self) -> str:
+        """Lay it out for a Markdown file: columns and rows, then the notes."""
+        rows = [markdown_row(map(str, row)) for row in self.shown_rows()]
+        sides = ["---:" if numeric else "---" for numeric in self.numeric]
+        lines = [markdown_row(column.title for column in self.shown_columns)]
+        lines += [f"| {' | '.join(sides)} |", *rows]
+        notes = [f"\n{escaped(note)}" for note in self.notes]
+        return "\n".join([*(lines if rows else []), *notes])
+
     def to_csv(self) -> tuple[list[str], list[list[str | float]]]:
         """Return the header and the rows of its CSV file, with all digits."""
         places = range(len(self.columns))
@@ -157,6 +167,17 @@ def _cell(value: object) -> Cell:
     if value is None or isinstance(value, str | int | float | Interval):
         return value
     raise TypeError(f"expected text, a number, an interval or None, found {value!r}")
+
+
+def markdown_row(cells: Iterable[str]) -> str:
+    """Write a row of a Markdown table."""
+    return f"| {' | '.join(map(escaped, cells))} |"
+
+
+def escaped(text: str) -> str:
+    """Escape what Markdown and HTML would take for markup."""
+    text = printable(text).replace("&", "&amp;").replace("<", "&lt;")
+    return re.sub(r"([\\`*_\[\]|~])", r"\\\1", text)
 
 
 def save_table(path: Path, table: Table) -> None:
