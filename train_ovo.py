@@ -32,10 +32,14 @@ from common.models.backbones import build, preprocessing_for, resolve
 from common.pairs import Head, heads_of_model
 from common.pixels.pixel_cache import PixelCache, keep_readable, open_cache
 from common.prediction.classes import classes_of
-from common.result_dir import ResultDir
+from common.release.card_file import write_card
+from common.release.card_sections import what_is_known
+from common.release.model_card import card_of_training
+from common.result_dir import ResultDir, find_run, read_config
 from common.system import signals
 from common.system.device import resolve_precision, select_device
 from common.system.environment import worker_count
+from common.system.errors import InputError
 from common.system.log import duration, log, printable
 from common.system.run_lock import lock_directory
 from common.training.context import (
@@ -175,10 +179,24 @@ def finish(context: TrainContext, trainers: list[HeadTrainer]) -> None:
     files = [directory.best(config.model, head) for head in heads]
     if all(path.is_file() for path in files) and not directory.unfinished():
         shutil.rmtree(directory.checkpoints, ignore_errors=True)
+        describe_unless_described(directory)
         log(
             f"next: python evaluate_ensemble.py --results_dirs {shlex.quote(str(directory.root))} "
             f"--dataset_path {shlex.quote(config.dataset_path)} --split test"
         )
+
+
+def describe_unless_described(directory: ResultDir) -> None:
+    """Write a model card that says what was trained; one that is there may hold figures."""
+    if directory.model_card.exists():
+        return
+    try:
+        run = find_run(directory)
+    except InputError as error:  # what else lies there is no fault of this training
+        log(f"note: no model card is written: {error}")
+        return
+    known = what_is_known(directory.root.name, run, read_config(directory))
+    write_card(directory.model_card, card_of_training(known))
 
 
 def run(config: TrainConfig, request: TrainingRequest) -> None:
@@ -215,7 +233,8 @@ def run(config: TrainConfig, request: TrainingRequest) -> None:
         warn_of_dataset(config, dataset)
         directory.remove_leftovers()
         caches = open_caches(inputs)
-        start_config(directory, config, fingerprints)
+        counts = {each.name: each.counts(config.num_classes) for each in (inputs.train, inputs.val)}
+        start_config(directory, config, fingerprints, counts)
         context = build_context(inputs, *caches, directory, fingerprints, bool(changes))
         describe(context, request.heads)
         trainers = start_heads(context, request.heads)

@@ -17,7 +17,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 import pytest
-from helpers import QUICK, QUICK_AUDIT, flags
+from helpers import GRADES, QUICK, QUICK_AUDIT, flags
 from matplotlib.figure import Figure
 from PIL import Image
 
@@ -26,7 +26,16 @@ from common.audit.dataset import Audit, audit
 from common.data.synthetic import write_dataset
 from common.duplicates import links
 from common.duplicates.signatures import Signature
+from common.evaluation.evaluate import evaluate
+from common.evaluation.findings import Findings
+from common.evaluation.gates import FAIL, Gate
+from common.evaluation.questions import Answers
+from common.fitting.grader import Grader, Sample
 from common.inspection import file_checks
+from common.metrics.intervals import BootstrapConfig, Interval
+from common.prediction.voting import ClassPredictions
+from common.reporting.summary import Part, Report
+from common.reporting.tables import evaluation_tables
 from common.system.files import atomic_write
 
 # tests send Ctrl-C, which a shell tells what it starts in the background to ignore
@@ -207,3 +216,35 @@ def trained_swin(make_once, quick_train) -> Path:
 def trained_copy(trained, tmp_path) -> Path:
     """A copy of that result directory, which a test may change."""
     return shutil.copytree(trained, tmp_path / "demo_convnext_5class_results")
+
+
+@pytest.fixture
+def report_on():
+    """Make a report on a model that grades each image of a split `shift` too high."""
+
+    def make(split, shift, classes=GRADES, **changes):
+        gate = Gate(
+            "accuracy", "ensemble", "accuracy", "> 98 %", Interval(0.5, 0.4, 0.6), FAIL, FAIL
+        )
+        predicted = (split.labels + shift) % len(classes)
+        predictions = ClassPredictions(np.eye(len(classes))[predicted], predicted)
+        bootstrap = BootstrapConfig(20)
+        evaluation = evaluate(split.labels, predictions, bootstrap, classes)
+        findings = Findings(evaluation, {"coupling": evaluation.metrics})
+        members = predictions.probabilities[None]
+        sample = Sample("test", np.array(split.ids), split.labels, predictions, members)
+        values = {
+            "models": ["coatnet"],
+            "dataset_path": "images",
+            "split": split,
+            "vote": "coupling",
+            "grader": Grader("coatnet", classes, sample, None, "there is no val", bootstrap),
+            "findings": findings,
+            "answers": Answers(),
+            "gates": [gate],
+            "results": Part("coatnet on test", evaluation_tables(findings, "vote"), ["a remark"]),
+            "questions": Part("Questions", []),
+        }
+        return Report(**{**values, **changes})
+
+    return make

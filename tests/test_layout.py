@@ -34,6 +34,7 @@ FLOORS = (
     ("grading",),
     ("new_pictures",),
     ("evidence",),
+    ("release",),
     ("audit",),
     ("preparation",),
     ("cli",),

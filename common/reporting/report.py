@@ -125,32 +125,30 @@ def write_report(directory: ResultDir, report: Report) -> None:
     split, predictions = report.split, report.grader.judged_on.classes
     template = page_templates().get_template("report.html")
     html = template.render(
-            title=f"Diabetic-retinopathy grading: {report.results.title}",
-            report=report,
-            classes=report.grader.scored,
-            headlines=summary.headlines(report),
-            tested_on=summary.tested_on(report),
-            population=summary.population(report),
-            chosen_on=summary.chosen_on(report),
-            not_for=summary.NOT_FOR,
-            limits=summary.LIMITS,
-            warnings=summary.warnings(report),
-            weaknesses=weaknesses(report.answers),
-            written=utc_now(),
-            pytorch=versions()["torch"],
-            rating=rating(report.gates),
-            passed=sum(gate.status == PASS for gate in report.gates),
-            figures=figure_pictures(directory, split.name),
-            holdout=[gate for gate in report.gates if gate.key == "holdout"],
-            undefined=[table for table in report.results.tables if table.name == "undefined"],
-            mistakes=[
-                mistake_picture(report, index)
-                for index in worst_mistakes(split.labels, predictions)
-            ],
-            num_mistakes=int((split.labels != predictions.predicted).sum()),
-            gate_rule=rule_of(report.gates),
-            checklist=directory.checklist(split.name).name,
-        )
+        title=f"Diabetic-retinopathy grading: {report.results.title}",
+        report=report,
+        classes=report.grader.scored,
+        headlines=summary.headlines(report),
+        tested_on=summary.tested_on(report),
+        population=summary.population(report),
+        chosen_on=summary.chosen_on(report),
+        not_for=summary.NOT_FOR,
+        limits=summary.LIMITS,
+        warnings=summary.warnings(report),
+        weaknesses=weaknesses(report.answers),
+        written=utc_now(),
+        pytorch=versions()["torch"],
+        rating=rating(report.gates),
+        passed=sum(gate.status == PASS for gate in report.gates),
+        figures=figure_pictures(directory, split.name),
+        holdout=[gate for gate in report.gates if gate.key == "holdout"],
+        undefined=[table for table in report.results.tables if table.name == "undefined"],
+        mistakes=[
+            mistake_picture(report, index) for index in worst_mistakes(split.labels, predictions)
+        ],
+        num_mistakes=int((split.labels != predictions.predicted).sum()),
+        gate_rule=rule_of(report.gates),
+        checklist=directory.checklist(split.name).name,
     )
     write_text(directory.report(split.name), html)
 

@@ -71,10 +71,16 @@ def _listed(changes: list[Change]) -> str:
     return "; ".join(f"{c.name}: {c.before} -> {c.now}" for c in changes)
 
 
-def start_config(directory: ResultDir, config: TrainConfig, fingerprints: Fingerprints) -> None:
+def start_config(
+    directory: ResultDir,
+    config: TrainConfig,
+    fingerprints: Fingerprints,
+    images: dict[str, list[int]],
+) -> None:
     """Write config.json for a new run; that of a run which goes on stays as it is.
 
-    But for how predictions are made, which has no part in what is learned.
+    But for how predictions are made, which has no part in what is learned. images: numbers of them
+    by split, per class.
     """
     if directory.config.is_file():
         _record_views(directory, config)
@@ -82,6 +88,7 @@ def start_config(directory: ResultDir, config: TrainConfig, fingerprints: Finger
     content = {
         "config": config.to_dict(),
         **asdict(fingerprints),
+        "images": images,
         "seed": config.seed,
         "versions": versions(),
         "git_commit": git_commit(),

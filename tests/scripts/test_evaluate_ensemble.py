@@ -113,6 +113,9 @@ def test_writes_numbers_predictions_and_figures(evaluate, trained_copy, split, c
     own, other = ("", "_val") if split == "test" else ("_val", "")
     for name, ending in (("report", "html"), ("checklist", "md"), ("validation", "json")):
         assert f"{name}{own}.{ending}" in names and f"{name}{other}.{ending}" not in names
+    card = (trained_copy / "MODEL_CARD.md").read_text()
+    assert f"split {split} of demo" in card and "| demo | train | 47 | 7 | 10 |" in card
+    assert f"| Accuracy | {100 * found['accuracy']['value']:.1f} % |" in card
     said = capsys.readouterr().out
     assert all(vote in said for vote in ("coupling", "soft", "hard", "weighted"))
 
@@ -172,6 +175,11 @@ def test_several_directories_make_a_mean_ensemble(evaluate, trained_copy, second
     assert "ensemble of 2 models" in said
     assert f"note: {own.report('test')} and what belongs to it are of an earlier" in said
     assert said.count("evaluate it alone for a new one") == 1, "the second has no report"
+    of_one, of_both = ((folder / "MODEL_CARD.md").read_text() for folder in (second, output))
+    assert "An ensemble of:" in of_both and "| demo\\_convnext, demo\\_swinv2 |" in of_both
+    assert of_one.count("- `demo_swinv2`: ") == 1 and "- `demo_convnext`: " not in of_one
+    for card in (of_one, of_both):
+        assert "| Accuracy | " in card and "| argmax | 20 | - | 12 |" in card
 
 
 def test_external_images_need_no_splits(evaluate, trained_copy, demo, tmp_path):

@@ -29,6 +29,9 @@ def test_writes_the_documented_directory(trained):
     assert config["config"]["learning_rate"] == 1e-3 and config["seed"] == 42
     assert {"torch", "timm", "python"} <= set(config["versions"])
     assert len(config["data"]["train"]) == 16
+    assert config["images"] == {"train": [7, 10, 10, 10, 10], "val": [4] * 5}
+    card = (trained / "MODEL_CARD.md").read_text()
+    assert "**Not evaluated**" in card and "| demo | train | 47 | 7 | 10 | 10 | 10 | 10 |" in card
 
 
 def test_tensorboard_holds_each_pair_s_curves(trained):
