@@ -11,7 +11,7 @@ from common.listing.walking import count_of
 from common.pairs import class_pairs, is_one_network
 from common.prediction.predictions import PairPredictions
 from common.reporting import checklist, summary
-from common.reporting.table import escaped, make_table
+from common.reporting.table import Cell, escaped, make_table
 from common.result_dir import ResultDir, Run
 from common.system.log import printable
 
@@ -140,10 +140,10 @@ def training_data(models: Sequence[Known]) -> str:
     for known in models:
         for split in ("train", "val"):
             users.setdefault(_images(known, split), []).append(known.label)
-    rows = []
+    rows: list[list[Cell]] = []
     for each, labels in users.items():
-        counts = [None] * (len(names) + 1)
-        counts = counts if each.counts is None else [sum(each.counts), *each.counts]
+        unknown: list[int | None] = [None] * (len(names) + 1)
+        counts = unknown if each.counts is None else [sum(each.counts), *each.counts]
         of = [", ".join(labels)] if several else []
         rows.append([each.dataset, each.split, *counts, each.fingerprint, *of])
     notes = [
