@@ -11,13 +11,13 @@ from common.models.ovo import chunk_size
 from common.pixels.preprocessing import Preprocessing
 from common.prediction.predict import (
     LoadedModel,
-    chunk_logits,
     load_model,
     move_to,
+    predict_pixels,
     probabilities_of,
 )
 from common.result_dir import Run
-from common.system.device import to_device, tune_malloc
+from common.system.device import to_device
 
 
 @dataclass(frozen=True)
@@ -57,20 +57,19 @@ class TorchNetworks:
 
         Raises InputError where a network gives values that are not finite.
         """
-        found = []
+        pairs, features = [], []
         for model, own in zip(self.models, pixels, strict=True):
             shown = to_device(torch.from_numpy(own), self.device)
-            logits = chunk_logits(model.loaded, shown, self.device, self.precision, model.tta)
-            found.append(probabilities_of(logits, model.run))
-        return Said(tuple(found))
+            found = predict_pixels(model.loaded, shown, self.device, self.precision, model.tta)
+            pairs.append(probabilities_of(found.logits, model.run))
+            features.append(found.features)
+        return Said(tuple(pairs), tuple(features))
 
 
 def build_torch_networks(
     runs: Sequence[Run], tta: Sequence[str], device: torch.device, precision: str
 ) -> TorchNetworks:
     """Load the models of result directories; tta: the views that each averages."""
-    if device.type == "cpu":
-        tune_malloc()
     models = []
     for run, views in zip(runs, tta, strict=True):
         loaded = load_model(run)

@@ -40,6 +40,10 @@ class Branch(nn.Module):
         pooled = self.stages(features)  # (N, F)
         if dropout_mask is not None:
             pooled = pooled * dropout_mask
+        return self.classify(pooled)
+
+    def classify(self, pooled: Tensor) -> Tensor:
+        """Map pooled features (N, F) to logits (N,) of a pair, or (N, outputs) of another head."""
         logits = self.classifier(pooled)  # (N, outputs)
         return logits.squeeze(1) if logits.shape[1] == 1 else logits
 
@@ -122,12 +126,13 @@ def trunk_features(
     device: torch.device,
     precision: str,
     augmentation: np.ndarray | None = None,
+    padded: bool = False,
 ) -> Tensor:
     """Run one chunk of pictures through the trunk.
 
     pixels (n, S, S, 3) uint8, n <= C, padded to C inside, already on the device or not;
     augmentation (n, 8) as from `augmentation_table`, None to leave the pictures as they are.
-    Returns (n, ...) features.
+    Returns (n, ...) features; with `padded` (C, ...), the rest of them those of the last picture.
     """
     size = len(pixels)
     order = [*range(size), *[size - 1] * (chunk_size(device) - size)]
@@ -139,7 +144,7 @@ def trunk_features(
     images = normalise(images, preprocessing.mean, preprocessing.std)
     images = images.contiguous(memory_format=torch.channels_last)
     with autocast(device, precision):
-        return trunk(images)[:size]
+        return trunk(images)[: None if padded else size]
 
 
 def trunk_key(trunk: nn.Module) -> tuple[Any, ...]:

@@ -300,64 +300,95 @@ def _join_digests(digests: list[bytes]) -> str:
     return hashlib.sha256(b"".join(digests)).hexdigest()[:16]
 
 
-@torch.inference_mode()
 def predict_logits(
     model: LoadedModel, cache: PixelSource, device: torch.device, precision: str, tta: str = "none"
 ) -> np.ndarray:
     """Return the logits (N, P) float32 of every pair for every image, each trunk run once per view.
 
-    (N, K) of a softmax head. Logits are averaged over the views that `tta` names: a softmax head's
-    differences, which are its pairs' logits, are then averaged alike.
+    (N, K) of a softmax head. tta: as in `predict_pixels`.
     """
     if cache.preprocessing.cache_key() != model.preprocessing.cache_key():
         raise InputError(f"{model.model} was trained on other pixels than this cache holds")
-    if device.type == "cpu":
-        tune_malloc()
     move_to(model, device)
     logits = np.empty((len(cache), model.num_outputs), dtype=np.float32)
-    pixels_on_device = DevicePixels(cache, device)
-    chunk = chunk_size(device)
+    pixels_on_device, chunk = DevicePixels(cache, device), chunk_size(device)
+    pad = len(cache) >= chunk  # a smaller set is run as it always was, so that its bits stay
     for start in progress_bar(range(0, len(cache), chunk), f"predict {model.model}"):
         indices = np.arange(start, min(start + chunk, len(cache)))
-        pixels = pixels_on_device(indices)
-        logits[indices] = chunk_logits(model, pixels, device, precision, tta)
-    return logits
-
-
-@torch.inference_mode()
-def chunk_logits(
-    model: LoadedModel, pixels: Tensor, device: torch.device, precision: str, tta: str = "none"
-) -> np.ndarray:
-    """Return the logits of one chunk of n <= C pictures (n, S, S, 3), as by `predict_logits`.
-
-    The model and the pixels are on the device. The branches see n pictures, not C as the trunk
-    does: to fill up the last chunk would move the last bits of it in every evaluation there has
-    been, which `tests/golden.json` keeps. So the bits of a picture are the same beside any others,
-    but not beside another number of them.
-    """
-    logits = np.empty((len(pixels), model.num_outputs), dtype=np.float32)
-    found = [branch_logits(model, view, device, precision) for view in views(pixels, tta)]
-    of_branches = [own.columns for group in model.groups for own in group.branches]
-    for columns, values in zip(of_branches, zip(*found)):  # only now is the device waited for
-        mean = sum(values[1:], values[0]) / len(values)  # in one order, whatever the chunk
-        logits[:, columns] = mean.reshape(len(pixels), -1).cpu().numpy()
+        found = predict_pixels(model, pixels_on_device(indices), device, precision, tta, pad)
+        logits[indices] = found.logits
     return logits
 
 
 def move_to(model: LoadedModel, device: torch.device) -> None:
-    """Move all of a model's networks to a device."""
+    """Bring a model to the device that `predict_pixels` is to run it on."""
+    if device.type == "cpu":
+        tune_malloc()
     for group in model.groups:
         for module in group.modules:
             module.to(device)
 
 
+@dataclass(frozen=True)
+class Outputs:
+    """What a model's classifiers say of n pictures, and what these look like to its networks."""
+
+    logits: np.ndarray  # (n, P) float32, or (n, K) of a softmax head
+    features: np.ndarray  # (n, F) float32, pooled, of the pictures as they are; mean over branches
+
+
+@torch.inference_mode()
+def predict_pixels(
+    model: LoadedModel,
+    pixels: np.ndarray | Tensor,
+    device: torch.device,
+    precision: str,
+    tta: str = "none",
+    pad: bool = True,
+) -> Outputs:
+    """Show n pictures (n, S, S, 3) uint8, n <= `chunk_size`, to all classifiers of a model.
+
+    `move_to` comes first. With `pad` every layer sees a chunk of one size, so that on the CPU what
+    is said of a picture is the same to the last bit wherever it stands and whatever is beside it;
+    without it only the trunk does. Logits are averaged over the views that `tta` names: a softmax
+    head's differences, which are its pairs' logits, are then averaged alike.
+    """
+    count = len(pixels)
+    shown = views(torch.as_tensor(pixels), tta)
+    found = [_run_branches(model, view, device, precision, pad) for view in shown]
+    logits = np.empty((count, model.num_outputs), dtype=np.float32)
+    of_branches = [own.columns for group in model.groups for own in group.branches]
+    for columns, values in zip(of_branches, zip(*(view.logits for view in found))):
+        mean = sum(values[1:], values[0]) / len(values)  # only now is the device waited for
+        logits[:, columns] = mean[:count].reshape(count, -1).cpu().numpy()
+    return Outputs(logits, found[0].features[:count].cpu().numpy())
+
+
+@dataclass(frozen=True)
+class _View:
+    """What the branches say of one view of a chunk of pictures."""
+
+    logits: list[Tensor]  # (n,), or (n, outputs), of each branch in turn; C of them where padded
+    features: Tensor  # (n, F) float32
+
+
 def branch_logits(
     model: LoadedModel, pixels: Tensor, device: torch.device, precision: str
 ) -> list[Tensor]:
-    """Return the logits (n,), or (n, K), of each branch in turn for a chunk of pictures."""
-    found: list[Tensor] = []
+    """Return the logits (n,), or (n, outputs), of each branch in turn for a chunk of n pictures."""
+    return _run_branches(model, pixels, device, precision, pad=False).logits
+
+
+def _run_branches(
+    model: LoadedModel, pixels: Tensor, device: torch.device, precision: str, pad: bool
+) -> _View:
+    logits, pooled = [], []
     for group in model.groups:
-        features = trunk_features(group.trunk, pixels, model.preprocessing, device, precision)
+        features = trunk_features(
+            group.trunk, pixels, model.preprocessing, device, precision, padded=pad
+        )
         with autocast(device, precision):
-            found += [own.branch(features).float() for own in group.branches]
-    return found
+            for own in group.branches:
+                pooled.append(own.branch.stages(features))
+                logits.append(own.branch.classify(pooled[-1]).float())
+    return _View(logits, torch.stack(pooled).float().mean(0))

@@ -15,7 +15,13 @@ from common.pairs import class_pairs, pair_head
 from common.pixels.pixel_cache import open_cache
 from common.prediction import predict
 from common.prediction.altered import AlteredPixels
-from common.prediction.predict import PredictionConfig, load_model, predict_logits, predict_run
+from common.prediction.predict import (
+    PredictionConfig,
+    load_model,
+    predict_logits,
+    predict_pixels,
+    predict_run,
+)
 from common.prediction.predictions import save_predictions
 from common.prediction.voting import ClassPredictions
 from common.result_dir import ResultDir, find_run
@@ -74,13 +80,28 @@ def test_the_trunk_runs_once_per_image_for_all_pairs(trained, demo, shared_cache
     monkeypatch.setattr(
         predict,
         "trunk_features",
-        lambda trunk, pixels, *rest: (
+        lambda trunk, pixels, *rest, **how: (
             seen.append(len(pixels)),
-            trunk_features(trunk, pixels, *rest),
+            trunk_features(trunk, pixels, *rest, **how),
         )[1],
     )
     predict_logits(member, cache, CPU, "fp32")
     assert sum(seen) == len(cache)
+
+
+@pytest.mark.parametrize("name", ["trained", "trained_swin"])
+def test_what_is_said_of_a_picture_is_the_same_to_the_last_bit_whatever_is_beside_it(
+    name, request, demo, shared_cache
+):
+    member = load_model(find_run(ResultDir(request.getfixturevalue(name))))
+    cache = open_cache(scan_split(demo, "test"), member.preprocessing, shared_cache, 2)
+    expected = predict_logits(member, cache, CPU, "fp32")  # of a full chunk and the rest of one
+    every = predict_pixels(member, cache.read(np.arange(16)), CPU, "fp32").features
+    for rows in ([7], [19, 3], [*range(15, 4, -1)]):
+        found = predict_pixels(member, cache.read(np.array(rows)), CPU, "fp32")
+        assert np.array_equal(found.logits, expected[rows])
+        known = [place for place, row in enumerate(rows) if row < len(every)]
+        assert np.array_equal(found.features[known], every[[rows[place] for place in known]])
 
 
 def test_pixels_of_another_configuration_are_refused(trained, demo, tmp_path):
