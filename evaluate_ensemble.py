@@ -57,6 +57,9 @@ from common.in_force import TrainedWith, switch_off
 from common.listing.split_folders import CHOSEN_ON
 from common.metrics.grade_mix import GradeMix, parse_prevalence
 from common.metrics.intervals import BootstrapConfig
+from common.model_card.card import card_of_evaluation
+from common.model_card.card_file import write_card
+from common.model_card.sections import what_is_known
 from common.pixels.pixel_cache import keep_readable
 from common.prediction.alterations import Alteration, chosen_alterations
 from common.prediction.altered import Predicted, predict_altered
@@ -71,9 +74,6 @@ from common.prediction.predictions import (
     save_predictions,
 )
 from common.prediction.voting import ClassPredictions
-from common.release.card_file import write_card
-from common.release.card_sections import what_is_known
-from common.release.model_card import card_of_evaluation
 from common.reporting import tables
 from common.reporting.checklist import write_checklist
 from common.reporting.contact_sheets import label_error_sheet

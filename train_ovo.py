@@ -28,13 +28,13 @@ from common.data.folders import Dataset, Split, scan_dataset
 from common.data.synthetic import synthetic_note
 from common.fine_tuning.optimizer import rates_line
 from common.flags import RESUME_ADVICE, TrainingRequest, parse_training
+from common.model_card.card import card_of_training
+from common.model_card.card_file import write_card
+from common.model_card.sections import what_is_known
 from common.models.backbones import build, preprocessing_for, resolve
 from common.pairs import Head, heads_of_model
 from common.pixels.pixel_cache import PixelCache, keep_readable, open_cache
 from common.prediction.classes import classes_of
-from common.release.card_file import write_card
-from common.release.card_sections import what_is_known
-from common.release.model_card import card_of_training
 from common.result_dir import ResultDir, find_run, read_config
 from common.system import signals
 from common.system.device import resolve_precision, select_device

@@ -34,7 +34,7 @@ FLOORS = (
     ("grading",),
     ("new_pictures",),
     ("evidence",),
-    ("release",),
+    ("model_card",),
     ("audit",),
     ("preparation",),
     ("cli",),

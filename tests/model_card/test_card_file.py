@@ -3,7 +3,7 @@
 import pytest
 import yaml
 
-from common.release.card_file import TAGS, Card, write_card
+from common.model_card.card_file import TAGS, Card, write_card
 
 FIGURES = {"type": "accuracy", "value": 0.5, "name": 'of "a", b: [0.4, 0.6] (42 images)'}
 INDEX = [{"name": "a", "results": [{"task": {"type": "x"}, "metrics": [FIGURES, FIGURES]}]}]

@@ -8,8 +8,8 @@ from common.data.folders import scan_split
 from common.evaluation.gates import FAIL, PASS, Gate
 from common.evaluation.questions import Answers
 from common.metrics.intervals import UNKNOWN
-from common.release.card_sections import what_is_known
-from common.release.model_card import card_of_evaluation, card_of_training
+from common.model_card.card import card_of_evaluation, card_of_training
+from common.model_card.sections import what_is_known
 from common.reporting.summary import Part
 from common.reporting.table import make_table
 from common.result_dir import ResultDir, Run

@@ -12,8 +12,8 @@ from typing import Any
 
 from common.evaluation.gates import FAIL, PASS, rating
 from common.listing.walking import count_of
-from common.release.card_file import Card
-from common.release.card_sections import (
+from common.model_card.card_file import Card
+from common.model_card.sections import (
     Known,
     folder_name,
     how_trained,
