@@ -10,20 +10,20 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from benchmarks.over_seeds import (
+    Figure,
+    difference_of,
+    figure_of,
+    image_weights,
+    mean_of_drawn_seeds,
+)
 from common.fitting.calibration import apply_temperature, fit_temperature
 from common.fitting.images import FittingImages, pool
 from common.fitting.threshold import Rule, choose_threshold
 from common.metrics.classification import classification_metrics
-from common.metrics.intervals import (
-    BootstrapConfig,
-    Interval,
-    number_patients,
-    percentile_interval,
-    posterior_weights,
-)
+from common.metrics.intervals import BootstrapConfig, Interval
 from common.metrics.shares import ratio
 from common.prediction.voting import combine_models
-from common.system.random_streams import random_generator
 
 REFERABLE_FROM = 2  # moderate
 RULE = Rule("specificity", 0.9)
@@ -124,25 +124,11 @@ def measure(judged: Judged, weights: np.ndarray | None = None) -> dict[str, np.n
     return found
 
 
-@dataclass(frozen=True)
-class Figure:
-    """A metric over several seeds."""
-
-    value: float  # mean over the seeds
-    low: float  # 95 % interval of the mean: other images, other seeds
-    high: float
-    spread: float | None  # standard deviation over the seeds; None: of one there is none
-    by_seed: list[float]
-
-
 class Draws:
     """Resamples of images, whole groups at a time, the same for all methods on these images."""
 
     def __init__(self, answers: Answers, bootstrap: BootstrapConfig) -> None:
-        members = number_patients(len(answers.ids), answers.groups)
-        count = int(members.max()) + 1
-        blocks = [own for own, _ in posterior_weights(count, bootstrap)]
-        self._weights = np.concatenate(blocks)[:, members]  # (R, N)
+        self._weights = image_weights(answers.groups, bootstrap)  # (R, N)
         self._bootstrap = bootstrap
         self._ids = answers.ids
 
@@ -153,25 +139,18 @@ class Draws:
         """
         assert all(np.array_equal(one.answers.ids, self._ids) for one in judged)
         found = [measure(one, self._weights) for one in judged]  # (S)
-        resamples = len(self._weights)
-        generator = random_generator("seeds", self._bootstrap.seed, who)
-        drawn = generator.integers(0, len(judged), (resamples, len(judged)))
-        rows = np.arange(resamples)[:, None]
         stacked = {name: np.stack([one[name] for one in found], axis=1) for name in METRICS}
-        return {name: values[rows, drawn].mean(1) for name, values in stacked.items()}
+        return {
+            name: mean_of_drawn_seeds(values, self._bootstrap, who)
+            for name, values in stacked.items()
+        }
 
 
 def summarise(judged: Sequence[Judged], bootstrap: BootstrapConfig) -> dict[str, Figure]:
     """Measure a method of one or several seeds, all on the same images."""
     values = [measure(one) for one in judged]
     draws = Draws(judged[0].answers, bootstrap).of_seeds(judged, "")
-    found = {}
-    for name in METRICS:
-        by_seed = [float(one[name]) for one in values]
-        spread = float(np.std(by_seed, ddof=1)) if len(by_seed) > 1 else None
-        low, high = percentile_interval(draws[name])
-        found[name] = Figure(float(np.mean(by_seed)), low, high, spread, by_seed)
-    return found
+    return {name: figure_of([float(one[name]) for one in values], draws[name]) for name in METRICS}
 
 
 def differences(
@@ -186,9 +165,10 @@ def differences(
     one, two = draws.of_seeds(first, "one"), draws.of_seeds(second, "two")
     found = {}
     for name in METRICS:
-        values = [np.mean([float(measure(j)[name]) for j in each]) for each in (first, second)]
-        low, high = percentile_interval(one[name] - two[name])
-        found[name] = Interval(float(values[0] - values[1]), low, high)
+        ours, theirs = (
+            float(np.mean([float(measure(j)[name]) for j in each])) for each in (first, second)
+        )
+        found[name] = difference_of((ours, theirs), (one[name], two[name]))
     return found
 
 

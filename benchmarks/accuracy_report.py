@@ -4,7 +4,6 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks.accuracy_measures import Figure
 from benchmarks.accuracy_methods import REFERENCES
 from benchmarks.accuracy_results import (
     Changes,
@@ -15,13 +14,20 @@ from benchmarks.accuracy_results import (
     Results,
 )
 from benchmarks.accuracy_runs import FOLDS
+from benchmarks.pages import (
+    EMPTY,
+    NOTHING,
+    difference,
+    markdown_table,
+    put_parts,
+    short,
+    with_interval,
+)
 from common.figures.comparison import draw_interval, prepare_rows
 from common.figures.style import COLORS, LINE, PAGE, QUIET, new_figure, save_figure, wrapped
 from common.metrics.intervals import Interval
-from common.system.files import write_text
 
 FIGURE = Path("images") / "accuracy.png"  # as seen from the page
-_EMPTY, _NOTHING = "-", "Not measured."
 _SHOWN = {  # the columns with an interval
     "accuracy": "accuracy",
     "balanced_accuracy": "balanced accuracy",
@@ -68,14 +74,7 @@ _OF_PIXELS = (
 
 def write(page: Path, results: Results) -> None:
     """Put the tables into their places of a page, which is begun if there is none, and draw."""
-    text = page.read_text() if page.is_file() else _NEW_PAGE
-    for name, part in render(results).items():
-        start, end = f"<!-- accuracy: {name} -->\n", "<!-- end -->"
-        before, found, rest = text.partition(start)
-        if found:
-            text = f"{before}{start}{part}\n{end}{rest.partition(end)[2]}"
-    page.parent.mkdir(parents=True, exist_ok=True)
-    write_text(page, text)
+    put_parts(page, "accuracy", render(results), _NEW_PAGE)
     if results.methods:
         draw(page.parent / FIGURE, results.methods.rows)
 
@@ -84,16 +83,11 @@ def render(results: Results) -> dict[str, str]:
     """Lay out each part of the page, by its name."""
     methods, changes, pixels = results.methods, results.changes, results.pixels
     return {
-        "methods": _methods(methods) if methods else _NOTHING,
-        "differences": _differences(methods.rows) if methods else _NOTHING,
-        "changes": _changes(changes, _OF_RECIPE) if changes else _NOTHING,
-        "pixels": _changes(pixels, _OF_PIXELS) if pixels else _NOTHING,
+        "methods": _methods(methods) if methods else NOTHING,
+        "differences": _differences(methods.rows) if methods else NOTHING,
+        "changes": _changes(changes, _OF_RECIPE) if changes else NOTHING,
+        "pixels": _changes(pixels, _OF_PIXELS) if pixels else NOTHING,
     }
-
-
-def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def _conditions(found: Conditions) -> str:
@@ -117,12 +111,12 @@ def _methods(found: Methods) -> str:
             notes += [each.note] if each.note not in notes else []
             mark = f" [{notes.index(each.note) + 1}]"
         row = [each.title + mark, _amount(each, most)]
-        row += [_cell(each.figures[name]) for name in _SHOWN]
-        row += [_short(each.figures[name]) for name in ("ece", "calibrated_ece")]
-        rows.append([*row, _EMPTY if each.minutes is None else f"{each.minutes:.1f}"])
+        row += [with_interval(each.figures[name]) for name in _SHOWN]
+        row += [short(each.figures[name]) for name in ("ece", "calibrated_ece")]
+        rows.append([*row, EMPTY if each.minutes is None else f"{each.minutes:.1f}"])
     parts = [
         f"![Kappa and AUC of each method with their intervals]({FIGURE.as_posix()})",
-        _table(header, rows),
+        markdown_table(header, rows),
         *(f"[{number}] {note}." for number, note in enumerate(notes, 1)),
         "Mean over the seeds ± standard deviation over them, [95 % interval over images, the "
         "groups drawn whole, and seeds]. Temperatures and the threshold of referral are fitted for "
@@ -145,40 +139,21 @@ def _folds(grid: Grid) -> str:
     return f"fold{'s' if len(grid.folds) > 1 else ''} {names}"
 
 
-def _cell(figure: Figure) -> str:
-    if math.isnan(figure.value):
-        return _EMPTY
-    return f"{_short(figure)} [{figure.low:.3f}, {figure.high:.3f}]"
-
-
-def _short(figure: Figure) -> str:
-    if math.isnan(figure.value):
-        return _EMPTY
-    spread = "" if figure.spread is None else f" ± {figure.spread:.3f}"
-    return f"{figure.value:.3f}{spread}"
-
-
-def _difference(found: Interval | None) -> str:
-    if found is None or math.isnan(found.value):
-        return _EMPTY
-    return f"{found.value:+.3f} [{found.low:+.3f}, {found.high:+.3f}]"
-
-
 def _differences(methods: Sequence[MethodResult]) -> str:
     titles = {each.name: each.title for each in methods}
     parts = []
     for other in REFERENCES:
         rows = [
-            [each.title, *(_difference(each.against[other].get(name)) for name in _COMPARED)]
+            [each.title, *(difference(each.against[other].get(name)) for name in _COMPARED)]
             for each in methods
             if each.against.get(other)
         ]
         if rows:
             header = [f"minus {titles[other]}", *(_SHOWN[name] for name in _COMPARED)]
-            parts.append(_table(header, rows))
+            parts.append(markdown_table(header, rows))
     parts += _gains(methods)
     if not parts:
-        return _NOTHING
+        return NOTHING
     note = "Paired: on the same images of the folds that both have, each resample for both."
     return "\n\n".join([*parts, note])
 
@@ -190,10 +165,10 @@ def _gains(methods: Sequence[MethodResult]) -> list[str]:
         members = [by_name[name] for name in each.members if each.against.get(name)]
         if members:
             best = max(members, key=lambda member: member.figures["kappa"].value)
-            cells = [_difference(each.against[best.name].get(name)) for name in _COMPARED]
+            cells = [difference(each.against[best.name].get(name)) for name in _COMPARED]
             rows.append([each.title, best.title, *cells])
     header = ["ensemble", "minus its member with the best kappa here"]
-    return [_table([*header, *(_SHOWN[name] for name in _COMPARED)], rows)] if rows else []
+    return [markdown_table([*header, *(_SHOWN[name] for name in _COMPARED)], rows)] if rows else []
 
 
 def _changes(found: Changes, note: str) -> str:
@@ -206,10 +181,10 @@ def _changes(found: Changes, note: str) -> str:
             spread = each.spread[name]
             value = f"{each.figures[name].value:.3f}"
             cells.append(value if math.isnan(spread) else f"{value} ± {spread:.3f}")
-            cells.append(_difference(each.difference.get(name)))
+            cells.append(difference(each.difference.get(name)))
         amount = f"{_folds(each.grid)} x {len(each.grid.seeds)}"
         rows.append([each.setting, each.to, amount, *cells, f"{each.minutes:.1f}"])
-    return "\n\n".join([_table(header, rows), note, _conditions(found.conditions)])
+    return "\n\n".join([markdown_table(header, rows), note, _conditions(found.conditions)])
 
 
 def _drawn_name(result: MethodResult) -> str:

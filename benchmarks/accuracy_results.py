@@ -1,13 +1,13 @@
 """accuracy.json: what was measured of methods, and of single changes of the recipe."""
 
-import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from benchmarks.accuracy_measures import Figure
+from benchmarks.over_seeds import Figure
+from benchmarks.pages import figure_from, intervals_from, number_of
 from common.metrics.intervals import Interval
 from common.system.errors import InputError
 from common.system.files import read_json, write_json
@@ -138,26 +138,10 @@ def _read(row: Mapping[str, Any]) -> dict[str, Any]:
     """Make the values of a row what they were; an undefined number is stored as none."""
     found = dict(row)
     found["grid"] = Grid(**{name: tuple(own) for name, own in row["grid"].items()})
-    found["figures"] = {name: _figure(own) for name, own in row["figures"].items()}
+    found["figures"] = {name: figure_from(own) for name, own in row["figures"].items()}
     if "against" in row:
-        found["against"] = {name: _intervals(own) for name, own in row["against"].items()}
+        found["against"] = {name: intervals_from(own) for name, own in row["against"].items()}
     if "difference" in row:
-        found["difference"] = _intervals(row["difference"])
-        found["spread"] = {k: _number(v) for k, v in row["spread"].items()}
+        found["difference"] = intervals_from(row["difference"])
+        found["spread"] = {k: number_of(v) for k, v in row["spread"].items()}
     return found
-
-
-def _figure(content: Mapping[str, Any]) -> Figure:
-    value, low, high = (_number(content[name]) for name in ("value", "low", "high"))
-    by_seed = [_number(each) for each in content["by_seed"]]
-    return Figure(value, low, high, content["spread"], by_seed)
-
-
-def _number(stored: float | None) -> float:
-    return math.nan if stored is None else stored
-
-
-def _intervals(content: Mapping[str, Mapping[str, float | None]]) -> Differences:
-    return {
-        name: Interval(**{k: _number(v) for k, v in own.items()}) for name, own in content.items()
-    }

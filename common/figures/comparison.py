@@ -87,7 +87,7 @@ def prepare_rows(axes: Axes, intervals: Sequence[Interval], rows: int) -> None:
     axes.spines["left"].set_visible(False)
 
 
-def draw_interval(axes: Axes, row: int, interval: Interval, color: str = COLORS[0]) -> None:
+def draw_interval(axes: Axes, row: float, interval: Interval, color: str = COLORS[0]) -> None:
     """Draw a dot and a line in a row; "n/a" where there is no value.
 
     A dot without a line is hollow: its interval is not known.

@@ -1,0 +1,230 @@
+"""The tables and the figure of docs/evidence.md, laid out from evidence.json."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from matplotlib.axes import Axes
+
+from benchmarks.evidence_results import Conditions, Curve, Results, Row, Section
+from benchmarks.over_seeds import Figure
+from benchmarks.pages import (
+    EMPTY,
+    NOTHING,
+    difference,
+    markdown_table,
+    put_parts,
+    short,
+    with_interval,
+)
+from common.figures.comparison import draw_interval, prepare_rows
+from common.figures.style import (
+    COLORS,
+    LINE,
+    PAGE,
+    QUIET,
+    looks,
+    near,
+    new_figure,
+    quiet_grid,
+    save_figure,
+    wrapped,
+)
+from common.metrics.intervals import Interval
+
+_ASKED = (
+    ("gain", "at least 3", 3.0),
+    ("pointing", "at least 0.4", 0.4),
+    ("disc", "below 0.6", 0.6),
+)
+_NAMES = {"evidence": "most evidence first", "random": "by chance", "others": "another picture's"}
+_SHUFFLED = "weights shuffled"
+_NEW_PAGE = """# Evidence
+
+## Photographs
+
+<!-- evidence: photographs -->
+<!-- end -->
+
+## Drawn pictures
+
+<!-- evidence: drawn -->
+<!-- end -->
+"""
+
+
+def write(page: Path, results: Results) -> None:
+    """Put the tables into their places of a page, which is begun if there is none, and draw."""
+    parts = {}
+    for name in ("photographs", "drawn"):
+        section = results.get(name)
+        figure = Path("images") / f"evidence_{name}.png"  # as seen from the page
+        parts[name] = _section(section, figure) if section else NOTHING
+        if section:
+            draw(page.parent / figure, section)
+    put_parts(page, "evidence", parts, _NEW_PAGE)
+
+
+def _section(section: Section, figure: Path) -> str:
+    rows = section.rows
+    methods = [row for row in rows if not row.setting]
+    changes = [row for row in rows if row.setting not in ("", _SHUFFLED)]
+    shuffled = [row for row in rows if row.setting == _SHUFFLED]
+    parts = [
+        f"![Gain, pointing and deletion of each model]({figure.as_posix()})",
+        _methods(methods),
+        _verdicts(methods[0]),
+        _conditions(section.conditions),
+    ]
+    if changes:
+        parts += [f"{methods[0].method}, looked at in other ways:", _changes(methods[0], changes)]
+    if shuffled:
+        parts += [f"{methods[0].method} with some of its weights shuffled:"]
+        parts += [_shuffles(methods[0], shuffled)]
+    if section.curves:
+        parts += ["The probability while more and more of the retina is blurred away:"]
+        parts += [_curves(section.curves)]
+    return "\n\n".join(parts)
+
+
+def _methods(rows: Sequence[Row]) -> str:
+    header = ["model", "seeds", "images", "gain on lesions", "peak in a lesion", "by chance"]
+    header += ["gain on the disc", "peak in the disc", "by chance"]
+    header += ["deletion beyond chance", "beyond another's map"]
+    cells = []
+    for row in rows:
+        found = row.figures
+        images = str(row.images)
+        if row.positive < row.images:
+            images += f" ({row.positive} with positive evidence)"
+        cell = [row.method, str(row.seeds), images]
+        cell += [with_interval(found["gain"], 2), with_interval(found["pointing"], 2)]
+        cell += [short(_alone(found["chance"]), 2), with_interval(found["disc"], 2)]
+        cell += [with_interval(found["disc_pointing"], 2), short(_alone(found["disc_chance"]), 2)]
+        cell += [with_interval(found[name]) for name in ("deletion", "deletion_by_others")]
+        cells.append(cell)
+    return markdown_table(header, cells)
+
+
+def _alone(figure: Figure) -> Figure:
+    """Leave out the spread of what depends on the images alone."""
+    return Figure(figure.value, figure.low, figure.high, None, figure.by_seed)
+
+
+def _verdicts(row: Row) -> str:
+    """Say of the first model whether it is what was asked, beyond its interval or within."""
+    said = []
+    for name, asked, bound in _ASKED:
+        found = row.figures[name]
+        ends = (found.low, found.high)
+        value, worst = (-found.value, -ends[1]) if name == "disc" else (found.value, ends[0])
+        best = -ends[0] if name == "disc" else ends[1]
+        limit = -bound if name == "disc" else bound
+        verdict = "reached" if value >= limit else "not reached"
+        sure = "" if worst >= limit or best < limit else ", not beyond doubt"
+        title = {"gain": "gain on lesions", "disc": "gain on the disc"}.get(name, "pointing")
+        said.append(f"{title} {asked}: {verdict}{sure}")
+    return f"Asked of {row.method}: {'; '.join(said)}."
+
+
+def _changes(base: Row, rows: Sequence[Row]) -> str:
+    shown = {"gain": "gain on lesions", "pointing": "peak in a lesion", "disc": "gain on the disc"}
+    header = ["setting", "changed to"]
+    for title in shown.values():
+        header += [title, "difference"]
+    cells = []
+    for row in rows:
+        cell = [row.setting, row.to]
+        for name in shown:
+            cell += [short(row.figures[name], 2), difference(row.difference.get(name), 2)]
+        cells.append(cell)
+    first = ["as above", EMPTY]
+    for name in shown:
+        first += [short(base.figures[name], 2), EMPTY]
+    return markdown_table(header, [first, *cells])
+
+
+def _shuffles(base: Row, rows: Sequence[Row]) -> str:
+    header = ["weights", "likeness of the maps", "gain on lesions", "peak in a lesion"]
+    header += ["gain on the disc"]
+    names = ("likeness", "gain", "pointing", "disc")
+    cells = [["trained", "1", *(with_interval(base.figures[name], 2) for name in names[1:])]]
+    for row in rows:
+        cells.append([f"{row.to} shuffled", *(with_interval(row.figures[n], 2) for n in names)])
+    return markdown_table(header, cells)
+
+
+def _curves(curves: Sequence[Curve]) -> str:
+    header = ["model", "blurred", "nothing", *(f"{share:.0%}" for share in curves[0].shares)]
+    cells = [
+        [curve.method, _NAMES[name], *(f"{value:.3f}" for value in (curve.whole, *values))]
+        for curve in curves
+        for name, values in curve.curves.items()
+    ]
+    return markdown_table(header, cells)
+
+
+def _conditions(found: Conditions) -> str:
+    software = ", ".join(f"{name} {version}" for name, version in found.versions.items())
+    note = f" Note: {found.note}." if found.note else ""
+    size = " x ".join(map(str, found.map_size))
+    return (
+        f"{found.date}, commit {found.git_commit}. {found.images} referable images of "
+        f"{found.split} in {found.dataset}, in {found.groups} groups that belong together, with "
+        f"{found.boxes} boxes of lesions; each model is judged on images that are new to it.{note} "
+        f"Maps of {size} positions ({found.look}) for {found.target}, {found.upsampling} between "
+        "them. Mean over the seeds ± standard deviation over them, [95 % interval over images, the "
+        f"groups drawn whole, and seeds; {found.resamples} resamples]. {software}."
+    )
+
+
+def draw(path: Path, section: Section) -> None:
+    """Draw gain and pointing of each model, and the first model's deletion curves."""
+    rows = [row for row in section.rows if not row.setting][::-1]
+    names = [wrapped(row.method, 26) for row in rows]
+    lines = max(name.count("\n") + 1 for name in names)
+    height = max(2.6, 1.3 + 1.25 * LINE * lines * len(rows))
+    figure = new_figure(PAGE, height, "Evidence and lesions")
+    panels = figure.subplots(1, 3 if section.curves else 2)
+    for axes, parts, title, middle in (
+        (panels[0], ("gain", "disc"), "gain over chance", 1.0),
+        (panels[1], ("pointing", "disc_pointing"), "peak inside", None),
+    ):
+        found = [[row.figures[name] for row in rows] for name in parts]
+        intervals = [[Interval(one.value, one.low, one.high) for one in own] for own in found]
+        every = [one for own in intervals for one in own]
+        prepare_rows(axes, every, len(rows))
+        axes.set_xlim(*near((end for one in every for end in vars(one).values()), lowest=0))
+        for color, own, shift in zip(COLORS, intervals, (0.12, -0.12)):
+            for row, one in enumerate(own):
+                draw_interval(axes, row + shift, one, color)
+        if middle is not None:
+            axes.axvline(middle, color=QUIET, linewidth=0.8, linestyle=":")
+        else:
+            chance = [row.figures["chance"].value for row in rows]
+            axes.plot(chance, range(len(rows)), "|", color=QUIET, markersize=12)
+        axes.set_title(title)
+        shown = names if axes is panels[0] else [""] * len(rows)
+        axes.set_yticks(range(len(rows)), shown)
+    if section.curves:
+        _draw_curve(panels[2], section.curves[0])
+    note = "blue: in lesions; red: in the optic disc; grey: by chance"
+    figure.supxlabel(note, fontsize=8, color=QUIET, x=0.01, ha="left")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_figure(figure, path, "none")
+
+
+def _draw_curve(axes: Axes, curve: Curve) -> None:
+    """Draw how a probability falls, by the order in which places are blurred."""
+    for look, (name, values) in zip(looks(len(curve.curves)), curve.curves.items()):
+        style: dict[str, Any] = {
+            "color": look.color,
+            "linestyle": look.stroke,
+            "label": _NAMES[name],
+        }
+        axes.plot([0, *curve.shares], [curve.whole, *values], marker=look.marker, **style)
+    axes.set_title(wrapped(f"deletion: {curve.method}", 30))
+    axes.set_xlabel("share of the retina blurred")
+    axes.set_ylabel("probability")
+    axes.legend(loc="lower left")
+    quiet_grid(axes)

@@ -1,0 +1,344 @@
+"""The measurement of how well evidence meets lesions, on maps whose outcome is known."""
+
+import json
+import shutil
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from helpers import flags
+from PIL import Image
+
+from benchmarks import evidence, evidence_maps, evidence_results
+from benchmarks.evidence_deletion import BLOCKS, blur, delete, in_blocks
+from benchmarks.evidence_maps import pair_weights, shuffled
+from benchmarks.evidence_measures import (
+    compare,
+    likeness,
+    measure_map,
+    measured_of,
+    summarise,
+    upsample,
+)
+from benchmarks.lesions import Boxes, Regions, mark, read_boxes, regions_of
+from common.data.synthetic import draw_with_findings
+from common.metrics.intervals import BootstrapConfig
+from common.pixels.preprocessing import Preprocessing, load_pixels
+from common.prediction.predict import load_model
+from common.result_dir import ResultDir, find_run
+from common.system.errors import InputError
+
+FEW = BootstrapConfig(50)
+SIZE = 40
+
+
+def regions(lesion: tuple[int, int] = (4, 12), disc: tuple[int, int] = (20, 24)) -> Regions:
+    """A retina of the upper 30 of 40 rows, and two squares in it."""
+    retina, marked, nerve = (np.zeros((SIZE, SIZE), bool) for _ in range(3))
+    retina[:30] = True
+    marked[lesion[0] : lesion[1], lesion[0] : lesion[1]] = True
+    nerve[disc[0] : disc[1], disc[0] : disc[1]] = True
+    return Regions(retina, marked, nerve)
+
+
+def test_a_map_that_is_all_in_a_box_gains_as_much_as_can_be():
+    where = regions()
+    found = measure_map(np.where(where.lesions, 2.0, -1.0), where)
+    assert found["in_lesions"] == 1 and found["peak_in_lesion"] == 1
+    assert found["lesions"] == pytest.approx(64 / 1200)
+    assert found["in_disc"] == 0 and found["peak_in_disc"] == 0
+    gain = summarise(measured_of([{"a": found}], {"a": 0}), FEW)["gain"]
+    assert gain.value == pytest.approx(1200 / 64)
+
+
+def test_a_uniform_map_gains_nothing_and_points_as_chance_does():
+    found = measure_map(np.ones((SIZE, SIZE)), regions())
+    figures = summarise(measured_of([{"a": found}], {"a": 0}), FEW)
+    assert figures["gain"].value == pytest.approx(1) == figures["disc"].value
+    assert figures["pointing"].value == pytest.approx(figures["chance"].value)
+    assert figures["disc_pointing"].value == pytest.approx(figures["disc_chance"].value)
+
+
+def test_random_maps_point_as_often_as_chance():
+    generator, where = np.random.default_rng(0), regions((0, 20))
+    hits = [measure_map(generator.normal(size=(SIZE, SIZE)), where) for _ in range(2000)]
+    share = np.mean([one["peak_in_lesion"] for one in hits])
+    assert share == pytest.approx(400 / 1200, abs=0.035)
+    assert np.mean([one["in_lesions"] for one in hits]) == pytest.approx(400 / 1200, abs=0.005)
+
+
+def test_what_lies_outside_the_retina_does_not_count():
+    where, values = regions(), np.where(regions().lesions, 1.0, 0.0)
+    outside = values.copy()
+    outside[35:] = 50
+    assert measure_map(outside, where) == measure_map(values, where)
+
+
+def test_an_image_without_positive_evidence_or_disc_is_left_out_of_what_needs_it():
+    without = replace(regions(), disc=np.zeros((SIZE, SIZE), bool))
+    silent = measure_map(np.full((SIZE, SIZE), -1.0), without)
+    assert np.isnan([silent["in_lesions"], silent["in_disc"], silent["disc"]]).all()
+    whole = measure_map(np.where(regions().lesions, 1.0, 0.0), regions())
+    both = measured_of([{"a": silent, "b": whole}], {"a": 0, "b": 1})
+    alone = measured_of([{"b": whole}], {"b": 1})
+    for name in ("gain", "disc", "disc_chance"):
+        assert both.values()[name] == alone.values()[name]
+    assert both.values()["pointing"] == pytest.approx((1 + 64 / 1200) / 2)
+
+
+def test_the_gain_is_a_ratio_of_means_over_the_images_and_a_mean_over_the_seeds():
+    def one(share: float, area: float) -> dict[str, float]:
+        return {"in_lesions": share, "lesions": area, "peak_in_lesion": 0.0}
+
+    first = {"a": one(0.2, 0.1), "b": one(0.6, 0.3)}  # 2, and 2
+    second = {"a": one(0.9, 0.1), "b": one(0.3, 0.3)}  # 9 and 1: not their mean, but 3
+    figure = summarise(measured_of([first, second], {"a": 0, "b": 1}), FEW)["gain"]
+    assert figure.by_seed == pytest.approx([2, 3]) and figure.value == pytest.approx(2.5)
+    assert figure.spread == pytest.approx(np.std([2, 3], ddof=1))
+    assert 1 <= figure.low < figure.value < figure.high <= 9
+
+
+def test_a_difference_is_that_on_the_images_of_both_and_none_to_itself():
+    where, generator = regions(), np.random.default_rng(1)
+    maps = {name: generator.normal(size=(SIZE, SIZE)) for name in "abcdef"}
+    plain = {name: measure_map(values, where) for name, values in maps.items()}
+    better = {name: measure_map(v + 3 * where.lesions, where) for name, v in maps.items()}
+    groups = {name: place for place, name in enumerate("abcdef")}
+    one, other = (measured_of([found], groups) for found in (better, plain))
+    assert vars(compare(one, one, FEW)["gain"]) == {"value": 0, "low": 0, "high": 0}
+    found = compare(one, measured_of([{k: plain[k] for k in "abc"}], groups), FEW)
+    assert found["gain"].low > 0 and found["pointing"].value == 1
+    assert compare(one, measured_of([{"z": plain["a"]}], {"z": 9}), FEW) == {}
+    assert compare(one, other, FEW)["disc"].value < 0
+
+
+def test_a_map_s_position_is_the_middle_of_its_part_of_the_square():
+    values = np.zeros((4, 4), np.float32)
+    values[1, 2] = 1
+    nearest, bilinear = (upsample(values, SIZE, how) for how in ("nearest", "bilinear"))
+    assert np.array_equal(np.argwhere(nearest)[[0, -1]], [[10, 20], [19, 29]])
+    rows, columns = np.nonzero(bilinear == bilinear.max())
+    assert (rows.mean(), columns.mean()) == (14.5, 24.5)
+    assert bilinear.sum() == pytest.approx(nearest.sum(), rel=1e-5)
+
+
+def test_likeness_is_the_correlation_of_ranks():
+    values = np.random.default_rng(0).normal(size=(5, 5))
+    assert likeness(values, np.exp(values)) == pytest.approx(1)
+    assert likeness(values, -values) == pytest.approx(-1)
+    assert np.isnan(likeness(values, np.ones((5, 5))))
+
+
+# -- boxes -----------------------------------------------------------------------------------------
+
+
+def test_boxes_become_pixels_and_the_smallest_has_one():
+    marked = mark(np.array([[0.1, 0.2, 0.3, 0.4]]), 10)
+    assert np.array_equal(np.argwhere(marked), [[2, 1], [2, 2], [3, 1], [3, 2]])
+    assert mark(np.array([[0.42, 0.51, 0.44, 0.53]]), 10).sum() == 1
+    assert mark(np.array([[0.42, 0.51, 0.44, 0.53]]), 10)[5, 4]
+    assert mark(np.array([[-0.2, 0.8, 0.1, 1.3]]), 10).sum() == 2
+    assert not mark(np.array([[1.1, 0.1, 1.2, 0.2], [-0.3, 0.1, 0.0, 0.2]]), 10).any()
+    assert not mark(np.zeros((0, 4)), 10).any()
+
+
+def test_drawn_lesions_lie_in_their_boxes_in_the_model_s_square(tmp_path):
+    drawn = draw_with_findings(2, np.random.default_rng(5), 256)
+    wide = np.zeros((256, 420, 3), np.uint8)
+    wide[:, 90:346] = drawn.picture
+    Image.fromarray(wide).save(tmp_path / "a.png")
+
+    def in_wide(kind: str) -> np.ndarray:
+        boxes = [f.box for f in drawn.findings if (f.kind == "optic_disc") == (kind == "disc")]
+        return (np.array(boxes) * 256 + [90, 0, 90, 0]) / [420, 256, 420, 256]
+
+    settings = Preprocessing(320, (0.5,) * 3, (0.5,) * 3, enable_clahe=False)
+    pixels = load_pixels(tmp_path / "a.png", settings)
+    boxes = Boxes(in_wide("lesions"), in_wide("disc"))
+    found = regions_of(tmp_path / "a.png", pixels, boxes, settings)
+    exudates = (pixels[..., 1] > 190) & (pixels[..., 2] < 170)
+    assert exudates.sum() > 500 and found.lesions[exudates].mean() > 0.95
+    assert 0.02 < found.lesions.mean() < 0.3
+    bright = pixels.astype(int).sum(2) * found.disc
+    assert found.disc.any() and bright.max() > 500
+    assert found.retina.mean() == pytest.approx(np.pi / 4, abs=0.04)
+
+
+def test_boxes_are_found_by_the_images_names(tmp_path):
+    table = tmp_path / "boxes.csv"
+    header = "image,finding,left,top,right,bottom\n"
+    table.write_text(header + "b,haemorrhage,0.1,0.2,0.3,0.4\nB.jpg,optic_disc,0.5,0.5,0.6,0.6\n")
+    found = read_boxes(table, ["val/2/b.jpg", "val/3/c.jpg"])
+    assert list(found) == ["val/2/b.jpg"]
+    assert found["val/2/b.jpg"].lesions.tolist() == [[0.1, 0.2, 0.3, 0.4]]
+    assert found["val/2/b.jpg"].discs.tolist() == [[0.5, 0.5, 0.6, 0.6]]
+    for text, said in (
+        ("image,finding,left,top,right\nb,x,0,0,1\n", "expected the columns image, finding"),
+        (header + "b,x,10,20,300,400\n", "line 2: expected left < right"),
+        (header + "b,x,0.3,0.2,0.1,0.4\n", "found 0.3, 0.2, 0.1, 0.4"),
+        (header + "b,x,0.3,high,0.4,0.5\n", "found 0.3, high"),
+    ):
+        table.write_text(text)
+        with pytest.raises(InputError, match=said):
+            read_boxes(table, ["val/2/b.jpg"])
+    table.write_text(header + "b,x,0,0,1,1\n")
+    with pytest.raises(InputError, match=r"may be val/2/b\.jpg or val/3/b\.jpg"):
+        read_boxes(table, ["val/2/b.jpg", "val/3/b.jpg"])
+
+
+# -- what is asked of a model ----------------------------------------------------------------------
+
+
+def test_each_target_adds_its_pairs_up_with_their_signs():
+    logits = np.array([[2.0, 3.0, 1.0], [-2.0, -3.0, -1.0]])  # 0-1, 0-2, 1-2: grade 2, grade 0
+    found = {name: pair_weights(name, logits, 2) for name in evidence_maps.TARGETS}
+    assert np.allclose(found["referable"], [[0, 0.5, 0.5]] * 2)
+    assert np.allclose(found["grade"], [[0, 0.5, 0.5], [-0.5, -0.5, 0]])
+    assert np.allclose(found["pair"], [[0, 1, 0], [1, 0, 0]])
+    assert np.allclose(pair_weights("referable", logits[:, :1], 1), 1)  # of two classes
+
+
+def test_shuffled_weights_are_the_same_numbers_in_another_order(trained):
+    model = load_model(find_run(ResultDir(trained)))
+    for which, changed in (
+        ("classifier", {"classifier"}),
+        ("trained layers", {"classifier", "stages"}),
+    ):
+        other = shuffled(model, which)
+        for (name, one), (_, two) in zip(
+            model.groups[0].branches[0].branch.named_parameters(),
+            other.groups[0].branches[0].branch.named_parameters(),
+        ):
+            assert np.array_equal(*(np.sort(w.detach().flatten()) for w in (one, two)))
+            same = np.array_equal(one.detach(), two.detach())
+            if len(one.unique()) > 4:
+                assert same == (name.split(".")[0] not in changed), name
+    trunk = [next(m.groups[0].trunk.parameters()) for m in (model, shuffled(model, "all layers"))]
+    assert not np.array_equal(*(w.detach() for w in trunk))
+
+
+def test_the_blocks_with_most_evidence_are_blurred_and_no_others():
+    size = 4 * BLOCKS
+    mask = np.zeros((size, size), bool)
+    mask[: size // 2] = True
+    values = np.arange(size * size, dtype=float).reshape(size, size)
+    blocks = in_blocks(values, mask)
+    assert np.isfinite(blocks).sum() == BLOCKS**2 // 2 and blocks[0] == values[:4, :4].mean()
+    picture = np.full((size, size, 3), 9, np.uint8)
+    found = delete(picture, picture * 0, blocks, 0.25)
+    rows, _ = np.nonzero(found[..., 0] == 0)
+    assert len(rows) == size * size // 8 and (rows.min(), rows.max()) == (24, 31)
+
+
+def test_a_blurred_picture_stays_within_its_retina_and_keeps_its_level():
+    picture = np.zeros((80, 80, 3), np.uint8)
+    mask = np.zeros((80, 80), bool)
+    mask[20:60, 20:60] = True
+    picture[mask] = 100
+    picture[40, 40] = 255
+    found = blur(picture, mask)
+    assert (found[~mask] == 0).all() and (np.abs(found[mask].astype(int) - 100) < 8).all()
+
+
+# -- the command -----------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def asked(trained, demo, shared_cache, tmp_path_factory):
+    """The flags of a measurement of the quick training on the demo's test pictures, and a place."""
+    root = tmp_path_factory.mktemp("evidence")
+    return root, {
+        "results_dirs": trained,
+        "dataset_path": demo,
+        "output_dir": root / "maps",
+        "report_dir": root,
+        "cache_dir": shared_cache,
+        "device": "cpu",
+        "resamples": 20,
+    }
+
+
+def test_drawn_pictures_are_measured_and_what_was_asked_is_kept(asked, monkeypatch):
+    root, values = asked
+    assert evidence.main(flags(**values, target=["referable", "pair"])) == 0
+    section = evidence_results.load(root / "benchmarks" / "evidence.json")["drawn"]
+    assert section.conditions.images == 12 and section.conditions.split == "test"
+    changes = [(row.setting, row.to) for row in section.rows]
+    assert changes == [
+        ("", ""),
+        ("", ""),
+        ("upsampling", "nearest"),
+        ("target", "pair"),
+        ("weights shuffled", "classifier"),
+        ("weights shuffled", "trained layers"),
+        ("weights shuffled", "all layers"),
+    ]
+    base, pair = section.rows[0], section.rows[3]
+    assert base.figures["gain"].low <= base.figures["gain"].value <= base.figures["gain"].high
+    assert 0 < base.figures["chance"].value < 0.5 and not np.isnan(base.figures["deletion"].value)
+    assert pair.figures["gain"].value != base.figures["gain"].value
+    assert abs(section.rows[-1].figures["likeness"].value) < 0.9
+    assert set(section.curves[0].curves) == {"evidence", "random", "others"}
+    stored = (root / "benchmarks" / "evidence.json").read_text()
+    page = (root / "docs" / "evidence.md").read_text()
+    assert "Not measured." in page and "12 referable images of test" in page
+    assert (root / "docs" / "images" / "evidence_drawn.png").is_file()
+
+    def refuse(*_):
+        raise AssertionError("asked again")
+
+    monkeypatch.setattr(evidence_maps, "LAYERS", {"exact": refuse})
+    monkeypatch.setattr("benchmarks.evidence_deletion.predict_logits", refuse)
+    assert evidence.main(flags(**values, target=["referable", "pair"])) == 0
+    assert (root / "benchmarks" / "evidence.json").read_text() == stored
+    (root / "docs" / "evidence.md").unlink()
+    assert evidence.main(["--render_only", "--report_dir", str(root)]) == 0
+    assert (root / "docs" / "evidence.md").read_text() == page
+
+
+def test_methods_are_measured_together_on_the_images_of_all(asked, trained_swin, tmp_path):
+    _, values = asked
+    both = values | {
+        "results_dirs": [values["results_dirs"], trained_swin],
+        "report_dir": tmp_path,
+        "maps_only": None,
+    }
+    assert evidence.main(flags(**both)) == 0
+    rows = evidence_results.load(tmp_path / "benchmarks" / "evidence.json")["drawn"].rows
+    names = [row.method for row in rows if not row.setting]
+    assert names[2:] == ["mean of these 2", "no network: local contrast of the picture"]
+    assert names[0] != names[1] and np.isnan(rows[0].figures["deletion"].value)
+    swapped = both | {"results_dirs": both["results_dirs"][::-1], "report_dir": tmp_path / "b"}
+    assert evidence.main(flags(**swapped)) == 0
+    other = evidence_results.load(tmp_path / "b" / "benchmarks" / "evidence.json")["drawn"].rows
+    assert other[1].figures["gain"].value == rows[0].figures["gain"].value
+    assert other[2].figures["gain"].value == pytest.approx(rows[2].figures["gain"].value, rel=1e-5)
+
+
+def test_each_model_is_judged_on_what_is_new_to_it_or_refused(
+    asked, trained_copy, tmp_path, capsys, demo
+):
+    _, values = asked
+    folds = tmp_path / "folds"
+    for number in (1, 2):
+        shutil.copytree(demo, folds / f"fold_{number}")
+    next((folds / "fold_1" / "train" / "0").iterdir()).unlink()
+    own = values | {"report_dir": tmp_path, "maps_only": None, "dataset_path": folds}
+    assert evidence.main(flags(**own, lesions=demo / "lesions.csv")) == 0
+    rows = json.loads((tmp_path / "benchmarks" / "evidence.json").read_text())
+    assert rows["drawn"]["conditions"]["dataset"] == "fold_2"
+    next((folds / "fold_2" / "train" / "0").iterdir()).unlink()
+    (tmp_path / "empty.csv").write_text("image,finding,left,top,right,bottom\nx,y,0,0,1,1\n")
+    for changes, said in (
+        ({"split": "train"}, "byte for byte in what it has learned from"),
+        ({"dataset_path": folds, "lesions": demo / "lesions.csv"}, "none of the folds in"),
+        ({"lesions": tmp_path / "empty.csv"}, "expected lesions in the 12 referable images"),
+        ({"lesions": tmp_path / "none.csv"}, "none.csv: expected a table"),
+        ({"results_dirs": [values["results_dirs"], trained_copy]}, "and judge test/2/"),
+        ({"results_dirs": tmp_path / "nowhere"}, "nowhere"),
+        ({"results_dirs": False}, "expected --results_dirs"),
+        ({"dataset_path": False}, "expected --lesions CSV"),
+    ):
+        assert evidence.main(flags(**values | changes)) == 2, changes
+        error = capsys.readouterr().err
+        assert said in error and error.count("\n") == 1, error
