@@ -136,6 +136,13 @@ def folder(text: str) -> Path:
     return Path(expand_home(text))
 
 
+def named_file(text: str) -> Path:
+    """Read the name of a file, with ~ for the home."""
+    if not text or text.endswith("/"):
+        raise argparse.ArgumentTypeError(f"expected a file, found {text!r}")
+    return Path(expand_home(text))
+
+
 def known_folder(text: str) -> Path:
     """Read the name of a folder that .env may hold: with ~, $NAME, ${NAME} and ${NAME:-other}."""
     return folder(_expand_variables(str(text)))

@@ -1,6 +1,6 @@
 """Flags of the scripts: those of the training from its configuration, those of the evaluation."""
 
-from common.cli import Parser, boolean, expand_home, folder, known_folder
+from common.cli import Parser, boolean, expand_home, folder, known_folder, named_file
 
 import argparse
 import os
@@ -237,14 +237,7 @@ def add_ensemble_flags(parser: argparse.ArgumentParser) -> None:
         "possible, always (alone or with on: end with an error if it is not), or not (default "
         "auto)",
     )
-    parser.add_argument(
-        "--tta",
-        default="",
-        choices=tuple(VIEWS),
-        help="test-time augmentation of all models: take an image as it is (none), or average the "
-        "logits of its mirror images (flips: 4 views), or of these in all quarter turns (d4: 8) "
-        "(default: what each model was trained with)",
-    )
+    _add_tta(parser, "what each model was trained with")
     parser.add_argument(
         "--prevalence",
         default="",
@@ -278,6 +271,58 @@ def add_ensemble_flags(parser: argparse.ArgumentParser) -> None:
     )
     _add_screening_flags(parser)
     _add_measuring_flags(parser)
+
+
+def add_grader_flags(parser: argparse.ArgumentParser) -> None:
+    """Add the flags of scripts that grade new pictures: by which models, and how these run."""
+    _add_results_dirs(
+        parser,
+        "result directories of train_ovo.py, or that of an ensemble, which "
+        "evaluate_ensemble.py has written",
+    )
+    parser.add_argument(
+        "--base_models",
+        nargs="+",
+        default=[],
+        metavar="MODEL",
+        help="in place of --results_dirs: models (ALIAS_shared or ALIAS_softmax with that head) in "
+        "their default directories, such as ./convnext_5class_results",
+    )
+    parser.add_argument(
+        "--grader",
+        type=named_file,
+        default=None,
+        metavar="FILE",
+        help="what an evaluation has chosen, results/grader.json (default: that of the one model, "
+        "or of super_ensemble_results if it is of these models)",
+    )
+    for name in ("device", "precision"):
+        _add_named_field(parser, name)
+    _add_tta(parser, "what each model was evaluated with, else trained with")
+
+
+def _add_tta(parser: argparse.ArgumentParser, default: str) -> None:
+    parser.add_argument(
+        "--tta",
+        default="",
+        choices=tuple(VIEWS),
+        help="test-time augmentation of all models: take an image as it is (none), or average the "
+        "logits of its mirror images (flips: 4 views), or of these in all quarter turns (d4: 8) "
+        f"(default: {default})",
+    )
+
+
+def add_worker_flag(parser: argparse.ArgumentParser, help: str) -> None:
+    """Add how many threads read pictures."""
+    default = default_of("num_workers")
+    parser.add_argument(
+        "--num_workers", type=int, default=default, help=f"{help} (default {default})"
+    )
+
+
+def add_patient_regex(parser: argparse.ArgumentParser) -> None:
+    """Add the pattern of the patients' names."""
+    parser.add_argument("--patient_regex", default=AUTO, help=PATIENT_HELP)
 
 
 def _add_screening_flags(parser: argparse.ArgumentParser) -> None:
@@ -355,11 +400,7 @@ def _add_measuring_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--vote", choices=VOTES, default="coupling", help="pairs to classes (default coupling)"
     )
-    parser.add_argument(
-        "--patient_regex",
-        default=AUTO,
-        help=PATIENT_HELP,
-    )
+    add_patient_regex(parser)
     parser.add_argument(
         "--resamples", type=int, default=1000, help="of the bootstrap (default 1000)"
     )

@@ -23,14 +23,25 @@ class FoundGrader:
     why_none: str = ""
 
 
-def grader_of(directories: Sequence[Path]) -> StoredGrader | None:
-    """Return the grader of an ensemble's directory, which has no classifiers itself; else None."""
-    if len(directories) != 1:
-        return None
-    directory = ResultDir(directories[0])
-    if any(directory.models.glob("*.pth")) or not directory.grader.is_file():
-        return None
-    return load_grader(directory.grader)
+@dataclass(frozen=True)
+class GivenGrader:
+    """What was chosen, as the user named it."""
+
+    path: Path
+    grader: StoredGrader
+
+
+def given_grader(file: Path | None, directories: Sequence[Path]) -> GivenGrader | None:
+    """Read the grader in a file, or of an ensemble's directory; None where neither is given.
+
+    An ensemble's directory is one without classifiers of its own.
+    """
+    path = file
+    if path is None and len(directories) == 1:
+        directory = ResultDir(directories[0])
+        if directory.grader.is_file() and not any(directory.models.glob("*.pth")):
+            path = directory.grader
+    return None if path is None else GivenGrader(path, load_grader(path))
 
 
 def find_grader(fingerprints: Sequence[str], directories: Sequence[Path]) -> FoundGrader:

@@ -54,6 +54,25 @@ class Doubts(Protocol):
 
 
 @dataclass(frozen=True)
+class NoDoubts:
+    """Where nothing is known of the pictures of the training: all are graded."""
+
+    why_not_known: str
+    fingerprint: str = ""
+
+    def look(self, photograph: Any) -> None:
+        """Measure nothing."""
+
+    def ungradable(self, measured: Any) -> str:
+        """Doubt nothing."""
+        return ""
+
+    def unlike(self, said: Said) -> Sequence[str]:
+        """Doubt nothing."""
+        return [""] * len(said.pair_probabilities[0])
+
+
+@dataclass(frozen=True)
 class Asked:
     """What is asked of a grader, of what it has."""
 
@@ -113,16 +132,19 @@ class Answers:
     @property
     def open_questions(self) -> list[str]:
         """Say what is left open in every row, and why."""
-        grader, found = self.grader, []
+        grader, why = self.grader, {}
         if self.asked.point is None:
-            found.append(f"nothing is said on referral: {grader.scored.referable}")
+            why["nothing is said on referral"] = grader.scored.referable
         if grader.sets.why_none:
-            found.append(f"no set of grades: {grader.sets.why_none}")
+            why["no set of grades"] = grader.sets.why_none
         if self.asked.review is None:
-            found.append(f"nothing is marked as unsure: {grader.review.why_none}")
-        if self.doubts.why_not_known:
-            found.append(self.doubts.why_not_known)
-        return found
+            why["nothing is marked as unsure"] = grader.review.why_none
+        reasons = dict.fromkeys(why.values())  # several things are often open for one
+        found = [
+            f"{', '.join(what for what in why if why[what] == reason)}: {reason}"
+            for reason in reasons
+        ]
+        return [*found, self.doubts.why_not_known] if self.doubts.why_not_known else found
 
     def judge(self, read: Sequence[ReadPicture], said: Said) -> list[Row]:
         """Write the rows (N,) of pictures that can be read."""
@@ -148,7 +170,7 @@ class Answers:
         said = _Said(
             probabilities,
             None if scores is None else float(scores[n]),
-            tuple(None if values is None else float(values[n]) for values in uncertainty),
+            tuple(None if values is None else _number(values[n]) for values in uncertainty),
         )
         ungradable = self.doubts.ungradable(read.measured)
         doubts = [f"{UNGRADABLE}: {ungradable}"] if ungradable else []
@@ -213,6 +235,11 @@ class _Said:
     place: int | None = None  # of its class
     referable: bool | None = None
     in_set: tuple[str, ...] = ()
+
+
+def _number(value: float) -> float:
+    """Write a count as a whole number."""
+    return int(value) if float(value).is_integer() else float(value)
 
 
 def grade_texts(scored: Classes) -> list[int | str]:

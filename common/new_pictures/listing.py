@@ -132,9 +132,10 @@ def _matching(pattern: str) -> Iterator[_Found]:
             yield _Found(_picture(match, root))
 
 
-def _in_folder(folder: str, root: str) -> Iterator[NewPicture]:
-    for entry in list_tree(folder, past_our_results=True):
-        yield _picture(entry.path, root)
+def _in_folder(folder: str, root: str) -> list[NewPicture]:
+    """List the files of a folder in the order that those of a dataset have."""
+    found = [_picture(entry.path, root) for entry in list_tree(folder, past_our_results=True)]
+    return sorted(found, key=lambda picture: picture.id)
 
 
 def _picture(path: str, root: str) -> NewPicture:

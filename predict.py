@@ -1,0 +1,195 @@
+#!/usr/bin/env python3
+"""Grade new photographs with a trained model or an ensemble, and say which a person must see.
+
+    python predict.py --results_dirs ./*_5class_results --images ./new_photographs \\
+        --csv ./predictions.csv --report ./predictions.html
+
+Writes a row for each picture, as CSV and as JSONL, and one for each patient who can be told. What
+evaluate_ensemble.py has chosen decides who is referred and what is unsure. The same command again
+goes on where a run ended, however it ended.
+"""
+
+from common.cli import Parser, expand_home, guarded, named_file
+
+import argparse
+import sys
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+from common.flags import add_grader_flags, add_patient_regex, add_worker_flag, find_runs
+from common.grading.finding import given_grader
+from common.grading.networks import Networks
+from common.grading.stored_grader import StoredGrader
+from common.listing.walking import count_of
+from common.new_pictures.answers import Answers, NoDoubts, choose_asked
+from common.new_pictures.description import Arithmetic, settings_of, words_of
+from common.new_pictures.journal import Journal, RunFiles, open_journal, read_rows
+from common.new_pictures.listing import Listing, list_pictures
+from common.new_pictures.page import count_rows, headlines, write_page
+from common.new_pictures.patients import read_metadatas, tabulate_patients
+from common.new_pictures.rows import RowFormat
+from common.new_pictures.run import Kept, Work, grade_pictures
+from common.system.errors import InputError
+from common.system.log import log
+
+
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = Parser(description=__doc__)
+    parser.add_argument(
+        "--images",
+        nargs="+",
+        required=True,
+        type=expand_home,
+        metavar="PLACE",
+        help="folders, however deep, files, or patterns such as 'left/*.jpg'",
+    )
+    add_grader_flags(parser)
+    parser.add_argument(
+        "--csv",
+        type=named_file,
+        default=Path("predictions.csv"),
+        metavar="FILE",
+        help="the table; beside it lie FILE.jsonl with the same rows, FILE.run.json with what they "
+        "rest on, and FILE_patients.csv (default predictions.csv)",
+    )
+    parser.add_argument(
+        "--report", type=named_file, default=None, metavar="FILE", help="a page of all pictures"
+    )
+    parser.add_argument(
+        "--operating_point",
+        default="",
+        metavar="RULE",
+        help="who is referred: one of the rules that the evaluation has chosen a threshold for, "
+        "such as sensitivity=0.90, or argmax (default: the first of its thresholds, else argmax)",
+    )
+    parser.add_argument(
+        "--review_share",
+        type=float,
+        default=0.1,
+        metavar="SHARE",
+        help="of the pictures, the least certain of which are to be reviewed: one of the shares "
+        "that the evaluation has chosen a threshold for, 0.05, 0.1 or 0.2 (default 0.1)",
+    )
+    add_patient_regex(parser)
+    add_worker_flag(parser, "threads that read pictures, at most the cores")
+    parser.add_argument(
+        "--overwrite", action="store_true", help="start anew where there are rows already"
+    )
+    return parser.parse_args(argv)
+
+
+@dataclass(frozen=True)
+class GraderToRun:
+    """Who grades, and what runs it."""
+
+    grader: StoredGrader
+    networks: Networks
+    arithmetic: Arithmetic
+
+
+def open_grader(args: argparse.Namespace) -> GraderToRun:
+    """Load the models in PyTorch, which is imported only here, with what was chosen for them."""
+    from common.grading.loading import load_grader_and_models, runs_of
+    from common.system.device import resolve_precision, select_device
+
+    device = select_device(args.device)
+    precision = resolve_precision(args.precision, True, device)
+    given = given_grader(args.grader, args.results_dirs)
+    named = args.base_models or (args.results_dirs and (given is None or args.grader))
+    if given is not None and not named:
+        runs = runs_of(given.grader)
+    else:
+        runs = find_runs(args.results_dirs, args.base_models, None, None)
+    loaded = load_grader_and_models(runs, given, args.tta, device, precision)
+    tta = tuple(model.tta for model in loaded.networks.models)
+    return GraderToRun(
+        loaded.grader, loaded.networks, Arithmetic("PyTorch", str(device), precision, tta)
+    )
+
+
+def require_different_files(files: RunFiles, report: Path | None) -> None:
+    """Raise InputError where one file would take the place of another."""
+    names = [path.resolve() for path in files.all]
+    if files.csv.suffix.lower() in (".jsonl", ".json", ".html") or files.csv.is_dir():
+        raise InputError(f"--csv {files.csv}: expected the name of a CSV file")
+    if report is not None and (report.resolve() in names or report.is_dir()):
+        raise InputError(f"--report {report}: expected a file of its own, such as predictions.html")
+
+
+def say_what_is_there(journal: Journal, listing: Listing, kept: Kept) -> None:
+    """Say how far an earlier process came."""
+    done = sum(picture.name in journal.done for picture in listing.pictures)
+    if done:
+        left = len(listing) - done
+        log(f"{journal.files.csv}: {count_of(done, 'row')} are there, {left} to be made")
+    if kept.gone:
+        log(f"note: {count_of(kept.gone, 'row')} of pictures that are not there any more stay")
+
+
+def write_patients(
+    files: RunFiles, form: RowFormat, listing: Listing, answers: Answers, args: argparse.Namespace
+) -> None:
+    """Write the table of patients, if any are known."""
+    rows = read_rows(files.jsonl, form)
+    names = answers.grader.scored.names
+    table = tabulate_patients(rows, listing, names, args.patient_regex, read_metadatas(listing))
+    log(f"patients: {table.evidence}")
+    if table.rows:
+        table.write(files.patients)
+        log(f"wrote {files.patients}, {count_of(len(table.rows), 'patient')}")
+    else:
+        files.patients.unlink(missing_ok=True)
+
+
+def say_counts(counts: Counter[str], files: RunFiles) -> None:
+    """Say what came out."""
+    found = [f"{each.count} {each.name}" for each in headlines(counts) if each.count]
+    log(f"{count_of(counts['all'], 'picture')}: {', '.join(found)}")
+    log(f"wrote {files.csv} and {files.jsonl}; {files.settings} says what the rows rest on")
+
+
+@guarded
+def main(argv: list[str] | None = None) -> int:
+    """List the pictures, load the grader, grade what has no row yet, then sum up."""
+    args = parse_args(argv)
+    files = RunFiles(args.csv)
+    require_different_files(files, args.report)
+    listing = list_pictures(args.images)
+    for line in [*listing.remarks, f"{count_of(len(listing), 'picture')} to be graded"]:
+        log(line)
+    for metadata in read_metadatas(listing).values():  # first, so that a mistake is named at once
+        for line in metadata.remarks:
+            log(line)
+
+    run = open_grader(args)
+    asked = choose_asked(run.grader, args.operating_point, args.review_share)
+    answers = Answers(run.grader, asked, NoDoubts("not compared with the training pictures"))
+    form = RowFormat(run.grader.scored.names)
+    settings = settings_of(answers, form, run.arithmetic, args.images)
+    for name, text in settings.telling["facts"].items():
+        log(f"{name.lower()}: {text}")
+    for line in settings.telling["warnings"]:
+        log(f"note: {line}")
+
+    kept = Kept(listing)
+    with open_journal(files, form, settings, args.overwrite, kept) as journal:
+        say_what_is_there(journal, listing, kept)
+        work = Work(
+            run.networks, answers.judge, answers.refuse, answers.doubts.look, args.num_workers
+        )
+        grade_pictures(listing.pictures, journal, work)
+        journal.finish([picture.name for picture in listing.pictures])
+        write_patients(files, form, listing, answers, args)
+        counts = count_rows(read_rows(files.jsonl, form))
+        if args.report:
+            words = words_of(answers, run.arithmetic, counts["all"])
+            write_page(args.report, files, read_rows(files.jsonl, form), words, args.num_workers)
+            log(f"wrote {args.report}")
+    say_counts(counts, files)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
