@@ -21,9 +21,11 @@ import torch
 from common import result_dir
 from common.audit.dataset import AuditConfig
 from common.config import PixelOptions
+from common.fitting.calibration import Temperature
 from common.fitting.ensemble import ModelResult, apply_vote
 from common.fitting.grader import Grader, Sample
 from common.fitting.images import fitting_images
+from common.grading.stored_grader import StoredGrader, StoredMember, unevaluated
 from common.history import EpochRow
 from common.metrics.intervals import BootstrapConfig
 from common.models import checkpoint_file
@@ -274,3 +276,13 @@ def probabilities_of(targets, sharpness: float = 3.0, seed: int = 0, classes: in
     seen = np.array(targets)[:, None] + generator.normal(0, 1 / sharpness**0.5, (len(targets), 1))
     scores = np.exp(-sharpness * (seen - np.arange(classes)) ** 2 / 2)
     return scores / scores.sum(1, keepdims=True)
+
+
+def stored_grader(models: int = 1) -> StoredGrader:
+    """What is known of models of five grades that were never evaluated."""
+    rule = {"vote": "coupling", "pair_accuracies": np.ones(10), "temperature": Temperature()}
+    members = [
+        StoredMember(f"m{n}", Path(f"m{n}"), f"{n}", MODEL, "ovo", "none", **rule)
+        for n in range(models)
+    ]
+    return unevaluated(members, GRADES, "not evaluated")

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from common.data.class_names import grade_of
+from common.data.class_names import grades_of
 from common.data.metadata import Metadata, read_metadata
-from common.data.patients import Patients, recognise_eyes, recognise_patients
+from common.data.patients import recognise_eyes, recognise_patients
 from common.listing.split_folders import split_of
 from common.listing.walking import count_of
 from common.new_pictures.listing import Listing, NewPicture
@@ -91,11 +91,11 @@ def tabulate_patients(
     regex: names the patient in a file's name, as in `recognise_patients`.
     """
     listed = {picture.name: picture for picture in listing.pictures}
-    all_rows = list(rows)
-    ids = [_id_of(listed.get(row.image), row.image) for row in all_rows]
+    all_rows, named = list(rows), _ids_of(listing)
+    ids = [named.get(row.image, f"gone/{row.image}") for row in all_rows]
     by_id = {id_: listed[row.image] for id_, row in zip(ids, all_rows) if row.image in listed}
     known = Metadatas(metadata, by_id)
-    patients: Patients = recognise_patients(ids, regex, known)
+    patients = recognise_patients(ids, regex, known)
     places = {name: place for place, name in enumerate(class_names)}
     seen: dict[str, list[_Seen]] = {}
     for row, eye, patient in zip(all_rows, recognise_eyes(ids, known).tolist(), patients.called):
@@ -106,17 +106,28 @@ def tabulate_patients(
     return PatientTable(table, patients.evidence, patients.unknown)
 
 
-def _id_of(picture: NewPicture | None, name: str) -> str:
-    """Name a picture so that patients can be read in it: without the folders of splits and grades.
+def _ids_of(listing: Listing) -> dict[str, str]:
+    """Name each picture so that patients can be read in it: without folders of splits and grades.
 
     A folder's name stands before it, as that of a class does in a dataset.
     """
-    if picture is None:
-        return f"gone/{name}"
-    parts = picture.id.split("/")
-    while len(parts) > 1 and (split_of(parts[0]) or grade_of(parts[0]) is not None):
-        parts = parts[1:]
-    return "/".join([picture.root.replace("/", " "), *parts])
+    ids: dict[str, str] = {}
+    for root in listing.roots:
+        own = {p.name: p.id.split("/") for p in listing.pictures if p.root == root}
+        for is_grouping in (_are_splits, _are_grades):
+            tops = {parts[0] for parts in own.values() if len(parts) > 1}
+            if tops and is_grouping(sorted(tops)):
+                own = {name: parts[1:] if len(parts) > 1 else parts for name, parts in own.items()}
+        ids |= {name: "/".join([root.replace("/", " "), *own[name]]) for name in own}
+    return ids
+
+
+def _are_splits(folders: Sequence[str]) -> bool:
+    return all(split_of(folder) for folder in folders)
+
+
+def _are_grades(folders: Sequence[str]) -> bool:
+    return len(folders) > 1 and None not in grades_of(folders)
 
 
 def _row_of(patient: str, seen: Sequence[_Seen]) -> list[Any]:
