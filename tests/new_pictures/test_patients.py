@@ -1,4 +1,4 @@
-"""The table of patients: the worst of their pictures, where a table or the names tell who they are."""
+"""The table of patients: the worst of their pictures, where names or a table tell whose."""
 
 import csv
 
