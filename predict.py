@@ -22,7 +22,7 @@ from common.grading.finding import given_grader
 from common.grading.networks import Networks
 from common.grading.stored_grader import StoredGrader
 from common.listing.walking import count_of
-from common.new_pictures.answers import Answers, NoDoubts, choose_asked
+from common.new_pictures.answers import REVIEW_SHARE, Answers, NoDoubts, choose_asked
 from common.new_pictures.description import Arithmetic, settings_of, words_of
 from common.new_pictures.journal import Journal, RunFiles, open_journal, read_rows
 from common.new_pictures.listing import Listing, list_pictures
@@ -67,10 +67,10 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--review_share",
         type=float,
-        default=0.1,
+        default=None,
         metavar="SHARE",
         help="of the pictures, the least certain of which are to be reviewed: one of the shares "
-        "that the evaluation has chosen a threshold for, 0.05, 0.1 or 0.2 (default 0.1)",
+        f"that the evaluation has chosen thresholds for, 0.05, 0.1 or 0.2 (default {REVIEW_SHARE})",
     )
     add_patient_regex(parser)
     add_worker_flag(parser, "threads that read pictures, at most the cores")

@@ -22,6 +22,7 @@ LIGHT = (
     "common.screening.abstention",
     "common.screening.patients",
     "common.reporting.table",
+    "predict",
 )
 HEAVY = ("torch", "torchvision", "timm")
 

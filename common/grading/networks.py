@@ -33,6 +33,10 @@ class Networks(Protocol):
         """How many pictures are shown at a time, at most."""
         ...
 
-    def say(self, pixels: Sequence[np.ndarray]) -> Said:
-        """Look at a chunk of pictures, (N, S, S, 3) uint8 for each model."""
+    def say(self, pixels: Sequence[np.ndarray], few: bool = False) -> Said:
+        """Look at a chunk of pictures, (N, S, S, 3) uint8 for each model.
+
+        few: these are all that there are, fewer than a chunk; an evaluation of so few rounds
+        otherwise.
+        """
         ...

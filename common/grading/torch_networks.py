@@ -52,15 +52,21 @@ class TorchNetworks:
         """The fingerprint of each model's files."""
         return [model.loaded.fingerprint for model in self.models]
 
-    def say(self, pixels: Sequence[np.ndarray]) -> Said:
-        """Look at a chunk of pictures, (N, S, S, 3) uint8 for each model.
+    def say(self, pixels: Sequence[np.ndarray], few: bool = False) -> Said:
+        """Look at a chunk of pictures, (N, S, S, 3) uint8 for each model; few: as `Networks` says.
 
         Raises InputError where a network gives values that are not finite.
         """
         pairs, features = [], []
         for model, own in zip(self.models, pixels, strict=True):
-            shown = to_device(torch.from_numpy(own), self.device)
-            found = predict_pixels(model.loaded, shown, self.device, self.precision, model.tta)
+            found = predict_pixels(
+                model.loaded,
+                to_device(torch.from_numpy(own), self.device),
+                self.device,
+                self.precision,
+                model.tta,
+                pad=not few,
+            )
             pairs.append(probabilities_of(found.logits, model.run))
             features.append(found.features)
         return Said(tuple(pairs), tuple(features))

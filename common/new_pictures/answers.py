@@ -25,6 +25,7 @@ from common.system.errors import InputError
 from common.system.log import utc_now
 
 REFERABLE = "referable"  # of the detections
+REVIEW_SHARE = 0.1  # of `abstention.REVIEW_SHARES`: the pictures that are reviewed as unsure
 
 
 class Doubts(Protocol):
@@ -80,11 +81,12 @@ class Asked:
     review: int | None  # place of the threshold among its `review.thresholds`; None: it has none
 
 
-def choose_asked(grader: StoredGrader, rule: str, share: float) -> Asked:
+def choose_asked(grader: StoredGrader, rule: str, share: float | None) -> Asked:
     """Choose among the operating points and review thresholds that are stored.
 
     rule: "" for the first one beside argmax that has a threshold, else argmax. share: of the
-    pictures that are to be reviewed, at most. Raises InputError for what was not chosen.
+    pictures that are to be reviewed, at most; None: the usual one. Raises InputError for what was
+    not chosen.
     """
     points = [n for n, point in enumerate(grader.points) if point.detection == REFERABLE]
     names = {grader.points[n].rule: n for n in points}
@@ -111,10 +113,12 @@ def choose_asked(grader: StoredGrader, rule: str, share: float) -> Asked:
         others = [n for n in found if grader.points[n].rule != str(ARGMAX)]
         chosen = next(iter(others or found), None)
     shares = [each.share for each in grader.review.thresholds]
-    if shares and share not in shares:
-        known = ", ".join(f"{each:g}" for each in shares)
+    if share is None and shares:
+        share = REVIEW_SHARE if REVIEW_SHARE in shares else shares[0]
+    if share is not None and share not in shares:
+        known = ", ".join(f"{each:g}" for each in shares) or f"none ({grader.review.why_none})"
         raise InputError(f"--review_share {share:g}: expected one that was chosen, {known}")
-    return Asked(chosen, shares.index(share) if shares else None)
+    return Asked(chosen, None if share is None else shares.index(share))
 
 
 def _others(grader: StoredGrader, points: Sequence[int]) -> str:

@@ -88,7 +88,8 @@ def facts_of(answers: Answers, arithmetic: Arithmetic) -> list[tuple[str, str]]:
     if views:
         facts.append(("Views", views))
     if len(grader.members) > 1:
-        facts.append(("Weights", grader.weighting))
+        shares = [f"{m.label} {w:.3g}" for m, w in zip(grader.members, grader.weights)]
+        facts.append(("Weights", f"{', '.join(shares)} ({grader.weighting})"))
     facts += [
         ("Chosen on", _chosen_on(grader)),
         ("Calibration", grader.calibration),

@@ -80,35 +80,45 @@ def grade_pictures(pictures: Sequence[NewPicture], journal: Journal, work: Work)
     a chunk, its readable pictures are shown once more, so that all rows are those of a run that was
     never interrupted.
     """
+    size = work.networks.chunk
     left = [picture for picture in pictures if picture.name not in journal.done]
-    again = _begun_chunk(pictures, journal, work.networks.chunk) if left else []
+    begun = _begun_chunk(pictures, journal, size) if left else _Begun([], False)
     bar = progress_bar(None, "predict", len(pictures))
     bar.update(len(pictures) - len(left))
-    chunk = _Chunk()
-    for found in _read_ahead([*again, *left], work):
+    chunk, several = _Chunk(), begun.after_others
+    for found in _read_ahead([*begun.pictures, *left], work):
         chunk.add(found)
-        if chunk.is_full(work.networks.chunk):
+        if chunk.is_full(size):
             bar.update(_grade(chunk, journal, work))
+            several |= chunk.readable == size
             chunk = _Chunk()
-    bar.update(_grade(chunk, journal, work))
+    bar.update(_grade(chunk, journal, work, few=not several))
     bar.close()
 
 
-def _begun_chunk(pictures: Sequence[NewPicture], journal: Journal, size: int) -> list[NewPicture]:
-    """List the pictures of a chunk of which an earlier process has written some rows."""
+@dataclass(frozen=True)
+class _Begun:
+    """The readable pictures of a chunk of which an earlier process has written some rows."""
+
+    pictures: list[NewPicture]
+    after_others: bool  # whole chunks came before it
+
+
+def _begun_chunk(pictures: Sequence[NewPicture], journal: Journal, size: int) -> _Begun:
     readable = [row.image for row in journal.rows() if row.outcome != UNREADABLE]
-    begun = set(readable[len(readable) - len(readable) % size :])
-    return [picture for picture in pictures if picture.name in begun]
+    whole = len(readable) - len(readable) % size
+    begun = set(readable[whole:])
+    return _Begun([picture for picture in pictures if picture.name in begun], whole > 0)
 
 
-def _grade(chunk: _Chunk, journal: Journal, work: Work) -> int:
-    """Write the rows of a chunk; returns how many."""
+def _grade(chunk: _Chunk, journal: Journal, work: Work, few: bool = False) -> int:
+    """Write the rows of a chunk; returns how many. few: there are no other readable pictures."""
     readable = [found for found in chunk.read if not found.error]
     rows: list[Row] = []
     if readable:
         models = range(len(work.networks.preprocessings))
         pixels = [np.stack([found.squares[model] for found in readable]) for model in models]
-        rows = work.judge(readable, work.networks.say(pixels))
+        rows = work.judge(readable, work.networks.say(pixels, few))
     judged = iter(rows)
     rows = [work.refuse(found) if found.error else next(judged) for found in chunk.read]
     rows = [row for row in rows if row.image not in journal.done]

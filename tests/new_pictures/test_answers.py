@@ -45,10 +45,10 @@ def grader():
 
 
 def test_the_first_threshold_is_taken_unless_another_rule_is_asked_for(grader):
-    assert choose_asked(grader, "", 0.1) == Asked(1, 0)
+    assert choose_asked(grader, "", None) == Asked(1, 0)
     assert choose_asked(grader, "argmax", 0.2) == Asked(0, 1)
     assert choose_asked(grader, "sensitivity=90%", 0.2) == Asked(1, 1)
-    assert choose_asked(stored_grader(), "", 0.1) == Asked(0, None)
+    assert choose_asked(stored_grader(), "", None) == Asked(0, None)
 
 
 @pytest.mark.parametrize(
@@ -65,11 +65,16 @@ def test_what_was_not_chosen_is_refused_with_what_was(grader, rule, share, said)
         choose_asked(grader, rule, share)
 
 
+def test_a_share_is_refused_where_no_threshold_was_chosen():
+    with pytest.raises(InputError, match=r"--review_share 0.1: .* none \(no threshold: not eval"):
+        choose_asked(stored_grader(), "", 0.1)
+
+
 def test_where_nothing_is_referable_no_rule_can_be_asked_for():
     grader = replace(stored_grader(), points=(), scored=classes_of("abcde"))
-    assert choose_asked(grader, "", 0.1).point is None
+    assert choose_asked(grader, "", None).point is None
     with pytest.raises(InputError, match="what is referable is not known"):
-        choose_asked(grader, "argmax", 0.1)
+        choose_asked(grader, "argmax", None)
 
 
 def test_a_row_says_what_the_grader_says(grader):
