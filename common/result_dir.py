@@ -206,6 +206,35 @@ class AnalysisFiles:
 
 
 @dataclass(frozen=True)
+class EvidenceDir:
+    """The paths of what is written of pictures that were explained, in a folder of the user's."""
+
+    folder: Path
+
+    @property
+    def page(self) -> Path:
+        """All of it, to be looked at."""
+        return self.folder / "evidence.html"
+
+    @property
+    def parts(self) -> tuple[Path, ...]:
+        """The folders of what there is of each picture."""
+        return tuple(self.folder / name for name in ("pictures", "overlays", "maps"))
+
+    def picture(self, stem: str) -> Path:
+        """The square that the networks saw."""
+        return self.parts[0] / f"{stem}.jpg"
+
+    def overlay(self, stem: str, decision: str) -> Path:
+        """The evidence for a decision, drawn over it."""
+        return self.parts[1] / f"{stem}_{decision}.png"
+
+    def maps(self, stem: str) -> Path:
+        """The evidence in numbers."""
+        return self.parts[2] / f"{stem}.npz"
+
+
+@dataclass(frozen=True)
 class Run:
     """What a result directory says of its model, and the files of its classifiers, in order."""
 

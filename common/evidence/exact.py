@@ -26,7 +26,6 @@ from common.prediction.predict import (
     move_to,
     pair_logits,
 )
-from common.system.device import tune_malloc
 from common.system.errors import InputError
 
 # how far map and logit may lie apart, as a share of what is added up: the arithmetic's rounding
@@ -91,7 +90,7 @@ def evidence_of(
     """Split the logits of every pair for every image over the positions of the last map.
 
     Maps of the views that `tta` names are turned back and averaged as the logits are. The logits
-    are those of `predict_logits`; a softmax head's pairs are the differences of its outputs.
+    are those of `predict_logits`, to rounding; a softmax head's pairs are differences of outputs.
     Raises InputError where the network does not end in average pooling, or where the maps do not
     add up to the logits.
     """
@@ -114,8 +113,6 @@ def gather(
     """
     if pixels.preprocessing.cache_key() != model.preprocessing.cache_key():
         raise InputError(f"{model.model} was trained on other pixels than this cache holds")
-    if device.type == "cpu":
-        tune_malloc()
     count, outputs = len(pixels), model.num_outputs
     maps = np.empty((count, outputs, *look.size), np.float32)
     constants, logits = np.empty((2, count, outputs), np.float32)
@@ -128,7 +125,7 @@ def gather(
         logits[rows] = _mean([split.logits for split in found])
     _check_sums(maps, constants, logits, tolerance, model.model)
     order = grade_order(model.class_names)
-    arrange = partial(_of_pairs, head=model.head, order=order)
+    arrange = partial(pairs_in_grade_order, head=model.head, order=order)
     return Evidence(arrange(maps), arrange(constants), arrange(logits), look.method)
 
 
@@ -218,7 +215,7 @@ def _check_sums(
         )
 
 
-def _of_pairs(values: np.ndarray, head: str, order: tuple[int, ...]) -> np.ndarray:
+def pairs_in_grade_order(values: np.ndarray, head: str, order: tuple[int, ...]) -> np.ndarray:
     """Turn what belongs to a model's outputs (N, O, ...) into that of pairs in grade order."""
     turned = in_grade_order(np.zeros(len(class_pairs(len(order)))), order) == 1
     signs = np.where(turned, np.float32(-1), np.float32(1))  # of pairs that were trained b, a

@@ -1,13 +1,17 @@
 """From evidence for pairs of grades to evidence for a decision: referable, or the predicted grade.
 
-A decision sets some classes against others. The pairs of one of each speak to it, and its score is
-the mean of their logits, each turned so that positive speaks for the classes decided on:
+A decision sets some classes against others. The pairs (a, b) with one class on each side speak to
+it, positive for the classes decided on, and its score is the weighted mean of their logits:
 
-    score = 1/m * sum over the m pairs (a, b) with one class on each side of s_ab * logit_ab,
+    score = sum over these pairs of w_ab * s_ab * logit_ab,   w_ab = q_a * q_b,
 
-s_ab = +1 where b, the higher class, is one of those decided on, else -1. The map is the same mean
-of the pairs' maps, so that again its mean over the positions plus the constant is the score. Of an
-ensemble, scores and maps are the mean of its models' with the ensemble's weights.
+s_ab = +1 where b, the higher class, is one of those decided on, else -1; q is each class's
+probability within its own side, so that the weights sum to 1. A pair counts as much as the picture
+is likely to be of its classes: what a pair says of a picture of a third class means nothing. These
+weights are the slope of the log-odds of the decision where pair logits are differences of class
+scores (Bradley & Terry 1952). The map is the same mean of the pairs' maps: again, its mean over the
+positions plus the constant is the score. Of an ensemble, scores and maps are the mean of those of
+its models, with the ensemble's weights.
 
 N images, P pairs, K classes, M models, h x w positions.
 """
@@ -19,6 +23,8 @@ import numpy as np
 
 from common.evidence.exact import Evidence
 from common.pairs import class_pairs
+
+_LEAST = 1e-9  # of a probability, so that a side that is ruled out altogether has weights, too
 
 
 @dataclass(frozen=True)
@@ -33,18 +39,28 @@ class Summed:
         return len(self.scores)
 
 
-def pair_shares(decided: Collection[int], against: Collection[int], num_classes: int) -> np.ndarray:
+def pair_shares(
+    decided: Collection[int],
+    against: Collection[int],
+    num_classes: int,
+    probabilities: np.ndarray | None = None,
+) -> np.ndarray:
     """Say with which sign and weight each pair speaks for some classes against others, (P,).
 
-    0 for pairs that lie on one side, or hold a third class; the others' sizes sum to 1.
+    probabilities (K,) of the classes on a picture; None: all pairs count alike. 0 for pairs that
+    lie on one side, or hold a third class; the others' sizes sum to 1.
     """
-    signs = [
-        (b in decided and a in against) - (a in decided and b in against)
-        for a, b in class_pairs(num_classes)
-    ]
-    if not any(signs):
-        raise ValueError(f"no pair of {num_classes} classes sets {decided} against {against}")
-    return np.array(signs, float) / np.count_nonzero(signs)
+    known = np.ones(num_classes) if probabilities is None else np.asarray(probabilities)
+    signed = np.zeros(num_classes)  # q, positive for the classes decided on
+    for sign, side in ((1, list(decided)), (-1, list(against))):
+        if not side or set(decided) & set(against):
+            raise ValueError(f"expected two sides of {num_classes} classes: {decided}, {against}")
+        own = known[side] + _LEAST
+        signed[side] = sign * own / own.sum()
+    products = [(signed[a], signed[b]) for a, b in class_pairs(num_classes)]
+    return np.array(
+        [np.sign(q_b) * abs(q_a * q_b) if q_a * q_b < 0 else 0 for q_a, q_b in products]
+    )
 
 
 def sum_pairs(evidence: Evidence, shares: np.ndarray) -> Summed:

@@ -17,16 +17,16 @@ from common.system.log import printable
 WORDS = "evidence used by the network, not a lesion"
 FOR, AGAINST = (213, 94, 0), (0, 114, 178)  # RGB of what speaks for a decision, and against it
 _OPAQUE = 0.85  # of the strongest evidence
-_QUANTILE = 0.995  # of all values, which the scale reaches
+_QUANTILE = 0.99  # of all values, which the scale reaches
 _LEAST_SCALE = 1.0  # logits; a network that says nothing must not glow
-_STEPS = (1.0, 2.0, 5.0, 10.0)
+_STEPS = (1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0)
 _LEAST_SIDE = 384  # pixels of a drawing
 _EDGE, _BAR, _LETTER, _LINE = 6, 12, 12, 16  # pixels
 _WIDTH = 6.6  # pixels of a letter, on average
 
 
 def choose_scale(maps: Iterable[np.ndarray]) -> float:
-    """Choose the logits of full colour for all maps (..., h, w) of a run: 1, 2, 5, 10, 20, ...
+    """Choose the logits of full colour for all maps (..., h, w) of a run: a round number.
 
     Nearly all values lie within it. Never below 1, so that noise stays pale.
     """

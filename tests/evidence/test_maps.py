@@ -5,6 +5,7 @@ import pytest
 
 from common.evidence.exact import EXACT, Evidence
 from common.evidence.maps import Summed, pair_shares, resample, sum_pairs, weigh_models
+from common.pairs import class_pairs
 
 
 def evidence(classes: int, side: int = 3, images: int = 2, seed: int = 0) -> Evidence:
@@ -29,9 +30,29 @@ def test_a_grade_is_the_mean_over_its_pairs_turned_towards_it():
     ]
 
 
+def test_with_probabilities_pairs_count_as_the_slope_of_the_log_odds():
+    scores = np.array([0.3, -1.0, 1.2, 0.1, -0.4])
+
+    def log_odds(values):
+        shares = np.exp(values)
+        return np.log(shares[2:].sum() / shares[:2].sum())
+
+    steps = 1e-6 * np.eye(5)
+    slopes = [(log_odds(scores + step) - log_odds(scores - step)) / 2e-6 for step in steps]
+    found = pair_shares((2, 3, 4), (0, 1), 5, np.exp(scores) / np.exp(scores).sum())
+    assert np.abs(found).sum() == pytest.approx(1) and not found[[0, 7, 8, 9]].any()
+    of_classes = np.zeros(5)
+    for share, (a, b) in zip(found, class_pairs(5)):
+        of_classes[b] += share  # the logit of a pair is the difference of its classes' scores
+        of_classes[a] -= share
+    assert of_classes == pytest.approx(slopes, abs=1e-6)
+    ruled_out = pair_shares((2,), (0, 1), 3, np.array([0.0, 0.0, 1.0]))
+    assert ruled_out.tolist() == pytest.approx([0, 0.5, 0.5])
+
+
 def test_one_pair_alone_speaks_for_its_higher_grade():
     assert pair_shares((3,), (1,), 5).tolist() == [0, 0, 0, 0, 0, 1, 0, 0, 0, 0]
-    with pytest.raises(ValueError, match="no pair of 5 classes"):
+    with pytest.raises(ValueError, match="two sides of 5 classes"):
         pair_shares((3,), (3,), 5)
 
 

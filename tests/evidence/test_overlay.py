@@ -10,7 +10,7 @@ from common.evidence.overlay import AGAINST, FOR, choose_scale, draw_overlay, ti
 def test_the_scale_is_a_round_number_of_logits_that_holds_nearly_all_values():
     assert choose_scale([np.array([0.001, -0.002])]) == 1, "noise stays pale"
     assert choose_scale([np.array([0.1]), np.array([[-1.7]])]) == 2
-    assert choose_scale([np.full(9, -4.9)]) == 5 and choose_scale([np.full(9, 51.0)]) == 100
+    assert choose_scale([np.full(9, -4.9)]) == 5 and choose_scale([np.full(9, 51.0)]) == 60
     assert choose_scale([np.r_[np.zeros(9999), 1000]]) == 1, "one value alone does not count"
     assert choose_scale([np.full(3, 10.0)]) == 10
 
