@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
+import numpy as np
+
 from common.data.class_names import grades_of
 from common.fitting.threshold import ARGMAX, parse_rule
 from common.grading.networks import Said
@@ -41,8 +43,8 @@ class Doubts(Protocol):
         """Say why that cannot be told of any picture, or in part; "" where it can."""
         ...
 
-    def look(self, photograph: Any) -> Any:
-        """Measure a photograph (H, W, 3) uint8 for `ungradable`."""
+    def look(self, squares: Sequence[np.ndarray]) -> Any:
+        """Measure a picture as each model sees it, (S, S, 3) uint8, for `ungradable`."""
         ...
 
     def ungradable(self, measured: Any) -> str:
@@ -61,7 +63,7 @@ class NoDoubts:
     why_not_known: str
     fingerprint: str = ""
 
-    def look(self, photograph: Any) -> None:
+    def look(self, squares: Sequence[np.ndarray]) -> None:
         """Measure nothing."""
 
     def ungradable(self, measured: Any) -> str:

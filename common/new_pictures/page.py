@@ -78,6 +78,7 @@ class _Card:
     keys: Sequence[tuple[str, str]]  # by which it can be sorted; "" where not known
     title: str
     bars: Sequence[tuple[str, str]]  # of the probabilities, in percent
+    remarks: str  # those that are not said of all pictures
     lines: Sequence[str]
     small: _Small
     no_picture: str
@@ -192,11 +193,19 @@ def _card(place: int, row: Row, small: _Small, words: RunWords, folder: Path) ->
             (title, f"{100 * value:.0f}")
             for title, value in zip(words.class_titles, row.probabilities)
         ],
+        remarks=_without(row.remarks, words.warnings),
         lines=lines,
         small=small,
         no_picture="cannot be read" if row.outcome == UNREADABLE else "no small picture",
         link=quote(os.fsencode(link)),
     )
+
+
+def _without(remarks: str, warnings: Sequence[str]) -> str:
+    """Leave out what is said above of all pictures."""
+    for line in warnings:
+        remarks = remarks.replace(line, "")
+    return remarks.strip("; ")
 
 
 def _small(row: Row) -> _Small:

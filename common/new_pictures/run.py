@@ -36,12 +36,13 @@ class ReadPicture:
     picture: NewPicture
     file: FileState
     squares: tuple[np.ndarray, ...] = ()  # (S, S, 3) uint8 for each model
-    measured: Any = None  # of the photograph, by `Look`
+    measured: Any = None  # of the squares, by `Look`
     notes: tuple[str, ...] = ()  # on what is odd about the file
     error: str = ""
 
 
-Look = Callable[[np.ndarray], Any]  # measures a photograph (H, W, 3) in the thread that reads it
+# measures a picture as each model sees it, (S, S, 3) uint8, in the thread that reads it
+Look = Callable[[Sequence[np.ndarray]], Any]
 Judge = Callable[[Sequence[ReadPicture], Said], list[Row]]  # rows of readable pictures
 Refuse = Callable[[ReadPicture], Row]  # the row of a picture that cannot be read
 
@@ -150,13 +151,9 @@ def _read(picture: NewPicture, work: Work) -> ReadPicture:
     try:
         state = _state_of(picture)
         found = load_squares(picture.path, work.networks.preprocessings)
-        return ReadPicture(
-            picture,
-            state,
-            tuple(square.pixels for square in found.squares),
-            work.look(found.photograph),
-            tuple(dict.fromkeys(note.text for square in found.squares for note in square.notes)),
-        )
+        squares = tuple(each.pixels for each in found)
+        notes = dict.fromkeys(note.text for each in found for note in each.notes)
+        return ReadPicture(picture, state, squares, work.look(squares), tuple(notes))
     except (UnreadableError, InputError, MemoryError, OSError) as error:  # a matter of this machine
         return ReadPicture(picture, UNKNOWN_STATE, error=_reason(picture, error))
     except ImageError as error:

@@ -156,18 +156,10 @@ def load_picture(path: Path, preprocessing: Preprocessing) -> Picture:
 
     Raises ImageError for what the file holds, UnreadableError where it cannot be opened.
     """
-    return load_squares(path, [preprocessing]).squares[0]
+    return load_squares(path, [preprocessing])[0]
 
 
-@dataclass(frozen=True)
-class Squares:
-    """One photograph as several models see it."""
-
-    photograph: np.ndarray  # (H, W, 3) uint8 RGB, upright, as the first of them decodes it
-    squares: tuple[Picture, ...]  # in the order of the models
-
-
-def load_squares(path: Path, several: Sequence[Preprocessing]) -> Squares:
+def load_squares(path: Path, several: Sequence[Preprocessing]) -> list[Picture]:
     """Read a file once and preprocess it for each of several models, as `load_picture` does.
 
     What their preprocessing has in common is done once.
@@ -184,7 +176,7 @@ def load_squares(path: Path, several: Sequence[Preprocessing]) -> Squares:
             equalised[key] = replace(cropped, pixels=_equalised(cropped.pixels, each))
         whole = equalised[key]
         squares.append(Picture(_resized(whole.pixels, each), found.notes + whole.notes))
-    return Squares(decoded[several[0].version].pixels, tuple(squares))
+    return squares
 
 
 def _decode_file(path: Path, preprocessing: Preprocessing) -> Picture:

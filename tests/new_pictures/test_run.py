@@ -147,6 +147,6 @@ def test_pixels_are_those_of_the_evaluation_for_models_of_any_size(photos):
     pixels = QuickNetworks().preprocessings[0]
     several = [pixels, replace(pixels, img_size=31), replace(pixels, enable_clahe=False)]
     several += [replace(pixels, crop_retina=False), replace(pixels, version=1), pixels]
-    found = load_squares(photos / "7.png", several).squares
+    found = load_squares(photos / "7.png", several)
     for own, square in zip(several, found):
         assert (square.pixels == load_picture(photos / "7.png", own).pixels).all()
