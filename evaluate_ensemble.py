@@ -12,6 +12,7 @@ from common.cli import Parser, guarded
 
 import argparse
 import sys
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -37,6 +38,7 @@ from common.evaluation.outcome import Outcome, evaluate_model, evaluate_together
 from common.evaluation.questions import Answers, Asked, ask
 from common.evaluation.setting import Setting
 from common.evaluation.verification import Recomputable, verify
+from common.evidence.explanation import ScoredClasses
 from common.figures.evaluation import FIGURES, Before, draw_evaluation
 from common.figures.style import remove_figure, save_figure
 from common.fitting.calibration import WEIGHTS
@@ -55,10 +57,12 @@ from common.flags import add_ensemble_flags, add_evaluation_flags, find_runs
 from common.grading.stored_grader import grader_to_store, keep_grader
 from common.in_force import TrainedWith, switch_off
 from common.listing.split_folders import CHOSEN_ON
+from common.listing.walking import count_of
 from common.metrics.grade_mix import GradeMix, parse_prevalence
 from common.metrics.intervals import BootstrapConfig
 from common.model_card.card import card_of_evaluation
 from common.model_card.card_file import write_card
+from common.model_card.mistakes import Mistakes, Voice, draw_mistakes, explain_mistakes
 from common.model_card.sections import what_is_known
 from common.pixels.pixel_cache import keep_readable
 from common.prediction.alterations import Alteration, chosen_alterations
@@ -77,7 +81,7 @@ from common.prediction.voting import ClassPredictions
 from common.reporting import tables
 from common.reporting.checklist import write_checklist
 from common.reporting.contact_sheets import label_error_sheet
-from common.reporting.report import write_report
+from common.reporting.report import worst_mistakes, write_report
 from common.reporting.screening_tables import answers_tables
 from common.reporting.summary import Part, Report, summary_text
 from common.reporting.weakness_tables import label_errors_table
@@ -93,7 +97,9 @@ from common.screening.patients import People
 from common.system.device import resolve_precision, select_device
 from common.system.errors import InputError
 from common.system.files import read_json, write_json
-from common.system.log import log
+from common.system.log import duration, log
+
+_OF_ENSEMBLE = "they are of the ensemble's; evaluate this model alone for those of its own"
 
 
 @dataclass
@@ -470,10 +476,34 @@ def report_on(
     )
 
 
+def explain_worst(models: list[Model], final: Outcome, args: argparse.Namespace) -> Mistakes:
+    """Find the evidence for the worst mistakes, and draw it."""
+    first, classes, path = models[0], final.grader.judged_on.classes, final.output.mistakes
+    if not args.evidence_maps:
+        found = Mistakes(why_none="--evidence_maps 0 was given")
+    else:
+        rows = worst_mistakes(first.split.labels, classes)[: args.evidence_maps]
+        weights = [1.0] if final.ensemble is None else final.ensemble.weights.tolist()
+        started = time.monotonic()
+        found = explain_mistakes(
+            [Voice(m.run, m.pairs.origin.tta, weight) for m, weight in zip(models, weights)],
+            first.split,
+            {row: int(classes.predicted[row]) for row in rows},
+            ScoredClasses(final.grader.scored, tuple(first.pairs.of_model)),
+            choose_arithmetic(args, args.precision),
+        )
+        spent = duration(time.monotonic() - started)
+        said = f"no maps: {found.why_none}" if found.why_none else spent
+        log(f"evidence for the {count_of(len(rows), 'worst mistake')}: {said}")
+    draw_mistakes(found, f"{final.title}: the worst mistakes", path(args.split))
+    return found
+
+
 def write_cards(
     models: list[Model],
     trained: list[Trained],
     final: Outcome,
+    mistakes: Mistakes,
     report: Report,
     asked: Asked,
     setting: Setting,
@@ -486,12 +516,12 @@ def write_cards(
         what_is_known(model.label, model.run, stored_config(model.run), own, model.pairs)
         for model, own in zip(models, trained)
     ]
-    cards = {final.output: card_of_evaluation(final.output, report, known)}
+    cards = {final.output: card_of_evaluation(final.output, report, known, mistakes.why_none)}
     for model, own in zip(models, known) if len(models) > 1 else ():
         outcome = with_overlaps(model.outcome, setting)
         answers, gates = ask(outcome.grader, asked), check_all([model], outcome, setting)
         alone = report_on([model], outcome, answers, gates, setting)
-        cards[model.output] = card_of_evaluation(model.output, alone, [own])
+        cards[model.output] = card_of_evaluation(model.output, alone, [own], _OF_ENSEMBLE)
     for directory, card in cards.items():
         for line in write_card(directory.model_card, card):
             log(line)
@@ -571,9 +601,10 @@ def main(argv: list[str] | None = None) -> int:
     validation, checklist = output.validation(args.split), output.checklist(args.split)
     write_json(validation, setting.describe() | validation_content(gates))
     report = report_on(models, final, answers, gates, setting)
-    write_report(output, report)
+    mistakes = explain_worst(models, final, args)
+    write_report(output, report, mistakes.to_pictures())
     write_checklist(output, report)
-    write_cards(models, trained, final, report, asked, setting)
+    write_cards(models, trained, final, mistakes, report, asked, setting)
     for model, part in zip(models, report.members):  # none where there is one model
         tables.write_tables(model.output, args.split, part.tables)
     tables.write_tables(output, args.split, report.tables)

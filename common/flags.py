@@ -250,6 +250,15 @@ def add_ensemble_flags(parser: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help="the column of grades in the table of --prevalence, where its name does not tell",
     )
+    parser.add_argument(
+        "--evidence_maps",
+        type=int,
+        choices=range(13),
+        default=6,
+        metavar="N",
+        help="show so many of the worst mistakes with maps of the evidence for the class given, 0 "
+        "to 12 (default 6; 0 saves the time of loading the models again)",
+    )
     parser.add_argument("--require", action="store_true", help="exit 1 unless every gate passes")
     parser.add_argument(
         "--verbose", action="store_true", help="print all tables below the short summary"

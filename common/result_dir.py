@@ -156,6 +156,10 @@ class ResultDir:
         """What a paper on the evaluation must say, filled in as far as a run can tell."""
         return self.results / f"{of_split('checklist', split)}.md"
 
+    def mistakes(self, split: str) -> Path:
+        """The worst mistakes with their evidence maps."""
+        return self.results / f"mistakes_{split}.jpg"
+
     @property
     def model_card(self) -> Path:
         """What the model is, was trained on, reaches and is not for, in the hub's format."""

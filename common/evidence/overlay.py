@@ -55,18 +55,23 @@ def tinted_map(values: np.ndarray, scale: float, side: int) -> Image.Image:
     return Image.fromarray(tint(smooth, scale))
 
 
+def lay_over(square: np.ndarray, values: np.ndarray, scale: float, side: int) -> Image.Image:
+    """Lay a map (h, w) over a picture (S, S, 3), made grey and of `side` pixels."""
+    grey = Image.fromarray(square).convert("L").resize((side, side)).convert("RGBA")
+    return Image.alpha_composite(grey, tinted_map(values, scale, side)).convert("RGB")
+
+
 def draw_overlay(
     square: np.ndarray, values: np.ndarray, scale: float, lines: Sequence[str]
 ) -> Image.Image:
     """Draw a map (h, w) over a picture (S, S, 3), with its scale and lines of text below it."""
     side = max(len(square), _LEAST_SIDE)
-    grey = Image.fromarray(square).convert("L").resize((side, side)).convert("RGBA")
-    picture = Image.alpha_composite(grey, tinted_map(values, scale, side))
+    picture = lay_over(square, values, scale, side)
     letters = int((side - 2 * _EDGE) / _WIDTH)
     words = [part for line in (*lines, WORDS) for part in textwrap.wrap(_ascii(line), letters)]
     below = _EDGE + _BAR + _LINE + _EDGE + len(words) * _LINE + _EDGE
     canvas = Image.new("RGB", (side, side + below), "white")
-    canvas.paste(picture.convert("RGB"), (0, 0))
+    canvas.paste(picture, (0, 0))
     _draw_scale(canvas, side, scale)
     draw, font = ImageDraw.Draw(canvas), ImageFont.load_default(_LETTER)
     top = side + _EDGE + _BAR + _LINE + _EDGE

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from common.evaluation.gates import FAIL, PASS, rating
+from common.evidence.overlay import WORDS
 from common.listing.walking import count_of
 from common.model_card.card_file import Card
 from common.model_card.sections import (
@@ -60,11 +61,12 @@ def card_of_training(known: Known) -> Card:
 
 
 def card_of_evaluation(
-    directory: ResultDir, report: Report, models: Sequence[Known], evidence: Path | None = None
+    directory: ResultDir, report: Report, models: Sequence[Known], why_no_maps: str
 ) -> Card:
     """Describe a model, or an ensemble of models, that was evaluated.
 
-    directory: where the card goes. evidence: a figure of evidence maps in it, if there is one.
+    directory: where the card goes. why_no_maps: why no evidence maps of its mistakes were made; ""
+    where there is a figure of them.
     """
     sections = [
         f"# {escaped(folder_name(directory))}",
@@ -73,7 +75,7 @@ def card_of_evaluation(
         training_data(models),
         how_trained(models),
         *_evaluation(report),
-        _evidence(directory, evidence),
+        _evidence(directory, report, why_no_maps),
         _limits(report),
         _how_to_use(models),
     ]
@@ -153,14 +155,14 @@ def _titled(table: Table) -> str:
     return f"### {escaped(table.title)}\n\n{table.to_markdown()}"
 
 
-def _evidence(directory: ResultDir, figure: Path | None) -> str:
-    if figure is None:
-        return "## Evidence\n\nNo evidence maps were made."
-    link = figure.relative_to(directory.root).as_posix()
+def _evidence(directory: ResultDir, report: Report, why_none: str) -> str:
+    if why_none:
+        return f"## Evidence\n\nNo evidence maps of mistakes were made: {escaped(why_none)}."
+    link = directory.mistakes(report.split.name).relative_to(directory.root).as_posix()
     return (
-        f"## Evidence\n\n![Mistakes and their evidence maps]({link})\n\nWorst mistakes, each with "
-        "a map of what spoke for and against the grade that it was given: evidence used by the "
-        "network, not a lesion. How much of it lies on lesions was not measured."
+        f"## Evidence\n\n![Mistakes with their evidence maps]({link})\n\nThe worst mistakes, each "
+        "with a map of what spoke for the class that was given and against that of the label: "
+        f"{WORDS}. How much of such evidence lies on lesions was not measured by this evaluation."
     )
 
 

@@ -5,7 +5,8 @@ N images, K classes. The words stand in `templates/report.html`.
 
 import base64
 import io
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -37,6 +38,24 @@ class Picture:
     source: str  # a data URI, "" for a picture that cannot be read
     width: int = 0  # pixels
     height: int = 0
+
+    @property
+    def wide(self) -> bool:
+        """Tell whether it needs the room of several."""
+        return self.width >= 1300 or self.width > 1.7 * self.height
+
+
+@dataclass(frozen=True)
+class MistakePictures:
+    """Mistakes drawn with their evidence, in place of the photograph alone."""
+
+    pictures: Mapping[int, Image.Image] = field(default_factory=dict)  # by row of the split
+    captions: Mapping[int, str] = field(default_factory=dict)
+    words: str = ""  # what they show
+    why_none: str = ""
+
+
+_NONE = MistakePictures()
 
 
 @dataclass(frozen=True)
@@ -117,10 +136,11 @@ def page_templates(*folders: Path) -> Environment:
     )
 
 
-def write_report(directory: ResultDir, report: Report) -> None:
+def write_report(directory: ResultDir, report: Report, drawn: MistakePictures = _NONE) -> None:
     """Write report.html: what was tested on what, results, pictures, mistakes, gates, limits.
 
-    The figures of the evaluation that have been drawn into the directory are shown.
+    The figures of the evaluation that have been drawn into the directory are shown. drawn: mistakes
+    with their evidence.
     """
     split, predictions = report.split, report.grader.judged_on.classes
     template = page_templates().get_template("report.html")
@@ -144,8 +164,10 @@ def write_report(directory: ResultDir, report: Report) -> None:
         holdout=[gate for gate in report.gates if gate.key == "holdout"],
         undefined=[table for table in report.results.tables if table.name == "undefined"],
         mistakes=[
-            mistake_picture(report, index) for index in worst_mistakes(split.labels, predictions)
+            mistake_picture(report, index, drawn)
+            for index in worst_mistakes(split.labels, predictions)
         ],
+        drawn=drawn,
         num_mistakes=int((split.labels != predictions.predicted).sum()),
         gate_rule=rule_of(report.gates),
         checklist=directory.checklist(split.name).name,
@@ -172,13 +194,17 @@ def worst_mistakes(targets: np.ndarray, predictions: ClassPredictions) -> list[i
     return order[: min(_MOST_MISTAKES, int((distance > 0).sum()))].tolist()
 
 
-def mistake_picture(report: Report, index: int) -> Picture:
+def mistake_picture(report: Report, index: int, drawn: MistakePictures = _NONE) -> Picture:
     """Show an image with its true grade, the predicted one and the confidence in that."""
     predictions, names = report.grader.judged_on.classes, report.grader.scored.names
     image, predicted = report.split.images[index], predictions.predicted[index]
     confidence = 100 * predictions.probabilities[index, predicted]
     graded = f"{names[predicted]} ({confidence:.0f}\N{NO-BREAK SPACE}%)"
     title = f"label {names[image.label]}, graded as {graded}"
+    if index in drawn.pictures:
+        return embed_photograph(
+            drawn.pictures[index], title, f"{image.id}: {drawn.captions[index]}"
+        )
     return thumbnail(image.path, title, image.id)
 
 
@@ -197,6 +223,11 @@ def thumbnail(path: Path, title: str, caption: str) -> Picture:
         return Picture(title, caption, "")
     if max(photograph.size) > _SIDE:
         photograph = ImageOps.contain(photograph, (_SIDE, _SIDE))
+    return embed_photograph(photograph, title, caption)
+
+
+def embed_photograph(photograph: Image.Image, title: str, caption: str) -> Picture:
+    """Embed a picture in its size."""
     buffer = io.BytesIO()
     photograph.convert("RGB").save(buffer, "JPEG", quality=_QUALITY)
     return Picture(title, caption, data_uri(buffer.getvalue(), "jpeg"), *photograph.size)

@@ -21,6 +21,7 @@ def options(demo, shared_cache):
         "cache_dir": shared_cache,
         "device": "cpu",
         "resamples": 20,
+        "evidence_maps": 0,
         "split": "val",
         "precision": "fp32",
     }

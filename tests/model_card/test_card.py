@@ -43,10 +43,10 @@ def gates(status):
 def card_of(demo, report_on, tmp_path):
     """Make the card of a model that grades each image of the demo's test set `shift` too high."""
 
-    def make(shift=0, models=1, **changes):
+    def make(shift=0, models=1, why_no_maps="nobody asked", **changes):
         report = report_on(scan_split(demo, "test"), shift, **{"gates": gates(PASS)} | changes)
         known = [what_is_known(f"m{k}", run_in(tmp_path / f"m{k}"), CONTENT) for k in range(models)]
-        return card_of_evaluation(ResultDir(tmp_path / "here"), report, known)
+        return card_of_evaluation(ResultDir(tmp_path / "here"), report, known, why_no_maps)
 
     return make
 
@@ -62,7 +62,8 @@ def test_figures_come_with_interval_number_of_images_and_data(card_of):
     assert "/home/me" not in body and "/data/of" not in body, (
         "places on a disk are nobody's business"
     )
-    assert "By grade" in body and "No evidence maps were made." in body
+    assert "By grade" in body and "No evidence maps of mistakes were made: nobody asked." in body
+    assert "](results/mistakes_test.jpg)" in card_of(why_no_maps="").body
 
 
 def test_the_head_holds_figures_of_a_test_set_that_is_not_known_to_leak(card_of):
@@ -79,7 +80,7 @@ def test_the_head_holds_figures_of_a_test_set_that_is_not_known_to_leak(card_of)
 def test_figures_of_val_stay_out_of_the_head(demo, report_on, tmp_path):
     report = report_on(scan_split(demo, "val"), 0)
     card = card_of_evaluation(
-        ResultDir(tmp_path), report, [what_is_known("m", run_in(tmp_path), CONTENT)]
+        ResultDir(tmp_path), report, [what_is_known("m", run_in(tmp_path), CONTENT)], ""
     )
     assert card.subject == "val" and "model-index" not in card.head
     assert "Images: split val" in card.body

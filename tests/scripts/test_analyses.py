@@ -37,7 +37,9 @@ def evaluated(make_once, quick_train, demo, shared_cache, trained, trained_swin)
         images = {"dataset_path": demo, "cache_dir": shared_cache, "device": "cpu"}
         for split in ("val", "test"):
             words = flags(results_dirs=folders, split=split, output_dir=root / "super", **images)
-            assert evaluate_ensemble.main([*words, "--resamples", "20"]) == 0
+            assert (
+                evaluate_ensemble.main([*words, "--resamples", "20", "--evidence_maps", "0"]) == 0
+            )
 
     return make_once("evaluated", make)
 

@@ -25,6 +25,7 @@ def second(trained_swin, tmp_path):
 def evaluate(demo, shared_cache):
     def run(**changes):
         values = {"dataset_path": demo, "cache_dir": shared_cache, "device": "cpu", "resamples": 50}
+        values["evidence_maps"] = 0  # they take their time
         return evaluate_ensemble.main(flags(**{**values, **changes}))
 
     return run
@@ -77,6 +78,7 @@ def test_writes_numbers_predictions_and_figures(evaluate, trained_copy, split, c
     stale.write_bytes(b"of an evaluation that knew of subgroups")
     vector = {"val": "none", "test": "svg"}[split]
     values = {"results_dirs": trained_copy, "split": split, "figure_format": vector}
+    values["evidence_maps"] = {"val": 0, "test": 2}[split]
     assert evaluate(**values, verbose=None) == 0
     content = metrics(trained_copy, split)
     with np.load(trained_copy / "results" / f"predictions_{split}.npz", allow_pickle=False) as file:
@@ -114,6 +116,12 @@ def test_writes_numbers_predictions_and_figures(evaluate, trained_copy, split, c
     for name, ending in (("report", "html"), ("checklist", "md"), ("validation", "json")):
         assert f"{name}{own}.{ending}" in names and f"{name}{other}.{ending}" not in names
     card = (trained_copy / "MODEL_CARD.md").read_text()
+    report = ResultDir(trained_copy).report(split).read_text()
+    shown = split == "test"
+    assert ResultDir(trained_copy).mistakes(split).is_file() == shown
+    assert ("](results/mistakes_test.jpg)" in card) == shown
+    assert report.count("score ") == (2 if shown else 0)
+    assert ("evidence_maps 0 was given" in report) != shown
     assert f"split {split} of demo" in card and "| demo | train | 47 | 7 | 10 |" in card
     assert f"| Accuracy | {100 * found['accuracy']['value']:.1f} % |" in card
     said = capsys.readouterr().out

@@ -16,7 +16,13 @@ def answers_of(demo, shared_cache, trained_copy):
     """Evaluate a trained model with these flags; returns the answers and the tables as CSV."""
 
     def run(**changes):
-        values = {"dataset_path": demo, "cache_dir": shared_cache, "device": "cpu", "resamples": 20}
+        values = {
+            "dataset_path": demo,
+            "cache_dir": shared_cache,
+            "device": "cpu",
+            "resamples": 20,
+            "evidence_maps": 0,
+        }
         values |= {"results_dirs": trained_copy, "verbose": None}
         assert evaluate_ensemble.main(flags(**{**values, **changes})) == 0
         results = trained_copy / "results"
