@@ -488,7 +488,8 @@ def explain_worst(models: list[Model], final: Outcome, args: argparse.Namespace)
         found = explain_mistakes(
             [Voice(m.run, m.pairs.origin.tta, weight) for m, weight in zip(models, weights)],
             first.split,
-            {row: int(classes.predicted[row]) for row in rows},
+            rows,
+            classes,
             ScoredClasses(final.grader.scored, tuple(first.pairs.of_model)),
             choose_arithmetic(args, args.precision),
         )

@@ -18,6 +18,7 @@ from common.evidence.overlay import WORDS, choose_scale, lay_over
 from common.pixels.pixel_cache import open_cache
 from common.pixels.preprocessing import Preprocessing
 from common.prediction.predict import PredictionConfig, load_model
+from common.prediction.voting import ClassPredictions
 from common.reporting.report import MistakePictures
 from common.result_dir import Run
 from common.system.errors import InputError
@@ -76,18 +77,19 @@ class Mistakes:
 def explain_mistakes(
     voices: Sequence[Voice],
     split: Split,
-    predicted: dict[int, int],
+    rows: Sequence[int],
+    classes: ClassPredictions,
     scored: ScoredClasses,
     config: PredictionConfig,
 ) -> Mistakes:
     """Find the evidence for the predicted class against the label's, as the models weigh it.
 
-    predicted: among the scored classes, by the image's row in the split. Says why not where a
-    model's logits do not split over positions, or where models see different squares.
+    rows: of the images in the split; classes: the scored ones of all its images. Says why not where
+    a model's logits do not split over positions, or where models see different squares.
     """
-    if not predicted:
+    if not rows:
         return Mistakes(why_none="there are none")
-    images = replace(split, images=tuple(split.images[row] for row in predicted))
+    images = replace(split, images=tuple(split.images[row] for row in rows))
     found: list[Evidence] = []
     squares: list[np.ndarray] = []
     cuts: set[tuple[bool, int]] = set()
@@ -104,16 +106,16 @@ def explain_mistakes(
         squares = squares or list(pixels.read(np.arange(len(images))))
     weights = [voice.weight for voice in voices]
     decisions, maps = [], []
-    for place, (row, given) in enumerate(predicted.items()):
-        decision = given_or_label(scored, given, int(split.labels[row]))
-        shares = decision.shares(len(scored.of_model))
+    for place, row in enumerate(rows):
+        decision = given_or_label(scored, int(classes.predicted[row]), int(split.labels[row]))
+        shares = decision.shares(scored.of_models(classes.probabilities[row]))
         whole = weigh_models([sum_pairs(own.take([place]), shares) for own in found], weights)
         decisions.append(decision)
         maps.append(DecisionMap(whole.maps[0], float(whole.constants[0]), float(whole.scores[0])))
     scale = choose_scale([each.values for each in maps])
     mistakes = [
         Mistake(row, split.ids[row], decision, own, _beside(square, own.values, scale))
-        for row, decision, own, square in zip(predicted, decisions, maps, squares)
+        for row, decision, own, square in zip(rows, decisions, maps, squares)
     ]
     return Mistakes(tuple(mistakes), scale)
 
