@@ -17,8 +17,7 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-from common.flags import add_grader_flags, add_patient_regex, add_worker_flag, find_runs
-from common.grading.finding import given_grader
+from common.flags import add_grader_flags, add_patient_regex, add_worker_flag, find_graded_by
 from common.grading.networks import Networks
 from common.grading.stored_grader import StoredGrader
 from common.listing.walking import count_of
@@ -30,6 +29,7 @@ from common.new_pictures.page import count_rows, headlines, write_page
 from common.new_pictures.patients import read_metadatas, tabulate_patients
 from common.new_pictures.rows import RowFormat
 from common.new_pictures.run import Kept, Work, grade_pictures
+from common.release.onnx_grader import open_networks
 from common.system.errors import InputError
 from common.system.log import log
 
@@ -46,6 +46,14 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         help="folders, however deep, files, or patterns such as 'left/*.jpg'",
     )
     add_grader_flags(parser)
+    parser.add_argument(
+        "--onnx",
+        type=named_file,
+        default=None,
+        metavar="FILE",
+        help="in place of --results_dirs: what export_model.py --format onnx has written; PyTorch "
+        "and timm are not needed then",
+    )
     parser.add_argument(
         "--csv",
         type=named_file,
@@ -91,22 +99,35 @@ class GraderToRun:
 
 def open_grader(args: argparse.Namespace) -> GraderToRun:
     """Load the models in PyTorch, which is imported only here, with what was chosen for them."""
-    from common.grading.loading import load_grader_and_models, runs_of
+    if args.onnx:
+        return open_exported(args)
+    from common.grading.loading import load_grader_and_models
     from common.system.device import resolve_precision, select_device
 
     device = select_device(args.device)
     precision = resolve_precision(args.precision, True, device)
-    given = given_grader(args.grader, args.results_dirs)
-    named = args.base_models or (args.results_dirs and (given is None or args.grader))
-    if given is not None and not named:
-        runs = runs_of(given.grader)
-    else:
-        runs = find_runs(args.results_dirs, args.base_models, None, None)
-    loaded = load_grader_and_models(runs, given, args.tta, device, precision)
+    found = find_graded_by(args.results_dirs, args.base_models, args.grader)
+    loaded = load_grader_and_models(found.runs, found.given, args.tta, device, precision)
     tta = tuple(model.tta for model in loaded.networks.models)
     return GraderToRun(
         loaded.grader, loaded.networks, Arithmetic("PyTorch", str(device), precision, tta)
     )
+
+
+def open_exported(args: argparse.Namespace) -> GraderToRun:
+    """Open a file of export_model.py, in which all that was chosen is already."""
+    for name in ("results_dirs", "base_models", "grader", "tta"):
+        if getattr(args, name):
+            raise InputError(
+                f"--onnx {args.onnx} holds the models, with all that was chosen for them; leave "
+                f"out --{name}"
+            )
+    if args.precision != "auto":
+        raise InputError(f"--onnx {args.onnx} has a precision of its own; leave out --precision")
+    networks = open_networks(args.onnx, args.device)
+    tta = tuple(member.tta for member in networks.contract.members)
+    arithmetic = Arithmetic("onnxruntime", networks.device, networks.contract.weights, tta)
+    return GraderToRun(networks.grader, networks, arithmetic)
 
 
 def require_different_files(files: RunFiles, report: Path | None) -> None:

@@ -15,6 +15,7 @@ from common.config import VIEWS, TrainConfig
 from common.data.class_names import quoted
 from common.data.patients import AUTO, PATIENT_HELP
 from common.fitting.calibration import WEIGHTS
+from common.grading.finding import GivenGrader, given_grader, runs_of
 from common.listing.split_folders import SPLITS
 from common.pairs import Head, heads_of_model, pair_head, parse_pairs, split_head, with_head
 from common.prediction.alterations import ALTERATIONS
@@ -282,8 +283,11 @@ def add_ensemble_flags(parser: argparse.ArgumentParser) -> None:
     _add_measuring_flags(parser)
 
 
-def add_grader_flags(parser: argparse.ArgumentParser) -> None:
-    """Add the flags of scripts that grade new pictures: by which models, and how these run."""
+def add_grader_flags(parser: argparse.ArgumentParser, arithmetic: bool = True) -> None:
+    """Add the flags of scripts that take models as they are used: which, and how these run.
+
+    arithmetic: device and precision can be chosen.
+    """
     _add_results_dirs(
         parser,
         "result directories of train_ovo.py, or that of an ensemble, which "
@@ -305,7 +309,7 @@ def add_grader_flags(parser: argparse.ArgumentParser) -> None:
         help="what an evaluation has chosen, results/grader.json (default: that of the one model, "
         "or of super_ensemble_results if it is of these models)",
     )
-    for name in ("device", "precision"):
+    for name in ("device", "precision") if arithmetic else ():
         _add_named_field(parser, name)
     _add_tta(parser, "what each model was evaluated with, else trained with")
 
@@ -468,6 +472,25 @@ def find_runs(
             path, held = run.directory.root, with_head(run.model, run.head)
             raise InputError(f"{path} holds {held}, not {model}; check --output_dir")
     return runs
+
+
+@dataclass(frozen=True)
+class GradedBy:
+    """The trained models that are to grade, and what was chosen for them if that was named."""
+
+    runs: list[Run]
+    given: GivenGrader | None
+
+
+def find_graded_by(
+    results_dirs: list[Path], base_models: list[str], grader: Path | None
+) -> GradedBy:
+    """Find models by the flags of `add_grader_flags`; those of a grader are where it says."""
+    given = given_grader(grader, results_dirs)
+    named = base_models or (results_dirs and (given is None or grader))
+    if given is not None and not named:
+        return GradedBy(runs_of(given.grader), given)
+    return GradedBy(find_runs(results_dirs, base_models, None, None), given)
 
 
 def require_a_classifier(directory: ResultDir) -> None:

@@ -11,7 +11,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -25,20 +25,22 @@ from common.fitting.calibration import Temperature
 from common.fitting.ensemble import ModelResult, apply_vote
 from common.fitting.grader import Grader, Sample
 from common.fitting.images import fitting_images
+from common.grading.loading import LoadedGrader
 from common.grading.stored_grader import StoredGrader, StoredMember, unevaluated
+from common.grading.torch_networks import TorchModel, TorchNetworks
 from common.history import EpochRow
 from common.metrics.intervals import BootstrapConfig
 from common.models import checkpoint_file
 from common.models.backbones import build, preprocessing_for, resolve
 from common.models.ovo import build_branch
-from common.pairs import Head, heads_of_model, pair_head
+from common.pairs import Head, class_pairs, heads_of_model, pair_head
 from common.pixels.preprocessing import Preprocessing
 from common.prediction.altered import AlteredPixels
-from common.prediction.classes import Classes, classes_of
+from common.prediction.classes import Classes, classes_of, scored_classes
 from common.prediction.predict import Columns, LoadedModel, TrunkGroup, pair_probabilities
 from common.prediction.predictions import Cost, Origin, PairPredictions
-from common.prediction.voting import ClassPredictions
-from common.result_dir import ResultDir
+from common.prediction.voting import VOTES, ClassPredictions
+from common.result_dir import ResultDir, Run
 from common.system import files
 from common.training import loop
 
@@ -201,6 +203,50 @@ def noise_for(model: LoadedModel, count: int = 2) -> AlteredPixels:
     size = model.preprocessing.img_size
     values = np.random.default_rng(0).integers(0, 256, (count, size, size, 3), dtype=np.uint8)
     return AlteredPixels(values, model.preprocessing)
+
+
+def loaded_grader(
+    *models: LoadedModel, tta: str = "none", weights: Sequence[float] = ()
+) -> LoadedGrader:
+    """Make a grader of models that were never evaluated, or given weights and calibrated."""
+    runs = [
+        Run(
+            ResultDir(Path(f"/home/secret/{place}")),
+            model.model,
+            model.head,
+            len(model.class_names),
+            tuple(model.class_names),
+            "",
+            "",
+            (Path("x.pth"),) * 99,
+        )
+        for place, model in enumerate(models)
+    ]
+    names = runs[0].names
+    members = [
+        StoredMember(
+            label=f"{place}",
+            directory=run.directory.root,
+            checkpoints=f"{place}",
+            model=model.model,
+            head=model.head,
+            tta=tta,
+            vote=VOTES[0],
+            pair_accuracies=np.ones(len(class_pairs(len(names)))),
+            temperature=Temperature(1.3, 40, 9),
+        )
+        for place, (run, model) in enumerate(zip(runs, models))
+    ]
+    grader = unevaluated(members, scored_classes(names, "", None), "it was not evaluated")
+    if weights:
+        grader = dataclasses.replace(
+            grader,
+            members=tuple(members),
+            weights=np.array(weights),
+            temperature=Temperature(0.7, 40, 9),
+        )
+    networks = [TorchModel(run, model, tta) for run, model in zip(runs, models)]
+    return LoadedGrader(grader, TorchNetworks(tuple(networks), torch.device("cpu"), "fp32"))
 
 
 # -- faults ------------------------------------------------------------------------------------

@@ -34,7 +34,7 @@ FLOORS = (
     ("grading",),
     ("new_pictures",),
     ("evidence",),
-    ("model_card",),
+    ("model_card", "release"),
     ("audit",),
     ("preparation",),
     ("cli",),

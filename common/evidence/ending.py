@@ -55,6 +55,7 @@ class Ending:
         last = active[-1]
         assert isinstance(last, nn.Linear)
         weight, bias = last.weight.float(), _or_zeros(last.bias, last.out_features, pooled)
+        count = pooled.shape[0]  # not len(), which an exported network would hold as a number
         if self.kind == NORMALISED:
             norm = active[0]
             assert isinstance(norm, nn.LayerNorm)
@@ -63,8 +64,8 @@ class Ending:
             weight = weight if gamma is None else weight * gamma.float()
             weight = weight - weight.mean(1, keepdim=True)  # the mean over channels is taken off
             sigma = (pooled.var(1, correction=0) + norm.eps).sqrt()
-            return weight / sigma[:, None, None], bias.expand(len(pooled), -1)
-        return weight.expand(len(pooled), -1, -1), bias.expand(len(pooled), -1)
+            return weight / sigma[:, None, None], bias.expand(count, -1)
+        return weight.expand(count, -1, -1), bias.expand(count, -1)
 
     def logits(self, layers: Sequence[nn.Module], pooled: Tensor) -> Tensor:
         """Pass pooled features (N, C) through the layers after the pooling, to (N, O)."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from common.grading.stored_grader import StoredGrader, load_grader
-from common.result_dir import ResultDir
+from common.result_dir import ResultDir, Run, find_run
 from common.system.errors import InputError
 
 DEFAULT_ENSEMBLE = Path("super_ensemble_results")  # where evaluate_ensemble.py writes
@@ -80,3 +80,14 @@ def require_of(grader: StoredGrader, fingerprints: Sequence[str], path: Path) ->
             f"{names}); evaluate them again, or leave it out"
         )
     return order_of(grader, fingerprints)
+
+
+def runs_of(grader: StoredGrader) -> list[Run]:
+    """Find the models of a grader where it says that they are."""
+    for member in grader.members:
+        if not member.directory.is_dir():
+            raise InputError(
+                f"{member.directory}: the result directory of {member.label} is not there any "
+                "more; pass those of all models with --results_dirs, and --grader"
+            )
+    return [find_run(ResultDir(member.directory)) for member in grader.members]

@@ -16,7 +16,7 @@ from common.prediction.classes import require_same_classes, scored_classes
 from common.prediction.labels import label_runs
 from common.prediction.predict import in_grade_order
 from common.prediction.voting import VOTES
-from common.result_dir import ResultDir, Run, find_run
+from common.result_dir import Run
 from common.system.errors import InputError
 
 
@@ -26,17 +26,6 @@ class LoadedGrader:
 
     grader: StoredGrader
     networks: TorchNetworks
-
-
-def runs_of(grader: StoredGrader) -> list[Run]:
-    """Find the models of a grader where it says that they are."""
-    for member in grader.members:
-        if not member.directory.is_dir():
-            raise InputError(
-                f"{member.directory}: the result directory of {member.label} is not there any "
-                "more; pass those of all models with --results_dirs, and --grader"
-            )
-    return [find_run(ResultDir(member.directory)) for member in grader.members]
 
 
 def load_grader_and_models(

@@ -306,11 +306,16 @@ def unevaluated(members: Sequence[StoredMember], scored: Classes, why: str) -> S
 
 def save_grader(path: Path, grader: StoredGrader) -> None:
     """Write a grader; the models' directories are named as seen from the file."""
+    write_json(path, grader_to_dict(grader, path.parent))
+
+
+def grader_to_dict(grader: StoredGrader, folder: Path) -> dict[str, Any]:
+    """Return a grader as it is stored; the models' directories are named as seen from a folder."""
     members = []
     for member in grader.members:
-        folder = os.path.relpath(member.directory.resolve(), path.parent.resolve())
-        members.append({**vars(member), "directory": folder})
-    content = {
+        place = os.path.relpath(member.directory.resolve(), folder.resolve())
+        members.append({**vars(member), "directory": place})
+    return {
         "version": _VERSION,
         **{name: value for name, value in vars(grader).items() if name != "evaluated"},
         "fingerprint": grader.fingerprint,
@@ -329,7 +334,6 @@ def save_grader(path: Path, grader: StoredGrader) -> None:
         ],
         "written_with": versions(),
     }
-    write_json(path, content)
 
 
 def keep_grader(path: Path, grader: StoredGrader) -> bool:
@@ -354,16 +358,20 @@ def _networks(grader: StoredGrader) -> list[tuple[str, str]]:
 
 def load_grader(path: Path) -> StoredGrader:
     """Read a grader; raises InputError for anything else."""
-    content = read_json(path)
+    return grader_from_dict(read_json(path), path.parent, str(path))
+
+
+def grader_from_dict(content: Any, folder: Path, source: str) -> StoredGrader:
+    """Read what `grader_to_dict` returned; raises InputError naming `source` for anything else."""
     try:
         if content["version"] != _VERSION:
             raise ValueError(f"version {content['version']!r}, this release knows {_VERSION}")
-        found = _parse(content, path.parent)
+        found = _parse(content, folder)
         _check(found)
     except (KeyError, TypeError, AttributeError, ValueError, OverflowError, IndexError) as error:
         reason = f"{type(error).__name__}: {error}" if isinstance(error, KeyError) else str(error)
         raise InputError(
-            f"{path}: expected what evaluate_ensemble.py stores of a grader ({reason[:200]}); "
+            f"{source}: expected what evaluate_ensemble.py stores of a grader ({reason[:200]}); "
             "evaluate the models again"
         ) from error
     return found

@@ -3,6 +3,7 @@
 import os
 import platform
 import subprocess
+import sys
 from importlib import metadata
 from pathlib import Path
 
@@ -15,20 +16,29 @@ def worker_count(requested: int) -> int:
 
 
 def versions() -> dict[str, str]:
-    """Name the versions and the processor that results depend on."""
+    """Name the versions and the processor that results depend on.
+
+    Where onnxruntime runs the networks, PyTorch is not imported, and not named.
+    """
     import cv2
     import PIL
+
+    found = {
+        "python": platform.python_version(),
+        "opencv": cv2.__version__,
+        "pillow": PIL.__version__,
+        "numpy": np.__version__,
+    }
+    if "onnxruntime" in sys.modules and "torch" not in sys.modules:
+        return {**found, "onnxruntime": metadata.version("onnxruntime")}
     import torch
     import torchvision
 
     return {
-        "python": platform.python_version(),
+        **found,
         "torch": torch.__version__,
         "torchvision": torchvision.__version__,
         "timm": metadata.version("timm"),
-        "opencv": cv2.__version__,
-        "pillow": PIL.__version__,
-        "numpy": np.__version__,
         "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
         "threads": str(torch.get_num_threads()),
     }

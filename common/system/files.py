@@ -66,7 +66,12 @@ def write_text(path: Path, text: str) -> None:
 
 def write_json(path: Path, content: Any) -> None:
     """Write JSON, whole or not at all: dataclasses as objects; NaN, which JSON lacks, as null."""
-    write_text(path, json.dumps(_plain(content), indent=2, allow_nan=False) + "\n")
+    write_text(path, as_json(content))
+
+
+def as_json(content: Any) -> str:
+    """Turn content into the text that `write_json` writes."""
+    return json.dumps(_plain(content), indent=2, allow_nan=False) + "\n"
 
 
 def _plain(value: Any) -> Any:

@@ -1,0 +1,183 @@
+#!/usr/bin/env python3
+"""Write a model or an ensemble as one file that other programs run, and check that it is the same.
+
+    python export_model.py --results_dirs ./convnext_5class_results --format onnx \\
+        --output ./convnext.onnx
+
+The file takes pixels and gives the probabilities of pairs, classes and referable disease. Beside it
+lies what makes pixels of a photograph: in words and numbers (convnext.json), and as a short program
+that needs nothing of this software (convnext_pixels.py).
+"""
+
+from common.cli import Parser, expand_home, guarded, named_file
+
+import argparse
+import os
+import shutil
+import sys
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from common.flags import add_grader_flags, find_graded_by
+from common.grading.loading import LoadedGrader, load_grader_and_models
+from common.new_pictures.listing import list_pictures
+from common.release import reference_pixels
+from common.release.contract import FORMATS, Contract
+from common.release.exported_network import ExportedNetwork, build_network
+from common.release.formats import open_network, quantise, require_onnx, write_network
+from common.release.verification import (
+    MOST_GRADED,
+    MOST_IMAGES,
+    Pictures,
+    drawn_pictures,
+    expected_outputs,
+    given_pictures,
+    judge_quantised,
+    run_file,
+    val_pictures,
+    verify,
+)
+from common.system.errors import InputError
+from common.system.files import write_text
+from common.system.log import duration, log
+
+
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = Parser(description=__doc__)
+    add_grader_flags(parser, arithmetic=False)
+    parser.add_argument(
+        "--format",
+        choices=FORMATS,
+        default=FORMATS[0],
+        help="onnx runs in onnxruntime and the like, torchscript in PyTorch alone; safetensors "
+        f"holds the weights, by the names of the networks' libraries (default {FORMATS[0]})",
+    )
+    parser.add_argument("--output", type=named_file, required=True, metavar="FILE")
+    parser.add_argument(
+        "--evidence", action="store_true", help="the file gives the exact evidence maps, too"
+    )
+    parser.add_argument(
+        "--images",
+        nargs="+",
+        default=[],
+        type=expand_home,
+        metavar="PLACE",
+        help="photographs to compare the file with the model on: folders, files or patterns "
+        f"(default: {MOST_IMAGES} of the training's val, or drawn ones where that is not there)",
+    )
+    parser.add_argument(
+        "--quantize",
+        choices=("int8",),
+        default="",
+        help="of onnx: store weights in 8 bits; what that changes is measured on at most "
+        f"{MOST_GRADED} images of the training's val",
+    )
+    args = parser.parse_args(argv)
+    if args.quantize and args.format != "onnx":
+        raise InputError(f"--quantize {args.quantize} is for --format onnx; leave out one of them")
+    if args.output.is_dir() or args.output.suffix in (".json", ".py"):
+        raise InputError(f"--output {args.output}: expected the name of a file, such as model.onnx")
+    return args
+
+
+def load(args: argparse.Namespace) -> LoadedGrader:
+    """Load the models and what was chosen for them."""
+    found = find_graded_by(args.results_dirs, args.base_models, args.grader)
+    return load_grader_and_models(found.runs, found.given, args.tta, torch.device("cpu"), "fp32")
+
+
+def choose_pictures(contract: Contract, loaded: LoadedGrader, args: argparse.Namespace) -> Pictures:
+    """Choose what the file is compared with the model on."""
+    if args.images:
+        listing = list_pictures(args.images)
+        return given_pictures(contract, [picture.path for picture in listing.pictures])
+    for model in loaded.networks.models:
+        found = val_pictures(contract, model.run, MOST_IMAGES)
+        if found is not None:
+            return found
+    return drawn_pictures(contract)
+
+
+def choose_graded(contract: Contract, loaded: LoadedGrader) -> Pictures:
+    """Choose what 8-bit weights are judged on."""
+    for model in loaded.networks.models:
+        found = val_pictures(contract, model.run, MOST_GRADED)
+        if found is not None:
+            return found
+    places = ", ".join(model.run.dataset_path or "?" for model in loaded.networks.models)
+    raise InputError(
+        "--quantize int8 is judged on graded images of the training's val, which is not there "
+        f"({places}); leave it out, or bring the dataset back"
+    )
+
+
+def write_and_verify(
+    network: ExportedNetwork, loaded: LoadedGrader, folder: Path, args: argparse.Namespace
+) -> Contract:
+    """Write the file into a folder, load it again, and compare; returns the contract with it."""
+    contract, name = network.contract, args.output.name
+    pictures = choose_pictures(contract, loaded, args)
+    graded = choose_graded(contract, loaded) if args.quantize else None
+    expected = expected_outputs(contract, loaded.networks, pictures)
+    started = time.perf_counter()
+    path = folder / name
+    write_network(network, path, contract.to_json(name))
+    size = sum(file.stat().st_size for file in folder.iterdir())
+    seconds = duration(time.perf_counter() - started)
+    log(f"exported as {args.format} in {seconds}, {size / 1e6:.1f} MB")
+    run = open_network(network, path)
+    verified = verify(expected, run_file(run, pictures), pictures)
+    for output, difference in verified.differences.items():
+        log(f"largest difference in {output}: {difference:.2g}")
+    log(f"the file gives what the model gives, on {pictures.source}")
+    contract = replace(contract, verified=verified)
+    if graded is None:
+        return contract
+    plain = run_file(run, graded)
+    small = folder / f"int8_{name}"
+    contract = replace(contract, weights="int8")
+    quantise(path, small, replace(network.contract, weights="int8").to_json(name))
+    found = judge_quantised(plain, run_file(open_network(network, small), graded), graded)
+    log(f"{small.stat().st_size / 1e6:.1f} MB with 8-bit weights; {found.description}")
+    path.with_name(f"{name}.data").unlink(missing_ok=True)
+    os.replace(small, path)
+    return replace(contract, quantised=found)
+
+
+def put_in_place(folder: Path, contract: Contract, output: Path) -> None:
+    """Move what was written and verified to its place, with what describes it beside it."""
+    for file in sorted(folder.iterdir(), reverse=True):  # what belongs to the network first
+        os.replace(file, output.with_name(file.name))
+    write_text(output.with_suffix(".json"), contract.to_json(output.name))
+    program = output.with_name(f"{output.stem}_pixels.py")
+    write_text(program, Path(reference_pixels.__file__).read_text())
+    log(f"wrote {output}, {output.with_suffix('.json')} and {program}")
+
+
+@guarded
+def main(argv: list[str] | None = None) -> int:
+    """Load, join, write, verify, and only then put into place."""
+    args = parse_args(argv)
+    if args.format == "onnx":
+        require_onnx()
+    loaded = load(args)
+    grader = loaded.grader
+    log(f"{grader.label}: {grader.calibration or 'no temperature'}")
+    network = build_network(loaded.networks.models, grader, args.format, args.evidence)
+    args.output.parent.mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(dir=args.output.parent, prefix=f".{args.output.name}."))
+    try:
+        contract = write_and_verify(network, loaded, folder, args)
+        put_in_place(folder, contract, args.output)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
