@@ -20,7 +20,7 @@ from common.new_pictures.journal import START_ANEW, Journal
 from common.new_pictures.listing import Listing, NewPicture
 from common.new_pictures.rows import UNREADABLE, FileState, Row
 from common.pixels.decoding import ImageError, UnreadableError
-from common.pixels.preprocessing import load_squares
+from common.pixels.preprocessing import Preprocessing, load_squares
 from common.system.environment import worker_count
 from common.system.errors import InputError
 from common.system.log import printable, progress_bar
@@ -87,7 +87,8 @@ def grade_pictures(pictures: Sequence[NewPicture], journal: Journal, work: Work)
     bar = progress_bar(None, "predict", len(pictures))
     bar.update(len(pictures) - len(left))
     chunk, several = _Chunk(), begun.after_others
-    for found in _read_ahead([*begun.pictures, *left], work):
+    preprocessings, workers = work.networks.preprocessings, work.num_workers
+    for found in read_ahead([*begun.pictures, *left], preprocessings, workers, size, work.look):
         chunk.add(found)
         if chunk.is_full(size):
             bar.update(_grade(chunk, journal, work))
@@ -128,16 +129,26 @@ def _grade(chunk: _Chunk, journal: Journal, work: Work, few: bool = False) -> in
     return len(rows)
 
 
-def _read_ahead(pictures: Iterable[NewPicture], work: Work) -> Iterator[ReadPicture]:
-    """Read pictures on threads, in their order, a few of them ahead."""
+def read_ahead(
+    pictures: Iterable[NewPicture],
+    preprocessings: Sequence[Preprocessing],
+    num_workers: int,
+    ahead: int,
+    look: Look = lambda squares: None,
+) -> Iterator[ReadPicture]:
+    """Read pictures on threads as several models see them, in their order.
+
+    ahead: how many are read before they are asked for, beside a few for each thread. look: measures
+    what the models see.
+    """
     cv2.setNumThreads(1)  # the pool already has a thread per core
-    workers = worker_count(work.num_workers)
+    workers = worker_count(num_workers)
     waiting: deque[Future[ReadPicture]] = deque()
     with ThreadPoolExecutor(workers) as pool:
         try:
             for picture in pictures:
-                waiting.append(pool.submit(_read, picture, work))
-                if len(waiting) > _AHEAD * workers + work.networks.chunk:
+                waiting.append(pool.submit(_read, picture, preprocessings, look))
+                if len(waiting) > _AHEAD * workers + ahead:
                     yield waiting.popleft().result()
             while waiting:
                 yield waiting.popleft().result()
@@ -145,15 +156,15 @@ def _read_ahead(pictures: Iterable[NewPicture], work: Work) -> Iterator[ReadPict
             pool.shutdown(cancel_futures=True)
 
 
-def _read(picture: NewPicture, work: Work) -> ReadPicture:
+def _read(picture: NewPicture, preprocessings: Sequence[Preprocessing], look: Look) -> ReadPicture:
     """Read one picture; never raises for what is in a file."""
     state = UNKNOWN_STATE
     try:
         state = _state_of(picture)
-        found = load_squares(picture.path, work.networks.preprocessings)
+        found = load_squares(picture.path, preprocessings)
         squares = tuple(each.pixels for each in found)
         notes = dict.fromkeys(note.text for each in found for note in each.notes)
-        return ReadPicture(picture, state, squares, work.look(squares), tuple(notes))
+        return ReadPicture(picture, state, squares, look(squares), tuple(notes))
     except (UnreadableError, InputError, MemoryError, OSError) as error:  # a matter of this machine
         return ReadPicture(picture, UNKNOWN_STATE, error=_reason(picture, error))
     except ImageError as error:
