@@ -26,6 +26,7 @@ from common.data.folders import Dataset, Split, scan_dataset
 from common.data.metadata import read_metadata
 from common.data.patients import recognise_eyes, recognise_patients
 from common.data.synthetic import synthetic_note
+from common.doubts.training_pictures import keep_reference
 from common.evaluation.gates import (
     Gate,
     all_pass,
@@ -382,6 +383,22 @@ def store_answers(answers: Answers, output: ResultDir, images: Split) -> None:
     write_metrics(path, read_json(path) | {"screening": answers.to_json()})
 
 
+def keep_references(
+    models: list[Model], trained: list[Trained], args: argparse.Namespace
+) -> list[str]:
+    """Keep with each model what its training pictures look like; says of whom it is not known."""
+    config, remarks = choose_arithmetic(args, args.precision), []
+    for model, own in zip(models, trained):
+        checkpoints = model.pairs.origin.checkpoints
+        why_not = keep_reference(own, checkpoints, config, args.reference_pictures)
+        if why_not:
+            remarks.append(
+                f"note: {model.label}: new pictures cannot be compared with its training pictures: "
+                f"{why_not}"
+            )
+    return remarks
+
+
 def store_graders(
     models: list[Model], final: Outcome, asked: Asked, dataset_path: str
 ) -> list[str]:
@@ -593,6 +610,7 @@ def main(argv: list[str] | None = None) -> int:
     answers = ask(final.grader, replace(asked, altered=altered))
     store_answers(answers, final.output, models[0].split)
     stored = store_graders(models, final, asked, setting.dataset_path)
+    stored += keep_references(models, trained, args)
     for outcome in [*(model.outcome for model in models), final] if len(models) > 1 else [final]:
         asked_of = answers if outcome is final else None
         draw(outcome, args.split, asked_of, args.figure_format)

@@ -17,11 +17,12 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
+from common.doubts.known_doubts import load_doubts
 from common.flags import add_grader_flags, add_patient_regex, add_worker_flag, find_graded_by
 from common.grading.networks import Networks
 from common.grading.stored_grader import StoredGrader
 from common.listing.walking import count_of
-from common.new_pictures.answers import REVIEW_SHARE, Answers, NoDoubts, choose_asked
+from common.new_pictures.answers import REVIEW_SHARE, Answers, Doubts, NoDoubts, choose_asked
 from common.new_pictures.description import Arithmetic, settings_of, words_of
 from common.new_pictures.journal import Journal, RunFiles, open_journal, read_rows
 from common.new_pictures.listing import Listing, list_pictures
@@ -33,6 +34,10 @@ from common.release.onnx_grader import open_networks
 from common.system.errors import InputError
 from common.system.log import log
 
+_NOT_EXPORTED = (
+    "not known whether pictures can be graded or are like those of the training: an exported "
+    "network knows nothing of these, --results_dirs does"
+)
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
@@ -95,6 +100,7 @@ class GraderToRun:
     grader: StoredGrader
     networks: Networks
     arithmetic: Arithmetic
+    doubts: Doubts
 
 
 def open_grader(args: argparse.Namespace) -> GraderToRun:
@@ -109,9 +115,10 @@ def open_grader(args: argparse.Namespace) -> GraderToRun:
     found = find_graded_by(args.results_dirs, args.base_models, args.grader)
     loaded = load_grader_and_models(found.runs, found.given, args.tta, device, precision)
     tta = tuple(model.tta for model in loaded.networks.models)
-    return GraderToRun(
-        loaded.grader, loaded.networks, Arithmetic("PyTorch", str(device), precision, tta)
-    )
+    models = loaded.networks.models
+    doubts = load_doubts([m.run.directory for m in models], [m.loaded.fingerprint for m in models])
+    arithmetic = Arithmetic("PyTorch", str(device), precision, tta)
+    return GraderToRun(loaded.grader, loaded.networks, arithmetic, doubts)
 
 
 def open_exported(args: argparse.Namespace) -> GraderToRun:
@@ -127,7 +134,7 @@ def open_exported(args: argparse.Namespace) -> GraderToRun:
     networks = open_networks(args.onnx, args.device)
     tta = tuple(member.tta for member in networks.contract.members)
     arithmetic = Arithmetic("onnxruntime", networks.device, networks.contract.weights, tta)
-    return GraderToRun(networks.grader, networks, arithmetic)
+    return GraderToRun(networks.grader, networks, arithmetic, NoDoubts(_NOT_EXPORTED))
 
 
 def require_different_files(files: RunFiles, report: Path | None) -> None:
@@ -186,7 +193,7 @@ def main(argv: list[str] | None = None) -> int:
 
     run = open_grader(args)
     asked = choose_asked(run.grader, args.operating_point, args.review_share)
-    answers = Answers(run.grader, asked, NoDoubts("not compared with the training pictures"))
+    answers = Answers(run.grader, asked, run.doubts)
     form = RowFormat(run.grader.scored.names)
     settings = settings_of(answers, form, run.arithmetic, args.images)
     for name, text in settings.telling["facts"].items():

@@ -129,6 +129,13 @@ def boolean(text: str) -> bool:
     raise argparse.ArgumentTypeError(f"expected true or false, found {text!r}")
 
 
+def whole_number(text: str) -> int:
+    """Read a whole number of 0 or more."""
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"expected a whole number of 0 or more, found {text!r}")
+    return int(text)
+
+
 def folder(text: str) -> Path:
     """Read the name of a folder, with ~ for the home; an empty one is not the current folder."""
     if not text:

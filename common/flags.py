@@ -1,6 +1,14 @@
 """Flags of the scripts: those of the training from its configuration, those of the evaluation."""
 
-from common.cli import Parser, boolean, expand_home, folder, known_folder, named_file
+from common.cli import (
+    Parser,
+    boolean,
+    expand_home,
+    folder,
+    known_folder,
+    named_file,
+    whole_number,
+)
 
 import argparse
 import os
@@ -14,6 +22,7 @@ from common.architectures import BackboneSpec, stored_architecture
 from common.config import VIEWS, TrainConfig
 from common.data.class_names import quoted
 from common.data.patients import AUTO, PATIENT_HELP
+from common.doubts.references import MOST_PICTURES
 from common.fitting.calibration import WEIGHTS
 from common.grading.finding import GivenGrader, given_grader, runs_of
 from common.listing.split_folders import SPLITS
@@ -259,6 +268,14 @@ def add_ensemble_flags(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="show so many of the worst mistakes with maps of the evidence for the class given, 0 "
         "to 12 (default 6; 0 saves the time of loading the models again)",
+    )
+    parser.add_argument(
+        "--reference_pictures",
+        type=whole_number,
+        default=MOST_PICTURES,
+        metavar="N",
+        help="look at up to N pictures each of train and val, once for a model, so that predict.py "
+        f"can tell new ones that are unlike them; 0: do not (default {MOST_PICTURES})",
     )
     parser.add_argument("--require", action="store_true", help="exit 1 unless every gate passes")
     parser.add_argument(

@@ -17,13 +17,17 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 import pytest
+import torch
 from helpers import GRADES, QUICK, QUICK_AUDIT, flags
 from matplotlib.figure import Figure
 from PIL import Image
 
 import train_ovo
 from common.audit.dataset import Audit, audit
+from common.data.folders import scan_split
 from common.data.synthetic import write_dataset
+from common.doubts.references import MOST_PICTURES
+from common.doubts.training_pictures import keep_reference
 from common.duplicates import links
 from common.duplicates.signatures import Signature
 from common.evaluation.evaluate import evaluate
@@ -31,16 +35,20 @@ from common.evaluation.findings import Findings
 from common.evaluation.gates import FAIL, Gate
 from common.evaluation.questions import Answers
 from common.fitting.grader import Grader, Sample
+from common.fitting.sources import Trained
 from common.inspection import file_checks
 from common.metrics.intervals import BootstrapConfig, Interval
+from common.prediction.predict import PredictionConfig, fingerprint_files
 from common.prediction.voting import ClassPredictions
 from common.reporting.summary import Part, Report
 from common.reporting.tables import evaluation_tables
+from common.result_dir import ResultDir, find_run
 from common.system.files import atomic_write
 
 # tests send Ctrl-C, which a shell tells what it starts in the background to ignore
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
+SEEN = ("train", "val")
 _DRAWING = {
     name: getattr(Figure, name) for name in ("savefig", "draw_without_rendering", "get_tightbbox")
 }
@@ -193,11 +201,17 @@ def quick_train(demo, shared_cache) -> Callable[..., int]:
 
 
 @pytest.fixture(scope="session")
-def trained(make_once, quick_train) -> Path:
+def trained(make_once, quick_train, demo, shared_cache) -> Path:
     """A result directory with all ten pairs of a tiny backbone, to be read only."""
 
     def make(folder: Path) -> None:
-        assert quick_train(folder / "demo_5class_results") == 0
+        output = folder / "demo_5class_results"
+        assert quick_train(output) == 0
+        # once here, so that the many evaluations of copies need not look at these pictures again
+        run, train, val = find_run(ResultDir(output)), *(scan_split(demo, s) for s in SEEN)
+        config = PredictionConfig(shared_cache, 2, torch.device("cpu"), "fp32")
+        fingerprint = fingerprint_files(run.files)
+        assert not keep_reference(Trained("", run, train, val), fingerprint, config, MOST_PICTURES)
 
     return make_once("trained", make) / "demo_5class_results"
 

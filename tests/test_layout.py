@@ -32,6 +32,7 @@ FLOORS = (
     ("fine_tuning",),
     ("training", "reporting"),
     ("grading",),
+    ("doubts",),
     ("new_pictures",),
     ("evidence",),
     ("model_card", "release"),

@@ -1,0 +1,121 @@
+"""Which pictures are not to be graded: nobody could, or the models know nothing like them.
+
+N pictures of a chunk, M models, S pixels of a model's square side, Q statistics.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from common.doubts.gradability import Limits, measure_square, why_ungradable
+from common.doubts.references import Neighbourhood, Reference, distances, load_reference
+from common.grading.networks import Said
+from common.result_dir import ResultDir
+
+
+@dataclass(frozen=True)
+class KnownDoubts:
+    """Tells which pictures are not to be graded, by what is kept of the models' training pictures.
+
+    Whether a picture is ungradable is told by the pixels of the first model that has limits, and
+    whether it is unlike the training pictures by most of the models that know that.
+    """
+
+    references: tuple[Reference | None, ...]  # (M,)
+    why_not_known: str = ""  # what cannot be told, and why
+
+    @property
+    def fingerprint(self) -> str:
+        """Name what the doubts rest on: other thresholds have another one."""
+        digest = hashlib.sha256()
+        for reference in self.references:
+            digest.update(b"none" if reference is None else _bytes_of(reference))
+        return digest.hexdigest()[:16]
+
+    def look(self, squares: Sequence[np.ndarray]) -> np.ndarray | None:
+        """Measure a picture (S, S, 3) uint8, as each model sees it, for `ungradable`."""
+        place, limits = self._limits()
+        return None if limits is None else measure_square(squares[place])
+
+    def ungradable(self, measured: np.ndarray | None) -> str:
+        """Say why a picture cannot be graded; "" where it can, or where that is not known."""
+        _, limits = self._limits()
+        return "" if limits is None or measured is None else why_ungradable(measured, limits)
+
+    def unlike(self, said: Said) -> list[str]:
+        """Say (N,) in how far pictures are unlike those of the training; "" where they are not."""
+        known = [
+            (reference.neighbourhood, features)
+            for reference, features in zip(self.references, said.features)
+            if reference is not None and not reference.neighbourhood.why_none
+        ]
+        far = [distances(own.features, features) for own, features in known]
+        return [
+            _in_words([own for own, _ in known], [float(each[n]) for each in far])
+            for n in range(len(said.pair_probabilities[0]))
+        ]
+
+    def _limits(self) -> tuple[int, Limits | None]:
+        for place, reference in enumerate(self.references):
+            if reference is not None and reference.limits is not None:
+                return place, reference.limits
+        return 0, None
+
+
+def _bytes_of(reference: Reference) -> bytes:
+    own, limits = reference.neighbourhood, reference.limits
+    arrays = [own.features] if limits is None else [own.features, limits.low, limits.high]
+    text = f"{reference.checkpoints} {reference.pixels} {own.threshold!r}"
+    return text.encode() + b"".join(np.ascontiguousarray(array).tobytes() for array in arrays)
+
+
+def _in_words(known: Sequence[Neighbourhood], far: Sequence[float]) -> str:
+    """Say that a picture is unlike the training pictures by most models; "" where it is not."""
+    beyond = [(value, own.threshold) for value, own in zip(far, known) if value > own.threshold]
+    if 2 * len(beyond) <= len(known):
+        return ""
+    value, threshold = max(beyond, key=lambda both: both[0] / both[1] if both[1] else both[0])
+    return (
+        f"its distance from them is {value:.3g}, that of nearly all of val at most {threshold:.3g}"
+    )
+
+
+def load_doubts(directories: Sequence[ResultDir], fingerprints: Sequence[str]) -> KnownDoubts:
+    """Read what is kept beside models; fingerprints: (M,) of their classifiers' files.
+
+    Raises InputError for a file that is not what evaluations keep.
+    """
+    references: list[Reference | None] = []
+    reasons = []
+    for directory, fingerprint in zip(directories, fingerprints, strict=True):
+        path, found, why = directory.reference, None, ""
+        if not path.is_file():
+            why = (
+                f"{path} is not there; evaluate_ensemble.py writes it where the training images are"
+            )
+        else:
+            found = load_reference(path)
+            if found.checkpoints != fingerprint:
+                found, why = None, f"{path} is of earlier classifiers; evaluate again"
+        references.append(found)
+        reasons.append(why)
+    return KnownDoubts(tuple(references), _why_not_known(references, reasons))
+
+
+def _why_not_known(references: Sequence[Reference | None], reasons: Sequence[str]) -> str:
+    """Say what cannot be told by any model, and why by the first one."""
+    why_no_limits = [
+        reason if each is None else each.why_no_limits for each, reason in zip(references, reasons)
+    ]
+    why_no_distance = [
+        reason if each is None else each.neighbourhood.why_none
+        for each, reason in zip(references, reasons)
+    ]
+    found = []
+    if all(why_no_limits):
+        found.append(f"not known whether pictures can be graded: {why_no_limits[0]}")
+    if all(why_no_distance):
+        found.append(f"not known whether pictures are unlike the training's: {why_no_distance[0]}")
+    return "; ".join(found)
