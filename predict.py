@@ -39,6 +39,7 @@ _NOT_EXPORTED = (
     "network knows nothing of these, --results_dirs does"
 )
 
+
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
     parser = Parser(description=__doc__)
