@@ -81,7 +81,8 @@ def verdict(
         f"What it reaches: {reached(content)}.",
         f"Can it be trusted? {trusted(content, gates, learned)}.",
         "What to do next: the same with your own graded photographs, thousands rather than "
-        f"{learned}: prepare_dataset.py audit, then ./train_coatnet.sh (README.md, step 1).",
+        f"{learned}: prepare_dataset.py audit, then ./train_coatnet.sh (README.md, step 1); "
+        "docs/using.md says how a trained model grades and explains new ones.",
     ]
 
 

@@ -68,6 +68,7 @@ def test_flags_within_the_text_of_a_page_exist(page):
     )
     everything += help_of("compare_models.py") + help_of("-m", "benchmarks.accuracy")
     everything += help_of("-m", "dev.golden") + help_of("-m", "dev.fuzz")
+    everything += help_of("predict.py") + help_of("explain.py") + help_of("export_model.py")
     flags = set(re.findall(r"`(--\w+)", prose))
     assert not {flag for flag in flags if flag not in everything}
 
@@ -82,7 +83,7 @@ def test_links_and_paths_lead_somewhere(page):
 
 
 def test_the_readme_fits_on_a_few_screens():
-    assert len(README.read_text().splitlines()) <= 150
+    assert len(README.read_text().splitlines()) <= 165
 
 
 def test_the_tree_of_the_code_names_every_module_and_script():

@@ -3,12 +3,14 @@
 import dataclasses
 
 import pytest
+from huggingface_hub import ModelCard
 
 from common.data.folders import scan_split
 from common.evaluation.gates import FAIL, PASS, Gate
 from common.evaluation.questions import Answers
 from common.metrics.intervals import UNKNOWN
 from common.model_card.card import card_of_evaluation, card_of_training
+from common.model_card.card_file import write_card
 from common.model_card.sections import what_is_known
 from common.reporting.summary import Part
 from common.reporting.table import make_table
@@ -75,6 +77,15 @@ def test_the_head_holds_figures_of_a_test_set_that_is_not_known_to_leak(card_of)
     assert values["accuracy"]["value"] == 1 and "20 images" in values["accuracy"]["name"]
     assert card_of().head["metrics"] == sorted(values)
     assert "model-index" not in card_of(gates=gates(FAIL)).head
+
+
+def test_the_hub_s_own_library_reads_the_head(card_of, tmp_path):
+    write_card(tmp_path / "MODEL_CARD.md", card_of(1))
+    read = ModelCard.load(tmp_path / "MODEL_CARD.md")
+    assert read.data.model_name == "here" and read.data.pipeline_tag == "image-classification"
+    values = {result.metric_type: result for result in read.data.eval_results}
+    assert values["accuracy"].metric_value == 0 and values["accuracy"].dataset_split == "test"
+    assert "20 images" in values["cohen_kappa"].metric_name
 
 
 def test_figures_of_val_stay_out_of_the_head(demo, report_on, tmp_path):

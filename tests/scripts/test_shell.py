@@ -138,6 +138,10 @@ def quick_start(tmp_path):
     """
     root = tmp_path / "a folder"
     (root / "quickstart_results/tf_efficientnet_lite0_shared_5class_results").mkdir(parents=True)
+    for name in ("0/a.jpg", "0/b.jpg", "1/c.jpg"):
+        picture = root / "demo_photographs" / "test" / name
+        picture.parent.mkdir(parents=True, exist_ok=True)
+        picture.touch()
     shutil.copy(ROOT / "quickstart.sh", root)
     (root / "setup_env.sh").write_text('echo "list $1" > commands; python=./python\n')
     (root / "python").write_text(
@@ -157,11 +161,14 @@ def test_the_quick_start_audits_trains_evaluates_and_sums_up_from_anywhere(quick
     assert first == "list requirements-quickstart.txt" and (ROOT / first.split()[1]).is_file()
     scripts = [tuple(line.replace("-u ", "").split()[:2]) for line in commands]
     assert [words[0] for words in scripts] == [
-        *("prepare_dataset.py", "train_ovo.py", "evaluate_ensemble.py", "-m")
+        *("prepare_dataset.py", "train_ovo.py", "evaluate_ensemble.py", "predict.py", "explain.py"),
+        "-m",
     ]
     for words, line in zip(scripts, commands):
         script = words if words[0] in ("prepare_dataset.py", "-m") else words[:1]
         assert all(flag in help_of(*script) for flag in re.findall(r" (--\w+)", line))
+    new = quick_start / "quickstart_results" / "new_photographs"
+    assert {path.name for path in new.iterdir()} == {"a.jpg", "c.jpg"}, "one of each grade, unnamed"
     assert "hub 1" in done.stdout, "no hub is asked"
     assert str(quick_start / "quickstart_results/ensemble/results/report.html") in done.stdout
 
