@@ -36,6 +36,11 @@ def choose_scale(maps: Iterable[np.ndarray]) -> float:
     return next(step * power for step in _STEPS if step * power >= wanted * (1 - 1e-6))
 
 
+def in_logits(value: float) -> str:
+    """Write a value with its unit."""
+    return f"{value:g} logit{'' if abs(value) == 1 else 's'}"
+
+
 def tint(values: np.ndarray, scale: float) -> np.ndarray:
     """Colour values (..., ) as transparent pixels (..., 4) uint8: the more evidence, the opaquer.
 
@@ -89,9 +94,9 @@ def _draw_scale(canvas: Image.Image, side: int, scale: float) -> None:
     canvas.paste(bar.convert("RGB"), (_EDGE, top))
     draw, font = ImageDraw.Draw(canvas), ImageFont.load_default(_LETTER)
     ends = (
-        (_EDGE, "la", f"-{scale:g} logits, against"),
+        (_EDGE, "la", f"-{in_logits(scale)}, against"),
         (side / 2, "ma", "0"),
-        (side - _EDGE, "ra", f"for, +{scale:g} logits"),
+        (side - _EDGE, "ra", f"for, +{in_logits(scale)}"),
     )
     for left, anchor, text in ends:
         draw.text((left, top + _BAR + 1), text, "#222222", font, anchor)

@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from common.evidence.explanation import DecisionEvidence, Explained
-from common.evidence.overlay import WORDS, tinted_map
+from common.evidence.overlay import WORDS, in_logits, tinted_map
 from common.prediction.classes import Classes
 from common.reporting.report import data_uri, page_templates
 from common.system.files import write_text
@@ -95,7 +95,7 @@ def write_page(
         words=WORDS,
         facts=words.facts,
         warnings=words.warnings,
-        scale=f"{scale:g}",
+        scale=in_logits(scale),
         ramp=_source(np.linspace(-scale, scale, _MAP_SIDE)[None], scale),
         cards=[_card(each, scale, words) for each in shown],
         total=len(pictures),
@@ -169,5 +169,5 @@ def _photograph(square: Path) -> str:
 
 def _source(values: np.ndarray, scale: float) -> str:
     buffer = io.BytesIO()
-    tinted_map(values, scale, _MAP_SIDE).save(buffer, "PNG", optimize=True)
+    tinted_map(values, scale, _MAP_SIDE).save(buffer, "PNG")
     return data_uri(buffer.getvalue(), "png")
