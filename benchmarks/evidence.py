@@ -6,8 +6,8 @@
 
 Each model is judged on referable images that it has not learned from and in which lesions are
 marked: the share of its positive evidence in them over their share of the retina (the gain),
-whether its highest place is in one (the pointing game), the same of the optic disc, what its
-probability loses when the places with most evidence are blurred, and what shuffled weights leave.
+whether its highest place is in one (the pointing game), the same of the optic disc, what its score
+loses when the places with most evidence are blurred, and what shuffled weights leave.
 Models that differ in seed and fold alone are one method. Writes benchmarks/evidence.json, and the
 tables and figures of docs/evidence.md. Maps are kept in --output_dir, and not asked for again.
 """
@@ -23,7 +23,7 @@ from benchmarks import evidence_report, evidence_results
 from benchmarks.accuracy_runs import ROOT
 from benchmarks.evidence_gather import Gatherer, View, gather
 from benchmarks.evidence_judged import Judged, Search, find_judged
-from benchmarks.evidence_maps import LAYERS, TARGETS, Look, Place
+from benchmarks.evidence_maps import BOTH, LAYERS, TARGETS, Look, Place
 from benchmarks.evidence_measures import UPSAMPLINGS
 from benchmarks.evidence_results import Conditions, Section
 from common.config import PRECISIONS, VIEWS
@@ -85,10 +85,10 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--layer",
         nargs="+",
-        choices=tuple(LAYERS),
+        choices=(*LAYERS, BOTH),
         default=tuple(LAYERS)[:1],
-        help="what adds up to the logit exactly, or a finer map of an earlier stage by HiResCAM "
-        f"(default exact){several}",
+        help="the map that adds up to the logit exactly, a finer one of an earlier stage by "
+        f"HiResCAM, or the finer one weighed by the exact one: both (default exact){several}",
     )
     parser.add_argument(
         "--tta",

@@ -1,4 +1,4 @@
-"""What becomes of a probability when the places with most evidence are blurred away.
+"""What becomes of a score when the places with most evidence are blurred away.
 
 N images, S pixels of the square's side, G x G blocks of it, C curves, F shares of the retina. The
 deletion curve of Petsiuk et al. 2018, "RISE", with blurred pixels (Fong & Vedaldi 2017) in place of
@@ -21,22 +21,21 @@ from common.system.log import log
 from common.system.random_streams import random_generator
 
 BLOCKS = 16  # a side, whatever the map's own resolution
-SHARES = (0.05, 0.1, 0.2, 0.4)  # of the retina's blocks
+SHARES = (0.1, 0.3)  # of the retina's blocks
 CURVES = ("evidence", "random", "others")  # by whose order blocks go
-_DRAWS = 2  # of random orders
 _BLUR = 20  # the square's side over the blur's standard deviation
 
 
 @dataclass(frozen=True)
 class Deletion:
-    """The probability of each image, as it is and with more and more of it deleted."""
+    """The score of each image, in logits, as it is and with more and more of it deleted."""
 
     whole: np.ndarray  # (N,)
     curves: np.ndarray  # (C, N, F), in the order of CURVES
 
     @property
     def lost(self) -> np.ndarray:
-        """How much each order takes from the probability, the mean over the shares, (C, N)."""
+        """How much each order takes from the score, the mean over the shares, (C, N)."""
         return self.whole - self.curves.mean(2)
 
 
@@ -80,10 +79,11 @@ def deletion_of(
 ) -> Deletion:
     """Delete by each image's own map (S, S), by chance, and by the map of the image before it.
 
-    The probability is the logistic of what the maps split: the pairs' logits, weighed (N, P).
-    What is kept of it is read again where it was asked for before.
+    The score is what the maps split: the pairs' logits, weighed (N, P). A probability would hardly
+    change where the model is sure. What is kept of it is read again where it was asked for before.
     """
-    file = asked.file("deletion", look, np.round(np.stack(maps)[:, ::16, ::16], 3).tobytes())
+    content = np.round(np.stack(maps)[:, ::16, ::16], 3).tobytes()
+    file = asked.file("deletion", look, SHARES, BLOCKS, content)
     if file.is_file():
         return Deletion(**read_predictions(file)[0])
     log(f"{asked.judged.method}, seed {asked.judged.seed}: deleting from {len(maps)} images")
@@ -92,36 +92,31 @@ def deletion_of(
     blurred = [blur(one, mask) for one, mask in zip(pixels, masks)]
     own = [in_blocks(one, mask) for one, mask in zip(maps, masks)]
     others = [in_blocks(maps[place - 1], mask) for place, mask in enumerate(masks)]
-    draws = [_random(own, draw) for draw in range(_DRAWS)]
+    random = _random(own)
 
     def ask(order: Sequence[np.ndarray], share: float) -> np.ndarray:
         altered = [delete(*each, share) for each in zip(pixels, blurred, order)]
-        return _probability(asked, np.stack(altered), weights, look)
+        return _score(asked, np.stack(altered), weights, look)
 
     curves = np.stack(
-        [
-            np.stack([np.mean([ask(order, share) for order in orders], axis=0) for share in SHARES])
-            for orders in ([own], draws, [others])
-        ]
+        [np.stack([ask(order, share) for share in SHARES]) for order in (own, random, others)]
     )  # (C, F, N)
     curves = np.ascontiguousarray(curves.swapaxes(1, 2))  # summed in the order of what is read
-    found = Deletion(_probability(asked, pixels, weights, look), curves)
+    found = Deletion(_score(asked, pixels, weights, look), curves)
     write_predictions(file, {"whole": found.whole, "curves": found.curves}, {})
     return found
 
 
-def _random(blocks: Sequence[np.ndarray], draw: int) -> list[np.ndarray]:
+def _random(blocks: Sequence[np.ndarray]) -> list[np.ndarray]:
     """Give the blocks of each retina values by chance."""
     return [
-        np.where(
-            np.isfinite(one), random_generator("deletion", place, draw).random(len(one)), -np.inf
-        )
+        np.where(np.isfinite(one), random_generator("deletion", place).random(len(one)), -np.inf)
         for place, one in enumerate(blocks)
     ]
 
 
-def _probability(asked: Asked, pixels: np.ndarray, weights: np.ndarray, look: Look) -> np.ndarray:
+def _score(asked: Asked, pixels: np.ndarray, weights: np.ndarray, look: Look) -> np.ndarray:
     place, source = asked.place, AlteredPixels(pixels, asked.model.preprocessing)
     logits = predict_logits(asked.model, source, place.device, place.precision, look.tta)
     pairs = np.clip(probabilities_of(logits, asked.judged.run), 1e-12, 1 - 1e-12)
-    return scipy.special.expit((weights * scipy.special.logit(pairs)).sum(1))
+    return (weights * scipy.special.logit(pairs)).sum(1)

@@ -12,7 +12,7 @@ import numpy as np
 
 from benchmarks.evidence_deletion import CURVES, SHARES, Deletion, deletion_of
 from benchmarks.evidence_judged import Judged, methods_of, number_groups
-from benchmarks.evidence_maps import SHUFFLES, Asked, Look, Place, pair_weights
+from benchmarks.evidence_maps import BOTH, LAYERS, SHUFFLES, Asked, Look, Place, pair_weights
 from benchmarks.evidence_measures import (
     Measured,
     Measures,
@@ -30,6 +30,7 @@ from common.metrics.intervals import BootstrapConfig
 from common.system.log import log
 
 NO_NETWORK = "no network: local contrast of the picture"
+PERFECT = "no network: the boxes themselves, as coarse as the map"
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,8 @@ class Examined:
 
     def weights(self, view: View) -> np.ndarray:
         """Return how much each pair counts, (N, P): by what the model says with its own weights."""
-        logits = self.asked.evidence(replace(view.look, shuffled="")).logits
+        layer = "exact" if view.look.layer == BOTH else view.look.layer
+        logits = self.asked.evidence(replace(view.look, layer=layer, shuffled="")).logits
         return pair_weights(view.target, logits, self.judged.referable_from)
 
     def summed(self, view: View) -> Summed:
@@ -86,8 +88,19 @@ class Examined:
         return sum_pairs(self.asked.evidence(view.look), self.weights(view))
 
     def maps(self, view: View) -> np.ndarray:
-        """Return the map of each image, (N, h, w)."""
-        return self.summed(view).maps
+        """Return the map of each image, (N, h, w).
+
+        Of both layers: the product of what is positive in them, so that the finer map counts where
+        the exact one has evidence.
+        """
+        if view.look.layer != BOTH:
+            return self.summed(view).maps
+        exact, finer = (
+            np.maximum(self.summed(replace(view, look=replace(view.look, layer=layer))).maps, 0)
+            for layer in LAYERS
+        )
+        size = finer.shape[:0:-1]
+        return finer * np.stack([cv2.resize(one, size) for one in exact])
 
     def measures(self, maps: np.ndarray, upsampling: str) -> dict[str, Measures]:
         """Measure a map for each image, (N, h, w), by the image's id."""
@@ -111,6 +124,13 @@ class Examined:
             inner = cv2.erode(regions.retina.astype(np.uint8), np.ones((self.size // 16,) * 2))
             found.append(cv2.resize(fine * inner, size[::-1], interpolation=cv2.INTER_AREA))
         return np.stack(found)
+
+    def coarse_boxes(self, size: tuple[int, int]) -> np.ndarray:
+        """Return the lesions' share of each of a map's places (h, w): the best map so coarse."""
+        masks = [regions.lesions.astype(np.float32) for regions in self.regions]
+        return np.stack(
+            [cv2.resize(mask, size[::-1], interpolation=cv2.INTER_AREA) for mask in masks]
+        )
 
 
 class Gatherer:
@@ -198,13 +218,15 @@ class Gatherer:
                 by_seed.append(found)
             yield self.row(method, self.measured(by_seed), base, "weights shuffled", which)
 
-    def contrast(self, view: View) -> Measured:
-        """Measure what the first method's pictures give without any network."""
-        found: dict[str, Measures] = {}
-        for one in next(iter(next(iter(self.methods.values())).values())):
-            size = one.maps(view).shape[1:]
-            found |= one.measures(one.contrast((size[0], size[1])), view.upsampling)
-        return self.measured([found])
+    def without_network(self, view: View) -> Iterator[Row]:
+        """Measure what needs no network, in the first method's pictures: a floor and a ceiling."""
+        first = next(iter(next(iter(self.methods.values())).values()))
+        for name, make in ((NO_NETWORK, Examined.contrast), (PERFECT, Examined.coarse_boxes)):
+            found: dict[str, Measures] = {}
+            for one in first:
+                size = one.maps(view).shape[1:]
+                found |= one.measures(make(one, (size[0], size[1])), view.upsampling)
+            yield self.row(name, self.measured([found]), None)
 
     def together(self, view: View) -> Measured | None:
         """Measure the mean of all methods' maps on the images that all judge; None: there is none.
@@ -261,7 +283,7 @@ def gather(gatherer: Gatherer, views: Sequence[View], with_checks: bool) -> list
     both = gatherer.together(first) if len(names) > 1 else None
     if both is not None:
         rows.append(gatherer.row(f"mean of these {len(names)}", both, None))
-    rows.append(gatherer.row(NO_NETWORK, gatherer.contrast(first), None))
+    rows += gatherer.without_network(first)
     for view in views[1:]:
         setting, to = next(first.differences(view))
         found = gatherer.look_at(names[0], view)

@@ -27,6 +27,7 @@ from common.system.log import log
 from common.system.random_streams import torch_generator
 
 LAYERS = {"exact": evidence_of, "finer": finer_evidence_of}
+BOTH = "both"  # of the layers: the finer map, weighed by the exact one
 TARGETS = ("referable", "grade", "pair")
 SHUFFLES = ("classifier", "trained layers", "all layers")
 

@@ -82,7 +82,7 @@ def _section(section: Section, figure: Path) -> str:
         parts += [f"{methods[0].method} with some of its weights shuffled:"]
         parts += [_shuffles(methods[0], shuffled)]
     if section.curves:
-        parts += ["The probability while more and more of the retina is blurred away:"]
+        parts += ["The score, in logits, while more and more of the retina is blurred away:"]
         parts += [_curves(section.curves)]
     return "\n\n".join(parts)
 
@@ -101,7 +101,7 @@ def _methods(rows: Sequence[Row]) -> str:
         cell += [with_interval(found["gain"], 2), with_interval(found["pointing"], 2)]
         cell += [short(_alone(found["chance"]), 2), with_interval(found["disc"], 2)]
         cell += [with_interval(found["disc_pointing"], 2), short(_alone(found["disc_chance"]), 2)]
-        cell += [with_interval(found[name]) for name in ("deletion", "deletion_by_others")]
+        cell += [with_interval(found[name], 2) for name in ("deletion", "deletion_by_others")]
         cells.append(cell)
     return markdown_table(header, cells)
 
@@ -157,7 +157,7 @@ def _shuffles(base: Row, rows: Sequence[Row]) -> str:
 def _curves(curves: Sequence[Curve]) -> str:
     header = ["model", "blurred", "nothing", *(f"{share:.0%}" for share in curves[0].shares)]
     cells = [
-        [curve.method, _NAMES[name], *(f"{value:.3f}" for value in (curve.whole, *values))]
+        [curve.method, _NAMES[name], *(f"{value:.2f}" for value in (curve.whole, *values))]
         for curve in curves
         for name, values in curve.curves.items()
     ]
@@ -215,7 +215,7 @@ def draw(path: Path, section: Section) -> None:
 
 
 def _draw_curve(axes: Axes, curve: Curve) -> None:
-    """Draw how a probability falls, by the order in which places are blurred."""
+    """Draw how the score falls, by the order in which places are blurred."""
     for look, (name, values) in zip(looks(len(curve.curves)), curve.curves.items()):
         style: dict[str, Any] = {
             "color": look.color,
@@ -225,6 +225,6 @@ def _draw_curve(axes: Axes, curve: Curve) -> None:
         axes.plot([0, *curve.shares], [curve.whole, *values], marker=look.marker, **style)
     axes.set_title(wrapped(f"deletion: {curve.method}", 30))
     axes.set_xlabel("share of the retina blurred")
-    axes.set_ylabel("probability")
+    axes.set_ylabel("score, in logits")
     axes.legend(loc="lower left")
     quiet_grid(axes)

@@ -31,7 +31,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Curve:
-    """How a probability falls while more and more of the retina is deleted; means over images."""
+    """How the score falls, in logits, while more of the retina is deleted; means over images."""
 
     method: str
     shares: list[float]  # of the retina

@@ -267,13 +267,15 @@ def test_drawn_pictures_are_measured_and_what_was_asked_is_kept(asked, monkeypat
     assert changes == [
         ("", ""),
         ("", ""),
+        ("", ""),
         ("upsampling", "nearest"),
         ("target", "pair"),
         ("weights shuffled", "classifier"),
         ("weights shuffled", "trained layers"),
         ("weights shuffled", "all layers"),
     ]
-    base, pair = section.rows[0], section.rows[3]
+    base, perfect, pair = section.rows[0], section.rows[2], section.rows[4]
+    assert perfect.figures["gain"].value > 1.5 and perfect.figures["pointing"].value > 0.9
     assert base.figures["gain"].low <= base.figures["gain"].value <= base.figures["gain"].high
     assert 0 < base.figures["chance"].value < 0.5 and not np.isnan(base.figures["deletion"].value)
     assert pair.figures["gain"].value != base.figures["gain"].value
@@ -306,8 +308,19 @@ def test_methods_are_measured_together_on_the_images_of_all(asked, trained_swin,
     assert evidence.main(flags(**both)) == 0
     rows = evidence_results.load(tmp_path / "benchmarks" / "evidence.json")["drawn"].rows
     names = [row.method for row in rows if not row.setting]
-    assert names[2:] == ["mean of these 2", "no network: local contrast of the picture"]
+    assert names[2] == "mean of these 2"
+    assert [name.partition(":")[0] for name in names[3:]] == ["no network"] * 2
     assert names[0] != names[1] and np.isnan(rows[0].figures["deletion"].value)
+    looks = both | {"results_dirs": trained_swin, "layer": ["exact", "both"], "split": "val"}
+    with pytest.MonkeyPatch.context() as patch:
+        finer = evidence_maps.LAYERS["exact"]
+        patch.setitem(evidence_maps.LAYERS, "finer", lambda *asked: finer(*asked))
+        assert evidence.main(flags(**looks)) == 0
+    found = evidence_results.load(tmp_path / "benchmarks" / "evidence.json")["drawn"]
+    assert "epochs were chosen on these images" in found.conditions.note
+    exact, weighed = found.rows[0].figures, found.rows[-1].figures
+    assert found.rows[-1].to == "both"
+    assert weighed["gain"].value != exact["gain"].value  # squared: the highest places count more
     swapped = both | {"results_dirs": both["results_dirs"][::-1], "report_dir": tmp_path / "b"}
     assert evidence.main(flags(**swapped)) == 0
     other = evidence_results.load(tmp_path / "b" / "benchmarks" / "evidence.json")["drawn"].rows
