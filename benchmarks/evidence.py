@@ -6,10 +6,11 @@
 
 Each model is judged on referable images that it has not learned from and in which lesions are
 marked: the share of its positive evidence in them over their share of the retina (the gain),
-whether its highest place is in one (the pointing game), the same of the optic disc, what its score
-loses when the places with most evidence are blurred, and what shuffled weights leave.
-Models that differ in seed and fold alone are one method. Writes benchmarks/evidence.json, and the
-tables and figures of docs/evidence.md. Maps are kept in --output_dir, and not asked for again.
+whether its highest place is in one (the pointing game), and the same of the optic disc; with
+--checks, what its score loses when the places with most evidence are blurred, and what shuffled
+weights leave of the maps. Models that differ in seed and fold alone are one method. Writes
+benchmarks/evidence.json, and the tables and figures of docs/evidence.md. Maps are kept in
+--output_dir, and not asked for again.
 """
 
 from common.cli import Parser, folder, guarded, known_folder
@@ -21,11 +22,11 @@ from pathlib import Path
 
 from benchmarks import evidence_report, evidence_results
 from benchmarks.accuracy_runs import ROOT
-from benchmarks.evidence_gather import Gatherer, View, gather
+from benchmarks.evidence_gather import Gatherer, View, check, gather
 from benchmarks.evidence_judged import Judged, Search, find_judged
 from benchmarks.evidence_maps import BOTH, LAYERS, TARGETS, Look, Place
 from benchmarks.evidence_measures import UPSAMPLINGS
-from benchmarks.evidence_results import Conditions, Section
+from benchmarks.evidence_results import CHECKS, Conditions, Section
 from common.config import PRECISIONS, VIEWS
 from common.data.synthetic import LESIONS_FILE
 from common.flags import default_of
@@ -105,7 +106,10 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         help=f"how the places of a map become pixels (default: {', '.join(UPSAMPLINGS)}){several}",
     )
     parser.add_argument(
-        "--maps_only", action="store_true", help="delete no places, and shuffle no weights"
+        "--checks",
+        action="store_true",
+        help="measure in place of this what deletion and shuffled weights do, in the first of the "
+        "ways to look; takes eight times as long",
     )
     parser.add_argument(
         "--output_dir", type=folder, default=Path("evidence_results"), help="keeps the maps"
@@ -132,7 +136,13 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         action="store_true",
         help="only lay out docs/evidence.md from benchmarks/evidence.json again",
     )
-    return parser.parse_args(argv)
+    args = parser.parse_args(argv)
+    ways = (args.target, args.layer, args.tta)
+    if args.checks and any(len(way) > 1 for way in ways):
+        raise InputError(
+            "--checks looks at maps in one way: expected one each of --target, --layer and --tta"
+        )
+    return args
 
 
 def find_all(args: argparse.Namespace) -> list[Judged]:
@@ -222,10 +232,10 @@ def main(argv: list[str] | None = None) -> int:
         precision=resolve_precision(args.precision, True, device),
     )
     gatherer, views = Gatherer(judged, place, bootstrap), views_of(args)
-    rows = gather(gatherer, views, with_checks=not args.maps_only)
+    rows = check(gatherer, views[0]) if args.checks else gather(gatherer, views)
     conditions = conditions_of(judged, views[0], gatherer, args.resamples)
     section = Section(conditions, rows, gatherer.curves)
-    name = "drawn" if judged[0].synthetic else "photographs"
+    name = ("drawn" if judged[0].synthetic else "photographs") + (CHECKS if args.checks else "")
     results = evidence_results.store(file, section, name)
     evidence_report.write(page, results)
     log(f"wrote {file} and {page}")

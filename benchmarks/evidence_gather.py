@@ -1,4 +1,4 @@
-"""Measure the maps of all methods, and of one looked at in other ways.
+"""Measure the maps of all methods, and of one looked at in other ways; check what they show.
 
 N images, S pixels of the square's side, h x w positions of a map.
 """
@@ -268,18 +268,11 @@ def _mean(maps: Sequence[np.ndarray]) -> np.ndarray:
     return np.mean([resample(one, size) for one in maps], axis=0)
 
 
-def gather(gatherer: Gatherer, views: Sequence[View], with_checks: bool) -> list[Row]:
-    """Measure all methods in the first view, and the first method in all.
-
-    with_checks: delete places, and shuffle weights, too.
-    """
-    first, rows = views[0], []
-    base: dict[str, Measured] = {}
-    for method in gatherer.methods:
-        found = gatherer.look_at(method, first)
-        base[method] = gatherer.with_deletion(method, first, found) if with_checks else found
-        rows.append(gatherer.row(method, base[method], None))
-    names = list(gatherer.methods)
+def gather(gatherer: Gatherer, views: Sequence[View]) -> list[Row]:
+    """Measure all methods in the first view, and the first method in all."""
+    first, names = views[0], list(gatherer.methods)
+    base = {method: gatherer.look_at(method, first) for method in names}
+    rows = [gatherer.row(method, measured, None) for method, measured in base.items()]
     both = gatherer.together(first) if len(names) > 1 else None
     if both is not None:
         rows.append(gatherer.row(f"mean of these {len(names)}", both, None))
@@ -288,6 +281,15 @@ def gather(gatherer: Gatherer, views: Sequence[View], with_checks: bool) -> list
         setting, to = next(first.differences(view))
         found = gatherer.look_at(names[0], view)
         rows.append(gatherer.row(names[0], found, base[names[0]], setting, to))
-    if with_checks:
-        rows += gatherer.shuffled_rows(names[0], first, base[names[0]])
     return rows
+
+
+def check(gatherer: Gatherer, view: View) -> list[Row]:
+    """Delete what the maps of all methods point to, and shuffle the weights of the first one."""
+    rows, base = [], {}
+    for method in gatherer.methods:
+        found = gatherer.look_at(method, view)
+        base[method] = gatherer.with_deletion(method, view, found)
+        rows.append(gatherer.row(method, base[method], None))
+    first = next(iter(gatherer.methods))
+    return [*rows, *gatherer.shuffled_rows(first, view, base[first])]

@@ -6,7 +6,7 @@ from typing import Any
 
 from matplotlib.axes import Axes
 
-from benchmarks.evidence_results import Conditions, Curve, Results, Row, Section
+from benchmarks.evidence_results import CHECKS, KINDS, Conditions, Curve, Results, Row, Section
 from benchmarks.over_seeds import Figure
 from benchmarks.pages import (
     EMPTY,
@@ -38,7 +38,6 @@ _ASKED = (
     ("disc", "below 0.6", 0.6),
 )
 _NAMES = {"evidence": "most evidence first", "random": "by chance", "others": "another picture's"}
-_SHUFFLED = "weights shuffled"
 _NEW_PAGE = """# Evidence
 
 ## Photographs
@@ -56,41 +55,46 @@ _NEW_PAGE = """# Evidence
 def write(page: Path, results: Results) -> None:
     """Put the tables into their places of a page, which is begun if there is none, and draw."""
     parts = {}
-    for name in ("photographs", "drawn"):
-        section = results.get(name)
-        figure = Path("images") / f"evidence_{name}.png"  # as seen from the page
-        parts[name] = _section(section, figure) if section else NOTHING
+    for kind in KINDS:
+        section, checks = results.get(kind), results.get(kind + CHECKS)
+        figure = Path("images") / f"evidence_{kind}.png"  # as seen from the page
+        texts = [*(_section(section, figure) if section else [NOTHING])]
+        texts += ["### Checks", *(_checks(checks) if checks else [NOTHING])]
+        parts[kind] = "\n\n".join(texts)
         if section:
-            draw(page.parent / figure, section)
+            draw(page.parent / figure, section, checks.curves[0] if checks else None)
     put_parts(page, "evidence", parts, _NEW_PAGE)
 
 
-def _section(section: Section, figure: Path) -> str:
-    rows = section.rows
-    methods = [row for row in rows if not row.setting]
-    changes = [row for row in rows if row.setting not in ("", _SHUFFLED)]
-    shuffled = [row for row in rows if row.setting == _SHUFFLED]
+def _section(section: Section, figure: Path) -> list[str]:
+    methods = [row for row in section.rows if not row.setting]
+    changes = [row for row in section.rows if row.setting]
     parts = [
-        f"![Gain, pointing and deletion of each model]({figure.as_posix()})",
+        f"![Gain and pointing of each model, and what deletion does]({figure.as_posix()})",
         _methods(methods),
         _verdicts(methods[0]),
         _conditions(section.conditions),
     ]
     if changes:
         parts += [f"{methods[0].method}, looked at in other ways:", _changes(methods[0], changes)]
-    if shuffled:
-        parts += [f"{methods[0].method} with some of its weights shuffled:"]
-        parts += [_shuffles(methods[0], shuffled)]
-    if section.curves:
-        parts += ["The score, in logits, while more and more of the retina is blurred away:"]
-        parts += [_curves(section.curves)]
-    return "\n\n".join(parts)
+    return parts
+
+
+def _checks(section: Section) -> list[str]:
+    methods = [row for row in section.rows if not row.setting]
+    shuffled = [row for row in section.rows if row.setting]
+    return [
+        "The score, in logits, while more and more of the retina is blurred away:",
+        _curves(section.curves, methods),
+        f"{methods[0].method} with some of its weights shuffled:",
+        _shuffles(methods[0], shuffled),
+        _conditions(section.conditions),
+    ]
 
 
 def _methods(rows: Sequence[Row]) -> str:
     header = ["model", "seeds", "images", "gain on lesions", "peak in a lesion", "by chance"]
     header += ["gain on the disc", "peak in the disc", "by chance"]
-    header += ["deletion beyond chance", "beyond another's map"]
     cells = []
     for row in rows:
         found = row.figures
@@ -101,7 +105,6 @@ def _methods(rows: Sequence[Row]) -> str:
         cell += [with_interval(found["gain"], 2), with_interval(found["pointing"], 2)]
         cell += [short(_alone(found["chance"]), 2), with_interval(found["disc"], 2)]
         cell += [with_interval(found["disc_pointing"], 2), short(_alone(found["disc_chance"]), 2)]
-        cell += [with_interval(found[name], 2) for name in ("deletion", "deletion_by_others")]
         cells.append(cell)
     return markdown_table(header, cells)
 
@@ -154,13 +157,18 @@ def _shuffles(base: Row, rows: Sequence[Row]) -> str:
     return markdown_table(header, cells)
 
 
-def _curves(curves: Sequence[Curve]) -> str:
-    header = ["model", "blurred", "nothing", *(f"{share:.0%}" for share in curves[0].shares)]
-    cells = [
-        [curve.method, _NAMES[name], *(f"{value:.2f}" for value in (curve.whole, *values))]
-        for curve in curves
-        for name, values in curve.curves.items()
-    ]
+def _curves(curves: Sequence[Curve], rows: Sequence[Row]) -> str:
+    """Show the curves, and how much more the map's own order takes than another one."""
+    shares = [f"{share:.0%}" for share in curves[0].shares]
+    header = ["model", "blurred", "nothing", *shares, "loss by evidence beyond it"]
+    beyond = {"random": "deletion", "others": "deletion_by_others"}
+    figures = {row.method: row.figures for row in rows}
+    cells = []
+    for curve in curves:
+        for name, values in curve.curves.items():
+            cell = [curve.method, _NAMES[name], f"{curve.whole:.2f}", *map("{:.2f}".format, values)]
+            more = figures[curve.method].get(beyond.get(name, ""))
+            cells.append([*cell, with_interval(more, 2) if more else EMPTY])
     return markdown_table(header, cells)
 
 
@@ -178,14 +186,14 @@ def _conditions(found: Conditions) -> str:
     )
 
 
-def draw(path: Path, section: Section) -> None:
-    """Draw gain and pointing of each model, and the first model's deletion curves."""
+def draw(path: Path, section: Section, curve: Curve | None) -> None:
+    """Draw gain and pointing of each model, and a deletion curve if there is one."""
     rows = [row for row in section.rows if not row.setting][::-1]
     names = [wrapped(row.method, 26) for row in rows]
     lines = max(name.count("\n") + 1 for name in names)
     height = max(2.6, 1.3 + 1.25 * LINE * lines * len(rows))
     figure = new_figure(PAGE, height, "Evidence and lesions")
-    panels = figure.subplots(1, 3 if section.curves else 2)
+    panels = figure.subplots(1, 3 if curve else 2)
     for axes, parts, title, middle in (
         (panels[0], ("gain", "disc"), "gain over chance", 1.0),
         (panels[1], ("pointing", "disc_pointing"), "peak inside", None),
@@ -206,8 +214,8 @@ def draw(path: Path, section: Section) -> None:
         axes.set_title(title)
         shown = names if axes is panels[0] else [""] * len(rows)
         axes.set_yticks(range(len(rows)), shown)
-    if section.curves:
-        _draw_curve(panels[2], section.curves[0])
+    if curve:
+        _draw_curve(panels[2], curve)
     note = "blue: in lesions; red: in the optic disc; grey: by chance"
     figure.supxlabel(note, fontsize=8, color=QUIET, x=0.01, ha="left")
     path.parent.mkdir(parents=True, exist_ok=True)

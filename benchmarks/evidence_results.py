@@ -12,7 +12,9 @@ from common.metrics.intervals import Interval
 from common.system.errors import InputError
 from common.system.files import read_json, write_json
 
-SECTIONS = ("photographs", "drawn")
+CHECKS = "_checks"  # after the kind of pictures: of what deletion and shuffled weights do
+KINDS = ("photographs", "drawn")
+SECTIONS = (*KINDS, *(kind + CHECKS for kind in KINDS))
 
 
 @dataclass(frozen=True)
