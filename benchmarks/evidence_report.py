@@ -187,9 +187,10 @@ def _conditions(found: Conditions) -> str:
 
 
 def draw(path: Path, section: Section, curve: Curve | None) -> None:
-    """Draw gain and pointing of each model, and a deletion curve if there is one."""
-    rows = [row for row in section.rows if not row.setting][::-1]
-    names = [wrapped(row.method, 26) for row in rows]
+    """Draw gain and pointing of each model and layer, and a deletion curve if there is one."""
+    rows = [row for row in section.rows if row.setting in ("", "layer")][::-1]
+    named = (f"{row.method}: {row.to} map" if row.setting else row.method for row in rows)
+    names = [wrapped(name, 26) for name in named]
     lines = max(name.count("\n") + 1 for name in names)
     height = max(2.6, 1.3 + 1.25 * LINE * lines * len(rows))
     figure = new_figure(PAGE, height, "Evidence and lesions")
