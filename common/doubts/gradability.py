@@ -6,6 +6,7 @@ They are taken after the preprocessing, since what that mends is no reason to re
 N pictures, S pixels of the square side, Q statistics.
 """
 
+import functools
 from dataclasses import dataclass
 
 import cv2
@@ -66,33 +67,52 @@ def measure_square(square: np.ndarray) -> np.ndarray:
     side = min(_SIDE, len(square))
     if side < len(square):
         square = cv2.resize(square, (side, side), interpolation=cv2.INTER_AREA)
-    inner, outer = _rings(side)
-    green, grey = square[..., 1], cv2.cvtColor(square, cv2.COLOR_RGB2GRAY)
-    visible = square.max(axis=2) > _VISIBLE
+    rings = _rings(side)
+    middle = np.ascontiguousarray(square[rings.box, rings.box])  # what is beyond is not measured
+    green = cv2.extractChannel(middle, 1)
+    grey = cv2.cvtColor(middle, cv2.COLOR_RGB2GRAY)[rings.inner]
     smooth = [cv2.GaussianBlur(green.astype(np.float32), (0, 0), width) for width in _WIDTHS]
-    red, _, blue = square[inner].mean(axis=0) / (square[inner].sum(axis=1).mean() + 1)
-    fine, coarse = (smooth[0] - smooth[1])[inner], (smooth[1] - smooth[2])[inner]
+    fine, coarse = (smooth[0] - smooth[1])[rings.inner], (smooth[1] - smooth[2])[rings.inner]
+    means = np.array(cv2.mean(middle, rings.inner.astype(np.uint8))[:3])
+    red, _, blue = means / (means.sum() + 1)
     return np.array(
         [
-            np.median(grey[inner]),
-            np.mean(green[inner] >= _CLIPPED),
+            np.median(grey),
+            np.mean(green[rings.inner] >= _CLIPPED),
             # a haze lowers both alike, a blur takes the finer structures first
             np.sqrt(np.mean(fine**2) / (np.mean(coarse**2) + _LEAST)),
             # and leaves no edge of a vessel in the end
-            np.percentile(np.abs(fine), 99) / (green[inner].mean() + 1),
-            visible[inner].mean(),
-            visible[outer].mean(),
+            np.percentile(np.abs(fine), 99) / (means[1] + 1),
+            _visible(middle)[rings.inner].mean(),
+            _visible(square)[rings.outer].mean(),
             red,
             blue,
         ]
     )
 
 
-def _rings(side: int) -> tuple[np.ndarray, np.ndarray]:
-    """Mark (side, side) what lies within any disc, and what lies beyond it, in the corners."""
+@dataclass(frozen=True)
+class _Rings:
+    """Where in a square what is measured lies."""
+
+    box: slice  # of rows and of columns, around what lies within any disc
+    inner: np.ndarray  # bool, within any disc, in the box
+    outer: np.ndarray  # bool, beyond any disc: in the square's corners
+
+
+@functools.cache
+def _rings(side: int) -> _Rings:
     places = np.arange(side) - (side - 1) / 2
     radius = np.hypot(places[:, None], places) / (side / 2)
-    return radius < _INNER, radius > _OUTER
+    margin = round(4 * _WIDTHS[-1])  # that the widest smoothing needs
+    first = max(0, int(side * (1 - _INNER) / 2) - margin)
+    box = slice(first, side - first)
+    return _Rings(box, radius[box, box] < _INNER, radius > _OUTER)
+
+
+def _visible(picture: np.ndarray) -> np.ndarray:
+    red, green, blue = cv2.split(picture)
+    return cv2.max(cv2.max(red, green), blue) > _VISIBLE
 
 
 def fit_limits(values: np.ndarray) -> Limits | str:
