@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from helpers import flags
+from PIL import Image
 
 import evaluate_ensemble
 import predict
@@ -160,3 +161,27 @@ def test_patients_and_the_page_are_written_with_bad_pictures_among_the_others(
     page = (tmp_path / "page.html").read_text()
     assert page.count("data:image/jpeg") == 4 and "&lt;b&gt;9_right" in page
     assert "http://" not in page and "https://" not in page
+
+
+def test_a_picture_that_nobody_could_grade_has_an_outcome_of_its_own(
+    grade, evaluated, demo, tmp_path
+):
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    shutil.copy(next((demo / "val" / "2").iterdir()), folder / "a.jpg")
+    Image.new("RGB", (96, 96)).save(folder / "black.png")
+    noise = np.random.default_rng(0).integers(0, 256, (96, 96, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(folder / "noise.png")
+    for which in ("one", "both"):
+        assert grade(folder, results_dirs=evaluated / which, csv=f"{which}.csv") == 0
+        rows = table(f"{which}.csv")
+        assert [row["outcome"] for row in rows] == ["graded", "ungradable", "ungradable"]
+        assert "black or much too dark" in rows[1]["reason"] and "no disc" in rows[2]["reason"]
+        assert {(row["grade"], row["referable"], row["set"]) for row in rows[1:]} == {("",) * 3}
+        assert all(row["review"] == "yes" and row["p_0"] for row in rows[1:])
+    bare = ResultDir(shutil.copytree(evaluated / "one", tmp_path / "bare"))
+    bare.reference.unlink()
+    assert grade(folder, results_dirs=bare.root, csv="without.csv") == 0
+    rows = table("without.csv")
+    assert [row["outcome"] for row in rows] == ["graded"] * 3
+    assert all("not known whether pictures can be graded" in row["remarks"] for row in rows)
