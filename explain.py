@@ -293,7 +293,8 @@ _METHODS = {
 
 def warnings_of(loaded: LoadedGrader, how: How) -> list[str]:
     """Say what the maps do not say."""
-    grader, found = loaded.grader, []
+    grader = loaded.grader
+    found = ["all pictures are graded here; which of them should not be, predict.py says"]
     if not grader.evaluated:
         found.append(f"nothing is known of how good the grades are: {grader.chosen_on.why_none}")
     if how.finer:

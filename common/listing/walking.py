@@ -27,13 +27,15 @@ _MADE_BY_SYSTEMS = {
     "picasa.ini",
     "__pycache__",
 }
-# what tells that an audit, a training, an evaluation, an analysis or decoded pixels lie in a folder
+# what tells that an audit, a training, an evaluation, an analysis, evidence or decoded pixels lie
+# in a folder
 _OUR_RESULTS = (
     ("audit.json", "findings.csv"),
     ("config.json", "models"),
     ("results/validation*.json",),
     ("results/predictions_*.npz",),
     ("model_analysis.json",),
+    ("maps/[0-9][0-9][0-9][0-9][0-9]_*.npz", "pictures/[0-9][0-9][0-9][0-9][0-9]_*.jpg"),
     ("pixels.u8", "index.json"),
     ("*/pixels.u8", "*/index.json"),
     ("signatures-*/*.records",),

@@ -86,8 +86,9 @@ def test_another_run_takes_the_place_of_the_earlier_one(run, trained, pictures, 
     kept = tmp_path / "o" / "maps" / "mine.npz"
     kept.touch()
     before = (tmp_path / "o" / "overlays" / "00000_--c_referable.png").read_bytes()
-    words = {"results_dirs": trained, "images": pictures / "--c.jpg", "scale": 0.01}
-    assert run(**words, finer=None, occlusion=None) == 0
+    shutil.copy(pictures / "--c.jpg", tmp_path)
+    words = {"results_dirs": trained, "images": ".", "scale": 0.01}
+    assert run(**words, finer=None, occlusion=None) == 0, "its own drawings are no new pictures"
     assert sorted(path.name for path in kept.parent.iterdir()) == ["00000_--c.npz", "mine.npz"]
     assert (tmp_path / "o" / "overlays" / "00000_--c_referable.png").read_bytes() != before
     arrays, details = read_maps(kept.parent / "00000_--c.npz")
