@@ -22,7 +22,7 @@ from common.system.files import as_json
 FORMAT = "ovo-dr-network-1"
 KEY = "contract"  # of its text in the metadata of a file
 PAIRS, CLASSES, PREDICTED = "pair_probabilities", "class_probabilities", "predicted"
-REFERABLE, EVIDENCE = "referable_probability", "evidence"
+REFERABLE, FEATURES, EVIDENCE = "referable_probability", "features", "evidence"
 FORMATS = ("onnx", "torchscript", "safetensors")
 
 
@@ -80,6 +80,7 @@ class Contract:
     grader: StoredGrader
     inputs: tuple[NetworkInput, ...]
     members: tuple[NetworkMember, ...]
+    feature_counts: tuple[int, ...]  # F of each member
     map_sizes: tuple[tuple[int, int], ...] = ()  # (h, w) of each member's evidence maps
     weights: str = "fp32"  # or "int8"
     verified: Verified | None = None
@@ -108,6 +109,10 @@ class Contract:
         if scored.referable_from is not None:
             what = f"probability of {scored.from_on(scored.referable_from)}"
             found.append(Output(REFERABLE, ("pictures",), "float32", what))
+        for place, features in enumerate(self.feature_counts):
+            name = FEATURES if count == 1 else f"{FEATURES}_{place}"
+            what = "pooled features of the picture, to be compared with those of the training's"
+            found.append(Output(name, ("pictures", features), "float32", what))
         for place, size in enumerate(self.map_sizes):
             what = (
                 "what each position adds to the logit of each pair, positive for its second class: "
@@ -174,6 +179,7 @@ class Contract:
             "views": member.tta,
             "weight": float(self.grader.weights[place]),
             "evidence_constants": member.evidence_constants,
+            "features": self.feature_counts[place],
             "map_size": maps,
         }
 
@@ -190,7 +196,7 @@ def steps_of(preprocessing: Preprocessing) -> list[str]:
     size, steps = preprocessing.img_size, ["decode to 8-bit RGB, turned upright as its EXIF says"]
     if preprocessing.crop_retina:
         if preprocessing.version > 1:
-            steps.append("paint a ground of one bright colour black (common/pixels/retina.py)")
+            steps.append("paint a ground of one bright colour black (paint_ground_black)")
         steps.append(
             "crop to the box of the retina: in a copy whose longer side is at most 256 "
             "(cv2.INTER_AREA), the largest component of max(R, G, B) > clip(0.15 x its 99th "
@@ -245,7 +251,7 @@ def _parse(content: dict[str, Any], source: str) -> Contract:
     grader = grader_from_dict(content["grader"], Path(), source)
     grader = replace(grader, evaluated=bool(content["evaluated"]))
     names = [str(each["name"]) for each in content["inputs"]]
-    members, sizes = [], []
+    members, features, sizes = [], [], []
     for each in content["members"]:
         place = names.index(each["input"])
         pixels = content["inputs"][place]["pixels"]
@@ -259,6 +265,7 @@ def _parse(content: dict[str, Any], source: str) -> Contract:
                 None if constants is None else np.array(constants, float),
             )
         )
+        features.append(int(each["features"]))
         sizes += [tuple(each["map_size"])] if each["map_size"] else []
     if len(members) != len(grader.members):
         raise ValueError(f"{len(members)} models, of which {len(grader.members)} are graded with")
@@ -272,6 +279,7 @@ def _parse(content: dict[str, Any], source: str) -> Contract:
         grader=grader,
         inputs=tuple(inputs),
         members=tuple(members),
+        feature_counts=tuple(features),
         map_sizes=tuple(sizes),
         weights=str(content["weights"]),
         verified=None if verified is None else Verified(**verified),

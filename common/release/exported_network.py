@@ -56,16 +56,17 @@ class _Branch(nn.Module):
             pool = self.branch.get_submodule(ending.pool)
             pool.register_forward_pre_hook(lambda layer, inputs: self._last.append(inputs[0]))
 
-    def forward(self, features: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Return logits (n, O) and maps (n, O, h, w), None where they are not asked for."""
+    def forward(self, features: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Return logits (n, O), pooled features (n, F), and maps (n, O, h, w) if asked for."""
         self._last.clear()
-        logits = self.branch(features)
+        pooled = self.branch.stages(features)
+        logits = self.branch.classify(pooled)
         logits = logits.unsqueeze(1) if logits.ndim == 1 else logits
         if self.ending is None:
-            return logits, None
+            return logits, pooled, None
         last = self.ending.positions_last(self._last.pop())  # (n, C, h, w)
         slope, _ = self.ending.coefficients(self.branch, last.mean((2, 3)))
-        return logits, (slope @ last.flatten(2)).unflatten(2, self.ending.size)
+        return logits, pooled, (slope @ last.flatten(2)).unflatten(2, self.ending.size)
 
     def constants(self) -> Tensor:
         """Return what is added to the mean of each map, (O,); it is the same for all pictures."""
@@ -98,16 +99,21 @@ class _Member(nn.Module):
         signs = torch.from_numpy(np.where(turned, -1.0, 1.0)).float()
         self.register_buffer("signs", signs, persistent=False)
 
-    def forward(self, features: Sequence[Tensor]) -> tuple[Tensor, Tensor | None]:
-        """Return the logits (N, P) and maps (N, P, h, w) of the pairs; features: of each trunk."""
+    def forward(self, features: Sequence[Tensor]) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Return logits (N, P), pooled features (N, F), and maps (N, P, h, w) if asked for.
+
+        features: of each trunk. Logits and maps are those of the pairs.
+        """
         found = [branch(features[branch.trunk]) for branch in self.branches]
         count = VIEWS[self.tta]
-        logits = torch.cat([each for each, _ in found], 1).unflatten(0, (count, -1)).mean(0)
+        logits = torch.cat([each for each, _, _ in found], 1).unflatten(0, (count, -1)).mean(0)
+        pooled = torch.stack([each for _, each, _ in found]).mean(0)
+        upright = pooled.unflatten(0, (count, -1))[0]  # of the pictures as they are
         if self.branches[0].ending is None:
-            return self.of_pairs(logits), None
-        maps = torch.cat([each for _, each in found], 1).unflatten(0, (count, -1))
-        upright = torch.stack(list(unturn(maps.unbind(0), self.tta))).mean(0)
-        return self.of_pairs(logits), self.of_pairs(upright)
+            return self.of_pairs(logits), upright, None
+        maps = torch.cat([each for _, _, each in found], 1).unflatten(0, (count, -1))
+        turned_back = torch.stack(list(unturn(maps.unbind(0), self.tta))).mean(0)
+        return self.of_pairs(logits), upright, self.of_pairs(turned_back)
 
     def of_pairs(self, outputs: Tensor) -> Tensor:
         """Turn what belongs to a model's outputs (N, O, ...) into that of pairs (N, P, ...)."""
@@ -140,13 +146,14 @@ class ExportedNetwork(nn.Module):
         """
         features = [trunk(pixels[trunk.source]) for trunk in self.trunks]
         said = [member(features) for member in self.members]
-        pairs = [logits.double().sigmoid() for logits, _ in said]
+        pairs = [logits.double().sigmoid() for logits, _, _ in said]
         classes, predicted = self.grading(pairs)
         found = [torch.stack(pairs, 1).float(), classes.float(), predicted]
         cut = self.contract.grader.scored.referable_from
         if cut is not None:
             found.append(classes[:, cut:].sum(1).float())
-        return (*found, *(maps for _, maps in said if maps is not None))
+        found += [pooled for _, pooled, _ in said]
+        return (*found, *(maps for _, _, maps in said if maps is not None))
 
 
 def build_network(
@@ -175,8 +182,15 @@ def build_network(
         member = _Member(model, branches, own.tta)
         parts.append(member)
         members.append(NetworkMember(place, pixels, own.tta, _constants(member)))
-    contract = Contract(kind, grader, tuple(inputs), tuple(members), _map_sizes(parts))
+    counts = tuple(_count_features(own.loaded) for own in networks)
+    contract = Contract(kind, grader, tuple(inputs), tuple(members), counts, _map_sizes(parts))
     return ExportedNetwork(contract, list(trunks.values()), parts).eval()
+
+
+@torch.no_grad()
+def _count_features(model: LoadedModel) -> int:
+    group, size = model.groups[0], model.preprocessing.img_size
+    return group.branches[0].branch.stages(group.trunk(torch.zeros(1, 3, size, size))).shape[1]
 
 
 def _flatten_memory(group: TrunkGroup) -> None:

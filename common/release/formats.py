@@ -25,7 +25,7 @@ ONNX_NEEDED = "pip install -e '.[export]'"
 _MOST_IN_ONE = 1_900_000_000  # bytes of weights; a protocol buffer holds at most 2 GB
 _OPSET = 18
 
-Run = Callable[[Sequence[np.ndarray]], dict[str, np.ndarray]]  # inputs -> outputs by their names
+Runner = Callable[[Sequence[np.ndarray]], dict[str, np.ndarray]]  # inputs -> outputs by their names
 
 
 def write_network(network: ExportedNetwork, path: Path, text: str) -> None:
@@ -37,7 +37,7 @@ def write_network(network: ExportedNetwork, path: Path, text: str) -> None:
     write[network.contract.kind](network, path, text)
 
 
-def open_network(network: ExportedNetwork, path: Path) -> Run:
+def open_network(network: ExportedNetwork, path: Path) -> Runner:
     """Load a file that was written, to be run; network: whose weights those of safetensors are."""
     kind, names = network.contract.kind, [each.name for each in network.contract.outputs]
     if kind == "onnx":
@@ -104,7 +104,8 @@ def _write_onnx(network: ExportedNetwork, path: Path, text: str) -> None:
 def _write_torchscript(network: ExportedNetwork, path: Path, text: str) -> None:
     with _quiet(), torch.no_grad():
         traced = torch.jit.trace(network, _examples(network), check_trace=False)
-        torch.jit.save(traced, path, _extra_files={f"{KEY}.json": text})
+        with path.open("wb") as file:  # by its name PyTorch would refuse some
+            torch.jit.save(traced, file, _extra_files={f"{KEY}.json": text})
 
 
 def _write_weights(network: ExportedNetwork, path: Path, text: str) -> None:

@@ -14,7 +14,7 @@ import numpy as np
 from common.grading.networks import Said
 from common.grading.stored_grader import StoredGrader
 from common.pixels.preprocessing import Preprocessing
-from common.release.contract import KEY, PAIRS, Contract, parse_contract
+from common.release.contract import FEATURES, KEY, PAIRS, Contract, parse_contract
 from common.system.environment import worker_count
 from common.system.errors import InputError
 
@@ -100,8 +100,10 @@ class OnnxNetworks:
         """Look at a chunk of pictures, (N, S, S, 3) uint8 for each model."""
         own = [member.input for member in self.contract.members]
         inputs = [pixels[own.index(place)] for place in range(len(self.contract.inputs))]
-        found = run_session(self.session, inputs)[PAIRS].astype(np.float64)  # (N, M, P)
-        return Said(tuple(found[:, place] for place in range(len(own))))
+        found = run_session(self.session, inputs)
+        pairs = found[PAIRS].astype(np.float64)  # (N, M, P)
+        features = (values for name, values in found.items() if name.startswith(FEATURES))
+        return Said(tuple(pairs[:, place] for place in range(len(own))), tuple(features))
 
 
 def open_networks(path: Path, device: str = "auto") -> OnnxNetworks:

@@ -4,6 +4,7 @@ N pictures, S pixels of a square side, M models, P pairs.
 """
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,6 +27,7 @@ from common.prediction.voting import ClassPredictions
 from common.release.contract import (
     CLASSES,
     EVIDENCE,
+    FEATURES,
     PAIRS,
     PREDICTED,
     REFERABLE,
@@ -33,13 +35,14 @@ from common.release.contract import (
     Quantised,
     Verified,
 )
-from common.release.formats import Run
-from common.result_dir import Run as TrainedRun
+from common.release.formats import Runner
+from common.result_dir import Run
 from common.system.errors import InputError
 from common.system.random_streams import random_generator
 
 LIMIT = 1e-3  # of a probability, and of the largest evidence of a picture
 MOST_IMAGES = 16  # of val, where none are given
+MOST_GIVEN = 1000  # of --images
 MOST_GRADED = 400  # of val, on which 8-bit weights are judged
 _SEED = 0
 
@@ -58,11 +61,19 @@ class Pictures:
 
 def given_pictures(contract: Contract, paths: Sequence[Path]) -> Pictures:
     """Read pictures that a user has named; raises InputError for one that cannot be read."""
-    return Pictures(f"{count_of(len(paths), 'picture')} of --images", _read(contract, paths))
+    if len(paths) > MOST_GIVEN:
+        raise InputError(
+            f"--images: expected at most {MOST_GIVEN} pictures to compare on, found {len(paths)}"
+        )
+    try:
+        pixels = [_squares(contract, path) for path in paths]
+    except (ImageError, UnreadableError) as error:
+        raise InputError(f"--images: a picture to compare on cannot be used ({error})") from error
+    return Pictures(f"{count_of(len(paths), 'picture')} of --images", _stacked(pixels))
 
 
-def val_pictures(contract: Contract, run: TrainedRun, most: int) -> Pictures | None:
-    """Read at most so many pictures of a model's val, drawn by seed; None where it is not there."""
+def val_pictures(contract: Contract, run: Run, most: int) -> Pictures | None:
+    """Read at most so many pictures of a model's val, drawn by seed; None where none is there."""
     place = run.dataset_path
     if not place or not Path(place).is_dir():
         return None
@@ -72,25 +83,33 @@ def val_pictures(contract: Contract, run: TrainedRun, most: int) -> Pictures | N
         return None
     images = [image for image in split.images if image.id not in run.skipped]
     order = random_generator("pictures to verify with", _SEED).permutation(len(images))[:most]
-    chosen = [images[i] for i in sorted(order.tolist())]
-    labels = np.array(contract.grader.of_model)[[image.label for image in chosen]]
-    pixels = _read(contract, [image.path for image in chosen])
-    return Pictures(f"{count_of(len(chosen), 'image')} of the training's val", pixels, labels)
+    pixels, labels = [], []
+    for image in (images[place] for place in sorted(order.tolist())):
+        with suppress(ImageError, UnreadableError):  # of these the evaluation speaks
+            pixels.append(_squares(contract, image.path))
+            labels.append(contract.grader.of_model[image.label])
+    if not pixels:
+        return None
+    source = f"{count_of(len(pixels), 'image')} of the training's val"
+    return Pictures(source, _stacked(pixels), np.array(labels))
 
 
 def drawn_pictures(contract: Contract) -> Pictures:
     """Draw a few pictures of each grade, for models whose own are not at hand."""
     generator = random_generator("pictures to verify with", _SEED)
     drawn = [draw_fundus(number % 5, generator) for number in range(10)]
-    pixels = [np.stack([preprocess(d, i.preprocessing) for d in drawn]) for i in contract.inputs]
-    return Pictures(f"{len(drawn)} drawn pictures", pixels)
+    pixels = [[preprocess(each, i.preprocessing) for i in contract.inputs] for each in drawn]
+    return Pictures(f"{len(drawn)} drawn pictures", _stacked(pixels))
 
 
-def _read(contract: Contract, paths: Sequence[Path]) -> list[np.ndarray]:
-    try:
-        return [np.stack([load_pixels(p, i.preprocessing) for p in paths]) for i in contract.inputs]
-    except (ImageError, UnreadableError) as error:
-        raise InputError(f"a picture to verify with cannot be used: {error}") from error
+def _squares(contract: Contract, path: Path) -> list[np.ndarray]:
+    """Read a picture as each input takes it."""
+    return [load_pixels(path, each.preprocessing) for each in contract.inputs]
+
+
+def _stacked(pictures: Sequence[Sequence[np.ndarray]]) -> list[np.ndarray]:
+    """Put the squares of pictures together, input by input."""
+    return [np.stack(squares) for squares in zip(*pictures)]
 
 
 def expected_outputs(
@@ -112,7 +131,11 @@ def expected_outputs(
     }
     if "referable" in graded.scores:
         found[REFERABLE] = graded.scores["referable"]
-    maps = [each.name for each in contract.outputs if each.name.startswith(EVIDENCE)]
+    names = [each.name for each in contract.outputs]
+    pooled = [name for name in names if name.startswith(FEATURES)]
+    for place, name in enumerate(pooled):
+        found[name] = np.concatenate([part.features[place] for part in said])
+    maps = [name for name in names if name.startswith(EVIDENCE)]
     for name, model, each in zip(maps, networks.models, own):
         source = AlteredPixels(each, model.loaded.preprocessing)
         device = torch.device("cpu")
@@ -120,7 +143,7 @@ def expected_outputs(
     return found
 
 
-def run_file(run: Run, pictures: Pictures, chunk: int = 5) -> dict[str, np.ndarray]:
+def run_file(run: Runner, pictures: Pictures, chunk: int = 5) -> dict[str, np.ndarray]:
     """Show a file pictures, by numbers that no chunk of the export had."""
     starts = range(0, len(pictures), chunk)
     parts = [run([each[start : start + chunk] for each in pictures.pixels]) for start in starts]
@@ -132,8 +155,8 @@ def largest_differences(
 ) -> dict[str, float]:
     """Return the largest difference of each output; of the predicted classes the share that differ.
 
-    Of evidence as a share of the largest evidence of all, at least 1. Infinite where a shape or a
-    value is wrong.
+    Of features and evidence as a share of the largest of all, at least 1. Infinite where a
+    shape or a value is wrong.
     """
     differences = {}
     for name, values in expected.items():
@@ -143,7 +166,8 @@ def largest_differences(
         elif name == PREDICTED:
             differences[name] = float((other != values).mean())
         else:
-            scale = max(1.0, float(np.abs(values).max())) if name.startswith(EVIDENCE) else 1.0
+            unbounded = name.startswith((EVIDENCE, FEATURES))
+            scale = max(1.0, float(np.abs(values).max())) if unbounded else 1.0
             differences[name] = float(np.abs(other - values).max()) / scale
     return differences
 

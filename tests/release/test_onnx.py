@@ -1,9 +1,6 @@
 """An exported ONNX file is the model, runs without PyTorch, and is refused where it is not."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -27,8 +24,6 @@ onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
 pytest.importorskip("onnxscript")
 from common.release.onnx_grader import open_networks  # noqa: E402 (after importorskip)
-
-ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -85,29 +80,6 @@ def test_the_networks_of_a_file_say_what_those_in_pytorch_say(exported, loaded, 
     ):
         assert found.dtype == np.float64
         np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5)
-
-
-PROGRAM = """
-import sys
-from pathlib import Path
-import numpy as np
-from common.grading.stored_grader import grade
-from common.pixels.preprocessing import preprocess
-from common.release.onnx_grader import open_networks
-found = open_networks(Path(sys.argv[1]))
-photograph = np.full((99, 120, 3), 90, np.uint8)
-said = found.say([preprocess(photograph, p)[None] for p in found.preprocessings])
-print(grade(found.grader, said.pair_probabilities).classes.probabilities.shape)
-print(sorted({"torch", "timm", "torchvision"} & set(sys.modules)))
-"""
-
-
-@pytest.mark.slow
-def test_a_file_grades_without_pytorch_and_timm(exported):
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    words = [sys.executable, "-c", PROGRAM, str(exported)]
-    done = subprocess.run(words, capture_output=True, text=True, cwd=ROOT, env=environment)
-    assert (done.stdout.splitlines(), done.stderr) == (["(1, 3)", "[]"], "")
 
 
 def test_eight_bit_weights_are_smaller_and_judged_on_graded_pictures(
