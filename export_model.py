@@ -26,7 +26,7 @@ from common.flags import add_grader_flags, find_graded_by
 from common.grading.loading import LoadedGrader, load_grader_and_models
 from common.new_pictures.listing import list_pictures
 from common.release import reference_pixels
-from common.release.contract import FORMATS, Contract
+from common.release.contract import FORMATS, Contract, reference_files
 from common.release.exported_network import ExportedNetwork, build_network
 from common.release.formats import open_network, quantise, require_onnx, write_network
 from common.release.verification import (
@@ -149,11 +149,16 @@ def write_and_verify(
     return replace(contract, quantised=found)
 
 
-def put_in_place(folder: Path, contract: Contract, output: Path) -> None:
+def put_in_place(folder: Path, contract: Contract, loaded: LoadedGrader, output: Path) -> None:
     """Move what was written and verified to its place, with what describes it beside it."""
     for file in sorted(folder.iterdir(), reverse=True):  # what belongs to the network first
         os.replace(file, output.with_name(file.name))
     write_text(output.with_suffix(".json"), contract.to_json(output.name))
+    kept = reference_files(output, len(loaded.networks.models))
+    for model, place in zip(loaded.networks.models, kept):
+        place.unlink(missing_ok=True)  # of an earlier export
+        if model.run.directory.reference.is_file():
+            shutil.copyfile(model.run.directory.reference, place)
     program = output.with_name(f"{output.stem}_pixels.py")
     write_text(program, Path(reference_pixels.__file__).read_text())
     log(f"wrote {output}, {output.with_suffix('.json')} and {program}")
@@ -173,7 +178,7 @@ def main(argv: list[str] | None = None) -> int:
     folder = Path(tempfile.mkdtemp(dir=args.output.parent, prefix=f".{args.output.name}."))
     try:
         contract = write_and_verify(network, loaded, folder, args)
-        put_in_place(folder, contract, args.output)
+        put_in_place(folder, contract, loaded, args.output)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     return 0

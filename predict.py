@@ -22,7 +22,7 @@ from common.flags import add_grader_flags, add_patient_regex, add_worker_flag, f
 from common.grading.networks import Networks
 from common.grading.stored_grader import StoredGrader
 from common.listing.walking import count_of
-from common.new_pictures.answers import REVIEW_SHARE, Answers, Doubts, NoDoubts, choose_asked
+from common.new_pictures.answers import REVIEW_SHARE, Answers, Doubts, choose_asked
 from common.new_pictures.description import Arithmetic, settings_of, words_of
 from common.new_pictures.journal import Journal, RunFiles, open_journal, read_rows
 from common.new_pictures.listing import Listing, list_pictures
@@ -30,14 +30,10 @@ from common.new_pictures.page import count_rows, headlines, write_page
 from common.new_pictures.patients import read_metadatas, tabulate_patients
 from common.new_pictures.rows import RowFormat
 from common.new_pictures.run import Kept, Work, grade_pictures
+from common.release.contract import reference_files
 from common.release.onnx_grader import open_networks
 from common.system.errors import InputError
 from common.system.log import log
-
-_NOT_EXPORTED = (
-    "not known whether pictures can be graded or are like those of the training: an exported "
-    "network knows nothing of these, --results_dirs does"
-)
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -117,7 +113,8 @@ def open_grader(args: argparse.Namespace) -> GraderToRun:
     loaded = load_grader_and_models(found.runs, found.given, args.tta, device, precision)
     tta = tuple(model.tta for model in loaded.networks.models)
     models = loaded.networks.models
-    doubts = load_doubts([m.run.directory for m in models], [m.loaded.fingerprint for m in models])
+    kept = [model.run.directory.reference for model in models]
+    doubts = load_doubts(kept, [model.loaded.fingerprint for model in models])
     arithmetic = Arithmetic("PyTorch", str(device), precision, tta)
     return GraderToRun(loaded.grader, loaded.networks, arithmetic, doubts)
 
@@ -135,7 +132,9 @@ def open_exported(args: argparse.Namespace) -> GraderToRun:
     networks = open_networks(args.onnx, args.device)
     tta = tuple(member.tta for member in networks.contract.members)
     arithmetic = Arithmetic("onnxruntime", networks.device, networks.contract.weights, tta)
-    return GraderToRun(networks.grader, networks, arithmetic, NoDoubts(_NOT_EXPORTED))
+    prints = [member.checkpoints for member in networks.grader.members]
+    doubts = load_doubts(reference_files(args.onnx, len(prints)), prints)
+    return GraderToRun(networks.grader, networks, arithmetic, doubts)
 
 
 def require_different_files(files: RunFiles, report: Path | None) -> None:

@@ -6,13 +6,13 @@ N pictures of a chunk, M models, S pixels of a model's square side, Q statistics
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
 from common.doubts.gradability import Limits, measure_square, why_ungradable
 from common.doubts.references import Neighbourhood, Reference, distances, load_reference
 from common.grading.networks import Said
-from common.result_dir import ResultDir
 
 
 @dataclass(frozen=True)
@@ -82,15 +82,15 @@ def _in_words(known: Sequence[Neighbourhood], far: Sequence[float]) -> str:
     )
 
 
-def load_doubts(directories: Sequence[ResultDir], fingerprints: Sequence[str]) -> KnownDoubts:
-    """Read what is kept beside models; fingerprints: (M,) of their classifiers' files.
+def load_doubts(paths: Sequence[Path], fingerprints: Sequence[str]) -> KnownDoubts:
+    """Read what is kept of models' training pictures; fingerprints: (M,) of their classifiers.
 
     Raises InputError for a file that is not what evaluations keep.
     """
     references: list[Reference | None] = []
     reasons = []
-    for directory, fingerprint in zip(directories, fingerprints, strict=True):
-        path, found, why = directory.reference, None, ""
+    for path, fingerprint in zip(paths, fingerprints, strict=True):
+        found, why = None, ""
         if not path.is_file():
             why = (
                 f"{path} is not there; evaluate_ensemble.py writes it where the training images are"

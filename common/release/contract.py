@@ -221,6 +221,12 @@ def _without_places(grader: StoredGrader) -> StoredGrader:
     return replace(grader, members=members, dataset_path="")
 
 
+def reference_files(file: Path, members: int) -> list[Path]:
+    """Name the files beside a network's that keep what each model's training pictures look like."""
+    ends = [""] if members == 1 else [f"_{place}" for place in range(members)]
+    return [file.with_name(f"{file.stem}_reference{end}.npz") for end in ends]
+
+
 def input_names(preprocessings: Sequence[Preprocessing]) -> tuple[list[NetworkInput], list[int]]:
     """Give models that see the same pixels one input; returns them, and each model's place."""
     keys = list(dict.fromkeys(each.cache_key() for each in preprocessings))

@@ -117,16 +117,21 @@ def test_pictures_are_doubted_where_most_models_know_nothing_like_them(doubtful,
 
 
 def test_what_is_not_known_is_said(doubtful, tmp_path):
-    found = load_doubts([doubtful], ["one"])
+    found = load_doubts([doubtful.reference], ["one"])
     assert found.why_not_known == ""
     black = np.zeros((48, 48, 3), np.uint8)
     assert "black" in found.ungradable(found.look([black]))
-    other = load_doubts([doubtful], ["other"])
+    other = load_doubts([doubtful.reference], ["other"])
     assert "of earlier classifiers" in other.why_not_known
     assert other.look([black]) is None and other.ungradable(None) == ""
-    nowhere = load_doubts([ResultDir(tmp_path)], ["one"])
+    nowhere = load_doubts([ResultDir(tmp_path).reference], ["one"])
     assert "is not there" in nowhere.why_not_known
-    assert load_doubts([doubtful, ResultDir(tmp_path)], ["one", "two"]).why_not_known == ""
+    assert (
+        load_doubts(
+            [doubtful.reference, ResultDir(tmp_path).reference], ["one", "two"]
+        ).why_not_known
+        == ""
+    )
 
 
 @pytest.mark.parametrize(
@@ -142,7 +147,7 @@ def test_a_damaged_reference_ends_in_one_line(doubtful, change):
         arrays = {name: file[name] for name in file.files}
     np.savez(doubtful.reference, **(arrays | change))
     with pytest.raises(InputError, match=r"expected what evaluate_ensemble\.py keeps"):
-        load_doubts([doubtful], ["one"])
+        load_doubts([doubtful.reference], ["one"])
 
 
 def test_an_evaluation_keeps_it_beside_the_model_unless_told_not_to(
@@ -158,6 +163,6 @@ def test_an_evaluation_keeps_it_beside_the_model_unless_told_not_to(
     assert evaluate_ensemble.main(flags(**values, reference_pictures=25)) == 0
     kept = load_reference(directory.reference)
     assert kept.limits.pictures == 25 and not kept.neighbourhood.why_none
-    assert load_doubts([directory], [kept.checkpoints]).why_not_known == ""
+    assert load_doubts([directory.reference], [kept.checkpoints]).why_not_known == ""
     moved = shutil.move(trained_copy, tmp_path / "moved")
     assert load_reference(ResultDir(moved).reference).checkpoints == kept.checkpoints

@@ -71,7 +71,7 @@ def table(path):
 
 def test_beside_the_file_lie_its_contract_and_what_makes_its_pixels(exported, demo):
     names = sorted(path.name for path in exported.parent.iterdir())
-    assert names == ["model.json", "model.onnx", "model_pixels.py"]
+    assert names == ["model.json", "model.onnx", "model_pixels.py", "model_reference.npz"]
     contract = json.loads((exported.parent / "model.json").read_text())
     assert contract["verified"]["source"] == "16 images of the training's val"
     assert max(contract["verified"]["differences"].values()) < 1e-5
@@ -90,7 +90,8 @@ def test_the_file_grades_as_the_model_does_where_pytorch_cannot_be_imported(
     exported, evaluated, demo, tmp_path
 ):
     (tmp_path / "broken.jpg").write_text("x")
-    images = [demo / "test" / "0", demo / "test" / "4", tmp_path / "broken.jpg"]
+    Image.new("RGB", (300, 300)).save(tmp_path / "black.png")
+    images = [demo / "test" / "0", demo / "test" / "4", *sorted(tmp_path.iterdir())]
     page = tmp_path / "onnx.html"
     words = flags(onnx=exported, images=images, csv=tmp_path / "onnx.csv", report=page)
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
@@ -100,7 +101,8 @@ def test_the_file_grades_as_the_model_does_where_pytorch_cannot_be_imported(
     own = flags(results_dirs=evaluated, images=images, csv=tmp_path / "own.csv", device="cpu")
     assert predict.main([*own, "--precision", "fp32"]) == 0
     found, expected = table(tmp_path / "onnx.csv"), table(tmp_path / "own.csv")
-    assert len(found) == 9 and page.is_file()
+    assert len(found) == 10 and page.is_file()
+    assert {row["outcome"] for row in found} > {"unreadable", "ungradable"}
     for row, other in zip(found, expected, strict=True):
         for name in ("image", "outcome", "grade", "operating_point", "model", "referable"):
             assert row.get(name) == other.get(name), name
@@ -184,6 +186,7 @@ def test_eight_bit_weights_say_what_they_change(exported, evaluated, tmp_path, m
         "small.json",
         "small.onnx",
         "small_pixels.py",
+        "small_reference.npz",
     ]
     network = predict.open_networks(tmp_path / "small.onnx", "cpu")
     assert network.contract.weights == "int8"
