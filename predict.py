@@ -27,7 +27,7 @@ from common.new_pictures.description import Arithmetic, settings_of, words_of
 from common.new_pictures.journal import Journal, RunFiles, open_journal, read_rows
 from common.new_pictures.listing import Listing, list_pictures
 from common.new_pictures.page import count_rows, headlines, write_page
-from common.new_pictures.patients import read_metadatas, tabulate_patients
+from common.new_pictures.patients import read_metadatas, recognise_people, tabulate_patients
 from common.new_pictures.rows import RowFormat
 from common.new_pictures.run import Kept, Work, grade_pictures
 from common.release.contract import reference_files
@@ -146,6 +146,17 @@ def require_different_files(files: RunFiles, report: Path | None) -> None:
         raise InputError(f"--report {report}: expected a file of its own, such as predictions.html")
 
 
+def say_who_they_are_of(listing: Listing, patient_regex: str) -> None:
+    """Say what tells the patients."""
+    metadata = read_metadatas(listing)
+    for each in metadata.values():
+        for line in each.remarks:
+            log(line)
+    names = [picture.name for picture in listing.pictures]
+    people = recognise_people(names, listing, patient_regex, metadata)
+    log(f"patients: {people.patients.evidence}")
+
+
 def say_what_is_there(journal: Journal, listing: Listing, kept: Kept) -> None:
     """Say how far an earlier process came."""
     done = sum(picture.name in journal.done for picture in listing.pictures)
@@ -163,10 +174,10 @@ def write_patients(
     rows = read_rows(files.jsonl, form)
     names = answers.grader.scored.names
     table = tabulate_patients(rows, listing, names, args.patient_regex, read_metadatas(listing))
-    log(f"patients: {table.evidence}")
     if table.rows:
         table.write(files.patients)
-        log(f"wrote {files.patients}, {count_of(len(table.rows), 'patient')}")
+        others = f"; {count_of(table.others, 'picture')} of nobody known" if table.others else ""
+        log(f"wrote {files.patients}, {count_of(len(table.rows), 'patient')}{others}")
     else:
         files.patients.unlink(missing_ok=True)
 
@@ -187,10 +198,7 @@ def main(argv: list[str] | None = None) -> int:
     listing = list_pictures(args.images)
     for line in [*listing.remarks, f"{count_of(len(listing), 'picture')} to be graded"]:
         log(line)
-    for metadata in read_metadatas(listing).values():  # first, so that a mistake is named at once
-        for line in metadata.remarks:
-            log(line)
-
+    say_who_they_are_of(listing, args.patient_regex)  # first: a mistake is named at once
     run = open_grader(args)
     asked = choose_asked(run.grader, args.operating_point, args.review_share)
     answers = Answers(run.grader, asked, run.doubts)

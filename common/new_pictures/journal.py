@@ -78,10 +78,15 @@ class Journal:
 
     def add(self, rows: Sequence[Row]) -> None:
         """Write rows to both files; when this returns they are on the disk."""
-        lines, csv = self._handles
-        _write(lines, "".join(f"{self.form.to_json(row)}\n" for row in rows))
-        os.fsync(lines)
-        _write(csv, "".join(map(self.form.to_csv, rows)))
+        lines, table = self._handles
+        path = self.files.jsonl
+        try:
+            _write(lines, "".join(f"{self.form.to_json(row)}\n" for row in rows))
+            os.fsync(lines)
+            path = self.files.csv
+            _write(table, "".join(map(self.form.to_csv, rows)))
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, str(path)) from error
 
     def rows(self) -> Iterator[Row]:
         """Read all rows, one after the other."""

@@ -10,7 +10,7 @@ from typing import Any
 
 from common.data.class_names import grades_of
 from common.data.metadata import Metadata, read_metadata
-from common.data.patients import recognise_eyes, recognise_patients
+from common.data.patients import Patients, recognise_eyes, recognise_patients
 from common.listing.split_folders import split_of
 from common.listing.walking import count_of
 from common.new_pictures.listing import Listing, NewPicture
@@ -58,6 +58,29 @@ def read_metadatas(listing: Listing) -> dict[str, Metadata]:
 
 
 @dataclass(frozen=True)
+class People:
+    """Who pictures are of, and which eyes they show."""
+
+    patients: Patients
+    eyes: list[str]  # (N,) "" where not known
+
+
+def recognise_people(
+    images: Sequence[str], listing: Listing, regex: str, metadata: Mapping[str, Metadata]
+) -> People:
+    """Tell who pictures (N,), given by their names, are of. Raises InputError for a bad pattern.
+
+    regex: names the patient in a file's name, as in `recognise_patients`.
+    """
+    listed = {picture.name: picture for picture in listing.pictures}
+    named = _ids_of(listing)
+    ids = [named.get(image, f"gone/{image}") for image in images]
+    by_id = {id_: listed[image] for id_, image in zip(ids, images) if image in listed}
+    known = Metadatas(metadata, by_id)
+    return People(recognise_patients(ids, regex, known), recognise_eyes(ids, known).tolist())
+
+
+@dataclass(frozen=True)
 class _Seen:
     """What a patient's row is made of, for one picture."""
 
@@ -71,7 +94,6 @@ class PatientTable:
     """A row for each patient who is known."""
 
     rows: list[list[Any]]  # in the order of COLUMNS
-    evidence: str  # what tells who the pictures are of
     others: int  # pictures of nobody known
 
     def write(self, path: Path) -> None:
@@ -88,22 +110,18 @@ def tabulate_patients(
 ) -> PatientTable:
     """Gather the rows of each patient: the worst grade and probability of any picture count.
 
-    regex: names the patient in a file's name, as in `recognise_patients`.
+    regex, metadata: as `recognise_people` takes them.
     """
-    listed = {picture.name: picture for picture in listing.pictures}
-    all_rows, named = list(rows), _ids_of(listing)
-    ids = [named.get(row.image, f"gone/{row.image}") for row in all_rows]
-    by_id = {id_: listed[row.image] for id_, row in zip(ids, all_rows) if row.image in listed}
-    known = Metadatas(metadata, by_id)
-    patients = recognise_patients(ids, regex, known)
+    all_rows = list(rows)
+    people = recognise_people([row.image for row in all_rows], listing, regex, metadata)
     places = {name: place for place, name in enumerate(class_names)}
     seen: dict[str, list[_Seen]] = {}
-    for row, eye, patient in zip(all_rows, recognise_eyes(ids, known).tolist(), patients.called):
+    for row, eye, patient in zip(all_rows, people.eyes, people.patients.called):
         if patient:
             place = places[row.class_name] if row.class_name is not None else -1
             seen.setdefault(patient, []).append(_Seen(row, place, eye))
     table = [_row_of(patient, found) for patient, found in sorted(seen.items())]
-    return PatientTable(table, patients.evidence, patients.unknown)
+    return PatientTable(table, people.patients.unknown)
 
 
 def _ids_of(listing: Listing) -> dict[str, str]:

@@ -6,6 +6,7 @@ there are. Rows come in the order of the pictures.
 
 import os
 import stat
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -23,10 +24,11 @@ from common.pixels.decoding import ImageError, UnreadableError
 from common.pixels.preprocessing import Preprocessing, load_squares
 from common.system.environment import worker_count
 from common.system.errors import InputError
-from common.system.log import printable, progress_bar
+from common.system.log import log, printable, progress_bar
 
 UNKNOWN_STATE = FileState(-1, 0)  # of a file that could not be opened: it is tried again
 _AHEAD = 2  # pictures that a thread may be ahead
+_SAY_EVERY = 120  # seconds between two lines of a log
 
 
 @dataclass(frozen=True)
@@ -84,18 +86,34 @@ def grade_pictures(pictures: Sequence[NewPicture], journal: Journal, work: Work)
     size = work.networks.chunk
     left = [picture for picture in pictures if picture.name not in journal.done]
     begun = _begun_chunk(pictures, journal, size) if left else _Begun([], False)
-    bar = progress_bar(None, "predict", len(pictures))
-    bar.update(len(pictures) - len(left))
+    progress = _Progress(len(pictures), len(pictures) - len(left))
     chunk, several = _Chunk(), begun.after_others
     preprocessings, workers = work.networks.preprocessings, work.num_workers
     for found in read_ahead([*begun.pictures, *left], preprocessings, workers, size, work.look):
         chunk.add(found)
         if chunk.is_full(size):
-            bar.update(_grade(chunk, journal, work))
+            progress.add(_grade(chunk, journal, work))
             several |= chunk.readable == size
             chunk = _Chunk()
-    bar.update(_grade(chunk, journal, work, few=not several))
-    bar.close()
+    progress.add(_grade(chunk, journal, work, few=not several))
+    progress.bar.close()
+
+
+class _Progress:
+    """A bar on a terminal; in a log, a line every few minutes."""
+
+    def __init__(self, total: int, done: int) -> None:
+        self.bar = progress_bar(None, "predict", total)
+        self.bar.update(done)
+        self._total, self._done, self._said = total, done, time.monotonic()
+
+    def add(self, rows: int) -> None:
+        self.bar.update(rows)
+        self._done += rows
+        now = time.monotonic()
+        if self.bar.disable and now - self._said >= _SAY_EVERY:
+            log(f"{self._done} of {self._total} pictures")
+            self._said = now
 
 
 @dataclass(frozen=True)

@@ -46,8 +46,8 @@ def photos(*grades, folder="photos"):
 
 
 def test_the_worst_eye_decides_and_each_eye_has_its_grade(tabulate):
-    found, table = tabulate(photos(0, 3, 1, 0))
-    assert list(found) == ["1", "2"] and "by 'n_left/n_right'" in table.evidence
+    found, _ = tabulate(photos(0, 3, 1, 0))
+    assert list(found) == ["1", "2"]
     first = found["1"]
     assert (first["grade"], first["class_name"], first["worst_eye"]) == ("3", "3", "right")
     assert first["worst_image"] == "photos/1_right.jpg" and first["p_referable"] == "0.75"
@@ -100,4 +100,4 @@ def test_a_pattern_of_the_user_names_the_patient(tabulate):
 
 def test_where_nothing_tells_who_they_are_there_is_no_row(tabulate):
     found, table = tabulate({"photos/a": 1, "photos/b": 2})
-    assert not found and table.evidence.startswith("no patient recognised")
+    assert not found and table.others == 2

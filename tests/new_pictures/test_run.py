@@ -1,5 +1,6 @@
 """Pictures are graded chunk by chunk, each once, however often the run is killed."""
 
+import errno
 import os
 import random
 import signal
@@ -86,6 +87,30 @@ def test_sigkills_at_random_moments_lose_no_row_and_make_none_twice(run, tmp_pat
     assert timeless(run("killed", QuickNetworks())) == whole
     names = [line.split(b'"')[3] for line in (tmp_path / "killed.jsonl").read_bytes().splitlines()]
     assert len(names) == len(set(names)) == len(whole)
+
+
+def test_a_full_disk_is_named_and_the_run_goes_on_when_there_is_room(run, monkeypatch, tmp_path):
+    whole = timeless(run("whole", QuickNetworks()))
+    networks = QuickNetworks()
+    with monkeypatch.context() as patch:
+        real = os.write
+
+        def write(handle, data):
+            if len(networks.seen) > 1 and len(data) > 100:
+                real(handle, data[:100])
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            return real(handle, data)
+
+        patch.setattr(os, "write", write)
+        with pytest.raises(OSError, match=r"No space left.*full.jsonl"):
+            run("full", networks)
+    assert timeless(run("full", QuickNetworks())) == whole
+
+
+def test_a_long_run_says_in_a_log_how_far_it_is(run, monkeypatch, capsys):
+    monkeypatch.setattr(run_module, "_SAY_EVERY", 0)
+    run("a", QuickNetworks())
+    assert "5 of 12 pictures" in capsys.readouterr().out
 
 
 def test_a_changed_or_mended_picture_is_graded_anew_in_its_place(run, photos):
