@@ -104,7 +104,7 @@ class Output:
     stems: list[str] = field(default_factory=list)  # of the shown pictures' files
     written: set[Path] = field(default_factory=set)
     refused: list[str] = field(default_factory=list)  # why pictures could not be explained
-    method: str = ""
+    methods: tuple[str, ...] = ()
     positions: tuple[int, ...] = ()
 
 
@@ -143,7 +143,7 @@ def explain_all(
             stem = stem_of(names[row], places[names[row]])
             save_picture(output, stem, each.squares[0], explained.pictures[row])
             save_maps(output, stem, explained, row, loaded)
-        output.method = explained.evidence[0].method
+        output.methods = tuple(dict.fromkeys(own.method for own in explained.evidence))
         output.positions = explained.pictures[0].evidence[0].whole.values.shape
         bar.update(len(chunk))
     bar.close()
@@ -267,8 +267,9 @@ def facts_of(output: Output, loaded: LoadedGrader, how: How) -> list[tuple[str, 
     views = views_text(dict(zip(labels, (model.tta for model in loaded.networks.models))))
     if views:
         facts.append(("Views", f"{views}; their maps are turned back and averaged"))
-    facts.append(("Maps", f"{size} positions, {_METHODS.get(output.method, output.method)}"))
-    if output.method == EXACT:
+    methods = "; ".join(_METHODS.get(method, method) for method in output.methods)
+    facts.append(("Maps", f"{size} positions, {methods}"))
+    if output.methods == (EXACT,):
         facts.append(("A position's value", _VALUE))
     facts.append(
         (
