@@ -106,7 +106,7 @@ def headlines(counts: Counter[str]) -> list[Headline]:
         "graded": "by the networks",
         "referable": "at the operating point, of those that are graded",
         "review": "by a person, for the reason that stands beside each",
-        "ungradable": "black, blurred, overexposed or without a disc: not graded",
+        "ungradable": "black, blurred, overexposed, no retina: not graded",
         "unlike the training pictures": "far from all that the networks have learned from: not "
         "graded",
         UNREADABLE: "files that hold no usable picture",
@@ -173,7 +173,8 @@ def _card(place: int, row: Row, small: _Small, words: RunWords, folder: Path) ->
     values = {**dict(zip(UNCERTAINTIES, row.uncertainty)), "referable": row.p_referable}
     lines = []
     if row.p_referable is not None:
-        lines.append(f"P(referable) {row.p_referable:.3f}, {row.operating_point}")
+        by = f", {row.operating_point}" if row.operating_point else ""
+        lines.append(f"P(referable) {row.p_referable:.3f}{by}")
     uncertain = [f"{k} {v:.3g}" for k, v in values.items() if v is not None and k != "referable"]
     if uncertain:
         lines.append(", ".join(uncertain))

@@ -57,6 +57,7 @@ def rows_in(folder):
         entropy = (0.3, 1.2, 0.7, 1.5, None)[place]
         classes = {"grade": place, "class_name": CLASSES.names[place]}
         doubt = {"grade": None, "class_name": None, "referable": None, "review": True}
+        doubt["operating_point"] = None
         changes = {
             3: {**doubt, "outcome": UNGRADABLE, "reason": "ungradable: black"},
             4: {**doubt, "outcome": UNREADABLE, "probabilities": (), "p_referable": None},
@@ -75,6 +76,7 @@ def page(tmp_path):
 def test_every_picture_is_there_with_what_was_said_and_a_link_to_its_file(page, tmp_path):
     assert page.count("<li data-place") == 5 and page.count("data:image/jpeg") == 4
     assert 'href="../b.jpg"' in page and "<&>" not in page
+    assert "None" not in page and "P(referable) 0.700</p>" in page
     assert "ungradable: black" in page and page.count("not referable</span>") == 2
     assert "http" not in page.replace("http-equiv", "")
     disagreement = [line for line in page.splitlines() if "<option" in line and "disagree" in line]
