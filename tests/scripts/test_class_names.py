@@ -24,6 +24,7 @@ def evaluate(demo, shared_cache, tmp_path):
             "cache_dir": shared_cache,
             "device": "cpu",
             "resamples": 50,
+            "evidence_maps": 0,
             "output_dir": tmp_path / "out",
         }
         return evaluate_ensemble.main(flags(**{**values, **changes}))
