@@ -201,27 +201,37 @@ def quick_train(demo, shared_cache) -> Callable[..., int]:
 
 
 @pytest.fixture(scope="session")
-def trained(make_once, quick_train, demo, shared_cache) -> Path:
-    """A result directory with all ten pairs of a tiny backbone, to be read only."""
+def know_training_pictures(demo, shared_cache) -> Callable[[Path], None]:
+    """Look at a model's training pictures once, so that the evaluations of copies need not."""
 
-    def make(folder: Path) -> None:
-        output = folder / "demo_5class_results"
-        assert quick_train(output) == 0
-        # once here, so that the many evaluations of copies need not look at these pictures again
+    def look(output: Path) -> None:
         run, train, val = find_run(ResultDir(output)), *(scan_split(demo, s) for s in SEEN)
         config = PredictionConfig(shared_cache, 2, torch.device("cpu"), "fp32")
         fingerprint = fingerprint_files(run.files)
         assert not keep_reference(Trained("", run, train, val), fingerprint, config, MOST_PICTURES)
 
+    return look
+
+
+@pytest.fixture(scope="session")
+def trained(make_once, quick_train, know_training_pictures) -> Path:
+    """A result directory with all ten pairs of a tiny backbone, to be read only."""
+
+    def make(folder: Path) -> None:
+        output = folder / "demo_5class_results"
+        assert quick_train(output) == 0
+        know_training_pictures(output)
+
     return make_once("trained", make) / "demo_5class_results"
 
 
 @pytest.fixture(scope="session")
-def trained_swin(make_once, quick_train) -> Path:
+def trained_swin(make_once, quick_train, know_training_pictures) -> Path:
     """The same of another tiny backbone, to be read only."""
 
     def make(folder: Path) -> None:
         assert quick_train(folder / "swin_5class_results", base_models="demo_swinv2") == 0
+        know_training_pictures(folder / "swin_5class_results")
 
     return make_once("trained_swin", make) / "swin_5class_results"
 
