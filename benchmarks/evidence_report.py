@@ -38,6 +38,7 @@ _ASKED = (
     ("disc", "below 0.6", 0.6),
 )
 _NAMES = {"evidence": "most evidence first", "random": "by chance", "others": "another picture's"}
+_MAPS = {"exact": "exact map", "finer": "finer map", "both": "finer map weighed by the exact"}
 _NEW_PAGE = """# Evidence
 
 ## Photographs
@@ -189,7 +190,9 @@ def _conditions(found: Conditions) -> str:
 def draw(path: Path, section: Section, curve: Curve | None) -> None:
     """Draw gain and pointing of each model and layer, and a deletion curve if there is one."""
     rows = [row for row in section.rows if row.setting in ("", "layer")][::-1]
-    named = (f"{row.method}: {row.to} map" if row.setting else row.method for row in rows)
+    named = (
+        f"{row.method}: {_MAPS.get(row.to, row.to)}" if row.setting else row.method for row in rows
+    )
     names = [wrapped(name, 26) for name in named]
     lines = max(name.count("\n") + 1 for name in names)
     height = max(2.6, 1.3 + 1.25 * LINE * lines * len(rows))
@@ -232,8 +235,8 @@ def _draw_curve(axes: Axes, curve: Curve) -> None:
             "label": _NAMES[name],
         }
         axes.plot([0, *curve.shares], [curve.whole, *values], marker=look.marker, **style)
-    axes.set_title(wrapped(f"deletion: {curve.method}", 30))
+    axes.set_title("deletion, first model")
     axes.set_xlabel("share of the retina blurred")
     axes.set_ylabel("score, in logits")
-    axes.legend(loc="lower left")
+    axes.legend(loc="best")
     quiet_grid(axes)
