@@ -212,7 +212,8 @@ def draw(path: Path, methods: Sequence[MethodResult]) -> None:
                 axes.plot(one.by_seed, below, ".", color=COLORS[1], markersize=4)
         axes.set_title(title)
         axes.set_yticks(range(len(names)), names)
-    note = "blue: mean and 95 % interval; red: single seeds"
+    several = any(len(each.figures[metric].by_seed) > 1 for metric, _ in shown for each in methods)
+    note = "blue: mean and 95 % interval" + ("; red: single seeds" if several else "")
     figure.supxlabel(note, fontsize=8, color=QUIET, x=0.01, ha="left")
     path.parent.mkdir(parents=True, exist_ok=True)
     save_figure(figure, path, "none")
