@@ -157,7 +157,7 @@ def _examples(network: ExportedNetwork) -> tuple[Tensor, ...]:
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     """Keep the libraries' notes on their own insides from the log."""
-    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir")]
+    loggers = [logging.getLogger(name) for name in ("", "torch.onnx", "onnxscript", "onnx_ir")]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
         logger.setLevel(logging.ERROR)
