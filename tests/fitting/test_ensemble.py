@@ -17,6 +17,7 @@ from common.fitting.ensemble import (
     combine_by_every_vote,
     ensemble_weights,
     grade_again,
+    rule_of,
 )
 from common.fitting.images import fitting_images, pool
 from common.metrics.calibration_error import negative_log_likelihood
@@ -172,14 +173,16 @@ def test_two_of_one_model_are_named_by_what_their_folders_differ_in(places, labe
 def test_the_same_pictures_are_graded_as_before_with_all_that_was_chosen(calibrate):
     models = [member(2.0, 1, calibrate=calibrate), member(1.0, 2, calibrate=calibrate)]
     ensemble = build_ensemble(models, ["0.7", "0.3"], calibrate)
-    pairs = [model.pairs for model in models]
+    pairs, rule = [m.pairs.pair_probabilities for m in models], rule_of(models, ensemble)
     for expected, found in (
-        (ensemble.classes, grade_again(models, ensemble, pairs)),
-        (models[0].classes, grade_again(models[:1], None, pairs[:1])),
+        (ensemble.classes, grade_again(rule, pairs).classes),
+        (models[0].classes, grade_again(rule_of(models[:1], None), pairs[:1]).classes),
     ):
         assert np.allclose(found.probabilities, expected.probabilities)
         assert np.array_equal(found.predicted, expected.predicted)
-    swapped = grade_again(models, ensemble, pairs[::-1])
+    alone = [model.classes.probabilities for model in models]
+    assert np.allclose(grade_again(rule, pairs).members, alone)
+    swapped = grade_again(rule, pairs[::-1]).classes
     assert not np.allclose(swapped.probabilities, ensemble.classes.probabilities)
 
 
