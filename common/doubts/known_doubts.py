@@ -34,6 +34,16 @@ class KnownDoubts:
             digest.update(b"none" if reference is None else _bytes_of(reference))
         return digest.hexdigest()[:16]
 
+    @property
+    def tells_ungradable(self) -> bool:
+        """Whether a model has limits by which to tell what cannot be graded."""
+        return self._limits()[1] is not None
+
+    @property
+    def tells_unlike(self) -> bool:
+        """Whether a model has pictures to compare others with."""
+        return any(own is not None and not own.neighbourhood.why_none for own in self.references)
+
     def look(self, squares: Sequence[np.ndarray]) -> np.ndarray | None:
         """Measure a picture (S, S, 3) uint8, as each model sees it, for `ungradable`."""
         place, limits = self._limits()

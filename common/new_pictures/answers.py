@@ -43,6 +43,16 @@ class Doubts(Protocol):
         """Say why that cannot be told of any picture, or in part; "" where it can."""
         ...
 
+    @property
+    def tells_ungradable(self) -> bool:
+        """Whether it is known what cannot be graded."""
+        ...
+
+    @property
+    def tells_unlike(self) -> bool:
+        """Whether it is known what is unlike the pictures of the training."""
+        ...
+
     def look(self, squares: Sequence[np.ndarray]) -> Any:
         """Measure a picture as each model sees it, (S, S, 3) uint8, for `ungradable`."""
         ...
@@ -62,6 +72,8 @@ class NoDoubts:
 
     why_not_known: str
     fingerprint: str = ""
+    tells_ungradable: bool = False
+    tells_unlike: bool = False
 
     def look(self, squares: Sequence[np.ndarray]) -> None:
         """Measure nothing."""

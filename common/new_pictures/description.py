@@ -7,10 +7,10 @@ from pathlib import Path
 
 from common.grading.stored_grader import StoredGrader
 from common.listing.walking import count_of
-from common.new_pictures.answers import Answers
+from common.new_pictures.answers import REFERABLE, Answers
 from common.new_pictures.journal import RunSettings
 from common.new_pictures.page import RunWords
-from common.new_pictures.rows import RowFormat
+from common.new_pictures.rows import UNGRADABLE, UNLIKE, RowFormat
 from common.prediction.labels import views_text
 from common.system.environment import versions
 from common.system.log import utc_now
@@ -72,7 +72,18 @@ def words_of(answers: Answers, arithmetic: Arithmetic, count: int) -> RunWords:
         class_titles=scored.titles,
         facts=facts_of(answers, arithmetic),
         warnings=warnings_of(answers, arithmetic),
+        untold=_untold(answers),
     )
+
+
+def _untold(answers: Answers) -> list[str]:
+    """List what nobody can tell of the pictures, since nothing is known to tell it by."""
+    told = {
+        REFERABLE: answers.asked.point is not None,
+        UNGRADABLE: answers.doubts.tells_ungradable,
+        UNLIKE: answers.doubts.tells_unlike,
+    }
+    return [name for name, known in told.items() if not known]
 
 
 def facts_of(answers: Answers, arithmetic: Arithmetic) -> list[tuple[str, str]]:

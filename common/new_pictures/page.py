@@ -8,7 +8,7 @@ import io
 import math
 import os
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,6 +48,7 @@ class RunWords:
     class_titles: tuple[str, ...]
     facts: Sequence[tuple[str, str]]  # what graded, how, and what that rests on
     warnings: Sequence[str]
+    untold: Collection[str] = ()  # of the headlines: what nobody can tell of these pictures
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ class Headline:
     """A number of pictures, and what they are."""
 
     name: str
-    count: int
+    count: int | str
     meaning: str
 
 
@@ -100,8 +101,8 @@ def count_rows(rows: Iterable[Row]) -> Counter[str]:
     return counts
 
 
-def headlines(counts: Counter[str]) -> list[Headline]:
-    """Say in numbers what came out."""
+def headlines(counts: Counter[str], untold: Collection[str] = ()) -> list[Headline]:
+    """Say in numbers what came out; untold: what nobody can tell of these pictures."""
     meanings = {
         "graded": "by the networks",
         "referable": "at the operating point, of those that are graded",
@@ -112,7 +113,11 @@ def headlines(counts: Counter[str]) -> list[Headline]:
         UNREADABLE: "files that hold no usable picture",
     }
     return [
-        Headline({"review": "to be reviewed"}.get(name, name), counts[name], meaning)
+        Headline(
+            {"review": "to be reviewed"}.get(name, name),
+            "not known" if name in untold else counts[name],
+            meaning,
+        )
         for name, meaning in meanings.items()
     ]
 
@@ -143,7 +148,7 @@ def write_page(
     html = page_templates(Path(__file__).parent / "templates").get_template("run.html")
     text = html.render(
         title=words.title,
-        headlines=headlines(counts),
+        headlines=headlines(counts, words.untold),
         facts=words.facts,
         warnings=words.warnings,
         cards=cards,

@@ -107,6 +107,8 @@ def test_pictures_are_doubted_where_most_models_know_nothing_like_them(doubtful,
         load_reference(doubtful.reference), neighbourhood=choose_neighbourhood(TRAIN, VAL)
     )
     doubts = KnownDoubts((reference, None, reference, reference))
+    assert doubts.tells_unlike and not KnownDoubts((None, None)).tells_unlike
+    assert not KnownDoubts((None, None)).tells_ungradable
     near, far = TRAIN[:2], np.stack([TRAIN[0], FAR[0]])
     assert doubts.unlike(said(near, near, far, near)) == ["", ""]
     nothing, something = doubts.unlike(said(near, near, far, far))

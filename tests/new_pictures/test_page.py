@@ -1,6 +1,7 @@
 """The page of a run in a browser: it fits, it loads, and pictures can be sorted and filtered."""
 
 import os
+from collections import Counter
 from dataclasses import replace
 
 import numpy as np
@@ -12,7 +13,7 @@ from PIL import Image
 from common.new_pictures import page as page_module
 from common.new_pictures.journal import RunFiles
 from common.new_pictures.page import RunWords, count_rows, headlines, write_page
-from common.new_pictures.rows import OUTCOMES, UNGRADABLE, UNREADABLE
+from common.new_pictures.rows import OUTCOMES, UNGRADABLE, UNLIKE, UNREADABLE
 from common.prediction.classes import classes_of
 
 LONG = "a_picture_with_a_name_that_never_seems_to_end_and_has_no_blank_to_wrap_at_384px<&>'\".jpg"
@@ -137,3 +138,10 @@ def test_numbers_come_first_and_add_up():
         "unlike the training pictures": 0,
         "unreadable": 1,
     }
+
+
+def test_what_nobody_can_tell_is_no_count_of_zero():
+    counts = Counter({"all": 2, "graded": 2})
+    found = {each.name: each.count for each in headlines(counts, ["referable", UNLIKE])}
+    assert found["graded"] == 2 and found[UNGRADABLE] == 0
+    assert found["referable"] == found[UNLIKE] == "not known"
