@@ -9,7 +9,7 @@ the mean of a map plus a constant is the score that stands beside it. They show 
 network, not lesions.
 """
 
-from common.cli import Parser, expand_home, folder, guarded
+from common.cli import Parser, folder, guarded
 
 import argparse
 import re
@@ -32,7 +32,7 @@ from common.evidence.explanation import (
 )
 from common.evidence.overlay import choose_scale, draw_overlay, in_logits
 from common.evidence.page import PageWords, ShownPicture, write_page
-from common.flags import add_grader_flags, add_worker_flag, find_graded_by
+from common.flags import add_grader_flags, add_images_flag, add_worker_flag, find_graded_by
 from common.grading.loading import LoadedGrader, load_grader_and_models
 from common.listing.walking import count_of
 from common.new_pictures.listing import Listing, list_pictures
@@ -53,14 +53,7 @@ _LETTERS = 60  # of a picture's name in the names of its files
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
     parser = Parser(description=__doc__)
-    parser.add_argument(
-        "--images",
-        nargs="+",
-        required=True,
-        type=expand_home,
-        metavar="PLACE",
-        help="folders, however deep, files, or patterns such as 'left/*.jpg'",
-    )
+    add_images_flag(parser)
     add_grader_flags(parser)
     parser.add_argument(
         "--output_dir",

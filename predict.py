@@ -9,7 +9,7 @@ evaluate_ensemble.py has chosen decides who is referred and what is unsure. The 
 goes on where a run ended, however it ended.
 """
 
-from common.cli import Parser, expand_home, guarded, named_file
+from common.cli import Parser, guarded, named_file
 
 import argparse
 import sys
@@ -18,7 +18,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from common.doubts.known_doubts import load_doubts
-from common.flags import add_grader_flags, add_patient_regex, add_worker_flag, find_graded_by
+from common.flags import (
+    add_grader_flags,
+    add_images_flag,
+    add_patient_regex,
+    add_worker_flag,
+    find_graded_by,
+)
 from common.grading.networks import Networks
 from common.grading.stored_grader import StoredGrader
 from common.listing.walking import count_of
@@ -39,14 +45,7 @@ from common.system.log import log
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
     parser = Parser(description=__doc__)
-    parser.add_argument(
-        "--images",
-        nargs="+",
-        required=True,
-        type=expand_home,
-        metavar="PLACE",
-        help="folders, however deep, files, or patterns such as 'left/*.jpg'",
-    )
+    add_images_flag(parser)
     add_grader_flags(parser)
     parser.add_argument(
         "--onnx",

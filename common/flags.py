@@ -300,6 +300,18 @@ def add_ensemble_flags(parser: argparse.ArgumentParser) -> None:
     _add_measuring_flags(parser)
 
 
+def add_images_flag(parser: argparse.ArgumentParser) -> None:
+    """Add the flag that says where new pictures are."""
+    parser.add_argument(
+        "--images",
+        nargs="+",
+        required=True,
+        type=expand_home,
+        metavar="PLACE",
+        help="folders, however deep, files, or patterns such as 'left/*.jpg'",
+    )
+
+
 def add_grader_flags(parser: argparse.ArgumentParser, arithmetic: bool = True) -> None:
     """Add the flags of scripts that take models as they are used: which, and how these run.
 
