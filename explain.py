@@ -35,11 +35,11 @@ from common.evidence.page import PageWords, ShownPicture, write_page
 from common.flags import add_grader_flags, add_images_flag, add_worker_flag, find_graded_by
 from common.grading.loading import LoadedGrader, load_grader_and_models
 from common.listing.walking import count_of
+from common.new_pictures.description import Arithmetic, facts_of_grader
 from common.new_pictures.listing import Listing, list_pictures
 from common.new_pictures.run import ReadPicture, read_ahead
 from common.pairs import class_pairs
 from common.prediction.altered import AlteredPixels
-from common.prediction.labels import views_text
 from common.result_dir import EvidenceDir, write_predictions
 from common.system.device import resolve_precision, select_device
 from common.system.errors import InputError
@@ -250,16 +250,9 @@ def remove_others(output: Output) -> None:
 def facts_of(output: Output, loaded: LoadedGrader, how: How) -> list[tuple[str, str]]:
     """Say what graded and how, and what the maps are."""
     grader, size = loaded.grader, " x ".join(map(str, output.positions))
-    labels = [member.label for member in grader.members]
-    several = len(labels) > 1
-    graded_by = f"{grader.label} ({', '.join(labels)})" if several else grader.label
-    facts = [
-        ("Graded by", f"{graded_by}, fingerprint {grader.fingerprint}"),
-        ("Computed", f"PyTorch on {how.device}, {how.precision}"),
-    ]
-    views = views_text(dict(zip(labels, (model.tta for model in loaded.networks.models))))
-    if views:
-        facts.append(("Views", f"{views}; their maps are turned back and averaged"))
+    tta = tuple(model.tta for model in loaded.networks.models)
+    arithmetic = Arithmetic("PyTorch", str(how.device), how.precision, tta)
+    facts = facts_of_grader(grader, arithmetic, "; their maps are turned back and averaged")
     methods = "; ".join(_METHODS.get(method, method) for method in output.methods)
     facts.append(("Maps", f"{size} positions, {methods}"))
     if output.methods == (EXACT,):
@@ -271,7 +264,7 @@ def facts_of(output: Output, loaded: LoadedGrader, how: How) -> list[tuple[str, 
             "weighted by how likely the picture is of its two classes",
         )
     )
-    if several:
+    if len(grader.members) > 1:
         facts.append(("Several models", f"mean of theirs, weights {grader.weighting}"))
     facts.append(("Referable", grader.scored.referable))
     return facts

@@ -2,15 +2,14 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from benchmarks.over_seeds import Figure
-from benchmarks.pages import figure_from, intervals_from, number_of
+from benchmarks.pages import figure_from, intervals_from, number_of, put_section
 from common.metrics.intervals import Interval
 from common.system.errors import InputError
-from common.system.files import read_json, write_json
+from common.system.files import read_json
 
 Differences = dict[str, Interval]  # by metric
 
@@ -98,14 +97,7 @@ def store(file: Path, found: Methods | Changes, section_name: str) -> Results:
 
     section_name: a field of Results.
     """
-    content = read_json(file) if file.is_file() else {}
-    if not isinstance(content, dict):
-        raise InputError(f"{file}: expected figures of accuracy; move it away")
-    section = asdict(found)
-    section["conditions"]["date"] = datetime.now(UTC).date().isoformat()
-    content[section_name] = section
-    file.parent.mkdir(parents=True, exist_ok=True)
-    write_json(file, content)
+    put_section(file, section_name, asdict(found), "accuracy")
     return load(file)
 
 

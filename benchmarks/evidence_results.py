@@ -2,15 +2,14 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from benchmarks.over_seeds import Figure
-from benchmarks.pages import figure_from, intervals_from
+from benchmarks.pages import figure_from, intervals_from, put_section
 from common.metrics.intervals import Interval
 from common.system.errors import InputError
-from common.system.files import read_json, write_json
+from common.system.files import read_json
 
 CHECKS = "_checks"  # after the kind of pictures: of what deletion and shuffled weights do
 KINDS = ("photographs", "drawn")
@@ -75,13 +74,7 @@ Results = dict[str, Section]  # by SECTIONS; what was not measured is absent
 
 def store(file: Path, section: Section, name: str) -> Results:
     """Put one section into evidence.json, with its date; returns all that it then holds."""
-    content = read_json(file) if file.is_file() else {}
-    if not isinstance(content, dict):
-        raise InputError(f"{file}: expected figures of evidence; move it away")
-    found = asdict(section)
-    found["conditions"]["date"] = datetime.now(UTC).date().isoformat()
-    file.parent.mkdir(parents=True, exist_ok=True)
-    write_json(file, content | {name: found})
+    put_section(file, name, asdict(section), "evidence")
     return load(file)
 
 

@@ -1,16 +1,18 @@
-"""Tables of a page of docs/ that a benchmark lays out between marks, and how figures stand there.
+"""What a benchmark has found: kept in a JSON file, and laid out between marks of a page of docs/.
 
 <!-- NAME: PART --> begins what is written, <!-- end --> ends it; all around it is left as it is.
 """
 
 import math
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from benchmarks.over_seeds import Figure
 from common.metrics.intervals import Interval
-from common.system.files import write_text
+from common.system.errors import InputError
+from common.system.files import read_json, write_json, write_text
 
 EMPTY, NOTHING = "-", "Not measured."
 
@@ -54,6 +56,16 @@ def difference(found: Interval | None, digits: int = 3) -> str:
         return EMPTY
     ends = f"[{found.low:+.{digits}f}, {found.high:+.{digits}f}]"
     return f"{found.value:+.{digits}f} {ends}"
+
+
+def put_section(file: Path, name: str, section: dict[str, Any], what: str) -> None:
+    """Put one section, with its date, into a JSON file beside what it holds; what: its figures."""
+    content = read_json(file) if file.is_file() else {}
+    if not isinstance(content, dict):
+        raise InputError(f"{file}: expected figures of {what}; move it away")
+    section["conditions"]["date"] = datetime.now(UTC).date().isoformat()
+    file.parent.mkdir(parents=True, exist_ok=True)
+    write_json(file, content | {name: section})
 
 
 def number_of(stored: float | None) -> float:

@@ -89,15 +89,7 @@ def _untold(answers: Answers) -> list[str]:
 def facts_of(answers: Answers, arithmetic: Arithmetic) -> list[tuple[str, str]]:
     """Say who has graded, and what each decision rests on."""
     grader, asked = answers.grader, answers.asked
-    of_models = ", ".join(member.label for member in grader.members)
-    graded_by = grader.label if len(grader.members) == 1 else f"{grader.label} ({of_models})"
-    facts = [
-        ("Graded by", f"{graded_by}, fingerprint {grader.fingerprint}"),
-        ("Computed", f"{arithmetic.runner} on {arithmetic.device}, {arithmetic.precision}"),
-    ]
-    views = views_text(dict(zip([m.label for m in grader.members], arithmetic.tta)))
-    if views:
-        facts.append(("Views", views))
+    facts = facts_of_grader(grader, arithmetic)
     if len(grader.members) > 1:
         shares = [f"{m.label} {w:.3g}" for m, w in zip(grader.members, grader.weights)]
         facts.append(("Weights", f"{', '.join(shares)} ({grader.weighting})"))
@@ -124,6 +116,20 @@ def facts_of(answers: Answers, arithmetic: Arithmetic) -> list[tuple[str, str]]:
             )
         )
     return facts
+
+
+def facts_of_grader(
+    grader: StoredGrader, arithmetic: Arithmetic, of_views: str = ""
+) -> list[tuple[str, str]]:
+    """Say who has graded, and how that was computed; of_views: more on several views, if any."""
+    labels = [member.label for member in grader.members]
+    graded_by = grader.label if len(labels) == 1 else f"{grader.label} ({', '.join(labels)})"
+    facts = [
+        ("Graded by", f"{graded_by}, fingerprint {grader.fingerprint}"),
+        ("Computed", f"{arithmetic.runner} on {arithmetic.device}, {arithmetic.precision}"),
+    ]
+    views = views_text(dict(zip(labels, arithmetic.tta)))
+    return [*facts, ("Views", views + of_views)] if views else facts
 
 
 def warnings_of(answers: Answers, arithmetic: Arithmetic) -> list[str]:
