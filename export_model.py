@@ -142,7 +142,7 @@ def write_and_verify(
     small = folder / f"int8_{name}"
     contract = replace(contract, weights="int8")
     quantise(path, small, replace(network.contract, weights="int8").to_json(name))
-    found = judge_quantised(plain, run_file(open_network(network, small), graded), graded)
+    found = judge_quantised(plain, run_file(open_network(network, small), graded, chunk=1), graded)
     log(f"{small.stat().st_size / 1e6:.1f} MB with 8-bit weights; {found.description}")
     path.with_name(f"{name}.data").unlink(missing_ok=True)
     os.replace(small, path)

@@ -170,14 +170,15 @@ class _LastMaps:
     def __call__(self, pixels: Tensor) -> Split:
         """Predict a chunk of pictures (n, S, S, 3), and split what is said of them."""
         self._kept.clear()
+        count = len(pixels)
         logits = branch_logits(self._model, pixels, self._device, self._precision)
-        split = empty_split(len(pixels), self._model.num_outputs, self.size, self._device)
+        split = empty_split(count, self._model.num_outputs, self.size, self._device)
         for (ending, own), values, last in zip(self._branches(), logits, self._kept, strict=True):
-            features = ending.positions_last(last)  # (n, C, h, w)
+            features = ending.positions_last(last[:count])  # (n, C, h, w)
             slope, constants = ending.coefficients(own.branch, features.mean((2, 3)))
             split.maps[:, own.columns] = torch.einsum("noc,nchw->nohw", slope, features)
             split.constants[:, own.columns] = constants
-            split.logits[:, own.columns] = values.reshape(len(pixels), -1)
+            split.logits[:, own.columns] = values[:count].reshape(count, -1)
         return split
 
     def _branches(self) -> Iterator[tuple[Ending, Columns]]:

@@ -54,7 +54,7 @@ def _falls(
     size = chunk_size(device)
     chunks = [shown[start : start + size] for start in range(0, len(shown), size)]
     outputs = np.concatenate(
-        [predict_pixels(model, chunk, device, precision, tta, pad=False).logits for chunk in chunks]
+        [predict_pixels(model, chunk, device, precision, tta).logits for chunk in chunks]
     )
     falls = outputs[0] - outputs[1:]  # (g * g, O)
     return falls.T.reshape(-1, parts, parts)

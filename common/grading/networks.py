@@ -33,10 +33,9 @@ class Networks(Protocol):
         """How many pictures are shown at a time, at most."""
         ...
 
-    def say(self, pixels: Sequence[np.ndarray], few: bool = False) -> Said:
+    def say(self, pixels: Sequence[np.ndarray]) -> Said:
         """Look at a chunk of pictures, (N, S, S, 3) uint8 for each model.
 
-        few: these are all that there are, fewer than a chunk; an evaluation of so few rounds
-        otherwise.
+        What is said of a picture does not depend on which others are beside it.
         """
         ...

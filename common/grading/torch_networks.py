@@ -52,8 +52,8 @@ class TorchNetworks:
         """The fingerprint of each model's files."""
         return [model.loaded.fingerprint for model in self.models]
 
-    def say(self, pixels: Sequence[np.ndarray], few: bool = False) -> Said:
-        """Look at a chunk of pictures, (N, S, S, 3) uint8 for each model; few: as `Networks` says.
+    def say(self, pixels: Sequence[np.ndarray]) -> Said:
+        """Look at a chunk of pictures, (N, S, S, 3) uint8 for each model.
 
         Raises InputError where a network gives values that are not finite.
         """
@@ -65,7 +65,6 @@ class TorchNetworks:
                 self.device,
                 self.precision,
                 model.tta,
-                pad=not few,
             )
             pairs.append(probabilities_of(found.logits, model.run))
             features.append(found.features)

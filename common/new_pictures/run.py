@@ -19,7 +19,7 @@ import numpy as np
 from common.grading.networks import Networks, Said
 from common.new_pictures.journal import START_ANEW, Journal
 from common.new_pictures.listing import Listing, NewPicture
-from common.new_pictures.rows import UNREADABLE, FileState, Row
+from common.new_pictures.rows import FileState, Row
 from common.pixels.decoding import ImageError, UnreadableError
 from common.pixels.preprocessing import Preprocessing, load_squares
 from common.system.environment import worker_count
@@ -79,23 +79,20 @@ class _Chunk:
 def grade_pictures(pictures: Sequence[NewPicture], journal: Journal, work: Work) -> None:
     """Write a row for each picture that has none yet.
 
-    Networks round by how many pictures they see together. Where an earlier process ended within
-    a chunk, its readable pictures are shown once more, so that all rows are those of a run that was
-    never interrupted.
+    What networks say of a picture does not depend on its chunk: where an earlier process ended
+    within one, the rows are still those of a run that was never interrupted.
     """
     size = work.networks.chunk
     left = [picture for picture in pictures if picture.name not in journal.done]
-    begun = _begun_chunk(pictures, journal, size) if left else _Begun([], False)
     progress = _Progress(len(pictures), len(pictures) - len(left))
-    chunk, several = _Chunk(), begun.after_others
+    chunk = _Chunk()
     preprocessings, workers = work.networks.preprocessings, work.num_workers
-    for found in read_ahead([*begun.pictures, *left], preprocessings, workers, size, work.look):
+    for found in read_ahead(left, preprocessings, workers, size, work.look):
         chunk.add(found)
         if chunk.is_full(size):
             progress.add(_grade(chunk, journal, work))
-            several |= chunk.readable == size
             chunk = _Chunk()
-    progress.add(_grade(chunk, journal, work, few=not several))
+    progress.add(_grade(chunk, journal, work))
     progress.bar.close()
 
 
@@ -116,32 +113,16 @@ class _Progress:
             self._said = now
 
 
-@dataclass(frozen=True)
-class _Begun:
-    """The readable pictures of a chunk of which an earlier process has written some rows."""
-
-    pictures: list[NewPicture]
-    after_others: bool  # whole chunks came before it
-
-
-def _begun_chunk(pictures: Sequence[NewPicture], journal: Journal, size: int) -> _Begun:
-    readable = [row.image for row in journal.rows() if row.outcome != UNREADABLE]
-    whole = len(readable) - len(readable) % size
-    begun = set(readable[whole:])
-    return _Begun([picture for picture in pictures if picture.name in begun], whole > 0)
-
-
-def _grade(chunk: _Chunk, journal: Journal, work: Work, few: bool = False) -> int:
-    """Write the rows of a chunk; returns how many. few: there are no other readable pictures."""
+def _grade(chunk: _Chunk, journal: Journal, work: Work) -> int:
+    """Write the rows of a chunk; returns how many."""
     readable = [found for found in chunk.read if not found.error]
     rows: list[Row] = []
     if readable:
         models = range(len(work.networks.preprocessings))
         pixels = [np.stack([found.squares[model] for found in readable]) for model in models]
-        rows = work.judge(readable, work.networks.say(pixels, few))
+        rows = work.judge(readable, work.networks.say(pixels))
     judged = iter(rows)
     rows = [work.refuse(found) if found.error else next(judged) for found in chunk.read]
-    rows = [row for row in rows if row.image not in journal.done]
     if rows:
         journal.add(rows)
     return len(rows)

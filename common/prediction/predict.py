@@ -312,10 +312,9 @@ def predict_logits(
     move_to(model, device)
     logits = np.empty((len(cache), model.num_outputs), dtype=np.float32)
     pixels_on_device, chunk = DevicePixels(cache, device), chunk_size(device)
-    pad = len(cache) >= chunk  # a smaller set is run as it always was, so that its bits stay
     for start in progress_bar(range(0, len(cache), chunk), f"predict {model.model}"):
         indices = np.arange(start, min(start + chunk, len(cache)))
-        found = predict_pixels(model, pixels_on_device(indices), device, precision, tta, pad)
+        found = predict_pixels(model, pixels_on_device(indices), device, precision, tta)
         logits[indices] = found.logits
     return logits
 
@@ -344,18 +343,17 @@ def predict_pixels(
     device: torch.device,
     precision: str,
     tta: str = "none",
-    pad: bool = True,
 ) -> Outputs:
     """Show n pictures (n, S, S, 3) uint8, n <= `chunk_size`, to all classifiers of a model.
 
-    `move_to` comes first. With `pad` every layer sees a chunk of one size, so that on the CPU what
-    is said of a picture is the same to the last bit wherever it stands and whatever is beside it;
-    without it only the trunk does. Logits are averaged over the views that `tta` names: a softmax
+    `move_to` comes first. Every layer sees a chunk of one size, filled up with the last picture, so
+    that on the CPU what is said of a picture is the same to the last bit wherever it stands and
+    whatever is beside it. Logits are averaged over the views that `tta` names: a softmax
     head's differences, which are its pairs' logits, are then averaged alike.
     """
     count = len(pixels)
     shown = views(torch.as_tensor(pixels), tta)
-    found = [_run_branches(model, view, device, precision, pad) for view in shown]
+    found = [_run_branches(model, view, device, precision) for view in shown]
     logits = np.empty((count, model.num_outputs), dtype=np.float32)
     of_branches = [own.columns for group in model.groups for own in group.branches]
     for columns, values in zip(of_branches, zip(*(view.logits for view in found))):
@@ -368,24 +366,27 @@ def predict_pixels(
 class _View:
     """What the branches say of one view of a chunk of pictures."""
 
-    logits: list[Tensor]  # (n,), or (n, outputs), of each branch in turn; C of them where padded
-    features: Tensor  # (n, F) float32
+    logits: list[Tensor]  # (C,), or (C, outputs), of each branch in turn; the first n are asked for
+    features: Tensor  # (C, F) float32
 
 
 def branch_logits(
     model: LoadedModel, pixels: Tensor, device: torch.device, precision: str
 ) -> list[Tensor]:
-    """Return the logits (n,), or (n, outputs), of each branch in turn for a chunk of n pictures."""
-    return _run_branches(model, pixels, device, precision, pad=False).logits
+    """Return the logits (C,), or (C, outputs), of each branch in turn for n <= C pictures.
+
+    What comes after the first n fills the chunk up, as in `predict_pixels`.
+    """
+    return _run_branches(model, pixels, device, precision).logits
 
 
 def _run_branches(
-    model: LoadedModel, pixels: Tensor, device: torch.device, precision: str, pad: bool
+    model: LoadedModel, pixels: Tensor, device: torch.device, precision: str
 ) -> _View:
     logits, pooled = [], []
     for group in model.groups:
         features = trunk_features(
-            group.trunk, pixels, model.preprocessing, device, precision, padded=pad
+            group.trunk, pixels, model.preprocessing, device, precision, padded=True
         )
         with autocast(device, precision):
             for own in group.branches:

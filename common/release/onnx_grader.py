@@ -93,14 +93,23 @@ class OnnxNetworks:
 
     @property
     def chunk(self) -> int:
-        """How many pictures are shown at a time, at most."""
-        return _CHUNK
+        """How many pictures are shown at a time.
 
-    def say(self, pixels: Sequence[np.ndarray], few: bool = False) -> Said:
-        """Look at a chunk of pictures, (N, S, S, 3) uint8 for each model."""
+        One to a file with 8-bit weights, which rounds by the range of all that it sees together.
+        """
+        return _CHUNK if self.contract.weights == "fp32" else 1
+
+    def say(self, pixels: Sequence[np.ndarray]) -> Said:
+        """Look at a chunk of pictures, (N, S, S, 3) uint8 for each model.
+
+        The file always sees a whole chunk, filled up with the last picture, since it rounds by how
+        many it sees.
+        """
+        count = len(pixels[0])
+        filled = np.minimum(np.arange(self.chunk), count - 1)
         own = [member.input for member in self.contract.members]
-        inputs = [pixels[own.index(place)] for place in range(len(self.contract.inputs))]
-        found = run_session(self.session, inputs)
+        inputs = [pixels[own.index(place)][filled] for place in range(len(self.contract.inputs))]
+        found = {name: values[:count] for name, values in run_session(self.session, inputs).items()}
         pairs = found[PAIRS].astype(np.float64)  # (N, M, P)
         features = (values for name, values in found.items() if name.startswith(FEATURES))
         return Said(tuple(pairs[:, place] for place in range(len(own))), tuple(features))

@@ -12,17 +12,17 @@ from common.pixels.preprocessing import Preprocessing
 
 @dataclass
 class QuickNetworks:
-    """Two models whose pair probabilities follow from the pixels' mean, and from N as rounding."""
+    """Two models whose pair probabilities follow from the pixels' mean."""
 
     chunk: int = 4
     preprocessings: Sequence[Preprocessing] = (SMALL_PIXELS, SMALL_PIXELS)
     seen: list[int] = field(default_factory=list)  # how many pictures at a time
     before: Callable[[], object] = lambda: None
 
-    def say(self, pixels: Sequence[np.ndarray], few: bool = False) -> Said:
+    def say(self, pixels: Sequence[np.ndarray]) -> Said:
         self.before()
         self.seen.append(len(pixels[0]))
-        means = pixels[0].mean((1, 2, 3)) / 255 + (len(pixels[0]) + 50 * few) * 1e-9
+        means = pixels[0].mean((1, 2, 3)) / 255
         return Said(
             tuple(np.clip(means[:, None] * np.linspace(f, 1, 10), 0, 1) for f in (0.2, 0.9))
         )

@@ -1,6 +1,7 @@
 """An exported ONNX file is the model, runs without PyTorch, and is refused where it is not."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -80,15 +81,19 @@ def test_the_networks_of_a_file_say_what_those_in_pytorch_say(exported, loaded, 
     ):
         assert found.dtype == np.float64
         np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5)
+    alone = networks.say([each[3:4] for each in own])
+    for every, one in zip(networks.say(own).pair_probabilities, alone.pair_probabilities):
+        assert np.array_equal(every[3:4], one), "whatever is beside it"
 
 
 def test_eight_bit_weights_are_smaller_and_judged_on_graded_pictures(
     exported, network, pictures, tmp_path
 ):
     small = tmp_path / "small.onnx"
-    quantise(exported, small, network.contract.to_json("x.onnx"))
+    quantise(exported, small, replace(network.contract, weights="int8").to_json("x.onnx"))
     assert small.stat().st_size < 0.7 * exported.with_name("x.onnx.data").stat().st_size
-    assert open_networks(small, "cpu").contract.kind == "onnx"
+    networks = open_networks(small, "cpu")
+    assert networks.contract.kind == "onnx" and networks.chunk == 1
     plain, rounded = (run_file(open_network(network, path), pictures) for path in (exported, small))
     assert 1e-6 < np.abs(plain[PAIRS] - rounded[PAIRS]).max() < 0.2
     found = judge_quantised(plain, rounded, pictures)
