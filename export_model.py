@@ -12,11 +12,12 @@ that needs nothing of this software (convnext_pixels.py).
 from common.cli import Parser, expand_home, guarded, named_file
 
 import argparse
+import contextlib
 import os
 import shutil
 import sys
-import tempfile
 import time
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,10 +26,10 @@ import torch
 from common.flags import add_grader_flags, find_graded_by
 from common.grading.loading import LoadedGrader, load_grader_and_models
 from common.new_pictures.listing import list_pictures
-from common.release import reference_pixels
-from common.release.contract import FORMATS, Contract, reference_files
+from common.release.contract import FORMATS, Contract, program_files, reference_files
 from common.release.exported_network import ExportedNetwork, build_network
 from common.release.formats import open_network, quantise, require_onnx, write_network
+from common.release.pixel_program import pixel_program
 from common.release.verification import (
     MOST_GRADED,
     MOST_IMAGES,
@@ -44,6 +45,7 @@ from common.release.verification import (
 from common.system.errors import InputError
 from common.system.files import write_text
 from common.system.log import duration, log
+from common.system.run_lock import lock_directory
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -149,19 +151,47 @@ def write_and_verify(
     return replace(contract, quantised=found)
 
 
-def put_in_place(folder: Path, contract: Contract, loaded: LoadedGrader, output: Path) -> None:
-    """Move what was written and verified to its place, with what describes it beside it."""
-    for file in sorted(folder.iterdir(), reverse=True):  # what belongs to the network first
-        os.replace(file, output.with_name(file.name))
-    write_text(output.with_suffix(".json"), contract.to_json(output.name))
-    kept = reference_files(output, len(loaded.networks.models))
-    for model, place in zip(loaded.networks.models, kept):
-        place.unlink(missing_ok=True)  # of an earlier export
+def describe(folder: Path, contract: Contract, loaded: LoadedGrader, output: Path) -> None:
+    """Write beside the network what it takes and gives, and what its training pictures look like.
+
+    folder: where the network lies before all is moved to `output` and its neighbours.
+    """
+    write_text(folder / output.with_suffix(".json").name, contract.to_json(output.name))
+    for program, each in zip(program_files(output, contract), contract.inputs):
+        write_text(folder / program.name, pixel_program(each.preprocessing, each.name))
+    models = loaded.networks.models
+    for model, place in zip(models, reference_files(output, len(models))):
         if model.run.directory.reference.is_file():
-            shutil.copyfile(model.run.directory.reference, place)
-    program = output.with_name(f"{output.stem}_pixels.py")
-    write_text(program, Path(reference_pixels.__file__).read_text())
-    log(f"wrote {output}, {output.with_suffix('.json')} and {program}")
+            shutil.copyfile(model.run.directory.reference, folder / place.name)
+
+
+def put_in_place(folder: Path, output: Path, models: int) -> None:
+    """Move what was written and verified to its place, and drop what is left of an earlier one."""
+    found = sorted(folder.iterdir(), key=lambda file: file.name == output.name)  # itself last
+    names = [file.name for file in found]
+    for file in found:
+        os.replace(file, output.with_name(file.name))
+    for earlier in (*reference_files(output, models), output.with_name(f"{output.name}.data")):
+        if earlier.name not in names:
+            earlier.unlink(missing_ok=True)
+    log(f"wrote {output}, and beside it {', '.join(names[:-1])}")
+
+
+@contextlib.contextmanager
+def folder_beside(output: Path) -> Iterator[Path]:
+    """Make an empty folder to write in, and remove it; InputError while another export is there.
+
+    One that is found belonged to an export that was killed: who has the lock is alone here.
+    """
+    lock = output.with_name(f".{output.name}.lock")
+    with lock_directory(output.parent, lock, f"{output} is being exported", "--output"):
+        folder = output.with_name(f".{output.name}.unfinished")
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir()
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 @guarded
@@ -174,13 +204,10 @@ def main(argv: list[str] | None = None) -> int:
     grader = loaded.grader
     log(f"{grader.label}: {grader.calibration or 'no temperature'}")
     network = build_network(loaded.networks.models, grader, args.format, args.evidence)
-    args.output.parent.mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(dir=args.output.parent, prefix=f".{args.output.name}."))
-    try:
+    with folder_beside(args.output) as folder:
         contract = write_and_verify(network, loaded, folder, args)
-        put_in_place(folder, contract, loaded, args.output)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        describe(folder, contract, loaded, args.output)
+        put_in_place(folder, args.output, len(loaded.networks.models))
     return 0
 
 

@@ -15,6 +15,7 @@ import numpy as np
 from common.grading.stored_grader import StoredGrader, grader_from_dict, grader_to_dict
 from common.pairs import class_pairs
 from common.pixels.preprocessing import Preprocessing
+from common.release.pixel_program import steps_of
 from common.system.environment import versions
 from common.system.errors import InputError
 from common.system.files import as_json
@@ -191,34 +192,15 @@ _ABOUT = (
 )
 
 
-def steps_of(preprocessing: Preprocessing) -> list[str]:
-    """Say in order what makes a file the pixels that a network takes."""
-    size, steps = preprocessing.img_size, ["decode to 8-bit RGB, turned upright as its EXIF says"]
-    if preprocessing.crop_retina:
-        if preprocessing.version > 1:
-            steps.append("paint a ground of one bright colour black (paint_ground_black)")
-        steps.append(
-            "crop to the box of the retina: in a copy whose longer side is at most 256 "
-            "(cv2.INTER_AREA), the largest component of max(R, G, B) > clip(0.15 x its 99th "
-            "percentile, 12, 30) after opening by 3 x 3; nothing is cut where it covers less than "
-            "a tenth"
-        )
-    if preprocessing.enable_clahe:
-        tiles = preprocessing.clahe_tile_grid_size
-        steps.append(
-            f"CLAHE on L of OpenCV's 8-bit LAB, clipLimit {preprocessing.clahe_clip_limit:g}, "
-            f"{tiles} x {tiles} tiles"
-        )
-    if preprocessing.crop_retina:
-        steps.append("centre on a black square; an odd pixel goes to the bottom or right")
-    steps.append(f"Pillow's resize to {size} x {size}, {preprocessing.interpolation}")
-    return steps
-
-
 def _without_places(grader: StoredGrader) -> StoredGrader:
     """Leave out where the models and the dataset lie: it is nobody's business elsewhere."""
     members = tuple(replace(member, directory=Path()) for member in grader.members)
     return replace(grader, members=members, dataset_path="")
+
+
+def program_files(file: Path, contract: Contract) -> list[Path]:
+    """Name the programs beside a network's file that make the pixels of each input."""
+    return [file.with_name(f"{file.stem}_{each.name}.py") for each in contract.inputs]
 
 
 def reference_files(file: Path, members: int) -> list[Path]:

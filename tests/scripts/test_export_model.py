@@ -3,7 +3,9 @@
 import csv
 import json
 import os
+import runpy
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -16,7 +18,6 @@ import evaluate_ensemble
 import export_model
 import predict
 from common.release.contract import PAIRS
-from common.release.reference_pixels import make_pixels
 
 ROOT = Path(__file__).parents[2]
 PROGRAM = """
@@ -80,7 +81,8 @@ def test_beside_the_file_lie_its_contract_and_what_makes_its_pixels(exported, de
     onnxruntime = pytest.importorskip("onnxruntime")
     session = onnxruntime.InferenceSession(exported)
     photograph = next((demo / "test" / "3").iterdir())
-    pixels = make_pixels(str(photograph), contract["inputs"][0])
+    program = runpy.run_path(str(exported.with_name("model_pixels.py")))
+    pixels = program["make_pixels"](str(photograph))
     found = session.run(None, {contract["inputs"][0]["name"]: pixels[None]})
     assert [list(each.shape)[1:] for each in found] == [o["shape"][1:] for o in contract["outputs"]]
 
@@ -149,6 +151,30 @@ def test_a_network_that_differs_is_refused_and_leaves_nothing(
     assert export(evaluated, output, format="safetensors") == 2
     assert "found 0.002 in pair_probabilities" in capsys.readouterr().err
     assert list(output.parent.iterdir()) == []
+
+
+def test_what_a_killed_export_left_is_removed_and_another_running_one_is_left_alone(
+    evaluated, tmp_path, capsys
+):
+    output, other = tmp_path / "model.safetensors", tmp_path / ".other.safetensors.unfinished"
+    other.mkdir()
+    child = os.fork()
+    if not child:
+        with export_model.folder_beside(output) as folder:
+            (folder / output.name).write_bytes(b"half")
+            os.kill(os.getpid(), signal.SIGKILL)
+    os.waitpid(child, 0)
+    assert len(list(tmp_path.iterdir())) == 3, "its lock and what it had written"
+    with export_model.folder_beside(output) as folder:
+        assert f"left by process {child} on" in capsys.readouterr().out
+        assert list(folder.iterdir()) == []
+        (folder / output.name).write_bytes(b"half")
+        assert export(evaluated, output, format="safetensors") == 2
+        error = capsys.readouterr().err
+        assert f"{output} is being exported by process {os.getpid()} on" in error
+        assert "choose another --output" in error and error.count("\n") == 1
+        assert (folder / output.name).read_bytes() == b"half"
+    assert list(tmp_path.iterdir()) == [other]
 
 
 def test_photographs_that_are_given_are_compared_on(evaluated, demo, tmp_path):
