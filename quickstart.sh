@@ -41,7 +41,7 @@ done
 "$python" predict.py --results_dirs "$results/ensemble" --images "$new" --csv "$results/predictions.csv" \
   --report "$results/predictions.html" --overwrite --device cpu --precision fp32
 "$python" explain.py --results_dirs "$results/ensemble" --images "$new" --output_dir "$results/evidence" \
-  --device cpu --precision fp32
+  --overwrite --device cpu --precision fp32
 
 step "done; open in a browser, and look at:"
 echo "$PWD/${results#./}/ensemble/results/report.html   figures and tables of the ensemble"

@@ -24,11 +24,13 @@ from benchmarks import evidence_report, evidence_results
 from benchmarks.accuracy_runs import ROOT
 from benchmarks.evidence_gather import Gatherer, View, check, gather
 from benchmarks.evidence_judged import Judged, Search, find_judged
-from benchmarks.evidence_maps import BOTH, LAYERS, TARGETS, Look, Place
+from benchmarks.evidence_maps import TARGETS, Look, Place
 from benchmarks.evidence_measures import UPSAMPLINGS
 from benchmarks.evidence_results import CHECKS, Conditions, Section
 from common.config import PRECISIONS, VIEWS
 from common.data.synthetic import LESIONS_FILE
+from common.evidence.exact import EXACT
+from common.evidence.maps import KINDS
 from common.flags import default_of
 from common.listing.split_folders import SPLITS
 from common.metrics.intervals import BootstrapConfig
@@ -86,10 +88,11 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--layer",
         nargs="+",
-        choices=(*LAYERS, BOTH),
-        default=tuple(LAYERS)[:1],
+        choices=KINDS,
+        default=(EXACT,),
         help="the map that adds up to the logit exactly, a finer one of an earlier stage by "
-        f"HiResCAM, or the finer one weighed by the exact one: both (default exact){several}",
+        "HiResCAM, or, combined, the finer one weighed by the exact one (default exact)"
+        f"{several}",
     )
     parser.add_argument(
         "--tta",

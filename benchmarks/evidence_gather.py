@@ -12,7 +12,7 @@ import numpy as np
 
 from benchmarks.evidence_deletion import CURVES, SHARES, Deletion, deletion_of
 from benchmarks.evidence_judged import Judged, methods_of, number_groups
-from benchmarks.evidence_maps import BOTH, LAYERS, SHUFFLES, Asked, Look, Place, pair_weights
+from benchmarks.evidence_maps import LAYERS, SHUFFLES, Asked, Look, Place, pair_weights
 from benchmarks.evidence_measures import (
     Measured,
     Measures,
@@ -25,7 +25,8 @@ from benchmarks.evidence_measures import (
 )
 from benchmarks.evidence_results import Curve, Row
 from benchmarks.lesions import Regions, regions_of
-from common.evidence.maps import Summed, resample, sum_pairs
+from common.evidence.exact import EXACT
+from common.evidence.maps import COMBINED, Summed, resample, sum_pairs, weigh_finer
 from common.metrics.intervals import BootstrapConfig
 from common.system.log import log
 
@@ -79,7 +80,7 @@ class Examined:
 
     def weights(self, view: View) -> np.ndarray:
         """Return how much each pair counts, (N, P): by what the model says with its own weights."""
-        layer = "exact" if view.look.layer == BOTH else view.look.layer
+        layer = EXACT if view.look.layer == COMBINED else view.look.layer
         logits = self.asked.evidence(replace(view.look, layer=layer, shuffled="")).logits
         return pair_weights(view.target, logits, self.judged.referable_from)
 
@@ -88,19 +89,14 @@ class Examined:
         return sum_pairs(self.asked.evidence(view.look), self.weights(view))
 
     def maps(self, view: View) -> np.ndarray:
-        """Return the map of each image, (N, h, w).
-
-        Of both layers: the product of what is positive in them, so that the finer map counts where
-        the exact one has evidence.
-        """
-        if view.look.layer != BOTH:
+        """Return the map of each image, (N, h, w)."""
+        if view.look.layer != COMBINED:
             return self.summed(view).maps
         exact, finer = (
-            np.maximum(self.summed(replace(view, look=replace(view.look, layer=layer))).maps, 0)
+            self.summed(replace(view, look=replace(view.look, layer=layer))).maps
             for layer in LAYERS
         )
-        size = finer.shape[:0:-1]
-        return finer * np.stack([cv2.resize(one, size) for one in exact])
+        return weigh_finer(exact, finer)
 
     def measures(self, maps: np.ndarray, upsampling: str) -> dict[str, Measures]:
         """Measure a map for each image, (N, h, w), by the image's id."""

@@ -15,9 +15,9 @@ import torch
 from torch import nn
 
 from benchmarks.evidence_judged import Judged
-from common.evidence.exact import Evidence, evidence_of
+from common.evidence.exact import EXACT, Evidence, evidence_of
 from common.evidence.finer import finer_evidence_of
-from common.evidence.maps import pair_shares
+from common.evidence.maps import FINER, pair_shares
 from common.pixels.pixel_cache import PixelCache, open_cache
 from common.prediction.predict import LoadedModel, fingerprint_files, load_model
 from common.prediction.voting import combine_pairs
@@ -26,8 +26,7 @@ from common.system.errors import InputError
 from common.system.log import log
 from common.system.random_streams import torch_generator
 
-LAYERS = {"exact": evidence_of, "finer": finer_evidence_of}
-BOTH = "both"  # of the layers: the finer map, weighed by the exact one
+LAYERS = {EXACT: evidence_of, FINER: finer_evidence_of}  # that a model is asked for
 TARGETS = ("referable", "grade", "pair")
 SHUFFLES = ("classifier", "trained layers", "all layers")
 
@@ -36,7 +35,7 @@ SHUFFLES = ("classifier", "trained layers", "all layers")
 class Look:
     """How a model is asked for its maps."""
 
-    layer: str = "exact"
+    layer: str = EXACT  # of `maps.KINDS`
     tta: str = "none"
     shuffled: str = ""  # whose weights are, one of SHUFFLES; "": none
 

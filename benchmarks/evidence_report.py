@@ -17,6 +17,8 @@ from benchmarks.pages import (
     short,
     with_interval,
 )
+from common.evidence.exact import EXACT
+from common.evidence.maps import COMBINED, FINER
 from common.figures.comparison import draw_interval, prepare_rows
 from common.figures.style import (
     COLORS,
@@ -38,7 +40,7 @@ _ASKED = (
     ("disc", "below 0.6", 0.6),
 )
 _NAMES = {"evidence": "most evidence first", "random": "by chance", "others": "another picture's"}
-_MAPS = {"exact": "exact map", "finer": "finer map", "both": "finer map weighed by the exact"}
+_MAPS = {EXACT: "exact map", FINER: "finer map", COMBINED: "finer map weighed by the exact"}
 _NEW_PAGE = """# Evidence
 
 ## Photographs

@@ -28,7 +28,13 @@ from common.pairs import (
     pair_name,
 )
 from common.system.errors import MISFIT, InputError
-from common.system.files import atomic_write, read_json, write_json, write_text
+from common.system.files import (
+    atomic_write,
+    read_json,
+    remove_leftovers,
+    write_json,
+    write_text,
+)
 
 FIGURE_FORMATS = ("svg", "pdf", "none")  # of the vector file beside each PNG; the first by default
 REVIEWED = "label_errors"  # the one table that people write in
@@ -107,8 +113,7 @@ class ResultDir:
     def remove_leftovers(self) -> None:
         """Remove the half-written files of a training that was killed."""
         for folder in (self.root, self.models, self.checkpoints, self.history.parent):
-            for path in folder.glob(".*.part"):
-                path.unlink(missing_ok=True)
+            remove_leftovers(folder)
 
     def metrics(self, split: str) -> Path:
         """Numbers of an evaluation."""
@@ -219,6 +224,16 @@ class EvidenceDir:
     def page(self) -> Path:
         """All of it, to be looked at."""
         return self.folder / "evidence.html"
+
+    @property
+    def settings(self) -> Path:
+        """What the maps were made with."""
+        return self.folder / "evidence.run.json"
+
+    @property
+    def lock(self) -> Path:
+        """Locked by the run that writes."""
+        return self.folder / ".evidence.lock"
 
     @property
     def parts(self) -> tuple[Path, ...]:

@@ -35,6 +35,7 @@ FLOORS = (
     ("doubts",),
     ("new_pictures",),
     ("evidence",),
+    ("explaining",),
     ("model_card", "release"),
     ("audit",),
     ("preparation",),

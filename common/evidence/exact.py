@@ -53,7 +53,9 @@ class Evidence:
     def take(self, rows: Sequence[int] | np.ndarray) -> "Evidence":
         """Return the same of some of the images."""
         rows = np.asarray(rows, dtype=int)
-        return Evidence(self.maps[rows], self.constants[rows], self.logits[rows], self.method)
+        # sums round by the order in memory, which is that of what is stored and read again, too
+        maps = np.ascontiguousarray(self.maps[rows])
+        return Evidence(maps, self.constants[rows], self.logits[rows], self.method)
 
 
 @dataclass(frozen=True)

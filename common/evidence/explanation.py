@@ -3,24 +3,34 @@
 N pictures, P pairs, K classes that are scored, M models, h x w positions, g parts to a side.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 from scipy.special import expit
 
-from common.evidence.exact import Evidence, evidence_of
+from common.evidence.exact import EXACT, Evidence, evidence_of
 from common.evidence.finer import finer_evidence_of
-from common.evidence.maps import Summed, pair_shares, sum_pairs, weigh_models
+from common.evidence.maps import (
+    COMBINED,
+    FINER,
+    Summed,
+    combine,
+    pair_shares,
+    sum_pairs,
+    weigh_models,
+)
 from common.evidence.occlusion import agreement, occlusion_of
 from common.grading.stored_grader import StoredGrader, grade
 from common.grading.torch_networks import TorchModel
 from common.pixels.device_pixels import PixelSource
 from common.prediction.classes import Classes
+from common.prediction.predict import LoadedModel
 from common.system.errors import InputError
 
 _MOST_PAIRS = 3  # of a picture that are shown
+Finder = Callable[[LoadedModel, PixelSource, torch.device, str, str], Evidence]
 
 
 @dataclass(frozen=True)
@@ -61,11 +71,13 @@ class DecisionMap:
     """Evidence for a decision on one picture."""
 
     values: np.ndarray  # (h, w) logits; their mean plus the constant is the score
-    constant: float
+    constant: float  # NaN: the map does not add up to the score
     score: float
 
     def describe(self) -> str:
         """Say how the score is made up."""
+        if np.isnan(self.constant):
+            return f"score {self.score:+.2f}, to which the map does not add up"
         mean = self.score - self.constant
         return f"score {self.score:+.2f} = map {mean:+.2f}, constant {self.constant:+.2f}"
 
@@ -146,55 +158,76 @@ class How:
 
     device: torch.device
     precision: str
-    finer: bool = False  # of an earlier stage, in place of the exact maps
+    maps: str = EXACT  # of `maps.KINDS`
     occlusion: bool = False  # hide parts of the pictures, too
 
 
 @dataclass(frozen=True)
-class ExplainedChunk:
-    """Pictures that were explained, and all that their maps were made from."""
+class Sources:
+    """All that the maps of N pictures are made from."""
 
-    pictures: tuple[Explained, ...]
-    evidence: tuple[Evidence, ...]  # of each model, for all pictures
-    falls: tuple[np.ndarray, ...]  # (N, P, g, g) of each model; empty if not asked for
+    evidence: tuple[Evidence, ...]  # of each model: exact maps, or finer ones alone
+    finer: tuple[Evidence, ...] = ()  # of each model, which the exact ones weigh; empty: none do
+    falls: tuple[np.ndarray, ...] = ()  # (N, P, g, g) of each model; empty if not asked for
+
+    @property
+    def methods(self) -> tuple[str, ...]:
+        """Name the method of each model's maps."""
+        if not self.finer:
+            return tuple(own.method for own in self.evidence)
+        both = zip(self.finer, self.evidence, strict=True)
+        return tuple(f"{fine.method}, weighed by the {own.method} map" for fine, own in both)
+
+    def take(self, row: int) -> "Sources":
+        """Return the same of one of the pictures."""
+        return Sources(
+            tuple(own.take([row]) for own in self.evidence),
+            tuple(own.take([row]) for own in self.finer),
+            tuple(np.ascontiguousarray(own[row : row + 1]) for own in self.falls),
+        )
+
+    def summed(self, shares: np.ndarray) -> list[Summed]:
+        """Return the evidence of each model for a decision, of pairs with shares (P,)."""
+        found = [sum_pairs(own, shares) for own in self.evidence]
+        if not self.finer:
+            return found
+        return [combine(own, sum_pairs(fine, shares)) for own, fine in zip(found, self.finer)]
 
 
-def explain_pictures(
-    names: Sequence[str],
-    pixels: Sequence[PixelSource],
-    models: Sequence[TorchModel],
-    grader: StoredGrader,
-    how: How,
-) -> ExplainedChunk:
-    """Grade pictures and find the evidence for what is decided on each.
+def find_sources(pixels: Sequence[PixelSource], models: Sequence[TorchModel], how: How) -> Sources:
+    """Find what the maps of a chunk of pictures are made from.
 
-    pixels: the N pictures as each model sees them, in the order of the grader's models.
+    pixels: the N pictures as each model sees them, in the order of the models.
     """
-    find = finer_evidence_of if how.finer else evidence_of
-    evidence = tuple(
-        find(model.loaded, own, how.device, how.precision, model.tta)
-        for model, own in zip(models, pixels, strict=True)
-    )
+
+    def ask(find: Finder) -> tuple[Evidence, ...]:
+        return tuple(
+            find(model.loaded, own, how.device, how.precision, model.tta)
+            for model, own in zip(models, pixels, strict=True)
+        )
+
     falls = tuple(
         occlusion_of(model.loaded, own, how.device, how.precision, model.tta)
         for model, own in zip(models, pixels)
         if how.occlusion
     )
-    graded = grade(grader, [expit(own.logits.astype(np.float64)) for own in evidence])
+    evidence = ask(finer_evidence_of if how.maps == FINER else evidence_of)
+    return Sources(evidence, ask(finer_evidence_of) if how.maps == COMBINED else (), falls)
+
+
+def explain_picture(name: str, sources: Sources, grader: StoredGrader) -> Explained:
+    """Grade one picture, and put together the evidence for what is decided on it."""
+    graded = grade(grader, [expit(own.logits.astype(np.float64)) for own in sources.evidence])
     scored = ScoredClasses(grader.scored, grader.of_model)
-    pictures = []
-    for row, name in enumerate(names):
-        probabilities = graded.classes.probabilities[row]
-        predicted = int(graded.classes.predicted[row])
-        found = []
-        for decision in decisions_on(scored, probabilities, predicted):
-            shares = decision.shares(scored.of_models(probabilities))
-            members = [sum_pairs(own.take([row]), shares) for own in evidence]
-            hidden = [np.tensordot(shares, own[row], 1) for own in falls]
-            found.append(_put_together(decision, members, hidden, grader.weights))
-        uncertainty = float(graded.uncertainty["entropy"][row])
-        pictures.append(Explained(name, predicted, probabilities, uncertainty, tuple(found)))
-    return ExplainedChunk(tuple(pictures), evidence, falls)
+    probabilities = graded.classes.probabilities[0]
+    predicted = int(graded.classes.predicted[0])
+    found = []
+    for decision in decisions_on(scored, probabilities, predicted):
+        shares = decision.shares(scored.of_models(probabilities))
+        hidden = [np.tensordot(shares, own[0], 1) for own in sources.falls]
+        found.append(_put_together(decision, sources.summed(shares), hidden, grader.weights))
+    uncertainty = float(graded.uncertainty["entropy"][0])
+    return Explained(name, predicted, probabilities, uncertainty, tuple(found))
 
 
 def _put_together(

@@ -127,8 +127,8 @@ def _find_place(trunk: nn.Module, branch: Branch, ending: Ending, model: LoadedM
     if found is None or (whole and found.stages == 0):  # the pixels are no stage's map
         raise InputError(
             f"{model.model}: expected a stage with twice the {ending.size[0]} x {ending.size[1]} "
-            "positions of the last map among those that a pair has for itself, found none; leave "
-            "--finer out, or train with fewer --frozen_stages"
+            "positions of the last map among those that a pair has for itself, found none; take "
+            "the exact maps, or train with fewer --frozen_stages"
         )
     return found
 

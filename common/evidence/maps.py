@@ -13,17 +13,23 @@ scores (Bradley & Terry 1952). The map is the same mean of the pairs' maps: agai
 positions plus the constant is the score. Of an ensemble, scores and maps are the mean of those of
 its models, with the ensemble's weights.
 
-N images, P pairs, K classes, M models, h x w positions.
+Where a finer map lies on lesions is told better by weighing it by the exact one (docs/evidence.md):
+`weigh_finer`. What comes out does not add up to anything.
+
+N images, P pairs, K classes, M models, h x w positions, H x W of a finer map.
 """
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 
-from common.evidence.exact import Evidence
+from common.evidence.exact import EXACT, Evidence
 from common.pairs import class_pairs
 
+FINER, COMBINED = "finer", "combined"
+KINDS = (EXACT, FINER, COMBINED)  # of maps: exact, of an earlier stage, that weighed by the exact
 _LEAST = 1e-9  # of a probability, so that a side that is ruled out altogether has weights, too
 
 
@@ -32,7 +38,7 @@ class Summed:
     """Evidence for a decision."""
 
     maps: np.ndarray  # (N, h, w) float32, positive for the classes decided on
-    constants: np.ndarray  # (N,)
+    constants: np.ndarray  # (N,); NaN of maps that do not add up to the score
     scores: np.ndarray  # (N,) the mean over the positions plus the constant, in logits
 
     def __len__(self) -> int:
@@ -71,6 +77,28 @@ def sum_pairs(evidence: Evidence, shares: np.ndarray) -> Summed:
         (shares * evidence.constants).sum(1),
         (shares * evidence.logits).sum(1),
     )
+
+
+def combine(exact: Summed, finer: Summed) -> Summed:
+    """Weigh finer maps by the exact ones for the same decision; they add up to nothing then."""
+    constants = np.full(len(exact), np.nan)
+    return Summed(weigh_finer(exact.maps, finer.maps), constants, exact.scores)
+
+
+def weigh_finer(exact: np.ndarray, finer: np.ndarray) -> np.ndarray:
+    """Weigh finer maps (N, H, W) by exact ones (N, h, w), to (N, H, W) float32.
+
+    The weight of a place is the exact evidence there, linear between positions, over the largest in
+    that picture: from 0 to 1, and 0 where the two speak for different sides. So no value is larger
+    than that of the finer map, and its unit stays that of a logit.
+    """
+    size = finer.shape[:0:-1]
+    weights = np.zeros(finer.shape, np.float32)
+    for sign in (1, -1):
+        own = [cv2.resize(np.maximum(sign * one, 0), size) for one in exact]
+        weights += np.where(sign * finer > 0, own, 0)
+    largest = np.abs(exact).max((1, 2), keepdims=True)
+    return (finer * weights / np.where(largest > 0, largest, 1)).astype(np.float32)
 
 
 def weigh_models(models: Sequence[Summed], weights: Sequence[float] | np.ndarray) -> Summed:

@@ -35,6 +35,7 @@ _OUR_RESULTS = (
     ("results/validation*.json",),
     ("results/predictions_*.npz",),
     ("model_analysis.json",),
+    ("evidence.run.json",),
     ("maps/[0-9][0-9][0-9][0-9][0-9]_*.npz", "pictures/[0-9][0-9][0-9][0-9][0-9]_*.jpg"),
     ("pixels.u8", "index.json"),
     ("*/pixels.u8", "*/index.json"),

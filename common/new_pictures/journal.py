@@ -155,7 +155,7 @@ def _go_on(
 ) -> dict[str, FileState]:
     """Mend the files of an earlier process, or begin new ones; returns whose rows are there."""
     if files.settings.is_file():
-        _require_same(files, settings)
+        require_same_settings(files.settings, settings, f"{files.csv} holds rows")
     else:
         strange = [path for path in (files.csv, files.jsonl) if os.path.lexists(path)]
         if strange:
@@ -187,11 +187,16 @@ def _write_csv(files: RunFiles, form: RowFormat) -> None:
             file.write(form.to_csv(row).encode())
 
 
-def _require_same(files: RunFiles, settings: RunSettings) -> None:
-    """Raise InputError where rows were made with other settings."""
-    stored = read_json(files.settings)
+def require_same_settings(
+    file: Path, settings: RunSettings, holds: str, start_anew: str = START_ANEW
+) -> None:
+    """Raise InputError where a run that goes on has other settings than its file says.
+
+    holds: what was made with those, such as "a.csv holds rows". start_anew: what else can be done.
+    """
+    stored = read_json(file)
     if not isinstance(stored, dict):
-        raise InputError(f"{files.settings}: expected the settings of a run; {START_ANEW}")
+        raise InputError(f"{file}: expected the settings of a run; {start_anew}")
     wanted = json.loads(json.dumps(settings.deciding))  # tuples are lists there
     different = [
         f"{name.replace('_', ' ')} was {_short(stored.get(name))}, is {_short(value)}"
@@ -200,8 +205,8 @@ def _require_same(files: RunFiles, settings: RunSettings) -> None:
     ]
     if different:
         raise InputError(
-            f"{files.csv} holds rows that were made otherwise: {'; '.join(different)}; go on as it "
-            f"was begun, {START_ANEW}"
+            f"{holds} that were made otherwise: {'; '.join(different)}; go on as it was begun, "
+            f"{start_anew}"
         )
 
 

@@ -159,7 +159,7 @@ def _read(picture: NewPicture, preprocessings: Sequence[Preprocessing], look: Lo
     """Read one picture; never raises for what is in a file."""
     state = UNKNOWN_STATE
     try:
-        state = _state_of(picture)
+        state = state_of(picture)
         found = load_squares(picture.path, preprocessings)
         squares = tuple(each.pixels for each in found)
         notes = dict.fromkeys(note.text for each in found for note in each.notes)
@@ -179,7 +179,7 @@ def _reason(picture: NewPicture, error: BaseException) -> str:
     return " ".join(text.split())[:300]
 
 
-def _state_of(picture: NewPicture) -> FileState:
+def state_of(picture: NewPicture) -> FileState:
     """Tell the state of a file; raises UnreadableError for what is no regular one."""
     try:
         found = picture.path.stat()
@@ -195,7 +195,7 @@ def _state_of(picture: NewPicture) -> FileState:
 def is_unchanged(row: Row, picture: NewPicture) -> bool:
     """Tell whether a picture's file is as it was when its row was written."""
     try:
-        return row.file == _state_of(picture)
+        return row.file == state_of(picture)
     except UnreadableError:
         return row.file == UNKNOWN_STATE
 

@@ -43,6 +43,12 @@ def atomic_write(path: Path, previous: Path | None = None) -> Iterator[io.Buffer
     _sync_folder(path.parent)
 
 
+def remove_leftovers(folder: Path) -> None:
+    """Remove the half-written files that a process which was killed has left in a folder."""
+    for path in folder.glob(".*.part"):
+        path.unlink(missing_ok=True)
+
+
 def umask() -> int:
     """Return the permission bits that new files must not have."""
     mask = os.umask(0)

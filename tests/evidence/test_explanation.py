@@ -14,9 +14,11 @@ from common.evidence.explanation import (
     How,
     ScoredClasses,
     decisions_on,
-    explain_pictures,
+    explain_picture,
+    find_sources,
     require_one_square,
 )
+from common.evidence.maps import COMBINED, FINER, weigh_finer
 from common.evidence.occlusion import agreement, hide_parts, occlusion_of
 from common.fitting.calibration import Temperature
 from common.grading.stored_grader import StoredMember, unevaluated
@@ -102,10 +104,11 @@ def two_models():
 def test_of_several_models_each_and_their_mean_add_up_to_the_scores(two_models):
     pixels = [noise_for(model.loaded) for model in two_models]
     grader = replace(grader_of(two_models, "01234"), weights=np.array([0.25, 0.75]))
-    found = explain_pictures(["a", "b"], pixels, two_models, grader, How(CPU, "fp32"))
-    assert [own.method for own in found.evidence] == [EXACT, EXACT]
-    assert not found.falls and [each.name for each in found.pictures] == ["a", "b"]
-    for row, picture in enumerate(found.pictures):
+    found = find_sources(pixels, two_models, How(CPU, "fp32"))
+    assert found.methods == (EXACT, EXACT) and not found.falls and not found.finer
+    for row, name in enumerate("ab"):
+        picture = explain_picture(name, found.take(row), grader)
+        assert picture.name == name
         assert picture.probabilities.sum() == pytest.approx(1)
         assert picture.predicted == picture.probabilities.argmax() and picture.uncertainty > 0
         for each in picture.evidence:
@@ -126,14 +129,39 @@ def test_of_several_models_each_and_their_mean_add_up_to_the_scores(two_models):
 def test_a_finer_map_and_hidden_parts_are_had_on_request(two_models):
     own = two_models[:1]
     pixels = [noise_for(own[0].loaded, 1)]
-    how = How(CPU, "fp32", finer=True, occlusion=True)
-    found = explain_pictures(["a"], pixels, own, grader_of(own, "01234"), how)
-    first = found.pictures[0].evidence[0]
+    found = find_sources(pixels, own, How(CPU, "fp32", FINER, occlusion=True))
+    first = explain_picture("a", found, grader_of(own, "01234")).evidence[0]
     assert first.whole.values.shape == (4, 4) and not first.members
     assert found.evidence[0].method.startswith("HiResCAM")
     assert first.falls.shape == (8, 8) and found.falls[0].shape == (1, 10, 8, 8)
     assert first.agreement == agreement(first.whole.values, first.falls)
     assert -1 <= first.agreement <= 1
+
+
+def test_combined_maps_are_the_finer_ones_weighed_by_the_exact_ones(two_models):
+    pixels = [noise_for(model.loaded) for model in two_models]
+    grader = replace(grader_of(two_models, "01234"), weights=np.array([0.25, 0.75]))
+    found = {
+        kind: find_sources(pixels, two_models, How(CPU, "fp32", kind)).take(1)
+        for kind in (EXACT, FINER, COMBINED)
+    }
+    both = found[COMBINED]
+    assert both.methods[0].startswith("HiResCAM at ") and both.methods[0].endswith("the exact map")
+    exact, finer, combined = (
+        explain_picture("b", each, grader).evidence for each in found.values()
+    )
+    for one, fine, each in zip(exact, finer, combined, strict=True):
+        for number, own in enumerate(each.members):
+            expected = weigh_finer(
+                one.members[number].values[None], fine.members[number].values[None]
+            )
+            assert np.array_equal(own.values, expected[0])
+        assert [own.values.shape for own in each.members] == [(4, 4), (6, 6)]
+        assert each.whole.score == one.whole.score and np.isnan(each.whole.constant)
+        assert "the map does not add up" in each.whole.describe()
+        assert each.whole.values.shape == (6, 6)
+        assert np.abs(each.whole.values).max() <= np.abs(fine.whole.values).max()
+    assert any(own.values.any() for each in combined for own in each.members)
 
 
 def test_hiding_a_part_changes_the_logits_as_predicted_for_that_picture(two_models):

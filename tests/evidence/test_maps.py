@@ -4,7 +4,15 @@ import numpy as np
 import pytest
 
 from common.evidence.exact import EXACT, Evidence
-from common.evidence.maps import Summed, pair_shares, resample, sum_pairs, weigh_models
+from common.evidence.maps import (
+    Summed,
+    combine,
+    pair_shares,
+    resample,
+    sum_pairs,
+    weigh_finer,
+    weigh_models,
+)
 from common.pairs import class_pairs
 
 
@@ -74,6 +82,31 @@ def test_models_with_maps_of_other_sizes_are_averaged_and_still_add_up():
     assert np.allclose(found.maps.mean((1, 2)) + found.constants, found.scores, atol=1e-6)
     assert np.allclose(found.scores, (models[0].scores + models[1].scores) / 2)
     assert np.allclose(weigh_models(models[2:], [3]).maps, models[2].maps)
+
+
+def test_a_finer_map_counts_where_the_exact_one_speaks_for_the_same_side():
+    exact = np.array([[[4.0, -2.0], [0.0, 0.0]]], np.float32)
+    finer = np.zeros((1, 4, 4), np.float32)
+    finer[0, 0] = [3, -3, -3, 3]  # the exact map there: 4, 2.5, -0.5, -2 (linear between middles)
+    finer[0, 3] = 5
+    found = weigh_finer(exact, finer)
+    # linear, each side alone: for 4, 3, 1, 0; against 0, 0.5, 1.5, 2; over the largest, 4
+    assert found[0, 0].tolist() == pytest.approx([3, -3 * 0.5 / 4, -3 * 1.5 / 4, 0])
+    assert not found[0, 3].any() and found.dtype == np.float32
+    assert np.allclose(weigh_finer(7 * exact, finer), found), "the exact map's size is no matter"
+    assert not weigh_finer(0 * exact, finer).any()
+    wide = weigh_finer(exact[:, :1], np.ones((1, 2, 6), np.float32))
+    assert wide.shape == (1, 2, 6) and wide[0, 0, 0] == 1 and not wide[0, :, -1].any()
+
+
+def test_what_is_combined_adds_up_to_nothing():
+    exact, finer = (
+        Summed(np.ones((1, side, side), np.float32), np.zeros(1), np.full(1, 2.0))
+        for side in (2, 4)
+    )
+    found = combine(exact, finer)
+    assert np.isnan(found.constants).all() and found.scores == 2 and found.maps.shape == (1, 4, 4)
+    assert np.isnan(weigh_models([found, found], [0.0, 1.0]).constants).all()
 
 
 def test_resampling_keeps_the_mean_and_the_place():

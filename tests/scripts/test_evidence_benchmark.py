@@ -307,7 +307,7 @@ def test_methods_are_measured_together_on_the_images_of_all(asked, trained_swin,
     assert names[2] == "mean of these 2"
     assert [name.partition(":")[0] for name in names[3:]] == ["no network"] * 2
     assert names[0] != names[1] and np.isnan(rows[0].figures["deletion"].value)
-    looks = both | {"results_dirs": trained_swin, "layer": ["exact", "both"], "split": "val"}
+    looks = both | {"results_dirs": trained_swin, "layer": ["exact", "combined"], "split": "val"}
     with pytest.MonkeyPatch.context() as patch:
         finer = evidence_maps.LAYERS["exact"]
         patch.setitem(evidence_maps.LAYERS, "finer", lambda *asked: finer(*asked))
@@ -315,7 +315,7 @@ def test_methods_are_measured_together_on_the_images_of_all(asked, trained_swin,
     found = evidence_results.load(tmp_path / "benchmarks" / "evidence.json")["drawn"]
     assert "epochs were chosen on these images" in found.conditions.note
     exact, weighed = found.rows[0].figures, found.rows[-1].figures
-    assert found.rows[-1].to == "both"
+    assert found.rows[-1].to == "combined"
     assert weighed["gain"].value != exact["gain"].value  # squared: the highest places count more
     swapped = both | {"results_dirs": both["results_dirs"][::-1], "report_dir": tmp_path / "b"}
     assert evidence.main(flags(**swapped)) == 0

@@ -81,21 +81,38 @@ def test_pictures_are_graded_as_predict_does_it(run, trained, pictures, tmp_path
         assert details["probabilities"] == pytest.approx(expected, abs=1e-6)
 
 
-def test_another_run_takes_the_place_of_the_earlier_one(run, trained, pictures, tmp_path):
-    assert run(results_dirs=trained) == 0
+def test_another_run_takes_the_place_of_the_earlier_one_only_if_it_is_asked_to(
+    run, trained, pictures, tmp_path, capsys
+):
+    shutil.copy(pictures / "--c.jpg", tmp_path)
+    words = {"results_dirs": trained, "images": "."}
+    assert run(**words) == 0
+    before = (tmp_path / "o" / "overlays" / "00000_--c_referable.png").read_bytes()
+    maps = (tmp_path / "o" / "maps" / "00000_--c.npz").read_bytes()
+    assert run(**words, scale=0.01) == 0, "its own drawings are no new pictures"
+    assert "maps of 1 of them are there" in capsys.readouterr().out
+    assert (tmp_path / "o" / "maps" / "00000_--c.npz").read_bytes() == maps
+    assert (tmp_path / "o" / "overlays" / "00000_--c_referable.png").read_bytes() != before
+    assert "+0.01 logits" in (tmp_path / "o" / "evidence.html").read_text()
+
+    other = {"maps": "combined", "occlusion": None}
+    assert run(**words, **other) == 2
+    error = capsys.readouterr().err
+    assert "maps was exact, is combined; occlusion was false, is true" in error
+    assert "--output_dir FOLDER, or start anew with --overwrite" in error and error.count("\n") == 1
+    assert (tmp_path / "o" / "maps" / "00000_--c.npz").read_bytes() == maps
+
     kept = tmp_path / "o" / "maps" / "mine.npz"
     kept.touch()
-    before = (tmp_path / "o" / "overlays" / "00000_--c_referable.png").read_bytes()
-    shutil.copy(pictures / "--c.jpg", tmp_path)
-    words = {"results_dirs": trained, "images": ".", "scale": 0.01}
-    assert run(**words, finer=None, occlusion=None) == 0, "its own drawings are no new pictures"
+    assert run(**words, **other, overwrite=None) == 0
     assert sorted(path.name for path in kept.parent.iterdir()) == ["00000_--c.npz", "mine.npz"]
-    assert (tmp_path / "o" / "overlays" / "00000_--c_referable.png").read_bytes() != before
     arrays, details = read_maps(kept.parent / "00000_--c.npz")
-    assert arrays["occlusion_0"].shape == (10, 8, 8) and arrays["maps_0"].shape[1:] == (4, 4)
+    assert arrays["occlusion_0"].shape == (10, 8, 8) and arrays["finer_maps_0"].shape[1:] == (4, 4)
+    assert arrays["map_referable"].shape == (4, 4) and arrays["maps_0"].shape[1:] == (2, 2)
     assert details["method"][0].startswith("HiResCAM at ")
+    assert {each["constant"] for each in details["decisions"]} == {None}
     page = (tmp_path / "o" / "evidence.html").read_text()
-    assert "first-order account" in page and "+0.01 logits" in page
+    assert "the maps do not add up to the score" in page
     assert "What hiding parts of the picture does" in page
 
 

@@ -1,0 +1,250 @@
+"""The maps of a run, picture by picture in a folder, and which of them an earlier process has made.
+
+A picture is done when its NPZ file is there: it comes last, and whole. Beside the folders stands
+what the maps were made with: maps of another model or of other flags never get into one folder.
+"""
+
+import os
+import re
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from common.evidence.exact import Evidence
+from common.evidence.explanation import Explained, Sources, explain_picture
+from common.grading.stored_grader import StoredGrader
+from common.listing.walking import count_of
+from common.new_pictures.journal import RunSettings, require_same_settings
+from common.new_pictures.listing import Listing, NewPicture
+from common.new_pictures.rows import FileState
+from common.new_pictures.run import ReadPicture, state_of
+from common.pairs import class_pairs
+from common.pixels.decoding import UnreadableError
+from common.result_dir import EvidenceDir, read_predictions, write_predictions
+from common.system.errors import InputError
+from common.system.files import atomic_write, read_json, remove_leftovers, write_json
+from common.system.log import log, printable
+from common.system.run_lock import lock_directory
+
+START_ANEW = "write elsewhere with --output_dir FOLDER, or start anew with --overwrite"
+_OURS = re.compile(r"\d{5,}_.*\.(jpg|png|npz)")
+_PARTS = ("maps", "constants", "logits")  # of an `Evidence`
+_OF_FINER = "finer_"
+_LETTERS = 60  # of a picture's name in the names of its files
+
+
+@dataclass
+class KeptMaps:
+    """The maps in a folder, each in files that are named by its picture's number."""
+
+    place: EvidenceDir
+    numbers: Mapping[str, int]  # of all pictures that any process was to explain, by name
+    done: set[str]  # the pictures whose maps are there, by name
+    drawn: set[Path] = field(default_factory=set)  # what this process has drawn
+
+    def stem(self, name: str) -> str:
+        """Name a picture's files: by its number, and what can be read of its name."""
+        plain = re.sub(r"[^A-Za-z0-9._-]+", "_", Path(name).stem)[:_LETTERS]
+        return f"{self.numbers[name]:05}_{plain or 'picture'}"
+
+    def square(self, name: str) -> Path:
+        """Return the file of the square that the networks saw."""
+        return self.place.picture(self.stem(name))
+
+    def is_there(self, name: str) -> bool:
+        """Tell whether a picture has maps and its square."""
+        return self.place.maps(self.stem(name)).is_file() and self.square(name).is_file()
+
+    def add(self, read: ReadPicture, sources: Sources, grader: StoredGrader) -> None:
+        """Write the square of a picture, then all that its maps are made from, and their sums."""
+        name = read.picture.name
+        with atomic_write(self.square(name)) as file:
+            Image.fromarray(read.squares[0]).save(file, "JPEG", quality=95)
+        explained = explain_picture(name, sources, grader)
+        details = _details(explained, sources, grader) | _state(read.file)
+        path = self.place.maps(self.stem(name))
+        write_predictions(path, _arrays(explained, sources, grader), details)
+        self.done.add(name)
+
+    def sources(self, name: str) -> Sources:
+        """Read what a picture's maps are made from; raises InputError where it is damaged."""
+        path = self.place.maps(self.stem(name))
+        arrays, details = read_predictions(path)
+        try:
+            return _sources(arrays, details)
+        except (KeyError, TypeError, ValueError) as error:
+            raise InputError(f"{path}: expected maps of explain.py ({error!r})") from error
+
+    def in_order(self, listing: Listing) -> list[str]:
+        """List the pictures that are done, as they are listed, those that are gone last."""
+        names = [picture.name for picture in listing.pictures if picture.name in self.done]
+        return [*names, *(name for name in self.numbers if name in self.done - set(names))]
+
+    def remove_others(self) -> None:
+        """Remove drawings of decisions that are not taken any more, and files of no picture."""
+        stems = {self.stem(name) for name in self.done}
+        for path in _ours(self.place):
+            known = path in self.drawn if path.suffix == ".png" else path.stem in stems
+            if not known:
+                path.unlink()
+
+
+@contextmanager
+def open_kept_maps(
+    place: EvidenceDir, settings: RunSettings, listing: Listing, overwrite: bool
+) -> Iterator[KeptMaps]:
+    """Open the folder of a run, to begin it or to go on with it.
+
+    Raises InputError for maps of another model, of other flags or of pictures that are not listed,
+    unless they are to be overwritten, and where another process writes to the folder.
+    """
+    with lock_directory(place.folder, place.lock, f"{place.folder} is written"):
+        for folder in (place.folder, *place.parts):
+            remove_leftovers(folder)
+        if overwrite:
+            for path in (place.settings, place.page, *_ours(place)):
+                path.unlink(missing_ok=True)
+        content = _settings_to_go_on(place, settings)
+        names = [picture.name for picture in listing.pictures]
+        every = list(dict.fromkeys([*content["pictures"], *names]))
+        numbers = {name: number for number, name in enumerate(every)}
+        kept = KeptMaps(place, numbers, set())
+        there = {name for name in every if kept.is_there(name)}
+        _require_listed(there - set(names), place)
+        kept.done |= _leave_out_changed(there, kept, listing)
+        if every != content["pictures"] or not place.settings.is_file():
+            write_json(place.settings, content | {"pictures": every})
+        yield kept
+
+
+def _ours(place: EvidenceDir) -> list[Path]:
+    return [path for part in place.parts for path in part.glob("*") if _OURS.fullmatch(path.name)]
+
+
+def _settings_to_go_on(place: EvidenceDir, settings: RunSettings) -> dict[str, Any]:
+    """Return what a run is made with, and the pictures that earlier processes have numbered."""
+    if place.settings.is_file():
+        require_same_settings(place.settings, settings, f"{place.folder} holds maps", START_ANEW)
+        content = read_json(place.settings)
+        names = content.get("pictures")
+        if isinstance(names, list) and all(isinstance(name, str) for name in names):
+            return content
+        raise InputError(f"{place.settings}: expected names of pictures; {START_ANEW}")
+    if strange := _ours(place):
+        raise InputError(
+            f"{strange[0]} is there and {place.settings.name}, which says what it was made with, "
+            f"is not; {START_ANEW}"
+        )
+    return {**settings.deciding, **settings.telling, "pictures": []}
+
+
+def _require_listed(others: Collection[str], place: EvidenceDir) -> None:
+    """Raise InputError if maps are there of a picture that exists but is not listed."""
+    for name in sorted(others):
+        if os.path.lexists(name):
+            raise InputError(
+                f"--images does not list {printable(name)}, whose maps are in {place.folder}; "
+                f"list the same pictures, {START_ANEW}"
+            )
+    if others:
+        log(f"note: maps of {count_of(len(others), 'picture')} that are not there any more stay")
+
+
+def _leave_out_changed(there: set[str], kept: KeptMaps, listing: Listing) -> set[str]:
+    """Leave out the pictures whose maps are damaged, or not of the file as it is now."""
+    changed = set()
+    for picture in listing.pictures:
+        path = kept.place.maps(kept.stem(picture.name))
+        if picture.name in there and not _is_of(path, picture):
+            changed.add(picture.name)
+            path.unlink()
+    if changed:
+        pictures = count_of(len(changed), "picture")
+        log(f"{kept.place.folder}: {pictures} changed, or with damaged maps, come anew")
+    return there - changed
+
+
+def _is_of(path: Path, picture: NewPicture) -> bool:
+    """Tell whether maps are whole, and of a picture's file as it is now."""
+    try:
+        _, details = read_predictions(path)
+        state = state_of(picture)
+    except InputError as error:
+        log(f"note: {error}")
+        return False
+    except UnreadableError:
+        return False
+    return details.get("image") == picture.name and _state(state).items() <= details.items()
+
+
+# -- the file of a picture -----------------------------------------------------------------------
+
+
+def _arrays(explained: Explained, sources: Sources, grader: StoredGrader) -> dict[str, np.ndarray]:
+    """Return all that the maps of a picture are made from, and the sums."""
+    arrays = {"pairs": np.array(class_pairs(len(grader.class_names))), "weights": grader.weights}
+    for start, each in (("", sources.evidence), (_OF_FINER, sources.finer)):
+        for number, own in enumerate(each):
+            for name in _PARTS:
+                arrays[f"{start}{name}_{number}"] = getattr(own, name)[0]
+    for number, falls in enumerate(sources.falls):
+        arrays[f"occlusion_{number}"] = falls[0]
+    for found in explained.evidence:
+        arrays[f"map_{found.decision.key}"] = found.whole.values
+    return arrays
+
+
+def _sources(arrays: Mapping[str, np.ndarray], details: Mapping[str, Any]) -> Sources:
+    """Read what `_arrays` wrote."""
+
+    def evidence(start: str, methods: Sequence[str]) -> tuple[Evidence, ...]:
+        numbers = range(len(methods))
+        parts = [[arrays[f"{start}{name}_{n}"][None] for name in _PARTS] for n in numbers]
+        return tuple(
+            Evidence(maps, constants, logits, method)
+            for (maps, constants, logits), method in zip(parts, methods)
+        )
+
+    made_from = details["made_from"]
+    falls = [arrays[name][None] for name in arrays if name.startswith("occlusion_")]
+    return Sources(
+        evidence("", made_from["maps"]), evidence(_OF_FINER, made_from["finer"]), tuple(falls)
+    )
+
+
+def _state(found: FileState) -> dict[str, int]:
+    return {"file_bytes": found.size, "file_modified_ns": found.modified}
+
+
+def _details(explained: Explained, sources: Sources, grader: StoredGrader) -> dict[str, Any]:
+    return {
+        "image": explained.name,
+        "model": grader.fingerprint,
+        "members": [member.label for member in grader.members],
+        "method": list(sources.methods),
+        "made_from": {
+            "maps": [own.method for own in sources.evidence],
+            "finer": [own.method for own in sources.finer],
+        },
+        "class_names": list(grader.class_names),
+        "scored": list(grader.scored.names),
+        "of_model": list(grader.of_model),
+        "probabilities": explained.probabilities.tolist(),
+        "predicted": explained.predicted,
+        "decisions": [
+            {
+                "key": each.decision.key,
+                "title": each.decision.title,
+                "positive_speaks_for": each.decision.speaks_for,
+                "negative_speaks_for": each.decision.speaks_against,
+                "constant": None if np.isnan(each.whole.constant) else each.whole.constant,
+                "score": each.whole.score,
+            }
+            for each in explained.evidence
+        ],
+    }
