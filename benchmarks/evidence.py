@@ -8,9 +8,16 @@ Each model is judged on referable images that it has not learned from and in whi
 marked: the share of its positive evidence in them over their share of the retina (the gain),
 whether its highest place is in one (the pointing game), and the same of the optic disc; with
 --checks, what its score loses when the places with most evidence are blurred, and what shuffled
-weights leave of the maps. Models that differ in seed and fold alone are one method. Writes
-benchmarks/evidence.json, and the tables and figures of docs/evidence.md. Maps are kept in
---output_dir, and not asked for again.
+weights leave of the maps. Models that differ in seed and fold alone are one method: what those of
+a seed say of their own folds is pooled by photograph, and figures are means over the seeds, with
+their spread. All of three seeds, as in docs/evidence.md:
+
+    python -m benchmarks.evidence --results_dirs ./runs/*/shared/seed_[012]/fold_* \\
+        --dataset_path ./folds --lesions ./lesions.csv --target referable grade pair \\
+        --layer exact finer combined
+
+Writes benchmarks/evidence.json, and findings, tables and figures of docs/evidence.md. Maps are kept
+in --output_dir, and not asked for again.
 """
 
 from common.cli import Parser, folder, guarded, known_folder
@@ -23,7 +30,7 @@ from pathlib import Path
 from benchmarks import evidence_report, evidence_results
 from benchmarks.accuracy_runs import ROOT
 from benchmarks.evidence_gather import Gatherer, View, check, gather
-from benchmarks.evidence_judged import Judged, Search, find_judged
+from benchmarks.evidence_judged import Judged, Search, find_judged, note_uneven
 from benchmarks.evidence_maps import TARGETS, Look, Place
 from benchmarks.evidence_measures import UPSAMPLINGS
 from benchmarks.evidence_results import CHECKS, Conditions, Section
@@ -204,7 +211,9 @@ def conditions_of(
         images=len(boxes),
         groups=len(groups),
         boxes=sum(boxes.values()),
-        note="; ".join(dict.fromkeys(one.note for one in judged if one.note)),
+        note="; ".join(
+            [*dict.fromkeys(one.note for one in judged if one.note), *note_uneven(judged)]
+        ),
         target=view.target,
         look=f"{view.look.layer}, {views} view{'s' if views > 1 else ''} of each image",
         upsampling=view.upsampling,

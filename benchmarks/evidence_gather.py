@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 
 from benchmarks.evidence_deletion import CURVES, SHARES, Deletion, deletion_of
+from benchmarks.evidence_findings import BOXES, CONTRAST
 from benchmarks.evidence_judged import Judged, methods_of, number_groups
 from benchmarks.evidence_maps import LAYERS, SHUFFLES, Asked, Look, Place, pair_weights
 from benchmarks.evidence_measures import (
@@ -29,9 +30,6 @@ from common.evidence.exact import EXACT
 from common.evidence.maps import COMBINED, Summed, resample, sum_pairs, weigh_finer
 from common.metrics.intervals import BootstrapConfig
 from common.system.log import log
-
-NO_NETWORK = "no network: local contrast of the picture"
-PERFECT = "no network: the boxes themselves, as coarse as the map"
 
 
 @dataclass(frozen=True)
@@ -217,7 +215,7 @@ class Gatherer:
     def without_network(self, view: View) -> Iterator[Row]:
         """Measure what needs no network, in the first method's pictures: a floor and a ceiling."""
         first = next(iter(next(iter(self.methods.values())).values()))
-        for name, make in ((NO_NETWORK, Examined.contrast), (PERFECT, Examined.coarse_boxes)):
+        for name, make in ((CONTRAST, Examined.contrast), (BOXES, Examined.coarse_boxes)):
             found: dict[str, Measures] = {}
             for one in first:
                 size = one.maps(view).shape[1:]

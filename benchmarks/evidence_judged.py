@@ -162,3 +162,17 @@ def methods_of(judged: Sequence[Judged]) -> dict[str, dict[int, list[Judged]]]:
                 )
         beside.append(one)
     return found
+
+
+def note_uneven(judged: Sequence[Judged]) -> list[str]:
+    """Say which seeds judge fewer images than their method's seeds do together."""
+    found = []
+    for method, by_seed in methods_of(judged).items():
+        ids = {seed: {i for one in own for i in one.split.ids} for seed, own in by_seed.items()}
+        every = set[str]().union(*ids.values())
+        found += [
+            f"{method}, seed {seed} judges {len(own)} of {len(every)} images"
+            for seed, own in ids.items()
+            if own != every
+        ]
+    return found

@@ -6,6 +6,7 @@ from typing import Any
 
 from matplotlib.axes import Axes
 
+from benchmarks.evidence_findings import findings, verdicts
 from benchmarks.evidence_results import CHECKS, KINDS, Conditions, Curve, Results, Row, Section
 from benchmarks.over_seeds import Figure
 from benchmarks.pages import (
@@ -34,14 +35,12 @@ from common.figures.style import (
 )
 from common.metrics.intervals import Interval
 
-_ASKED = (
-    ("gain", "at least 3", 3.0),
-    ("pointing", "at least 0.4", 0.4),
-    ("disc", "below 0.6", 0.6),
-)
 _NAMES = {"evidence": "most evidence first", "random": "by chance", "others": "another picture's"}
 _MAPS = {EXACT: "exact map", FINER: "finer map", COMBINED: "finer map weighed by the exact"}
 _NEW_PAGE = """# Evidence
+
+<!-- evidence: found -->
+<!-- end -->
 
 ## Photographs
 
@@ -56,8 +55,8 @@ _NEW_PAGE = """# Evidence
 
 
 def write(page: Path, results: Results) -> None:
-    """Put the tables into their places of a page, which is begun if there is none, and draw."""
-    parts = {}
+    """Put findings and tables into their places of a page, begun if there is none, and draw."""
+    parts = {"found": findings(results)}
     for kind in KINDS:
         section, checks = results.get(kind), results.get(kind + CHECKS)
         figure = Path("images") / f"evidence_{kind}.png"  # as seen from the page
@@ -75,7 +74,7 @@ def _section(section: Section, figure: Path) -> list[str]:
     parts = [
         f"![Gain and pointing of each model, and what deletion does]({figure.as_posix()})",
         _methods(methods),
-        _verdicts(methods[0]),
+        f"Asked of {methods[0].method}: {verdicts(methods[0])}.",
         _conditions(section.conditions),
     ]
     if changes:
@@ -115,22 +114,6 @@ def _methods(rows: Sequence[Row]) -> str:
 def _alone(figure: Figure) -> Figure:
     """Leave out the spread of what depends on the images alone."""
     return Figure(figure.value, figure.low, figure.high, None, figure.by_seed)
-
-
-def _verdicts(row: Row) -> str:
-    """Say of the first model whether it is what was asked, beyond its interval or within."""
-    said = []
-    for name, asked, bound in _ASKED:
-        found = row.figures[name]
-        ends = (found.low, found.high)
-        value, worst = (-found.value, -ends[1]) if name == "disc" else (found.value, ends[0])
-        best = -ends[0] if name == "disc" else ends[1]
-        limit = -bound if name == "disc" else bound
-        verdict = "reached" if value >= limit else "not reached"
-        sure = "" if worst >= limit or best < limit else ", not beyond doubt"
-        title = {"gain": "gain on lesions", "disc": "gain on the disc"}.get(name, "pointing")
-        said.append(f"{title} {asked}: {verdict}{sure}")
-    return f"Asked of {row.method}: {'; '.join(said)}."
 
 
 def _changes(base: Row, rows: Sequence[Row]) -> str:

@@ -1,16 +1,20 @@
 """The measurement of how well evidence meets lesions, on maps whose outcome is known."""
 
 import json
+import re
 import shutil
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from helpers import flags
+from helpers import ROOT, flags
 from PIL import Image
 
-from benchmarks import evidence, evidence_maps, evidence_results
+from benchmarks import evidence, evidence_maps, evidence_report, evidence_results
 from benchmarks.evidence_deletion import BLOCKS, blur, delete, in_blocks
+from benchmarks.evidence_findings import findings
+from benchmarks.evidence_judged import note_uneven
 from benchmarks.evidence_maps import pair_weights, shuffled
 from benchmarks.evidence_measures import (
     compare,
@@ -21,8 +25,9 @@ from benchmarks.evidence_measures import (
     upsample,
 )
 from benchmarks.lesions import Boxes, Regions, mark, read_boxes, regions_of
+from benchmarks.over_seeds import Figure
 from common.data.synthetic import draw_with_findings
-from common.metrics.intervals import BootstrapConfig
+from common.metrics.intervals import BootstrapConfig, Interval
 from common.pixels.preprocessing import Preprocessing, load_pixels
 from common.prediction.predict import load_model
 from common.result_dir import ResultDir, find_run
@@ -295,6 +300,50 @@ def test_drawn_pictures_are_measured_and_what_was_asked_is_kept(asked, monkeypat
     assert (root / "docs" / "evidence.md").read_text() == page
 
 
+def test_every_figure_of_the_page_is_that_of_the_stored_results(tmp_path):
+    stored = evidence_results.load(ROOT / "benchmarks" / "evidence.json")
+    page = tmp_path / "evidence.md"
+    shutil.copy(ROOT / "docs" / "evidence.md", page)
+    evidence_report.write(page, stored)
+    assert page.read_text() == (ROOT / "docs" / "evidence.md").read_text()
+    by_hand = re.sub(r"(?s)<!-- evidence: \w+ -->.*?<!-- end -->", "", page.read_text())
+    assert not re.findall(r"(?<!BY )(?<!SA )\d\.\d", by_hand)
+
+
+def test_what_was_found_follows_from_the_figures():
+    stored = evidence_results.load(ROOT / "benchmarks" / "evidence.json")["photographs"]
+    first, combined = stored.rows[0], next(row for row in stored.rows if row.to == "combined")
+
+    def found(gain, low, high, *rows):
+        figures = first.figures | {"gain": Figure(gain, low, high, 0.25, [])}
+        changed = [replace(first, seeds=3, figures=figures), *rows]
+        return " ".join(findings({"photographs": replace(stored, rows=changed)}).split())
+
+    said = found(3.5, 3.1, 3.9)
+    assert "3 seeds) has a gain of 3.50 ± 0.25 on lesions" in said
+    assert "gain on lesions at least 3: reached; peak" in said and "combined" not in said
+    assert "at least 3: reached, not beyond doubt;" in found(3.5, 2.9, 3.9)
+    assert "at least 3: not reached, not beyond doubt;" in found(2.5, 2.1, 3.9)
+    sure = Interval(0.5, 0.1, 0.9)
+    for interval, words in (
+        (sure, "+0.50, beyond doubt"),
+        (Interval(0.5, -0.1, 0.9), "may be chance"),
+    ):
+        row = replace(combined, difference=dict.fromkeys(combined.difference, interval))
+        assert words in found(3.5, 3.1, 3.9, row)
+    assert findings({}) == ""
+
+
+def test_seeds_that_judge_fewer_images_are_named():
+    def judged(seed, ids):
+        split = SimpleNamespace(ids=ids)
+        return SimpleNamespace(method="m", seed=seed, split=split)
+
+    folds = [judged(0, ["a"]), judged(0, ["b"]), judged(1, ["b"])]
+    assert note_uneven(folds) == ["m, seed 1 judges 1 of 2 images"]
+    assert note_uneven([*folds, judged(1, ["a"])]) == []
+
+
 def test_methods_are_measured_together_on_the_images_of_all(asked, trained_swin, tmp_path):
     _, values = asked
     both = values | {
@@ -332,10 +381,20 @@ def test_each_model_is_judged_on_what_is_new_to_it_or_refused(
     for number in (1, 2):
         shutil.copytree(demo, folds / f"fold_{number}")
     next((folds / "fold_1" / "train" / "0").iterdir()).unlink()
+    config = ResultDir(trained_copy).config
+    other = json.loads(config.read_text())
+    other["config"]["seed"] += 1
+    config.write_text(json.dumps(other))
     own = values | {"report_dir": tmp_path, "dataset_path": folds}
+    own |= {"results_dirs": [values["results_dirs"], trained_copy]}
     assert evidence.main(flags(**own, lesions=demo / "lesions.csv")) == 0
     rows = json.loads((tmp_path / "benchmarks" / "evidence.json").read_text())
     assert rows["drawn"]["conditions"]["dataset"] == "fold_2"
+    first = rows["drawn"]["rows"][0]
+    assert (first["seeds"], first["images"], first["figures"]["gain"]["spread"]) == (2, 12, 0)
+    assert " ± 0.00 [" in (tmp_path / "docs" / "evidence.md").read_text()
+    other["config"]["seed"] -= 1
+    config.write_text(json.dumps(other))
     next((folds / "fold_2" / "train" / "0").iterdir()).unlink()
     (tmp_path / "empty.csv").write_text("image,finding,left,top,right,bottom\nx,y,0,0,1,1\n")
     for changes, said in (
