@@ -14,8 +14,8 @@ import cv2
 import numpy as np
 from PIL import Image, JpegImagePlugin, UnidentifiedImageError
 
-from common.pixels.decoding import FORMATS
-from common.pixels.deep import ORIENTATION, declared_greatest, is_tiff
+from common.pixels.decoding import FORMATS, orientation_of
+from common.pixels.deep import declared_greatest, is_tiff
 from common.pixels.retina import find_retina
 
 # the kinds of statistics: of the file, which no eye can cause; of the background, measured where
@@ -76,7 +76,7 @@ def _read_header(data: bytes, image: Image.Image) -> PictureHeader:
         or declared_greatest(data, kind) > 0
         or (kind == "TIFF" and max(depth) > 8),
         alpha=mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info,
-        turned=image.getexif().get(ORIENTATION, 1) not in (0, 1),
+        turned=orientation_of(image) not in (0, 1),
         format=float(_KINDS.index(kind)),
         luma_table=float(np.mean(tables[0])) if 0 in tables else 0.0,
         chroma_table=float(np.mean(tables[1])) if 1 in tables else 0.0,

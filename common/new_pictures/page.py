@@ -14,11 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
-from PIL import Image, ImageOps, UnidentifiedImageError
-
 from common.new_pictures.journal import RunFiles
 from common.new_pictures.rows import OUTCOMES, UNCERTAINTIES, UNREADABLE, Row
-from common.pixels.decoding import ImageError, decode_image
+from common.pixels.decoding import ImageError, decode_small
 from common.reporting.report import data_uri, page_templates
 from common.system.environment import worker_count
 from common.system.files import write_text
@@ -27,9 +25,9 @@ from common.system.log import printable, utc_now
 _MOST_CARDS = 5000  # pictures on a page
 _MOST_SMALL = 2000  # of these are shown small, about 6 KB each
 _SIDE, _QUALITY = 200, 75  # pixels of the longer side, and of its JPEG
-_ALWAYS = ("review", "class", "place")  # what all pictures can be sorted by
+_ALWAYS = ("need", "class", "place")  # what all pictures can be sorted by
 _ORDERS = {
-    "review": "to be reviewed, least certain first",
+    "need up": "to be reviewed, least certain first",
     "entropy": "least certain (entropy)",
     "disagreement": "models disagree most",
     "cycles": "pairs contradict each other most",
@@ -75,6 +73,7 @@ class _Card:
 
     row: Row
     place: int  # among all rows
+    need: int  # place among the pictures that most need a look
     class_place: int | str
     keys: Sequence[tuple[str, str]]  # by which it can be sorted; "" where not known
     title: str
@@ -134,14 +133,17 @@ def write_page(
             yield place, row
 
     most_needed = heapq.nlargest(_MOST_CARDS, counted(), key=lambda found: _need(found[1]))
-    shown = {place for place, _ in most_needed[:_MOST_SMALL]}
+    needs = {place: number for number, (place, _) in enumerate(most_needed)}
     chosen = sorted(most_needed, key=lambda found: found[0])
     with ThreadPoolExecutor(worker_count(num_workers)) as pool:
         small = list(
-            pool.map(lambda found: _small(found[1]) if found[0] in shown else _Small(), chosen)
+            pool.map(
+                lambda found: _small(found[1]) if needs[found[0]] < _MOST_SMALL else _Small(),
+                chosen,
+            )
         )
     cards = [
-        _card(place, row, picture, words, path.parent)
+        _card((place, needs[place]), row, picture, words, path.parent)
         for (place, row), picture in zip(chosen, small)
     ]
     known = {key for card in cards for key, value in card.keys if value}
@@ -171,7 +173,8 @@ def _need(row: Row) -> tuple[bool, float]:
     return row.review, math.inf if entropy is None else entropy
 
 
-def _card(place: int, row: Row, small: _Small, words: RunWords, folder: Path) -> _Card:
+def _card(places: tuple[int, int], row: Row, small: _Small, words: RunWords, folder: Path) -> _Card:
+    """Make the card of a row; places: among all, and among those that most need a look."""
     class_place: int | str = ""
     if row.class_name is not None:
         class_place = words.class_names.index(row.class_name)
@@ -191,7 +194,8 @@ def _card(place: int, row: Row, small: _Small, words: RunWords, folder: Path) ->
     link = os.path.relpath(os.path.abspath(row.image), os.path.abspath(folder))
     return _Card(
         row=row,
-        place=place,
+        place=places[0],
+        need=places[1],
         class_place=class_place,
         keys=[(key, "" if value is None else f"{value:.9g}") for key, value in values.items()],
         title=title,
@@ -219,21 +223,9 @@ def _small(row: Row) -> _Small:
     if row.outcome == UNREADABLE:
         return _Small()
     try:
-        picture = _open_small(Path(row.image))
-    except (OSError, ImageError, ValueError):
+        picture = decode_small(Path(row.image).read_bytes(), row.image, _SIDE)
+    except (OSError, ImageError, MemoryError):
         return _Small()
-    if max(picture.size) > _SIDE:
-        picture = ImageOps.contain(picture, (_SIDE, _SIDE))
     buffer = io.BytesIO()
     picture.save(buffer, "JPEG", quality=_QUALITY)
     return _Small(data_uri(buffer.getvalue(), "jpeg"), *picture.size)
-
-
-def _open_small(path: Path) -> Image.Image:
-    """Open a picture to be shown small; a JPEG is decoded small at once, ten times as fast."""
-    try:
-        with Image.open(path, formats=("JPEG",)) as file:
-            file.draft("RGB", (2 * _SIDE, 2 * _SIDE))
-            return ImageOps.exif_transpose(file).convert("RGB")
-    except (UnidentifiedImageError, OSError):
-        return Image.fromarray(decode_image(path.read_bytes(), str(path)))

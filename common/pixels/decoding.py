@@ -107,6 +107,37 @@ def decode_picture(data: bytes, name: str, version: int = PIXEL_VERSION) -> Pict
         raise ImageError(f"{name}: expected a picture ({why_unusable(data, error)})") from error
 
 
+def decode_small(data: bytes, name: str, side: int) -> Image.Image:
+    """Decode a picture to be shown, no side longer than so many pixels.
+
+    A JPEG file is decoded small at once, ten times as fast. Raises ImageError as `decode_picture`.
+    """
+    pixels = _decode_small_jpeg(data, side)
+    return shrunk(Image.fromarray(decode_image(data, name) if pixels is None else pixels), side)
+
+
+def _decode_small_jpeg(data: bytes, side: int) -> np.ndarray | None:
+    """Decode a JPEG file to about twice a side; None for other files, and for damaged ones."""
+    try:
+        with Image.open(io.BytesIO(data), formats=("JPEG",)) as file:
+            check_size(file.width, file.height)
+            if file.format != "JPEG":  # several pictures, of which the first may not be the one
+                return None
+            file.draft("RGB", (2 * side, 2 * side))
+            return _turned(np.asarray(file.convert("RGB")), orientation_of(file))
+    except Exception:  # `decode_picture` says what is wrong
+        return None
+
+
+def shrunk(picture: Image.Image, side: int) -> Image.Image:
+    """Make a picture smaller, unless no side is longer than so many pixels; none becomes 0."""
+    scale = side / max(picture.size)
+    if scale >= 1:
+        return picture
+    width, height = (max(1, round(scale * length)) for length in picture.size)
+    return picture.resize((width, height))
+
+
 def why_unusable(data: bytes, error: BaseException | None) -> str:
     """Say in a few words why bytes are no usable picture."""
     if not data:
@@ -139,7 +170,7 @@ def _decode(data: bytes) -> Picture:
         kind, notes = str(file.format), _choose_frame(file)
         if declared := deep.declared_greatest(data, kind):
             file.load()  # OpenCV passes over damage
-            pixels = _turned(_from_samples(deep.read_deep(data), declared), _orientation(file))
+            pixels = _turned(_from_samples(deep.read_deep(data), declared), orientation_of(file))
             return Picture(pixels, notes)
         try:
             if kind == "JPEG" and _ends_in_zeros(data):  # as copies do that broke off
@@ -150,8 +181,8 @@ def _decode(data: bytes) -> Picture:
                 raise
             return _decode_cut_jpeg(data.rstrip(b"\0"), error)
         if file.mode == "RGB" and "transparency" not in file.info:
-            return Picture(_turned(np.asarray(file), _orientation(file)), notes)
-        return Picture(_to_rgb(ImageOps.exif_transpose(file)), notes)
+            return Picture(_turned(np.asarray(file), orientation_of(file)), notes)
+        return Picture(_to_rgb(_upright(file)), notes)
 
 
 def _ends_in_zeros(data: bytes) -> bool:
@@ -202,8 +233,7 @@ def _decode_tiff(data: bytes) -> Picture:
         if page.bits > 8 and file.mode in ("RGB", "RGBA", "RGBX"):  # Pillow drops bits
             file.load()  # OpenCV passes over damage
             return Picture(_decode_deep_page(data, page), notes)
-        upright = ImageOps.exif_transpose(file)
-        return Picture(_to_rgb(upright, page.greatest, page.white_is_zero), notes)
+        return Picture(_to_rgb(_upright(file), page.greatest, page.white_is_zero), notes)
 
 
 def _decode_deep_page(data: bytes, page: TiffPage) -> np.ndarray:
@@ -211,8 +241,19 @@ def _decode_deep_page(data: bytes, page: TiffPage) -> np.ndarray:
     return _from_samples(values, page.greatest, page.white_is_zero)
 
 
-def _orientation(file: Image.Image) -> int:
-    return int(file.getexif().get(deep.ORIENTATION, 1))
+def orientation_of(file: Image.Image) -> int:
+    """Read how a picture is to be turned; 1, as it is, where its EXIF data cannot be read."""
+    try:
+        return int(file.getexif().get(deep.ORIENTATION, 1))
+    except Exception:  # Pillow raises half a dozen kinds of exception on odd tags
+        return 1
+
+
+def _upright(file: Image.Image) -> Image.Image:
+    """Turn a picture; not by `ImageOps.exif_transpose`, which fails if any other tag is odd."""
+    file.load()
+    turn = _TURNS.get(orientation_of(file))
+    return file if turn is None else file.transpose(turn)
 
 
 def _turned(pixels: np.ndarray, orientation: int) -> np.ndarray:
@@ -257,7 +298,7 @@ def _decode_cut_jpeg(data: bytes, error: OSError) -> Picture:
     if not _is_progressive(data):  # there, only details are missing
         first = np.where(differing[..., None], 0, first)  # as the ground is, not the decoder's grey
     with Image.open(io.BytesIO(data), formats=("JPEG",)) as file:
-        orientation = _orientation(file)
+        orientation = orientation_of(file)
     text = "cut short: its last rows or its finest details are missing, at most 5 %"
     return Picture(_turned(first, orientation), (Note("cut_short", text),))
 

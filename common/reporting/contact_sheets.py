@@ -8,7 +8,7 @@ from pathlib import Path
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from common.data.folders import Split
-from common.pixels.decoding import ImageError, decode_image
+from common.pixels.decoding import ImageError, decode_image, shrunk
 from common.screening.label_errors import LabelErrors
 from common.system.files import atomic_write
 from common.system.log import printable
@@ -119,7 +119,7 @@ def _small(path: Path, side: int) -> Image.Image:
         picture = Image.fromarray(decode_image(path.read_bytes(), path.name))
     except (OSError, ImageError):
         return Image.new("RGB", (side, side), "#dddddd")
-    return ImageOps.pad(picture, (side, side), color="#202020")
+    return ImageOps.pad(shrunk(picture, side), (side, side), color="#202020")
 
 
 def _ascii(text: str) -> str:

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from PIL import Image, ImageOps
+from PIL import Image
 
 from common.evaluation.gates import PASS, rating, rule_of
-from common.pixels.decoding import ImageError, decode_image
+from common.pixels.decoding import ImageError, decode_image, shrunk
 from common.prediction.voting import ClassPredictions
 from common.reporting import summary
 from common.reporting.summary import Report
@@ -221,9 +221,7 @@ def thumbnail(path: Path, title: str, caption: str) -> Picture:
         photograph = Image.fromarray(decode_image(path.read_bytes(), str(path)))
     except (OSError, ImageError):
         return Picture(title, caption, "")
-    if max(photograph.size) > _SIDE:
-        photograph = ImageOps.contain(photograph, (_SIDE, _SIDE))
-    return embed_photograph(photograph, title, caption)
+    return embed_photograph(shrunk(photograph, _SIDE), title, caption)
 
 
 def embed_photograph(photograph: Image.Image, title: str, caption: str) -> Picture:

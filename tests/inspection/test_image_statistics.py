@@ -37,6 +37,12 @@ def test_another_way_of_saving_changes_the_file_s_statistics_alone(tmp_path, eye
     assert fine["file"]["luma table"] < coarse["file"]["luma table"]
 
 
+def test_exif_data_that_nobody_can_read_end_no_audit(tmp_path, eye):
+    exif = b"Exif\0\0II*\0\x08\0\0\0\1\0\x12\1\2\0\4\0\0\0abc\0" + bytes(4)
+    found = statistics_of(tmp_path / "a.jpg", eye, exif=exif)
+    assert found["file"] == statistics_of(tmp_path / "a.jpg", eye)["file"]
+
+
 def test_a_softened_picture_has_less_sharpness_and_detail(tmp_path, eye):
     sharp = statistics_of(tmp_path / "a.png", eye)
     soft = statistics_of(tmp_path / "b.png", cv2.GaussianBlur(eye, (0, 0), 2))

@@ -44,6 +44,10 @@ USE = """<script>addEventListener("load", () => {
   choose("neither", {show: "neither"});
   choose("name", {text: "NEVER_SEEMS"});
   parent.postMessage({inner: innerWidth, found: found}, "*");
+  const rows = {};  // how many headlines stand at a height
+  for (const each of document.querySelectorAll(".headlines > li"))
+    rows[each.offsetTop] = (rows[each.offsetTop] ?? 0) + 1;
+  parent.postMessage({inner: innerWidth, rows: rows}, "*");
 })</script>"""
 
 
@@ -92,9 +96,12 @@ def test_it_fits_at_three_widths_and_sorts_and_filters(page, tmp_path):
         if "scroll" in found:
             assert found["scroll"] <= found["inner"], found["wide"]
             assert len(found["pictures"]) == 4
+        elif "rows" in found:
+            rows = list(found["rows"].values())
+            assert rows == {375: [2, 2, 2], 900: [3, 3], 1400: [6]}[found["inner"]]
         else:
             shown = found["found"]
-            assert shown["first"] == [3, 1, 4, 2, 0]
+            assert shown["first"] == [4, 3, 1, 2, 0], "what is not known most needs a look"
             assert shown["entropy"][:4] == [3, 1, 2, 0] and shown["listed"] == [0, 1, 2, 3, 4]
             assert shown["class"][:3] == [2, 1, 0] and shown["ungradable"] == [3]
             assert shown["mild"] == [1] and sorted(shown["review"]) == [1, 3, 4]
@@ -121,9 +128,19 @@ def test_small_pictures_are_upright_and_of_any_format(tmp_path):
     Image.fromarray(square).save(tmp_path / "turned.jpg", exif=exif)
     Image.fromarray(square[..., 0]).save(tmp_path / "grey.tif")
     (tmp_path / "cut.jpg").write_bytes(b"\xff\xd8\xff")
+    Image.new("RGB", (3000, 1)).save(tmp_path / "strip.png")
+    odd = b"II*\0\x08\0\0\0\2\0\x12\1\3\0\1\0\0\0\6\0\0\0\x1a\1\2\0\4\0\0\0odd\0"
+    exif_data = b"Exif\0\0" + odd + bytes(4)
+    Image.fromarray(square).save(tmp_path / "odd.jpg", exif=exif_data)
     small = [page_module._small(row(str(tmp_path / n))) for n in os.listdir(tmp_path)]
     sizes = {name: (s.width, s.height) for name, s in zip(os.listdir(tmp_path), small)}
-    assert sizes == {"turned.jpg": (100, 200), "grey.tif": (200, 100), "cut.jpg": (0, 0)}
+    assert sizes == {
+        "turned.jpg": (100, 200),
+        "odd.jpg": (100, 200),
+        "grey.tif": (200, 100),
+        "strip.png": (200, 1),
+        "cut.jpg": (0, 0),
+    }
 
 
 def test_numbers_come_first_and_add_up():

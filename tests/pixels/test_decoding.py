@@ -11,7 +11,7 @@ from PIL import Image, ImageCms, ImageFile, PngImagePlugin
 from common.data.synthetic import draw_fundus
 from common.listing.picture_files import PICTURE_FORMATS
 from common.pixels import decoding, deep
-from common.pixels.decoding import ImageError, decode_image, decode_picture
+from common.pixels.decoding import ImageError, decode_image, decode_picture, decode_small
 
 KNOWN = draw_fundus(3, np.random.default_rng(0), 256)
 GREY = KNOWN[..., 1]
@@ -265,6 +265,37 @@ def test_deep_pictures_are_turned_as_the_camera_says(orientation):
     grey_page = deep_page[..., 1].copy()
     found = decode_image(tiff(grey_page, tags={274: orientation}), "a")
     assert_alike(found, np.stack([expected[..., 1]] * 3, axis=2))
+
+
+def exif_with(orientation: bytes, tag: int, kind: int, value: bytes) -> bytes:
+    """Write EXIF data of an orientation, 4 bytes, and of one more tag of any type."""
+    tags = sorted([(274, 3, 1, orientation), (tag, kind, 4 if kind == 2 else 1, value)])
+    entries = b"".join(struct.pack("<HHI", *tag[:3]) + tag[3] for tag in tags)
+    return b"Exif\0\0II*\0\x08\0\0\0" + struct.pack("<H", len(tags)) + entries + bytes(4)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
+@pytest.mark.parametrize("tag, kind", [(282, 2), (256, 2), (282, 9), (271, 3)])
+def test_a_tag_of_a_wrong_type_neither_hides_a_picture_nor_how_it_is_turned(mode, tag, kind):
+    picture = Image.fromarray(KNOWN[:100]).convert(mode)
+    turned = {6: (256, 100), 1: (100, 256)}
+    for orientation, shape in turned.items():
+        exif = exif_with(struct.pack("<HH", orientation, 0), tag, kind, b"\xff\xff\xff\xff")
+        data = encoded(picture, "JPEG", exif=exif)
+        assert decode_image(data, "a").shape[:2] == shape
+        small = decode_small(data, "a", 64)
+        assert small.size == ((25, 64) if orientation == 6 else (64, 25)) and small.mode == "RGB"
+
+
+def test_a_picture_made_small_is_the_one_that_is_decoded_whatever_its_shape():
+    strip = np.full((2, 3000, 3), 200, np.uint8)
+    assert decode_small(encoded(strip), "a", 100).size == (100, 1)
+    assert decode_small(encoded(GREY[:80], "TIFF"), "a", 300).size == (256, 80), "never larger"
+    other = Image.fromarray(255 - KNOWN).resize((512, 512))
+    several = encoded(KNOWN, "MPO", save_all=True, append_images=[other])
+    small = np.asarray(decode_small(several, "a", 64))
+    whole = np.asarray(Image.fromarray(decode_image(several, "a")).resize((64, 64)))
+    assert np.abs(small.astype(int) - whole).mean() < 3, "the larger one"
 
 
 def test_black_is_black_also_where_a_tiff_says_that_zero_is_white():

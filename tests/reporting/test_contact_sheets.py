@@ -8,7 +8,9 @@ from common.system.log import printable
 
 def test_a_sheet_shows_rows_and_survives_hostile_names(tmp_path):
     Image.new("RGB", (90, 60), "red").save(tmp_path / "a.png")
+    Image.new("RGB", (1, 3000)).save(tmp_path / "strip.png")
     pictures = [
+        CaptionedPicture(tmp_path / "strip.png", "a strip"),
         CaptionedPicture(tmp_path / "a.png", "<b>\x1b[31m\udcff"),
         CaptionedPicture(tmp_path / "gone.png", "目"),
     ]

@@ -116,6 +116,8 @@ def test_a_photograph_is_inside_the_page_as_a_small_jpeg(tmp_path):
     data = base64.b64decode(re.search(r"base64,(.+)", picture.source)[1])
     assert data[:2] == b"\xff\xd8" and len(data) < 120_000
     assert (picture.width, picture.height) == (480, 360)
+    Image.new("RGB", (1200, 1)).save(path)
+    assert thumbnail(path, "a strip", "").height == 1
 
 
 def test_a_photograph_that_is_gone_leaves_its_caption(tmp_path, demo, directory, report_on):
