@@ -26,7 +26,13 @@ import torch
 from common.flags import add_grader_flags, find_graded_by
 from common.grading.loading import LoadedGrader, load_grader_and_models
 from common.new_pictures.listing import list_pictures
-from common.release.contract import FORMATS, Contract, program_files, reference_files
+from common.release.contract import (
+    FORMATS,
+    Contract,
+    program_files,
+    reference_files,
+    require_own,
+)
 from common.release.exported_network import ExportedNetwork, build_network
 from common.release.formats import open_network, quantise, require_onnx, write_network
 from common.release.pixel_program import pixel_program
@@ -167,13 +173,18 @@ def describe(folder: Path, contract: Contract, loaded: LoadedGrader, output: Pat
 
 def put_in_place(folder: Path, output: Path, models: int) -> None:
     """Move what was written and verified to its place, and drop what is left of an earlier one."""
-    found = sorted(folder.iterdir(), key=lambda file: file.name == output.name)  # itself last
+    contract = output.with_suffix(".json").name
+    order = {contract: 0, output.name: 2}  # by the contract it is known whose the others are
+    found = sorted(folder.iterdir(), key=lambda file: order.get(file.name, 1))
     names = [file.name for file in found]
+    for earlier in (
+        output,
+        *reference_files(output, models),
+        output.with_name(f"{output.name}.data"),
+    ):
+        earlier.unlink(missing_ok=True)
     for file in found:
         os.replace(file, output.with_name(file.name))
-    for earlier in (*reference_files(output, models), output.with_name(f"{output.name}.data")):
-        if earlier.name not in names:
-            earlier.unlink(missing_ok=True)
     log(f"wrote {output}, and beside it {', '.join(names[:-1])}")
 
 
@@ -181,11 +192,15 @@ def put_in_place(folder: Path, output: Path, models: int) -> None:
 def folder_beside(output: Path) -> Iterator[Path]:
     """Make an empty folder to write in, and remove it; InputError while another export is there.
 
-    One that is found belonged to an export that was killed: who has the lock is alone here.
+    One that is found belonged to an export that was killed: who has the lock is alone here. Files
+    of one name with different endings would share what lies beside them, so they share the lock.
     """
-    lock = output.with_name(f".{output.name}.lock")
+    if not output.parent.is_dir() and os.path.lexists(output.parent):
+        raise InputError(f"--output {output}: expected a folder, found a file: {output.parent}")
+    lock = output.with_name(f".{output.stem}.lock")
     with lock_directory(output.parent, lock, f"{output} is being exported", "--output"):
-        folder = output.with_name(f".{output.name}.unfinished")
+        require_own(output)
+        folder = output.with_name(f".{output.stem}.unfinished")
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir()
         try:
@@ -200,11 +215,11 @@ def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
     if args.format == "onnx":
         require_onnx()
-    loaded = load(args)
-    grader = loaded.grader
-    log(f"{grader.label}: {grader.calibration or 'no temperature'}")
-    network = build_network(loaded.networks.models, grader, args.format, args.evidence)
     with folder_beside(args.output) as folder:
+        loaded = load(args)
+        grader = loaded.grader
+        log(f"{grader.label}: {grader.calibration or 'no temperature'}")
+        network = build_network(loaded.networks.models, grader, args.format, args.evidence)
         contract = write_and_verify(network, loaded, folder, args)
         describe(folder, contract, loaded, args.output)
         put_in_place(folder, args.output, len(loaded.networks.models))

@@ -19,8 +19,9 @@ class FoundGrader:
     """What was chosen for models, or why nothing is known."""
 
     grader: StoredGrader | None
-    order: tuple[int, ...]  # (M,) the place of each of its models among those that were given
-    why_none: str = ""
+    order: tuple[int, ...] = ()  # (M,) the place of each of its models among those that were given
+    why_none: str = ""  # without the name of a place: it goes with the rows, and to other machines
+    looked_for: str = ""  # where, and what is there
 
 
 @dataclass(frozen=True)
@@ -53,11 +54,12 @@ def find_grader(fingerprints: Sequence[str], directories: Sequence[Path]) -> Fou
     path = ResultDir(home).grader
     if not path.is_file():
         what = "evaluated" if len(directories) == 1 else "evaluated together"
-        return FoundGrader(None, (), f"not known to have been {what} ({path} is not there)")
+        return FoundGrader(None, (), f"not known to have been {what}", f"{path} is not there")
     grader = load_grader(path)
     if not is_of(grader, fingerprints):
-        which = "earlier" if len(directories) == 1 else "other"
-        return FoundGrader(None, (), f"{path} is of {which} classifiers")
+        why = "as they are now" if len(directories) == 1 else "together"
+        found = f"{path} is of {'earlier' if len(directories) == 1 else 'other'} classifiers"
+        return FoundGrader(None, (), f"not known to have been evaluated {why}", found)
     return FoundGrader(grader, order_of(grader, fingerprints))
 
 

@@ -18,6 +18,7 @@ from common.prediction.predict import in_grade_order
 from common.prediction.voting import VOTES
 from common.result_dir import Run
 from common.system.errors import InputError
+from common.system.log import log
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,8 @@ def load_grader_and_models(
         grader, order = given.grader, require_of(given.grader, prints, given.path)
     else:
         found = find_grader(prints, [run.directory.root for run in runs])
+        if found.grader is None:
+            log(f"note: {found.why_none}: {found.looked_for}")
         grader = found.grader or _unevaluated(networks, found.why_none)
         order = found.order or tuple(range(len(runs)))
     chosen = [networks.models[place] for place in order]

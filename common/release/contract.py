@@ -209,6 +209,35 @@ def reference_files(file: Path, members: int) -> list[Path]:
     return [file.with_name(f"{file.stem}_reference{end}.npz") for end in ends]
 
 
+def require_own(file: Path) -> None:
+    """Raise InputError where something lies at a network's file, or beside it, that is not its own.
+
+    Its own is what an earlier export of a file of this name has left: all that its contract is of.
+    """
+    contract = file.with_suffix(".json")
+    if contract.exists():
+        try:
+            content = json.loads(contract.read_bytes())
+            named = content["file"] if content["format"] == FORMAT else ""
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
+            named = ""
+        if named == file.name:
+            return
+        whose = f"the contract of {named}" if named else "no contract of an exported network"
+        raise InputError(
+            f"{contract} is there already and is {whose}; choose another --output, whose name is "
+            "its own without its ending, too"
+        )
+    for place in file.parent.iterdir() if file.parent.is_dir() else ():
+        programs = place.name.startswith(f"{file.stem}_pixels") and place.suffix == ".py"
+        references = place.name.startswith(f"{file.stem}_reference") and place.suffix == ".npz"
+        if programs or references or place.name in (file.name, f"{file.name}.data"):
+            raise InputError(
+                f"{place} is there already, without the contract of an earlier export "
+                f"({contract.name}); move it away, or choose another --output"
+            )
+
+
 def input_names(preprocessings: Sequence[Preprocessing]) -> tuple[list[NetworkInput], list[int]]:
     """Give models that see the same pixels one input; returns them, and each model's place."""
     keys = list(dict.fromkeys(each.cache_key() for each in preprocessings))

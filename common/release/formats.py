@@ -43,7 +43,8 @@ def open_network(network: ExportedNetwork, path: Path) -> Runner:
     if kind == "onnx":
         session = open_session(path)
         return lambda pixels: run_session(session, pixels)
-    loaded = torch.jit.load(path) if kind == "torchscript" else _filled(network, path)
+    with _quiet():
+        loaded = torch.jit.load(path) if kind == "torchscript" else _filled(network, path)
     loaded.eval()
 
     @torch.inference_mode()

@@ -38,6 +38,7 @@ from common.release.contract import (
 from common.release.formats import Runner
 from common.result_dir import Run
 from common.system.errors import InputError
+from common.system.log import log
 from common.system.random_streams import random_generator
 
 LIMIT = 1e-3  # of a probability, and of the largest evidence of a picture
@@ -60,16 +61,20 @@ class Pictures:
 
 
 def given_pictures(contract: Contract, paths: Sequence[Path]) -> Pictures:
-    """Read pictures that a user has named; raises InputError for one that cannot be read."""
+    """Read pictures that a user has named; says which cannot be read, InputError if none can."""
     if len(paths) > MOST_GIVEN:
         raise InputError(
             f"--images: expected at most {MOST_GIVEN} pictures to compare on, found {len(paths)}"
         )
-    try:
-        pixels = [_squares(contract, path) for path in paths]
-    except (ImageError, UnreadableError) as error:
-        raise InputError(f"--images: a picture to compare on cannot be used ({error})") from error
-    return Pictures(f"{count_of(len(paths), 'picture')} of --images", _stacked(pixels))
+    pixels = []
+    for path in paths:
+        try:
+            pixels.append(_squares(contract, path))
+        except (ImageError, UnreadableError) as error:
+            log(f"note: not compared on: {error}")
+    if not pixels:
+        raise InputError("--images: expected pictures to compare on, found none that can be read")
+    return Pictures(f"{count_of(len(pixels), 'picture')} of --images", _stacked(pixels))
 
 
 def val_pictures(contract: Contract, run: Run, most: int) -> Pictures | None:

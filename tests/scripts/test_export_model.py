@@ -177,11 +177,49 @@ def test_what_a_killed_export_left_is_removed_and_another_running_one_is_left_al
     assert list(tmp_path.iterdir()) == [other]
 
 
-def test_photographs_that_are_given_are_compared_on(evaluated, demo, tmp_path):
-    output, images = tmp_path / "model.safetensors", demo / "test" / "2"
+@pytest.mark.parametrize("name", ["m.json", "m_reference.npz", "m_pixels.py", "m.pt"])
+def test_what_an_export_has_not_written_stays(evaluated, name, tmp_path, capsys):
+    (tmp_path / name).write_text("my own")
+    assert export(evaluated, tmp_path / "m.pt", format="torchscript") == 2
+    error = capsys.readouterr().err
+    assert str(tmp_path / name) in error and error.count("\n") == 1
+    assert [path.read_text() for path in tmp_path.iterdir()] == ["my own"]
+
+
+def test_two_formats_of_one_name_do_not_share_a_contract(evaluated, tmp_path, capsys):
+    first, second = tmp_path / "m.safetensors", tmp_path / "m.pt"
+    for _ in range(2):  # an earlier export of the same name is taken the place of
+        assert export(evaluated, first, format="safetensors") == 0
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    assert export(evaluated, second, format="torchscript") == 2
+    assert "is the contract of m.safetensors" in capsys.readouterr().err
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_a_contract_names_no_folder_of_models_that_were_not_evaluated(evaluated, tmp_path):
+    copy = shutil.copytree(evaluated, tmp_path / "private" / "one")
+    for grader in copy.rglob("grader.json"):
+        grader.unlink()
+    output = tmp_path / "model.safetensors"
+    assert export(copy, output, format="safetensors") == 0
+    text = output.with_suffix(".json").read_text()
+    assert "not known to have been evaluated" in text and "private" not in text
+
+
+def test_an_output_below_a_file_is_named(evaluated, tmp_path, capsys):
+    (tmp_path / "file").write_text("x")
+    assert export(evaluated, tmp_path / "file" / "m.pt", format="torchscript") == 2
+    assert "expected a folder, found a file" in capsys.readouterr().err
+
+
+def test_photographs_that_are_given_are_compared_on(evaluated, demo, tmp_path, capsys):
+    output, images = tmp_path / "model.safetensors", tmp_path / "photographs"
+    shutil.copytree(demo / "test" / "2", images)
+    (images / "broken.jpg").write_text("x")
     assert export(evaluated, output, format="safetensors", images=images) == 0
     verified = json.loads(output.with_suffix(".json").read_text())["verified"]
     assert (verified["source"], verified["images"]) == ("4 pictures of --images", 4)
+    assert "not compared on" in capsys.readouterr().out
 
 
 def test_a_model_whose_images_are_gone_is_compared_on_drawn_ones(

@@ -110,7 +110,7 @@ def test_a_model_that_was_trained_again_after_its_evaluation_is_not_taken_for_th
     path = copy.best("demo_convnext", pair_head(class_pairs(5)[0]))
     checkpoint_file.save_checkpoint(path, checkpoint_file.load_checkpoint(path) | {"epoch": 99})
     assert grade(demo / "test" / "0", results_dirs=copy.root) == 0
-    assert "is of earlier classifiers" in table()[0]["remarks"]
+    assert "not known to have been evaluated as they are now" in table()[0]["remarks"]
     capsys.readouterr()
     assert grade(demo / "test" / "0", results_dirs=copy.root, grader=copy.grader, csv="b.csv") == 2
     assert "was chosen for other classifiers" in capsys.readouterr().err
