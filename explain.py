@@ -199,9 +199,8 @@ def warnings_of(loaded: LoadedGrader, how: How) -> list[str]:
         )
     if how.maps == COMBINED:
         found.append(
-            "the maps do not add up to the score: they are finer maps, a first-order account, of "
-            "which only that is left which the exact maps agree with; what the score is made of is "
-            "shown by --maps exact"
+            "the maps do not add up to the score: of finer maps, a first-order account, only that "
+            "is left which the exact maps agree with; the exact maps show what the score is made of"
         )
     if len(grader.members) > 1:
         found.append("an ensemble averages probabilities; its maps are those of the mean logits")

@@ -32,7 +32,7 @@ from common.system.log import log, printable
 from common.system.run_lock import lock_directory
 
 START_ANEW = "write elsewhere with --output_dir FOLDER, or start anew with --overwrite"
-_OURS = re.compile(r"\d{5,}_.*\.(jpg|png|npz)")
+_OURS = re.compile(r"\d{5,}_.*\.npz")
 _PARTS = ("maps", "constants", "logits")  # of an `Evidence`
 _OF_FINER = "finer_"
 _LETTERS = 60  # of a picture's name in the names of its files
@@ -88,7 +88,7 @@ class KeptMaps:
     def remove_others(self) -> None:
         """Remove drawings of decisions that are not taken any more, and files of no picture."""
         stems = {self.stem(name) for name in self.done}
-        for path in _ours(self.place):
+        for path in _ours(self.place, [self.stem(name) for name in self.numbers]):
             known = path in self.drawn if path.suffix == ".png" else path.stem in stems
             if not known:
                 path.unlink()
@@ -122,22 +122,31 @@ def open_kept_maps(
         yield kept
 
 
-def _ours(place: EvidenceDir) -> list[Path]:
-    return [path for part in place.parts for path in part.glob("*") if _OURS.fullmatch(path.name)]
+def _ours(place: EvidenceDir, stems: Collection[str] = ()) -> list[Path]:
+    """List the files of pictures that have maps, or whose files' names start with some stems.
+
+    The user may keep pictures of his own in a folder of such a name.
+    """
+    pictures, overlays, maps = ([*part.glob("*")] for part in place.parts)
+    numbered = [path for path in maps if _OURS.fullmatch(path.name)]
+    known = {path.stem for path in numbered} | set(stems)
+    drawn = [path for path in overlays if path.stem.rpartition("_")[0] in known]
+    return [*(path for path in pictures if path.stem in known), *drawn, *numbered]
 
 
 def _settings_to_go_on(place: EvidenceDir, settings: RunSettings) -> dict[str, Any]:
     """Return what a run is made with, and the pictures that earlier processes have numbered."""
-    if place.settings.is_file():
+    maps = [path for path in _ours(place) if path.parent == place.parts[2]]
+    if maps and place.settings.is_file():
         require_same_settings(place.settings, settings, f"{place.folder} holds maps", START_ANEW)
         content = read_json(place.settings)
         names = content.get("pictures")
         if isinstance(names, list) and all(isinstance(name, str) for name in names):
             return content
         raise InputError(f"{place.settings}: expected names of pictures; {START_ANEW}")
-    if strange := _ours(place):
+    if maps:
         raise InputError(
-            f"{strange[0]} is there and {place.settings.name}, which says what it was made with, "
+            f"{maps[0]} is there and {place.settings.name}, which says what it was made with, "
             f"is not; {START_ANEW}"
         )
     return {**settings.deciding, **settings.telling, "pictures": []}

@@ -101,6 +101,7 @@ def test_however_it_was_killed_a_run_ends_with_the_same_bytes(run, tmp_path, cap
     capsys.readouterr()
 
     kill_at(1, run, **words)  # before what it is made with is written
+    kill_at(2, run)  # of other maps, none of which was written
     kill_at(5, run, **words)  # in the second picture of a chunk of three
     assert [path.name[:7] for path in sorted((folder / "maps").iterdir())] == [".00001_", "00000_0"]
     kill_at(3, run, **words)
@@ -140,13 +141,14 @@ def test_maps_of_another_model_or_of_other_pictures_are_not_mixed(
     assert "model was 0, is " in capsys.readouterr().err
     assert outcome(tmp_path / "o") == before
 
-    kept = tmp_path / "o" / "maps" / "mine.npz"
+    kept, photo = (tmp_path / "o" / name for name in ("maps/mine.npz", "pictures/12345_mine.jpg"))
     kept.touch()
+    photo.touch()
     (tmp_path / "o" / "evidence.run.json").unlink()
     assert run() == 2
     assert "evidence.run.json, which says what it was made with, is not" in capsys.readouterr().err
     assert run(**strange, overwrite=None) == 0
-    assert len(list(kept.parent.iterdir())) == 6 and kept.is_file()
+    assert len(list(kept.parent.iterdir())) == 6 and kept.is_file() and photo.is_file()
 
 
 def test_pictures_may_be_added_changed_and_removed(run, photos, tmp_path, capsys):
