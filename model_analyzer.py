@@ -246,7 +246,7 @@ def cells(row: Analysis) -> list[str]:
         decimal(row.val_auc),
         percent(row.sensitivity),
         percent(row.specificity),
-        "n/a" if math.isnan(gap) else f"{100 * gap:+.1f}",
+        "n/a" if math.isnan(gap) else f"{100 * gap:+z.1f}",
         f"{row.frozen / 1e6:.2f}",
         f"{row.trainable / 1e6:.2f}",
         f"{row.size_mb:.1f}",

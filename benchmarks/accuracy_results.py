@@ -115,6 +115,8 @@ def load(file: Path) -> Results:
             _read_changes(content.get("changes")),
             _read_changes(content.get("pixels")),
         )
+    except InputError:
+        raise
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise InputError(f"{file}: expected figures of accuracy, found {error!r}") from error
 

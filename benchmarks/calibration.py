@@ -85,7 +85,7 @@ def temperature_table(simulations: int, generator: np.random.Generator) -> list[
 
 def _summary(changes: list[float]) -> str:
     """Write the mean and the worst of what a temperature changed, where that was often enough."""
-    return f"{np.mean(changes):+.3f} ({max(changes):+.3f})" if len(changes) >= 5 else "-"
+    return f"{np.mean(changes):+z.3f} ({max(changes):+z.3f})" if len(changes) >= 5 else "-"
 
 
 def weights_table(simulations: int, generator: np.random.Generator) -> list[str]:

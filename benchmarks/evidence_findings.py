@@ -71,7 +71,7 @@ def _differs(row: Row, name: str) -> str:
     """Say by how much a row differs from the first, and whether that may be chance."""
     found = row.difference[name]
     sure = "beyond doubt" if found.low > 0 or found.high < 0 else "which may be chance"
-    return f"{found.value:+.2f}, {sure}"
+    return f"{found.value:+z.2f}, {sure}"
 
 
 def _goal(section: Section) -> Iterator[str]:
@@ -127,7 +127,7 @@ def _ways(section: Section) -> Iterator[str]:
     if nearest:
         yield (
             "Nearest in place of bilinear between the places changes the gain by "
-            f"{nearest.difference['gain'].value:+.2f}; bilinear is what is used."
+            f"{nearest.difference['gain'].value:+z.2f}; bilinear is what is used."
         )
     if grade:
         yield (
@@ -161,7 +161,7 @@ def _deletion(section: Section) -> Iterator[str]:
 
 
 def _changes(curve: Curve, name: str) -> str:
-    return " and ".join(f"{value - curve.whole:+.1f}" for value in curve.curves[name])
+    return " and ".join(f"{value - curve.whole:+z.1f}" for value in curve.curves[name])
 
 
 def _shuffled(section: Section) -> Iterator[str]:

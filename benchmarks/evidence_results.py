@@ -83,6 +83,8 @@ def load(file: Path) -> Results:
     try:
         content = read_json(file)
         return {name: _section(content[name]) for name in SECTIONS if name in content}
+    except InputError:
+        raise
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise InputError(f"{file}: expected figures of evidence, found {error!r}") from error
 

@@ -54,8 +54,8 @@ def difference(found: Interval | None, digits: int = 3) -> str:
     """Write a difference with its interval."""
     if found is None or math.isnan(found.value):
         return EMPTY
-    ends = f"[{found.low:+.{digits}f}, {found.high:+.{digits}f}]"
-    return f"{found.value:+.{digits}f} {ends}"
+    ends = f"[{found.low:+z.{digits}f}, {found.high:+z.{digits}f}]"
+    return f"{found.value:+z.{digits}f} {ends}"
 
 
 def put_section(file: Path, name: str, section: dict[str, Any], what: str) -> None:

@@ -77,9 +77,9 @@ class DecisionMap:
     def describe(self) -> str:
         """Say how the score is made up."""
         if np.isnan(self.constant):
-            return f"score {self.score:+.2f}, to which the map does not add up"
+            return f"score {self.score:+z.2f}, to which the map does not add up"
         mean = self.score - self.constant
-        return f"score {self.score:+.2f} = map {mean:+.2f}, constant {self.constant:+.2f}"
+        return f"score {self.score:+z.2f} = map {mean:+z.2f}, constant {self.constant:+z.2f}"
 
 
 @dataclass(frozen=True)

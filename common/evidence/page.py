@@ -148,7 +148,7 @@ def _alone(found: DecisionEvidence, scale: float, words: PageWords) -> list[_Lay
 def _layer_of_falls(found: DecisionEvidence, scale: float) -> _Layer:
     assert found.falls is not None
     flat = math.isnan(found.agreement)
-    agrees = "not defined, one of them is flat" if flat else f"{found.agreement:+.2f}"
+    agrees = "not defined, one of them is flat" if flat else f"{found.agreement:+z.2f}"
     most = np.abs(found.falls).max()
     caption = (
         f"orange: the score falls where this is hidden; the largest change is {most:.2f} logits, "

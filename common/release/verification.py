@@ -210,7 +210,7 @@ def judge_quantised(
     differ = int((plain[PREDICTED] != quantised[PREDICTED]).sum())
     largest = float(np.abs(plain[CLASSES] - quantised[CLASSES]).max())
     text = (
-        f"kappa changes by {kappa.value:+.3f} [{kappa.low:+.3f}, {kappa.high:+.3f}] with 8-bit "
+        f"kappa changes by {kappa.value:+z.3f} [{kappa.low:+z.3f}, {kappa.high:+z.3f}] with 8-bit "
         f"weights, on {pictures.source}; {differ} of {len(pictures)} are graded otherwise, a class "
         f"probability by up to {largest:.2g}"
     )

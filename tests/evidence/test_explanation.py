@@ -11,6 +11,7 @@ from helpers import noise_for, random_model
 
 from common.evidence.exact import EXACT
 from common.evidence.explanation import (
+    DecisionMap,
     How,
     ScoredClasses,
     decisions_on,
@@ -99,6 +100,11 @@ def two_models():
         torch_model(random_model("demo_convnext", "shared", "01234")),
         torch_model(random_model("demo_coatnet", "softmax", "01234", img_size=96), "flips"),
     ]
+
+
+def test_a_score_that_rounds_to_nothing_has_no_minus():
+    text = DecisionMap(np.zeros((1, 1)), -0.001, -0.002).describe()
+    assert text == "score +0.00 = map +0.00, constant +0.00"
 
 
 def test_of_several_models_each_and_their_mean_add_up_to_the_scores(two_models):

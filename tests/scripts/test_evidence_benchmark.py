@@ -411,3 +411,9 @@ def test_each_model_is_judged_on_what_is_new_to_it_or_refused(
         assert evidence.main(flags(**values | changes)) == 2, changes
         error = capsys.readouterr().err
         assert said in error and error.count("\n") == 1, error
+
+
+def test_figures_that_are_not_there_are_named_in_one_line(tmp_path, capsys):
+    assert evidence.main(["--render_only", "--report_dir", str(tmp_path)]) == 2
+    error = capsys.readouterr().err
+    assert "evidence.json" in error and "InputError" not in error and error.count("\n") == 1
