@@ -162,6 +162,8 @@ def say_what_is_there(journal: Journal, listing: Listing, kept: Kept) -> None:
     if done:
         left = len(listing) - done
         log(f"{journal.files.csv}: {count_of(done, 'row')} are there, {left} to be made")
+    if kept.renamed:
+        log(f"note: {count_of(kept.renamed, 'row')} got the name by which --images lists it now")
     if kept.gone:
         log(f"note: {count_of(kept.gone, 'row')} of pictures that are not there any more stay")
 
@@ -208,7 +210,7 @@ def main(argv: list[str] | None = None) -> int:
     for line in settings.telling["warnings"]:
         log(f"note: {line}")
 
-    kept = Kept(listing)
+    kept = Kept(listing, files)
     with open_journal(files, form, settings, args.overwrite, kept) as journal:
         say_what_is_there(journal, listing, kept)
         work = Work(

@@ -158,6 +158,11 @@ def recognise_eyes(ids: Sequence[str], metadata: PatientTable | None = None) -> 
     return np.array([side.get(eye, eye) for eye in eyes], dtype=str)
 
 
+def are_eyes(words: Sequence[str]) -> bool:
+    """Tell whether words are the names of the two eyes, in any case and order."""
+    return any(sorted(pair) == sorted(word.lower() for word in words) for pair in _EYES)
+
+
 def _below_class_folder(id_: str) -> str:
     """Return an image's name, with its folders below that of its class, if any."""
     first, *rest = id_.split("/")

@@ -7,13 +7,14 @@ were made with: rows of another model or of other flags never get into one file.
 
 import json
 import os
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from common.listing.walking import count_of
+from common.new_pictures.listing import place_of
 from common.new_pictures.rows import FileState, Row, RowFormat
 from common.system.errors import InputError
 from common.system.files import atomic_write, read_json, write_json
@@ -48,8 +49,8 @@ class RunFiles:
 
     @property
     def lock(self) -> Path:
-        """Locked by the run that writes."""
-        return self.csv.with_name(f".{self.csv.name}.lock")
+        """Locked by the run that writes; one for all names that lead to the same rows."""
+        return self.jsonl.parent.resolve() / f".{self.jsonl.name}.lock"
 
     @property
     def all(self) -> tuple[Path, ...]:
@@ -78,6 +79,7 @@ class Journal:
 
     def add(self, rows: Sequence[Row]) -> None:
         """Write rows to both files; when this returns they are on the disk."""
+        rows = [replace(row, path=path_from(self.files, row.image)) for row in rows]
         lines, table = self._handles
         path = self.files.jsonl
         try:
@@ -118,6 +120,11 @@ class Journal:
             os.close(self._handles.pop())
 
 
+def path_from(files: RunFiles, image: str) -> str:
+    """Tell where a picture lies, seen from the folder of its row; both may be moved together."""
+    return os.path.relpath(place_of(image), os.path.realpath(files.jsonl.parent))
+
+
 def _write(handle: int, text: str) -> None:
     data = memoryview(text.encode())
     while data:  # a full disk takes a part, and says why at the next attempt
@@ -130,11 +137,11 @@ def open_journal(
     form: RowFormat,
     settings: RunSettings,
     overwrite: bool,
-    still_good: Callable[[Row], bool],
+    keep: Callable[[Row], Row | None],
 ) -> Iterator[Journal]:
     """Open the files of a run, to begin it or to go on with it.
 
-    still_good: tells whether a row that is there still says what is so; the others are taken out.
+    keep: says what a row that is there is to be, under another name, say; None: it is taken out.
     Raises InputError for files of another program, model or flags, unless they are to be
     overwritten, and where another process writes to them.
     """
@@ -142,7 +149,7 @@ def open_journal(
         if overwrite:
             for path in files.all:
                 path.unlink(missing_ok=True)
-        done = _go_on(files, form, settings, still_good)
+        done = _go_on(files, form, settings, keep)
         journal = Journal(files, form, done)
         try:
             yield journal
@@ -151,7 +158,10 @@ def open_journal(
 
 
 def _go_on(
-    files: RunFiles, form: RowFormat, settings: RunSettings, still_good: Callable[[Row], bool]
+    files: RunFiles,
+    form: RowFormat,
+    settings: RunSettings,
+    keep: Callable[[Row], Row | None],
 ) -> dict[str, FileState]:
     """Mend the files of an earlier process, or begin new ones; returns whose rows are there."""
     if files.settings.is_file():
@@ -166,15 +176,18 @@ def _go_on(
         write_json(files.settings, {**settings.deciding, **settings.telling})
     _cut_torn_line(files.jsonl)
     done: dict[str, FileState] = {}
-    outdated = 0
+    kept: list[tuple[str, str] | None] = []  # name and path that each row is to have
+    changed = False
     for row in read_rows(files.jsonl, form):
-        if still_good(row):
-            done[row.image] = row.file
-        else:
-            outdated += 1
-    if outdated:
+        new = keep(row)
+        kept.append(None if new is None else (new.image, new.path))
+        changed |= kept[-1] != (row.image, row.path)
+        if new is not None:
+            done[new.image] = new.file
+    if outdated := kept.count(None):
         log(f"{files.jsonl}: {count_of(outdated, 'row')} of changed pictures, which come anew")
-        _keep(files.jsonl, form, done)
+    if changed:
+        _rewrite(files.jsonl, form, kept)
     _write_csv(files, form)
     return done
 
@@ -235,11 +248,12 @@ def _cut_torn_line(path: Path) -> None:
             log(f"{path}: its last line was cut off; that picture is graded again")
 
 
-def _keep(path: Path, form: RowFormat, images: Collection[str]) -> None:
-    """Leave the rows of all other pictures out of a JSONL file."""
+def _rewrite(path: Path, form: RowFormat, kept: Sequence[tuple[str, str] | None]) -> None:
+    """Give the rows of a JSONL file other names and paths, or take them out."""
     with atomic_write(path) as file:
-        for row in read_rows(path, form):
-            if row.image in images:
+        for row, new in zip(read_rows(path, form), kept, strict=True):
+            if new is not None:
+                row = replace(row, image=new[0], path=new[1])
                 file.write(f"{form.to_json(row)}\n".encode())
 
 

@@ -2,16 +2,18 @@
 
 import glob
 import os
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from common.data.metadata import Metadata, read_metadata
 from common.listing.picture_files import shows_picture
 from common.listing.walking import by_ending, count_of, describe, list_tree
 from common.system.errors import InputError
 from common.system.log import printable
 
 _WILD = "*?["
+_SHOWN = 3  # names in a remark
 
 
 @dataclass(frozen=True)
@@ -27,6 +29,16 @@ class NewPicture:
         """Its file."""
         return Path(self.name)
 
+    @property
+    def place(self) -> str:
+        """Where it lies."""
+        return place_of(self.name)
+
+    @property
+    def is_link(self) -> bool:
+        """Tell whether it, or a folder between the root and it, is a link."""
+        return os.path.realpath(self.name) != os.path.join(os.path.realpath(self.root), self.id)
+
 
 @dataclass(frozen=True)
 class Listing:
@@ -34,6 +46,8 @@ class Listing:
 
     pictures: tuple[NewPicture, ...]
     remarks: tuple[str, ...] = ()
+    # by the name of a picture: its other names, links to it, that are left out
+    others: Mapping[str, Sequence[NewPicture]] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.pictures)
@@ -42,6 +56,16 @@ class Listing:
     def roots(self) -> tuple[str, ...]:
         """The folders that pictures lie in, each once."""
         return tuple(dict.fromkeys(picture.root for picture in self.pictures))
+
+    def names_of(self, picture: NewPicture) -> tuple[NewPicture, ...]:
+        """Return a picture under its name, then under the others that lead to it."""
+        return picture, *self.others.get(picture.name, ())
+
+
+def place_of(name: str) -> str:
+    """Tell where a file lies, whatever the working folder is; a link is a file of its own."""
+    folder, last = os.path.split(name)
+    return os.path.join(os.path.realpath(folder), last)
 
 
 @dataclass(frozen=True)
@@ -57,44 +81,82 @@ def list_pictures(places: Sequence[str]) -> Listing:
 
     In folders, what has a picture's ending or first bytes is taken; hidden files, results of this
     software and other files are passed over, the last with a remark. A file that is named itself
-    is taken whatever it holds. A file that is met again, also through a link, is listed once.
+    is taken whatever it holds. A file that several names lead to is listed once, by the name that
+    is no link, else by that of which the root's metadata.csv knows, else by the first.
     Raises InputError for a place that is not there, and for no picture at all.
     """
-    pictures: list[NewPicture] = []
+    files: dict[object, list[NewPicture]] = {}
     others: list[str] = []
-    names: set[str] = set()
-    real_names: set[str] = set()
-    again = 0
+    order: dict[str, int] = {}  # of all names
     for found in (found for place in places for found in _found(place)):
         name = found.picture.name
-        if name in names:  # overlapping places are no surprise
+        if name in order:  # overlapping places are no surprise
             continue
-        names.add(name)
-        if not (found.named or shows_picture(name)):
+        order[name] = len(order)
+        if found.named or shows_picture(name):
+            files.setdefault(_file_of(name), []).append(found.picture)
+        else:
             others.append(name)
-            continue
-        real = os.path.realpath(name)
-        again += real in real_names
-        if real not in real_names:
-            real_names.add(real)
-            pictures.append(found.picture)
-    if not pictures:
+    if not files:
         given = " ".join(map(printable, places))
         held = f"{count_of(len(others), 'other file')} ({by_ending(others)})" if others else "none"
         raise InputError(f"--images {given}: expected pictures, found {held}")
-    return Listing(tuple(pictures), tuple(_remarks(others, again)))
+    tables: dict[str, Metadata | None] = {}
+    chosen = {file: _choose(names, tables) for file, names in files.items()}
+    pictures = sorted(chosen.values(), key=lambda picture: order[picture.name])
+    left_out = {
+        picture.name: tuple(other for other in files[file] if other is not picture)
+        for file, picture in chosen.items()
+        if len(files[file]) > 1
+    }
+    return Listing(tuple(pictures), tuple(_remarks(others, left_out)), left_out)
 
 
-def _remarks(others: list[str], again: int) -> Iterator[str]:
+def _file_of(name: str) -> object:
+    """Tell which file a name leads to: two that lead to one are equal."""
+    try:
+        found = os.stat(name)
+    except OSError:
+        return os.path.realpath(name)
+    hard_links = found.st_nlink > 1 and found.st_ino  # some file systems give no numbers
+    return (found.st_dev, found.st_ino) if hard_links else os.path.realpath(name)
+
+
+def _choose(names: Sequence[NewPicture], tables: dict[str, Metadata | None]) -> NewPicture:
+    """Choose among the names of one file; tables: those that were read already, by root."""
+    if len(names) == 1:
+        return names[0]
+    real = [picture for picture in names if not picture.is_link] or names
+    if len({picture.place for picture in real}) == 1:
+        return real[0]
+    for picture in real:
+        if picture.root not in tables:
+            tables[picture.root] = read_metadata(Path(picture.root))
+        table = tables[picture.root]
+        if table is not None and picture.id in table.rows:
+            return picture
+    return real[0]
+
+
+def _remarks(others: list[str], left_out: Mapping[str, Sequence[NewPicture]]) -> Iterator[str]:
     if others:
         yield (
             f"note: {count_of(len(others), 'file')} without a picture's ending or first bytes, "
             f"not looked at ({by_ending(others)}), such as {printable(others[0])}"
         )
+    again: dict[str, str] = {}  # by the full path: overlapping places are no surprise
+    for name, links in left_out.items():
+        for link in links:
+            if link.is_link or link.place != place_of(name):
+                again.setdefault(
+                    os.path.abspath(link.name), f"{printable(link.name)} is {printable(name)}"
+                )
     if again:
+        shown = list(again.values())[:_SHOWN]
+        shown += [f"{len(again) - _SHOWN} others"] if len(again) > _SHOWN else []
         yield (
-            f"note: {count_of(again, 'more name')} of pictures that are listed already (links), "
-            "which are graded once"
+            f"note: {count_of(len(again), 'more name')} of pictures that are listed already "
+            f"(links), which are graded once: {', '.join(shown)}"
         )
 
 

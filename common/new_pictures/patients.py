@@ -3,14 +3,15 @@
 N pictures.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from common.data.class_names import grades_of
 from common.data.metadata import Metadata, read_metadata
-from common.data.patients import Patients, recognise_eyes, recognise_patients
+from common.data.patients import Patients, are_eyes, recognise_eyes, recognise_patients
 from common.listing.split_folders import split_of
 from common.listing.walking import count_of
 from common.new_pictures.listing import Listing, NewPicture
@@ -36,19 +37,28 @@ COLUMNS = (
 
 @dataclass(frozen=True)
 class Metadatas:
-    """What the metadata.csv of each folder says of its pictures."""
+    """What the metadata.csv of each root says of its pictures."""
 
-    by_root: Mapping[str, Metadata]
-    by_id: Mapping[str, NewPicture]
+    by_root: Mapping[str, Metadata]  # by the absolute path
+    folders: "_Folders"
+    by_id: Mapping[str, Sequence[NewPicture]]  # under all names that lead to it
 
     def column(self, name: str, ids: Sequence[str]) -> list[str]:
-        """Return a column's values for pictures, "" where they are not known."""
-        found = []
-        for id_ in ids:
-            picture = self.by_id.get(id_)
-            table = self.by_root.get(picture.root) if picture else None
-            found.append(table.column(name, [picture.id])[0] if table and picture else "")
-        return found
+        """Return a column's values for pictures, "" where they are not known.
+
+        A patient's name is that of the table's root: another root may have another of that name.
+        """
+        return [next(self._values(name, self.by_id.get(id_, ())), "") for id_ in ids]
+
+    def _values(self, name: str, pictures: Sequence[NewPicture]) -> Iterator[str]:
+        for picture in pictures:
+            for root in _upwards(picture.name):
+                table = self.by_root.get(root)
+                id_ = os.path.relpath(picture.name, root).replace(os.sep, "/")
+                value = table.column(name, [id_])[0] if table else ""
+                if value:
+                    above = self.folders.site_of(root) if name == "patient" else ""
+                    yield f"{above}/{value}" if above else value
 
 
 def read_metadatas(listing: Listing) -> dict[str, Metadata]:
@@ -73,10 +83,12 @@ def recognise_people(
     regex: names the patient in a file's name, as in `recognise_patients`.
     """
     listed = {picture.name: picture for picture in listing.pictures}
-    named = _ids_of(listing)
-    ids = [named.get(image, f"gone/{image}") for image in images]
-    by_id = {id_: listed[image] for id_, image in zip(ids, images) if image in listed}
-    known = Metadatas(metadata, by_id)
+    folders = _Folders(listing)
+    # the number stands where a dataset has the folder of a class
+    ids = [f"{n}/{'/'.join(folders.below(image))}" for n, image in enumerate(images)]
+    pictures = {id_: listing.names_of(listed[i]) for id_, i in zip(ids, images) if i in listed}
+    by_root = {os.path.abspath(root): table for root, table in metadata.items()}
+    known = Metadatas(by_root, folders, pictures)
     return People(recognise_patients(ids, regex, known), recognise_eyes(ids, known).tolist())
 
 
@@ -124,20 +136,76 @@ def tabulate_patients(
     return PatientTable(table, people.patients.unknown)
 
 
-def _ids_of(listing: Listing) -> dict[str, str]:
-    """Name each picture so that patients can be read in it: without folders of splits and grades.
+class _Folders:
+    """The roots of pictures, and what in their paths is no part of a patient's name.
 
-    A folder's name stands before it, as that of a class does in a dataset.
+    Several roots are read as the folder that holds them all would be: each has patients of its own,
+    unless they are called as splits, grades or eyes are. The same holds for the folders in a root.
     """
-    ids: dict[str, str] = {}
-    for root in listing.roots:
-        own = {p.name: p.id.split("/") for p in listing.pictures if p.root == root}
-        for is_grouping in (_are_splits, _are_grades):
-            tops = {parts[0] for parts in own.values() if len(parts) > 1}
-            if tops and is_grouping(sorted(tops)):
-                own = {name: parts[1:] if len(parts) > 1 else parts for name, parts in own.items()}
-        ids |= {name: "/".join([root.replace("/", " "), *own[name]]) for name in own}
-    return ids
+
+    def __init__(self, listing: Listing) -> None:
+        roots = {os.path.abspath(root) for root in listing.roots}
+        # those that lie in no other one
+        self._roots = {root for root in roots if roots.isdisjoint(list(_upwards(root))[1:])}
+        self._common = os.path.commonpath(self._roots)
+        paths: dict[str, list[list[str]]] = {root: [] for root in self._roots}
+        for picture in listing.pictures:
+            root = self._root_of(picture.name)
+            paths[root].append(_parts(picture.name, root))
+        self._groupings = {root: _groupings(own) for root, own in paths.items()}
+        self._of_roots = _groupings([_parts(f"{root}/x", self._common) for root in self._roots])
+
+    def _root_of(self, path: str) -> str:
+        return next((folder for folder in _upwards(path) if folder in self._roots), "")
+
+    def below(self, image: str) -> list[str]:
+        """Return the parts of a picture's path that may name a patient."""
+        root = self._root_of(image)
+        if not root:  # of a row whose picture is not listed any more
+            return _parts(image, "/")
+        own = _without(_parts(image, root), self._groupings[root])
+        return _without(_parts(root, self._common) + own, self._of_roots)
+
+    def site_of(self, root: str) -> str:
+        """Name the folder whose patients are those of a root; "" where there is only one."""
+        parts = _parts(f"{self._root_of(root)}/x", self._common)
+        return "/".join(_without(parts, self._of_roots)[:-1])
+
+
+def _upwards(path: str) -> Iterator[str]:
+    """Go from a path to the folder that it lies in, and on to the topmost."""
+    path = os.path.abspath(path)
+    yield path
+    while path != os.path.dirname(path):
+        path = os.path.dirname(path)
+        yield path
+
+
+def _parts(path: str, folder: str) -> list[str]:
+    below = os.path.relpath(path, folder)
+    return [] if below == "." else below.split(os.sep)
+
+
+def _groupings(paths: Sequence[list[str]]) -> list[frozenset[str]]:
+    """Find the folders that come first in paths and are of splits, then of grades, then of eyes."""
+    found: list[frozenset[str]] = []
+    for is_grouping in (_are_splits, _are_grades, are_eyes):
+        tops = {parts[0] for parts in paths if len(parts) > 1}
+        if tops and is_grouping(sorted(tops)):
+            found.append(frozenset(tops))
+            paths = [_without(parts, found[-1:]) for parts in paths]
+    return found
+
+
+def _without(parts: list[str], groupings: Sequence[frozenset[str]]) -> list[str]:
+    """Leave folders out of a path; that of an eye becomes a part of the file's name."""
+    for folders in groupings:
+        if len(parts) > 1 and parts[0] in folders:
+            first, *parts = parts
+            if are_eyes(sorted(folders)) and first.lower() not in parts[-1].lower():
+                stem, ending = os.path.splitext(parts[-1])
+                parts = [*parts[:-1], f"{stem}_{first}{ending}"]
+    return parts
 
 
 def _are_splits(folders: Sequence[str]) -> bool:

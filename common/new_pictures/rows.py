@@ -1,14 +1,15 @@
 """What is said of one picture: a row of the CSV file for people and of the JSONL file for programs.
 
 K classes. Both files hold the same columns in the same order; the JSONL file alone holds the
-state of the picture's file, too, by which a run that goes on sees that it was changed.
+place and the state of the picture's file, by which a run that goes on knows it and sees that it was
+changed.
 """
 
 import csv
 import io
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from common.result_dir import plain_cell
@@ -50,6 +51,8 @@ class Row:
     model: str  # fingerprint of the networks
     time: str  # in UTC, when it was graded
     file: FileState
+    # where its file lies, seen from the folder of the JSONL file: the same from any working folder
+    path: str = field(default="", compare=False)  # "" in rows of earlier releases
 
 
 class RowFormat:
@@ -83,6 +86,7 @@ class RowFormat:
         """Write a row as a line of JSONL, all in ASCII; a name that is no UTF-8 is kept, too."""
         content = dict(zip(self.columns, self._values(row, list(row.classes_in_set) or None)))
         content |= {"file_bytes": row.file.size, "file_modified_ns": row.file.modified}
+        content |= {"file_path": row.path}
         return json.dumps(content, allow_nan=False)
 
     def from_json(self, line: str | bytes) -> Row:
@@ -108,6 +112,7 @@ class RowFormat:
             model=_text(content["model"]),
             time=_text(content["time"]),
             file=FileState(int(content["file_bytes"]), int(content["file_modified_ns"])),
+            path=_text(content.get("file_path", "")),
         )
 
     def header(self) -> str:

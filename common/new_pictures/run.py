@@ -10,15 +10,15 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import cv2
 import numpy as np
 
 from common.grading.networks import Networks, Said
-from common.new_pictures.journal import START_ANEW, Journal
-from common.new_pictures.listing import Listing, NewPicture
+from common.new_pictures.journal import START_ANEW, Journal, RunFiles, path_from
+from common.new_pictures.listing import Listing, NewPicture, place_of
 from common.new_pictures.rows import FileState, Row
 from common.pixels.decoding import ImageError, UnreadableError
 from common.pixels.preprocessing import Preprocessing, load_squares
@@ -201,24 +201,48 @@ def is_unchanged(row: Row, picture: NewPicture) -> bool:
 
 
 class Kept:
-    """Decides which rows of an earlier process are kept: those whose pictures are as they were."""
+    """Decides which rows of an earlier process are kept: those whose pictures are as they were.
 
-    def __init__(self, listing: Listing) -> None:
-        self._listed = {picture.name: picture for picture in listing.pictures}
+    A picture is known by where it lies, whatever the working folder was, and whichever of its names
+    was listed. Its row then has the name that is listed now.
+    """
+
+    def __init__(self, listing: Listing, files: RunFiles) -> None:
+        self._files, self._folder = files, os.path.realpath(files.jsonl.parent)
+        self._by_name = {picture.name: picture for picture in listing.pictures}
+        self._by_place = {
+            name.place: picture
+            for picture in reversed(listing.pictures)
+            for name in listing.names_of(picture)
+        }
+        self._taken: set[str] = set()
         self.gone = 0  # rows of pictures that are not there any more, which are kept
+        self.renamed = 0
 
-    def __call__(self, row: Row) -> bool:
-        """Tell whether to keep a row.
+    def __call__(self, row: Row) -> Row | None:
+        """Return a row that is kept, None for one that is not.
 
         Raises InputError for that of a picture that is there but was not asked for.
         """
-        picture = self._listed.get(row.image)
-        if picture is not None:
-            return is_unchanged(row, picture)
-        if os.path.lexists(row.image):
+        picture = self._picture_of(row)
+        if picture is None:
+            self.gone += 1
+            return row
+        if picture.name in self._taken or not is_unchanged(row, picture):
+            return None
+        self._taken.add(picture.name)
+        self.renamed += row.image != picture.name
+        return replace(row, image=picture.name, path=path_from(self._files, picture.name))
+
+    def _picture_of(self, row: Row) -> NewPicture | None:
+        """Find the picture of a row; None if it is gone."""
+        place = place_of(row.image)
+        if row.path and not (os.path.isabs(row.image) and os.path.lexists(place)):
+            place = place_of(os.path.join(self._folder, row.path))
+        found = self._by_place.get(place)
+        if found is None and os.path.lexists(place):
             raise InputError(
-                f"--images does not list {printable(row.image)}, of which there is a row; list the "
-                f"same pictures, {START_ANEW}"
+                f"--images does not list {printable(row.image)} ({printable(place)}), of which "
+                f"there is a row; list the same pictures, {START_ANEW}"
             )
-        self.gone += 1
-        return True
+        return found or self._by_name.get(row.image)  # by name: the rows were moved alone

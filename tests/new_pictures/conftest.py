@@ -1,5 +1,6 @@
 """Pictures that are graded by networks that answer at once."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -37,13 +38,15 @@ def answers() -> Answers:
 def run(photos, answers, tmp_path):
     """Grade the pictures: run(name, networks) -> the rows; it goes on where it ended."""
 
-    def grade(name: str, networks: QuickNetworks, workers: int = 2, **settings) -> list[Row]:
-        listing = list_pictures([str(photos)])
+    def grade(
+        name: str, networks: QuickNetworks, workers: int = 2, places: Sequence[str] = (), **settings
+    ) -> list[Row]:
+        listing = list_pictures(places or [str(photos)])
         form = RowFormat(answers.grader.scored.names)
         made_with = RunSettings({"model": "m", **settings}, {"begun": "now"})
         files = RunFiles(tmp_path / f"{name}.csv")
         work = Work(networks, answers.judge, answers.refuse, answers.doubts.look, workers)
-        with open_journal(files, form, made_with, False, Kept(listing)) as journal:
+        with open_journal(files, form, made_with, False, Kept(listing, files)) as journal:
             grade_pictures(listing.pictures, journal, work)
             journal.finish([picture.name for picture in listing.pictures])
             return list(Journal.rows(journal))

@@ -44,8 +44,8 @@ def files(tmp_path):
     return RunFiles(tmp_path / "o" / "p.csv")
 
 
-def opened(files, settings=MADE_WITH, overwrite=False, still_good=lambda row: True):
-    return open_journal(files, FORM, settings, overwrite, still_good)
+def opened(files, settings=MADE_WITH, overwrite=False, keep=lambda row: row):
+    return open_journal(files, FORM, settings, overwrite, keep)
 
 
 def write(files, rows=ROWS):
@@ -110,9 +110,21 @@ def test_a_second_process_is_refused_and_names_the_first(files):
         opened(files).__enter__()
 
 
+def test_all_ways_to_write_one_name_share_one_lock(files, tmp_path, monkeypatch):
+    files.csv.parent.mkdir()
+    (tmp_path / "link").symlink_to("o")
+    monkeypatch.chdir(tmp_path)
+    names = ["o/p", "o/p.csv", "link/p.csv", str(tmp_path / "link" / ".." / "o" / "p")]
+    assert len({RunFiles(Path(name)).lock for name in names}) == 1
+    with opened(files):
+        for name in names:
+            with pytest.raises(InputError, match="is written by process"):
+                opened(RunFiles(Path(name))).__enter__()
+
+
 def test_rows_that_do_not_hold_any_more_are_left_out(files):
     write(files)
-    with opened(files, still_good=lambda found: found.image != "a.jpg") as journal:
+    with opened(files, keep=lambda found: found if found.image != "a.jpg" else None) as journal:
         assert list(journal.rows()) == ROWS[1:]
         journal.add([row("a.jpg", time="later")])
         journal.finish([each.image for each in ROWS])

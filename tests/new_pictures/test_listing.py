@@ -62,6 +62,29 @@ def test_a_picture_is_listed_once_though_links_lead_to_it(photos):
     assert any("more name" in remark and "links" in remark for remark in found.remarks)
 
 
+def test_a_picture_has_the_name_that_is_no_link_whichever_comes_first(photos):
+    (photos / "0_cover.jpg").symlink_to("b.jpg")
+    (photos / "a_folder").symlink_to("deep")
+    found = list_pictures(["photos/0_cover.jpg", "photos"])
+    assert [each.name for each in found.pictures] == names("photos")
+    assert names("photos")[1:4] == ["photos/b.jpg", "photos/deep/d.jpg", "photos/deep/er/c.tif"]
+    [said] = [remark for remark in found.remarks if "links" in remark]
+    assert "3 more names" in said and "photos/0_cover.jpg is photos/b.jpg" in said
+    [kept] = [each for each in found.pictures if each.id == "b.jpg"]
+    assert [each.id for each in found.names_of(kept)] == ["b.jpg", "0_cover.jpg"]
+
+
+def test_of_two_names_that_are_equal_on_the_disk_the_one_in_the_table_is_taken(photos):
+    os.link(photos / "b.jpg", photos / "c.jpg")
+    assert "photos/c.jpg" not in names("photos") and "photos/b.jpg" in names("photos")
+    (photos / "metadata.csv").write_text("image,patient\nc.jpg,7\n")
+    assert "photos/c.jpg" in names("photos") and "photos/b.jpg" not in names("photos")
+    (photos / "x.jpg").symlink_to("nowhere")
+    (photos / "y.jpg").symlink_to("nowhere")
+    (photos / "metadata.csv").write_text("image,patient\ny.jpg,7\n")
+    assert "photos/y.jpg" in names("photos") and "photos/x.jpg" not in names("photos")
+
+
 def test_a_link_to_nowhere_is_listed_so_that_it_gets_a_row(photos):
     (photos / "lost.jpg").symlink_to("nowhere")
     assert "photos/lost.jpg" in names("photos")

@@ -82,15 +82,80 @@ def test_a_folder_for_each_patient_is_recognised(tabulate):
     assert [line["grade"] for line in found.values()] == ["0", "1", "2", "3"]
 
 
-def test_metadata_of_each_folder_tells_before_the_names(tabulate, tmp_path):
-    for folder, who in (("a", "Ann"), ("b", "Ann")):
-        (tmp_path / folder).mkdir()
-        text = f"image,patient,eye\\nx{folder}.jpg,{who},{'left' if folder == 'a' else 'right'}\\n"
-        (tmp_path / folder / "metadata.csv").write_text(text.replace("\\n", "\n"))
-    found, table = tabulate({"a/xa": 1, "b/xb": 2, "b/xc": 4}, places=("a", "b"))
-    assert list(found) == ["Ann"] and table.others == 1
-    assert (found["Ann"]["left_grade"], found["Ann"]["right_grade"]) == ("1", "2")
-    assert found["Ann"]["worst_image"] == "b/xb.jpg"
+def write_table(folder, text):
+    folder.mkdir(exist_ok=True)
+    (folder / "metadata.csv").write_text(f"image,patient,eye\n{text}\n")
+
+
+def test_metadata_tells_before_the_names_and_of_its_own_folder_alone(tabulate, tmp_path):
+    write_table(tmp_path / "a", "xa.jpg,Ann,left\nxb.jpg,Ann,right")
+    write_table(tmp_path / "b", "xb.jpg,Ann,right")
+    found, table = tabulate({"a/xa": 1, "a/xb": 3, "b/xb": 2, "b/xc": 4}, places=("a", "b"))
+    assert list(found) == ["a/Ann", "b/Ann"] and table.others == 1
+    first = found["a/Ann"]
+    assert (first["left_grade"], first["right_grade"]) == ("1", "3")
+    assert found["b/Ann"]["worst_image"] == "b/xb.jpg"
+    write_table(tmp_path / "left", "xa.jpg,Ann,left")
+    write_table(tmp_path / "right", "xb.jpg,Ann,right")
+    found, _ = tabulate({"left/xa": 1, "right/xb": 2}, places=("left", "right"))
+    assert list(found) == ["Ann"], "the eyes of one person"
+
+
+def test_a_table_tells_also_where_it_names_a_link_or_a_place_in_it_was_given_first(
+    tabulate, tmp_path
+):
+    write_table(tmp_path / "photos", "z.jpg,Ann,left\ndeep/b.jpg,Bob,right")
+    (tmp_path / "photos" / "z.jpg").symlink_to("a.jpg")
+    photos = {"photos/a": 1, "photos/deep/b": 2}
+    found, _ = tabulate(photos, places=("photos/deep", "photos"))
+    assert {name: line["worst_eye"] for name, line in found.items()} == {
+        "Ann": "left",
+        "Bob": "right",
+    }
+
+
+@pytest.mark.parametrize(
+    "places",
+    [
+        ("sites",),
+        ("sites/A", "sites/B"),
+        ("sites/A/1_left.jpg", "sites/A", "sites/B"),
+        ("sites/*/*.jpg",),
+        ("sites/A/*.jpg", "sites/B"),
+        ("sites/B", "sites"),
+    ],
+)
+def test_people_of_two_sites_are_not_taken_for_each_other_however_they_are_given(tabulate, places):
+    pictures = photos(0, 1, 2, 3, folder="sites/A") | photos(3, 2, 1, 0, folder="sites/B")
+    found, _ = tabulate(pictures, places=places)
+    assert {name: line["grade"] for name, line in found.items()} == {
+        "A/1": "1",
+        "A/2": "3",
+        "B/1": "3",
+        "B/2": "1",
+    }
+
+
+@pytest.mark.parametrize("pair", ["left right", "OD OS", "train test", "Mild Severe"])
+def test_folders_of_eyes_splits_and_grades_hold_the_same_people(tabulate, pair):
+    first, second = pair.split()
+    placed = {f"in/{first}/{n}": n for n in range(4)} | {f"in/{second}/{n}": 4 for n in range(4)}
+    if first in ("train", "Mild"):
+        placed = {f"in/{first}/{n}_left": n for n in range(4)}
+        placed |= {f"in/{second}/{n}_right": 4 for n in range(4)}
+    for places in [("in",), (f"in/{first}", f"in/{second}"), ("in/*/*.jpg",)]:
+        found, _ = tabulate(placed, places=places)
+        assert [line["images"] for line in found.values()] == ["2"] * 4, places
+        assert {line["worst_eye"] for line in found.values()} <= {"right", "left"}
+
+
+def test_a_picture_that_is_gone_stays_with_its_patient(tabulate, tmp_path):
+    tabulate(photos(0, 3, 1, 0))
+    (tmp_path / "photos" / "1_right.jpg").unlink()
+    rows = [row(f"photos/{name}.jpg", class_name="1") for name in NAMES]
+    listing = list_pictures(["photos"])
+    table = tabulate_patients(rows, listing, "01234", AUTO, {})
+    assert [line[:2] for line in table.rows] == [["1", 2], ["2", 2]]
 
 
 def test_a_pattern_of_the_user_names_the_patient(tabulate):

@@ -1,8 +1,10 @@
 """Pictures are graded chunk by chunk, each once, however often the run is killed."""
 
 import errno
+import json
 import os
 import random
+import shutil
 import signal
 import time
 from dataclasses import replace
@@ -13,6 +15,7 @@ from new_pictures.quick_networks import QuickNetworks
 from common.new_pictures import run as run_module
 from common.new_pictures.rows import GRADED, UNREADABLE
 from common.pixels.preprocessing import load_picture, load_squares
+from common.system.errors import InputError
 
 
 def timeless(rows):
@@ -126,10 +129,76 @@ def test_a_changed_or_mended_picture_is_graded_anew_in_its_place(run, photos):
     assert next(row for row in after if row.image.endswith("2x.png")).outcome == GRADED
 
 
-def test_a_file_that_could_not_be_opened_is_tried_again(run, photos):
-    (photos / "a.png").symlink_to(photos / "later.jpg")
+def test_pictures_are_known_from_any_working_folder_and_by_any_of_their_names(
+    run, photos, monkeypatch, tmp_path
+):
+    monkeypatch.chdir(tmp_path)
+    before = run("a", QuickNetworks(), places=["photos"])
+    assert before[0].image == "photos/0.png"
+    monkeypatch.chdir(photos)
+    for place in (".", str(photos), "../photos", "[0-9]*.png"):
+        networks = QuickNetworks()
+        after = run("a", networks, places=[place])
+        assert not networks.seen and [each.time for each in after] == [r.time for r in before]
+        assert [os.path.basename(r.image) for r in after] == sorted(os.listdir(photos))
+    assert after[0].image == "0.png"
+    (photos / "0.png").rename(tmp_path / "0.png")
+    (photos / "0.png").symlink_to(tmp_path / "0.png")
+    networks = QuickNetworks()
+    run("a", networks, places=[".", str(tmp_path / "0.png")])
+    assert not networks.seen
+
+
+def test_rows_that_are_moved_with_or_without_their_pictures_are_known(
+    run, photos, monkeypatch, tmp_path
+):
+    monkeypatch.chdir(tmp_path)
+    before = run("a", QuickNetworks(), places=["photos"])
+    for ending in ("csv", "jsonl", "run.json"):
+        (tmp_path / f"a.{ending}").rename(photos.parent / f"b.{ending}")
+    networks = QuickNetworks()
+    assert run("b", networks, places=["photos"]) == before and not networks.seen
+    (tmp_path / "out").mkdir()
+    for ending in ("csv", "jsonl", "run.json"):
+        (tmp_path / f"b.{ending}").rename(tmp_path / "out" / f"b.{ending}")
+    assert run("out/b", networks, places=["photos"]) == before and not networks.seen
+    photos.rename(tmp_path / "out" / "photos")
+    for ending in ("csv", "jsonl", "run.json"):
+        (tmp_path / "out" / f"b.{ending}").rename(tmp_path / f"c.{ending}")
+    (tmp_path / "out" / "photos").rename(photos)
+    assert run("c", networks, places=["photos"]) == before and not networks.seen
+    (tmp_path / "all").mkdir()
+    for path in (photos, *tmp_path.glob("c.*")):
+        path.rename(tmp_path / "all" / path.name)
+    after = run("all/c", networks, places=["all/photos"])
+    assert not networks.seen and after[0].image == "all/photos/0.png" and len(after) == len(before)
+
+
+def test_equal_names_below_another_folder_are_other_pictures(run, photos, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    run("a", QuickNetworks(), places=["photos"])
+    shutil.copytree(photos, tmp_path / "other" / "photos")
+    monkeypatch.chdir(tmp_path / "other")
+    with pytest.raises(InputError, match=r"does not list photos/0.png .*of which there is a row"):
+        run("a", QuickNetworks(), places=["photos"])
+
+
+def test_a_table_that_was_doubled_by_an_earlier_release_is_mended(run, photos, tmp_path):
+    before = run("a", QuickNetworks())
+    path = tmp_path / "a.jsonl"
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    for line in lines:
+        line.pop("file_path")
+    other = [line | {"image": f"{photos}/./{os.path.basename(line['image'])}"} for line in lines]
+    path.write_text("".join(f"{json.dumps(line)}\n" for line in lines + other))
+    networks = QuickNetworks()
+    assert run("a", networks) == before and not networks.seen
+
+
+def test_a_file_that_could_not_be_opened_is_tried_again(run, photos, tmp_path):
+    (photos / "a.png").symlink_to(tmp_path / "later.jpg")
     assert next(row for row in run("a", QuickNetworks()) if row.image.endswith("a.png")).review
-    (photos / "later.jpg").write_bytes((photos / "9.png").read_bytes())
+    (tmp_path / "later.jpg").write_bytes((photos / "9.png").read_bytes())
     found = {os.path.basename(row.image): row for row in run("a", QuickNetworks())}
     assert found["a.png"].outcome == GRADED
 
