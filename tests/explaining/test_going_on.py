@@ -141,6 +141,13 @@ def test_maps_of_another_model_or_of_other_pictures_are_not_mixed(
     assert "model was 0, is " in capsys.readouterr().err
     assert outcome(tmp_path / "o") == before
 
+    assert run(scale=0.01) == 0, "the drawings are others, the maps the same"
+    assert "maps of 4 of them are there" in capsys.readouterr().out
+    after = outcome(tmp_path / "o")
+    assert {name for name in before if after[name] == before[name]} == {
+        name for name in before if not name.endswith((".png", ".html"))
+    }
+
     kept, photo = (tmp_path / "o" / name for name in ("maps/mine.npz", "pictures/12345_mine.jpg"))
     kept.touch()
     photo.touch()
