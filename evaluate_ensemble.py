@@ -53,9 +53,10 @@ from common.fitting.ensemble import (
     rule_of,
 )
 from common.fitting.sources import Plan, Trained, find_training, plan_fitting
-from common.fitting.threshold import parse_rule
+from common.fitting.threshold import ARGMAX, parse_rule
 from common.flags import add_ensemble_flags, add_evaluation_flags, find_runs
-from common.grading.stored_grader import grader_to_store, keep_grader
+from common.grading.finding import DEFAULT_ENSEMBLE, is_of
+from common.grading.stored_grader import earlier_grader, grader_to_store, keep_grader, rules_of
 from common.in_force import TrainedWith, switch_off
 from common.listing.split_folders import CHOSEN_ON
 from common.listing.walking import count_of
@@ -142,6 +143,7 @@ def list_models(args: argparse.Namespace) -> list[Model]:
         dataset = datasets[run.names]
         output = output_dir_for(run, dataset, args.output_dir)
         models.append(Model(run, label, output, dataset, dataset.split(args.split)))
+    require_own_place(models, args.output_dir or DEFAULT_ENSEMBLE)
     first = models[0]
     for line in [*first.dataset.remarks(), *describe_classes(first.run, first.split)]:
         log(line)
@@ -156,6 +158,16 @@ def list_models(args: argparse.Namespace) -> list[Model]:
             "--output_dir, which is for ensembles and other datasets"
         )
     return models
+
+
+def require_own_place(models: Sequence[Model], ensemble: Path) -> None:
+    """Raise InputError where an ensemble's results would take the place of a model's own."""
+    for model in models if len(models) > 1 else ():
+        if model.output.root.resolve() == ensemble.resolve():
+            raise InputError(
+                f"--output_dir {ensemble}: the results of {model.label} alone lie there, and those "
+                "of the ensemble would take their place; choose another directory"
+            )
 
 
 def list_images(names: tuple[str, ...], args: argparse.Namespace) -> Dataset:
@@ -399,6 +411,44 @@ def keep_references(
     return remarks
 
 
+def with_earlier_rules(asked: Asked, outcome: Outcome, models: Sequence[Model]) -> Asked:
+    """Ask for the operating points of an earlier evaluation of the same models, too.
+
+    Their thresholds are chosen again, where all else is chosen: a rule that was asked for once
+    holds until it is forgotten with the file that it stands in.
+    """
+    earlier = earlier_grader(outcome.output.grader)
+    if earlier is None or outcome.grader.chosen_on is None:
+        return asked
+    if not is_of(earlier, [model.pairs.origin.checkpoints for model in models]):
+        return asked
+    rules = dict.fromkeys([*asked.operating_points, *rules_of(earlier)])
+    return replace(asked, operating_points=tuple(rules))
+
+
+def say_of_earlier_rules(asked: Asked, more: Asked, outcome: Outcome) -> list[str]:
+    """Say which rules of operating points an earlier evaluation had asked for, and their fate.
+
+    more: what is asked with those that are chosen again.
+    """
+    path, earlier = outcome.output.grader, earlier_grader(outcome.output.grader)
+    if earlier is None or outcome.grader.chosen_on is None:
+        return []
+    rules = [rule for rule in rules_of(earlier) if rule not in asked.operating_points]
+    again = ", ".join(str(rule) for rule in rules if rule in more.operating_points)
+    gone = ", ".join(str(rule) for rule in rules if rule not in more.operating_points)
+    listed = ", ".join(str(rule) for rule in more.operating_points if rule != ARGMAX)
+    if again:
+        return [
+            f"note: {path}: thresholds of an earlier evaluation's --operating_point {again} were "
+            f"chosen again, too; unless told otherwise, predict.py refers by the first of {listed} "
+            "that has a threshold (remove the file to forget them)"
+        ]
+    if gone:
+        return [f"note: {path} was of other classifiers; its --operating_point {gone} is gone"]
+    return []
+
+
 def store_graders(
     models: list[Model], final: Outcome, asked: Asked, dataset_path: str
 ) -> list[str]:
@@ -409,13 +459,14 @@ def store_graders(
     several = [(models, final)] if len(models) > 1 else []
     remarks = []
     for own, outcome in [*(([model], model.outcome) for model in models), *several]:
-        path = outcome.output.grader
+        path, more = outcome.output.grader, with_earlier_rules(asked, outcome, own)
+        remarks += say_of_earlier_rules(asked, more, outcome)
         chosen = grader_to_store(
             outcome.grader,
             [model.result for model in own],
             [model.run.directory.root for model in own],
             outcome.ensemble,
-            asked.operating_points,
+            more.operating_points,
             dataset_path,
         )
         if not keep_grader(path, chosen):
@@ -537,7 +588,8 @@ def write_cards(
     cards = {final.output: card_of_evaluation(final.output, report, known, mistakes.why_none)}
     for model, own in zip(models, known) if len(models) > 1 else ():
         outcome = with_overlaps(model.outcome, setting)
-        answers, gates = ask(outcome.grader, asked), check_all([model], outcome, setting)
+        more = with_earlier_rules(asked, outcome, [model])
+        answers, gates = ask(outcome.grader, more), check_all([model], outcome, setting)
         alone = report_on([model], outcome, answers, gates, setting)
         cards[model.output] = card_of_evaluation(model.output, alone, [own], _OF_ENSEMBLE)
     for directory, card in cards.items():
@@ -584,7 +636,7 @@ def main(argv: list[str] | None = None) -> int:
     asked = what_is_asked(args)
     alterations = () if args.robustness is None else chosen_alterations(args.robustness)
     models = list_models(args)
-    ensemble_dir = ResultDir(args.output_dir or Path("super_ensemble_results"))
+    ensemble_dir = ResultDir(args.output_dir or DEFAULT_ENSEMBLE)
     skipped = leave_out_unreadable(models, args) if args.skip_unreadable else {}
     if args.verify:
         return 0 if verify_models(models, ensemble_dir, args) else 1
@@ -607,7 +659,8 @@ def main(argv: list[str] | None = None) -> int:
     asked = replace(
         asked, people=setting.people, grade_mix=setting.grade_mix, columns=setting.columns
     )
-    answers = ask(final.grader, replace(asked, altered=altered))
+    more = with_earlier_rules(asked, final, models)
+    answers = ask(final.grader, replace(more, altered=altered))
     store_answers(answers, final.output, models[0].split)
     stored = store_graders(models, final, asked, setting.dataset_path)
     stored += keep_references(models, trained, args)

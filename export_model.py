@@ -218,7 +218,7 @@ def main(argv: list[str] | None = None) -> int:
     with folder_beside(args.output) as folder:
         loaded = load(args)
         grader = loaded.grader
-        log(f"{grader.label}: {grader.calibration or 'no temperature'}")
+        log(f"{grader.label}: {grader.calibration_text}")
         network = build_network(loaded.networks.models, grader, args.format, args.evidence)
         contract = write_and_verify(network, loaded, folder, args)
         describe(folder, contract, loaded, args.output)

@@ -17,7 +17,7 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-from common.doubts.known_doubts import load_doubts
+from common.doubts.known_doubts import COPY, load_doubts
 from common.flags import (
     add_grader_flags,
     add_images_flag,
@@ -132,7 +132,7 @@ def open_exported(args: argparse.Namespace) -> GraderToRun:
     tta = tuple(member.tta for member in networks.contract.members)
     arithmetic = Arithmetic("onnxruntime", networks.device, networks.contract.weights, tta)
     prints = [member.checkpoints for member in networks.grader.members]
-    doubts = load_doubts(reference_files(args.onnx, len(prints)), prints)
+    doubts = load_doubts(reference_files(args.onnx, len(prints)), prints, COPY)
     return GraderToRun(networks.grader, networks, arithmetic, doubts)
 
 

@@ -20,7 +20,8 @@ class KnownDoubts:
     """Tells which pictures are not to be graded, by what is kept of the models' training pictures.
 
     Whether a picture is ungradable is told by the pixels of the first model that has limits, and
-    whether it is unlike the training pictures by most of the models that know that.
+    whether it is unlike the training pictures by more than half of all models: one that does not
+    know it does not say so.
     """
 
     references: tuple[Reference | None, ...]  # (M,)
@@ -41,8 +42,8 @@ class KnownDoubts:
 
     @property
     def tells_unlike(self) -> bool:
-        """Whether a model has pictures to compare others with."""
-        return any(own is not None and not own.neighbourhood.why_none for own in self.references)
+        """Whether so many models have pictures to compare others with that they can be most."""
+        return is_most(sum(_knows(own) for own in self.references), len(self.references))
 
     def look(self, squares: Sequence[np.ndarray]) -> np.ndarray | None:
         """Measure a picture (S, S, 3) uint8, as each model sees it, for `ungradable`."""
@@ -59,11 +60,12 @@ class KnownDoubts:
         known = [
             (reference.neighbourhood, features)
             for reference, features in zip(self.references, said.features)
-            if reference is not None and not reference.neighbourhood.why_none
+            if reference is not None and _knows(reference)
         ]
         far = [distances(own.features, features) for own, features in known]
+        neighbourhoods, models = [own for own, _ in known], len(self.references)
         return [
-            _in_words([own for own, _ in known], [float(each[n]) for each in far])
+            _in_words(neighbourhoods, [float(each[n]) for each in far], models)
             for n in range(len(said.pair_probabilities[0]))
         ]
 
@@ -81,10 +83,19 @@ def _bytes_of(reference: Reference) -> bytes:
     return text.encode() + b"".join(np.ascontiguousarray(array).tobytes() for array in arrays)
 
 
-def _in_words(known: Sequence[Neighbourhood], far: Sequence[float]) -> str:
+def is_most(count: int, models: int) -> bool:
+    """Tell whether so many of the models are most of them."""
+    return 2 * count > models
+
+
+def _knows(reference: Reference | None) -> bool:
+    return reference is not None and not reference.neighbourhood.why_none
+
+
+def _in_words(known: Sequence[Neighbourhood], far: Sequence[float], models: int) -> str:
     """Say that a picture is unlike the training pictures by most models; "" where it is not."""
     beyond = [(value, own.threshold) for value, own in zip(far, known) if value > own.threshold]
-    if 2 * len(beyond) <= len(known):
+    if not is_most(len(beyond), models):
         return ""
     value, threshold = max(beyond, key=lambda both: both[0] / both[1] if both[1] else both[0])
     return (
@@ -92,40 +103,53 @@ def _in_words(known: Sequence[Neighbourhood], far: Sequence[float]) -> str:
     )
 
 
-def load_doubts(paths: Sequence[Path], fingerprints: Sequence[str]) -> KnownDoubts:
+EVALUATE = "evaluate_ensemble.py writes it where the training images are"
+COPY = "copy it along with the network: export_model.py writes it beside that of an evaluated model"
+
+
+def load_doubts(
+    paths: Sequence[Path], fingerprints: Sequence[str], way_out: str = EVALUATE
+) -> KnownDoubts:
     """Read what is kept of models' training pictures; fingerprints: (M,) of their classifiers.
 
-    Raises InputError for a file that is not what evaluations keep.
+    way_out: what helps where it is not there. Raises InputError for a file that is not what
+    evaluations keep.
     """
     references: list[Reference | None] = []
     reasons = []
     for path, fingerprint in zip(paths, fingerprints, strict=True):
         found, why = None, ""
         if not path.is_file():
-            why = (
-                f"{path} is not there; evaluate_ensemble.py writes it where the training images are"
-            )
+            why = f"{path} is not there; {way_out}"
         else:
             found = load_reference(path)
             if found.checkpoints != fingerprint:
                 found, why = None, f"{path} is of earlier classifiers; evaluate again"
         references.append(found)
         reasons.append(why)
-    return KnownDoubts(tuple(references), _why_not_known(references, reasons))
+    return KnownDoubts(tuple(references), _why_not_known(paths, references, reasons))
 
 
-def _why_not_known(references: Sequence[Reference | None], reasons: Sequence[str]) -> str:
-    """Say what cannot be told by any model, and why by the first one."""
-    why_no_limits = [
-        reason if each is None else each.why_no_limits for each, reason in zip(references, reasons)
-    ]
-    why_no_distance = [
-        reason if each is None else each.neighbourhood.why_none
-        for each, reason in zip(references, reasons)
-    ]
-    found = []
-    if all(why_no_limits):
-        found.append(f"not known whether pictures can be graded: {why_no_limits[0]}")
-    if all(why_no_distance):
-        found.append(f"not known whether pictures are unlike the training's: {why_no_distance[0]}")
+def _why_not_known(
+    paths: Sequence[Path], references: Sequence[Reference | None], reasons: Sequence[str]
+) -> str:
+    """Say what cannot be told, by any model or by some, and why by the first of these."""
+    no_limits, no_distance = [], []
+    for path, own, reason in zip(paths, references, reasons):
+        why_no_limits = reason if own is None else own.why_no_limits
+        why_no_distance = reason if own is None else own.neighbourhood.why_none
+        no_limits += [reason or f"{path}: {why_no_limits}"] if why_no_limits else []
+        no_distance += [reason or f"{path}: {why_no_distance}"] if why_no_distance else []
+    found, count = [], len(references)
+    if no_limits:
+        known = len(no_limits) < count
+        rest = f", told by {count - len(no_limits)} of {count} models alone" if known else ""
+        start = "" if known else "not known "
+        found.append(f"{start}whether pictures can be graded{rest}: {no_limits[0]}")
+    if no_distance:
+        known = is_most(count - len(no_distance), count)
+        rest = f"most of all {count} models must say so, and {len(no_distance)} cannot"
+        start = "" if known else "not known "
+        what = f"{start}whether pictures are unlike the training's"
+        found.append(f"{what}{f' ({rest})' if count > 1 else ''}: {no_distance[0]}")
     return "; ".join(found)

@@ -114,13 +114,13 @@ def save_reference(path: Path, reference: Reference) -> None:
 
 def load_reference(path: Path) -> Reference:
     """Read what `save_reference` wrote; raises InputError for anything else."""
-    arrays, details = read_predictions(path)
     try:
-        reference = _parse(arrays, details)
-    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        reference = _parse(*read_predictions(path))
+    except (InputError, KeyError, TypeError, ValueError, OverflowError) as error:
+        reason = error.__cause__ if isinstance(error, InputError) else error
         raise InputError(
-            f"{path}: expected what evaluate_ensemble.py keeps of training pictures ({error}); "
-            "remove it and evaluate again"
+            f"{path}: expected what evaluate_ensemble.py keeps of training pictures ({reason}); "
+            "remove it and evaluate again (beside an exported network: copy it there again)"
         ) from error
     return reference
 

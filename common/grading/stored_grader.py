@@ -25,8 +25,13 @@ from common.fitting.threshold import ARGMAX, Rule, parse_rule
 from common.pairs import HEADS, class_pairs
 from common.prediction.classes import Classes
 from common.prediction.voting import VOTES, ClassPredictions, usable_weights
-from common.screening.abstention import MEASURES, ReviewThreshold, choose_review
-from common.screening.conformal import choose_thresholds, make_sets
+from common.screening.abstention import (
+    MEASURES,
+    ReviewThreshold,
+    choose_review,
+    why_no_threshold,
+)
+from common.screening.conformal import choose_thresholds, make_sets, never_ruled_out
 from common.screening.operating_point import Decision, choose, cuts_of, score_of
 from common.system.environment import versions
 from common.system.errors import InputError
@@ -94,7 +99,7 @@ class StoredReview:
 class StoredSets:
     """The least probability with which each class is in a conformal set."""
 
-    thresholds: np.ndarray  # (K,) NaN: too few images of it, nothing is promised
+    thresholds: np.ndarray  # (K,) NaN: too few images of it, so it is in every set
     why_none: str = ""  # why no class has one
 
 
@@ -139,6 +144,31 @@ class StoredGrader:
             self.weights,
             self.temperature,
         )
+
+    @property
+    def calibration_text(self) -> str:
+        """Say which temperature is applied and what it was fitted on, or why none is."""
+        return f"temperature {self.calibration}" if self.calibration else "no temperature"
+
+    @property
+    def never_ruled_out(self) -> list[str]:
+        """Say of which classes too little is known to leave them out of a set."""
+        on = self.chosen_on
+        return never_ruled_out(
+            self.scored.titles, on.images_per_class, self.sets.thresholds, on.name
+        )
+
+    def why_not_unsure(self, threshold: ReviewThreshold | None) -> str:
+        """Say why no picture can be too uncertain at a threshold; "" where one can.
+
+        None: that of no share at all.
+        """
+        if threshold is None:
+            return self.review.why_none
+        if math.isfinite(threshold.value):
+            return ""
+        on = self.chosen_on
+        return f"no threshold: {why_no_threshold(threshold.share, on.images, on.name)}"
 
     def points_of(self, rule: Rule) -> list[StoredPoint]:
         """Return the operating points of a rule, one for each detection; empty if not chosen."""
@@ -266,8 +296,8 @@ def _sets(grader: Grader) -> StoredSets:
 
 def _review(grader: Grader) -> StoredReview:
     found = choose_review(grader)
-    if found is None:
-        return StoredReview(why_none=grader.why_nothing_is_chosen)
+    if isinstance(found, str):
+        return StoredReview(why_none=found)
     return StoredReview(found.measure, found.note, "", tuple(found.thresholds))
 
 
@@ -341,19 +371,29 @@ def keep_grader(path: Path, grader: StoredGrader) -> bool:
 
     So it is where the images are evaluated that things are chosen on. Returns whether it did.
     """
-    if not grader.chosen_on.name and path.is_file():
-        try:
-            earlier = load_grader(path)
-        except InputError:  # of another version, or damaged
-            earlier = None
-        if earlier and earlier.chosen_on.name and _networks(earlier) == _networks(grader):
-            return False
+    earlier = None if grader.chosen_on.name else earlier_grader(path)
+    if earlier and earlier.chosen_on.name and _networks(earlier) == _networks(grader):
+        return False
     save_grader(path, grader)
     return True
 
 
+def earlier_grader(path: Path) -> StoredGrader | None:
+    """Read what an earlier evaluation stored; None for nothing, another version's or damage."""
+    try:
+        return load_grader(path) if path.is_file() else None
+    except InputError:
+        return None
+
+
+def rules_of(grader: StoredGrader) -> list[Rule]:
+    """List the rules that operating points were asked for by, without the argmax."""
+    found = dict.fromkeys(parse_rule(point.rule) for point in grader.points)
+    return [rule for rule in found if rule != ARGMAX]
+
+
 def _networks(grader: StoredGrader) -> list[tuple[str, str]]:
-    return [(member.checkpoints, member.tta) for member in grader.members]
+    return sorted((member.checkpoints, member.tta) for member in grader.members)
 
 
 def load_grader(path: Path) -> StoredGrader:

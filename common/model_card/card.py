@@ -45,7 +45,7 @@ _HUB_METRICS = {  # by our name: the type in the head, and what it is
 
 def card_of_training(known: Known) -> Card:
     """Describe a model that was trained, and not evaluated yet."""
-    folder = shlex.quote(known.name)
+    folder = shlex.quote(f"./{known.name}")
     command = f"python evaluate_ensemble.py --results_dirs {folder} --dataset_path DATASET"
     sections = [
         f"# {escaped(known.name)}",
@@ -77,7 +77,7 @@ def card_of_evaluation(
         *_evaluation(report),
         _evidence(directory, report, why_no_maps),
         _limits(report),
-        _how_to_use(models),
+        _how_to_use(directory, models),
     ]
     head = _head() | _figures_in_head(directory, report)
     return Card(report.split.name, head, "\n\n".join(sections))
@@ -172,11 +172,25 @@ def _limits(report: Report) -> str:
     return f"## Limits\n\n{summary.LIMITS}\n\n{listed}".strip()
 
 
-def _how_to_use(models: Sequence[Known]) -> str:
-    folders = shlex.join(known.name for known in models)
-    images = f"--results_dirs {folders} --images ./photographs"
-    return (
-        "## How to use it\n\nWith this software, beside the result directories:\n\n```\n"
-        f"python predict.py {images} --csv grades.csv\n"
+def _how_to_use(directory: ResultDir, models: Sequence[Known]) -> str:
+    """Say by which commands new pictures are graded as they were here: by the card's directory.
+
+    All that was chosen lies in it, whether it is a model's own or an ensemble's.
+    """
+    name = folder_name(directory)
+    folder = shlex.quote(f"./{name}")
+    images = f"--results_dirs {folder} --images ./photographs"
+    said = (
+        f"## How to use it\n\nWith this software, in the folder that {escaped(name)} lies in:\n\n"
+        f"```\npython predict.py {images} --csv grades.csv\n"
         f"python explain.py {images} --output_dir ./evidence\n```"
+    )
+    if len(models) == 1 and models[0].run.directory.root.resolve() == directory.root.resolve():
+        return said
+    folders = shlex.join(f"./{known.name}" for known in models)
+    grader = shlex.quote(f"./{name}/{directory.grader.relative_to(directory.root).as_posix()}")
+    return (
+        f"{said}\n\nThe classifiers are looked for where they were, as seen from there. Where they "
+        f"lie elsewhere, name them in place of {escaped(name)}:\n\n```\n"
+        f"--results_dirs {folders} --grader {grader}\n```"
     )

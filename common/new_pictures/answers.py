@@ -23,6 +23,7 @@ from common.new_pictures.rows import (
 )
 from common.new_pictures.run import ReadPicture
 from common.prediction.classes import Classes
+from common.screening.abstention import MEANINGS, ReviewThreshold
 from common.system.errors import InputError
 from common.system.log import utc_now
 
@@ -126,13 +127,29 @@ def choose_asked(grader: StoredGrader, rule: str, share: float | None) -> Asked:
         found = [n for n in points if not grader.points[n].why_none]
         others = [n for n in found if grader.points[n].rule != str(ARGMAX)]
         chosen = next(iter(others or found), None)
-    shares = [each.share for each in grader.review.thresholds]
-    if share is None and shares:
-        share = REVIEW_SHARE if REVIEW_SHARE in shares else shares[0]
-    if share is not None and share not in shares:
+    return Asked(chosen, _review_place(grader, share))
+
+
+def _review_place(grader: StoredGrader, share: float | None) -> int | None:
+    """Return the place of the threshold for a share; None: the usual one, if there is any."""
+    thresholds = grader.review.thresholds
+    shares = [each.share for each in thresholds]
+    if share is None:
+        return shares.index(_usual(shares)) if shares else None
+    if share not in shares:
         known = ", ".join(f"{each:g}" for each in shares) or f"none ({grader.review.why_none})"
         raise InputError(f"--review_share {share:g}: expected one that was chosen, {known}")
-    return Asked(chosen, None if share is None else shares.index(share))
+    why_none = grader.why_not_unsure(thresholds[shares.index(share)])
+    if why_none:
+        others = [f"{t.share:g}" for t in thresholds if not grader.why_not_unsure(t)]
+        raise InputError(
+            f"--review_share {share:g}: {why_none}; there is {' or '.join(others) or 'none'}"
+        )
+    return shares.index(share)
+
+
+def _usual(shares: Sequence[float]) -> float:
+    return REVIEW_SHARE if REVIEW_SHARE in shares else shares[0]
 
 
 def _others(grader: StoredGrader, points: Sequence[int]) -> str:
@@ -155,14 +172,22 @@ class Answers:
             why["nothing is said on referral"] = grader.scored.referable
         if grader.sets.why_none:
             why["no set of grades"] = grader.sets.why_none
-        if self.asked.review is None:
-            why["nothing is marked as unsure"] = grader.review.why_none
+        why_not_unsure = grader.why_not_unsure(self.review)
+        if why_not_unsure:
+            why["nothing is marked as unsure"] = why_not_unsure
         reasons = dict.fromkeys(why.values())  # several things are often open for one
         found = [
             f"{', '.join(what for what in why if why[what] == reason)}: {reason}"
             for reason in reasons
         ]
+        found += grader.never_ruled_out
         return [*found, self.doubts.why_not_known] if self.doubts.why_not_known else found
+
+    @property
+    def review(self) -> ReviewThreshold | None:
+        """The threshold from which on a picture is unsure; None: there is none."""
+        place = self.asked.review
+        return None if place is None else self.grader.review.thresholds[place]
 
     def judge(self, read: Sequence[ReadPicture], said: Said) -> list[Row]:
         """Write the rows (N,) of pictures that can be read."""
@@ -210,14 +235,13 @@ class Answers:
 
     def _unsure(self, n: int, graded: Graded) -> list[str]:
         """Say why the n-th picture is too uncertain; nothing if it is not."""
-        review, place = self.grader.review, self.asked.review
-        if place is None or not graded.unsure[place][n]:
+        measure, place, threshold = self.grader.review.measure, self.asked.review, self.review
+        if place is None or threshold is None or not graded.unsure[place][n]:
             return []
-        threshold = review.thresholds[place]
-        value = graded.uncertainty[review.measure][n]
+        value = graded.uncertainty[measure][n]
         return [
-            f"unsure: {review.measure} {value:.3g}, from {threshold.value:.3g} on it is among the "
-            f"least certain {threshold.share:.0%}"
+            f"unsure: {MEANINGS[measure]} {value:.3g}, from {threshold.value:.3g} on it is among "
+            f"the least certain {threshold.share:.0%}"
         ]
 
     def _row_of(self, read: ReadPicture, outcome: str, said: "_Said", reasons: list[str]) -> Row:

@@ -12,6 +12,7 @@ from common.new_pictures.journal import RunSettings
 from common.new_pictures.page import RunWords
 from common.new_pictures.rows import UNGRADABLE, UNLIKE, RowFormat
 from common.prediction.labels import views_text
+from common.screening.abstention import MEANINGS
 from common.system.environment import versions
 from common.system.log import utc_now
 
@@ -95,24 +96,29 @@ def facts_of(answers: Answers, arithmetic: Arithmetic) -> list[tuple[str, str]]:
         facts.append(("Weights", f"{', '.join(shares)} ({grader.weighting})"))
     facts += [
         ("Chosen on", _chosen_on(grader)),
-        ("Calibration", grader.calibration),
+        ("Calibration", grader.calibration_text),
         ("Referable", grader.scored.referable),
     ]
     if asked.point is not None:
         point = grader.points[asked.point]
         if point.rule == "argmax":
             text = "argmax: what is graded as referable, without a threshold"
+            text += "".join(
+                f"; none was found for {other.rule} ({other.why_none})"
+                for other in grader.points
+                if other.why_none and other.detection == point.detection
+            )
         else:
             text = f"{point.rule}: P(referable) of {point.decision.threshold:.4f} or more"
         facts.append(("Operating point", text))
-    if asked.review is not None:
-        threshold = grader.review.thresholds[asked.review]
+    threshold = answers.review
+    if threshold is not None and not grader.why_not_unsure(threshold):
         facts.append(
             (
                 "Unsure",
-                f"{grader.review.measure} of {threshold.value:.4g} or more: {threshold.share:.0%} "
-                f"are to be reviewed, {threshold.where_chosen:.1%} were where it was chosen "
-                f"({grader.review.note})",
+                f"{MEANINGS[grader.review.measure]} of {threshold.value:.4g} or more: "
+                f"{threshold.share:.0%} are to be reviewed, {threshold.where_chosen:.1%} were "
+                f"where it was chosen ({grader.review.note})",
             )
         )
     return facts

@@ -32,7 +32,10 @@ from common.system.log import printable
 
 _METRICS = {"recall": "recall", "precision": "precision", "f1": "F1", "auc": "AUC"}  # of a class
 MODERATE = 2  # the least grade that is referred (International Clinical DR scale)
-_UNSURE = "--referable_from CLASS says from which class on an eye is referred"
+_UNSURE = (
+    "--referable_from CLASS of train_ovo.py and evaluate_ensemble.py says from which class on an "
+    "eye is referred"
+)
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from dataclasses import replace
 from common.evaluation.questions import Answers
 from common.reporting.table import Cell, Column, Table, make_table
 from common.reporting.weakness_tables import label_errors_table, robustness_tables, subgroup_tables
-from common.screening.abstention import Abstention, Rest
+from common.screening.abstention import MEANINGS, Abstention, Rest
 from common.screening.conformal import ConformalSets
 from common.screening.operating_point import Detection, OperatingPoint, OperatingPoints
 from common.screening.patients import PatientResults
@@ -226,7 +226,7 @@ def _abstention(found: Abstention) -> Iterator[Table]:
     if found.reviews:
         yield make_table(
             "review",
-            f"Thresholds for review by {found.best}, chosen on {found.chosen_on}",
+            f"Thresholds for review by {MEANINGS[found.best]}, chosen on {found.chosen_on}",
             [
                 "share asked",
                 Column("threshold", decimals=4),
@@ -242,8 +242,22 @@ def _abstention(found: Abstention) -> Iterator[Table]:
                 ]
                 for each in found.reviews
             ],
-            ["An image is referred if its uncertainty is at least the threshold."],
+            [
+                "An image is referred if its uncertainty is at least the threshold.",
+                *_shares_without(found),
+            ],
         )
+
+
+def _shares_without(found: Abstention) -> list[str]:
+    """Name the shares that have no threshold."""
+    shares = [
+        f"{100 * each.judged.asked:g} %"
+        for each in found.reviews
+        if math.isinf(each.judged.threshold)
+    ]
+    why = f"so many images of {found.chosen_on} would be less than one, or are equally uncertain"
+    return [f"No threshold for {' and '.join(shares)}: {why}."] if shares else []
 
 
 _REST: tuple[str | Column, ...] = (

@@ -25,6 +25,7 @@ from common.screening.operating_point import fewer_models
 SHARES = (0.05, 0.10, 0.20, 0.30, 0.50)  # of the images that are referred, in the table
 REVIEW_SHARES = (0.05, 0.10, 0.20)  # for which thresholds are chosen on val
 _LEAST = 1e-12
+_SAME = 1e-9  # uncertainties that differ by less differ by rounding
 
 
 def max_probability(sample: Sample) -> np.ndarray:
@@ -64,6 +65,14 @@ MEASURES = {
     "entropy": (entropy, ""),
     "disagreement": (disagreement, "one model has nobody to disagree with"),
     "cycles": (cycles, "there are no pairs that could contradict each other"),
+}
+
+
+MEANINGS = {  # in words, where a value of it is given
+    "max-probability": "one minus the greatest probability",
+    "entropy": "entropy",
+    "disagreement": "disagreement",
+    "cycles": "cycles",
 }
 
 
@@ -140,9 +149,9 @@ def measure_abstention(grader: Grader) -> Abstention:
             missing[name] = why_none
         else:
             rankings.append(_rank(grader, name, uncertainty, areas.get(name, math.nan)))
-    found = Abstention(rankings, missing, "", "", grader.why_nothing_is_chosen, [])
-    if review is None:
-        return found
+    if isinstance(review, str):
+        return Abstention(rankings, missing, "", "", review, [])
+    found = Abstention(rankings, missing, "", "", "", [])
     here = MEASURES[review.measure][0](judged)
     assert here is not None
     reviews = [
@@ -187,21 +196,51 @@ class ChosenReview:
     thresholds: list[ReviewThreshold]  # at REVIEW_SHARES
 
 
-def choose_review(grader: Grader) -> ChosenReview | None:
-    """Choose the measure of the least area on val or cal, and its thresholds; None without any."""
+def choose_review(grader: Grader) -> ChosenReview | str:
+    """Choose the measure of the least area on val or cal, and its thresholds there.
+
+    A measure that is the same for all images there tells none apart, and is not chosen. One of few
+    values (cycles, above all) can have so many images at its greatest that a share cannot be met;
+    it is only chosen where others cannot meet more of them. Says why where nothing is chosen.
+    """
     chosen, areas, differs = grader.chosen_on, areas_where_chosen(grader), fewer_models(grader)
     if chosen is None or not areas:
-        return None
-    best = min(areas, key=lambda name: areas[name])
-    there = MEASURES[best][0](chosen)
-    assert there is not None
+        return grader.why_nothing_is_chosen
+    found = {name: MEASURES[name][0](chosen) for name in areas}
+    told = {name: u for name, u in found.items() if u is not None and np.ptp(u) > _SAME}
+    if not told:
+        return f"all images of {chosen.name} are equally uncertain"
+    met = {name: _shares_met(uncertainty) for name, uncertainty in told.items()}
+    best = min(told, key=lambda name: (-met[name], areas[name]))
+    there, count = told[best], len(chosen.targets)
     wrong = int((chosen.classes.predicted != chosen.targets).sum())
-    note = f"the choice rests on {wrong} wrong grades among {len(chosen.targets)} of {chosen.name}"
+    notes = [f"the choice rests on {wrong} wrong grades among {count} of {chosen.name}"]
+    for name in areas:
+        if areas[name] < areas[best]:
+            notes.append(f"not {name}, by which too many of these are equally uncertain")
     thresholds = []
     for share in REVIEW_SHARES:
         value = threshold_for(there, share)
         thresholds.append(ReviewThreshold(share, value, float((there >= value).mean())))
-    return ChosenReview(best, chosen.name, note + (f"; {differs}" if differs else ""), thresholds)
+    notes += [differs] if differs else []
+    return ChosenReview(best, chosen.name, "; ".join(notes), thresholds)
+
+
+def _shares_met(uncertainty: np.ndarray) -> int:
+    """Count the shares of which a threshold refers at least half of what it might (of N images)."""
+    count, met = len(uncertainty), 0
+    for share in REVIEW_SHARES:
+        referred = int((uncertainty >= threshold_for(uncertainty, share)).sum())
+        met += 2 * referred >= math.floor(share * count + 1e-9)
+    return met
+
+
+def why_no_threshold(share: float, count: int, name: str) -> str:
+    """Say why no image is referred for a share, of a number of images of this name."""
+    where = f"the {count} images of {name}" if count else name or "the images it was chosen on"
+    if count and share * count < 1 - 1e-9:
+        return f"{share:.0%} of {where} is less than one"
+    return f"the most uncertain of {where} are equally so, and more than {share:.0%}"
 
 
 def _rank(grader: Grader, name: str, uncertainty: np.ndarray, where_chosen: float) -> Ranking:

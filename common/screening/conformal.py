@@ -6,11 +6,13 @@ Lei & Wasserman 2019). An image's set holds each grade that looks no less probab
 
 What is promised: for a new image that is exchangeable with those of its grade on val or cal, the
 set holds its grade with a probability of at least 90 %, on average over such calibrations. It
-holds for the score used, 1 - p_k. Sets are then made contiguous by filling gaps, and an empty one
-is given the predicted grade; both only add grades, so that the promise still holds.
+holds for the score used, 1 - p_k. Each set is given the predicted grade, too, and made contiguous
+by filling gaps; both only add grades, so that the promise still holds. A grade of too few images to
+know from which probability on it is plausible is never ruled out: it is in every set.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -81,13 +83,14 @@ def measure_conformal_sets(grader: Grader) -> ConformalSets | str:
     measured = ~np.isnan(thresholds)[judged.targets]
     why = "" if measured.any() else "no image of a calibrated grade is judged"
     whole = ("all measured", int(counts[~np.isnan(thresholds)].sum()), math.nan, why)
+    always = never_ruled_out(titles, counts.tolist(), thresholds, chosen.name)
     return ConformalSets(
         LEVEL,
         chosen.name,
         grades,
         _coverage(grader, sets, measured, whole),
         sets,
-        _notes(grader, chosen),
+        [*(f"{said}, and counts in its size." for said in always), *_notes(grader, chosen)],
     )
 
 
@@ -120,17 +123,33 @@ def fit_thresholds(probabilities: np.ndarray, targets: np.ndarray) -> np.ndarray
 
 
 def make_sets(classes: ClassPredictions, thresholds: np.ndarray) -> np.ndarray:
-    """Make contiguous sets (N, K) bool, never empty; NaN: a grade of which nothing is promised.
+    """Make sets (N, K) bool, each with the predicted grade and without gaps.
 
-    Such a grade is in a set only between two others, or where it is predicted and the set would be
-    empty without it.
+    NaN: a grade of which too little is known to rule it out. It is in every set, and may lie apart
+    from the others, which would say nothing any more if the gap to it were filled.
     """
-    inside = classes.probabilities >= np.where(np.isnan(thresholds), math.inf, thresholds)
-    empty = ~inside.any(1)
-    inside[empty, classes.predicted[empty]] = True
+    unknown = np.isnan(thresholds)
+    inside = classes.probabilities >= np.where(unknown, math.inf, thresholds)
+    inside[np.arange(len(inside)), classes.predicted] = True
     from_below = np.logical_or.accumulate(inside, axis=1)
     from_above = np.logical_or.accumulate(inside[:, ::-1], axis=1)[:, ::-1]
-    return from_below & from_above
+    return from_below & from_above | unknown
+
+
+def never_ruled_out(
+    titles: Sequence[str], counts: Sequence[int], thresholds: np.ndarray, name: str
+) -> list[str]:
+    """Say which classes (K,) are in every set, and why; counts: images of each, () if not known.
+
+    name: that of the images that sets were calibrated on. Nothing where no class has a threshold.
+    """
+    unknown = np.isnan(thresholds)
+    return [
+        f"{title}: too few images on {name or 'val'} ({f'{counts[k]}, ' if counts else ''}{FEWEST} "
+        "are needed) to rule it out, so it is in every set"
+        for k, title in enumerate(titles)
+        if unknown[k] and not unknown.all()
+    ]
 
 
 def _coverage(
@@ -167,7 +186,7 @@ def _notes(grader: Grader, chosen: Sample) -> list[str]:
     name, differs = chosen.name, fewer_models(grader)
     notes = [
         "A set holds the true grade in 90 % of the images of each grade that was calibrated, if "
-        f"new images are like those of {name}; gaps in a set are filled."
+        f"new images are like those of {name}; the predicted grade is in each, and gaps are filled."
     ]
     if name != "cal":
         notes.append(

@@ -12,7 +12,7 @@ from sklearn.neighbors import NearestNeighbors
 import evaluate_ensemble
 from common.data.folders import scan_split
 from common.doubts import training_pictures
-from common.doubts.known_doubts import KnownDoubts, load_doubts
+from common.doubts.known_doubts import EVALUATE, KnownDoubts, load_doubts
 from common.doubts.references import (
     FEWEST_OF_VAL,
     NEIGHBOUR,
@@ -111,8 +111,10 @@ def test_pictures_are_doubted_where_most_models_know_nothing_like_them(doubtful,
     assert not KnownDoubts((None, None)).tells_ungradable
     near, far = TRAIN[:2], np.stack([TRAIN[0], FAR[0]])
     assert doubts.unlike(said(near, near, far, near)) == ["", ""]
-    nothing, something = doubts.unlike(said(near, near, far, far))
+    assert doubts.unlike(said(near, near, far, far)) == ["", ""], "two of four are not most"
+    nothing, something = doubts.unlike(said(far, near, far, far))
     assert not nothing and "distance" in something
+    assert not KnownDoubts((reference, None)).tells_unlike, "one of two can never be most"
     assert KnownDoubts((None,)).unlike(said(far)) == ["", ""]
     assert doubts.unlike(Said((np.zeros((2, 10)),))) == ["", ""], "without features"
     assert doubts.fingerprint != KnownDoubts((reference,)).fingerprint
@@ -128,12 +130,23 @@ def test_what_is_not_known_is_said(doubtful, tmp_path):
     assert other.look([black]) is None and other.ungradable(None) == ""
     nowhere = load_doubts([ResultDir(tmp_path).reference], ["one"])
     assert "is not there" in nowhere.why_not_known
-    assert (
-        load_doubts(
-            [doubtful.reference, ResultDir(tmp_path).reference], ["one", "two"]
-        ).why_not_known
-        == ""
+    assert load_doubts([ResultDir(tmp_path).reference], ["one"], "copy it").why_not_known.endswith(
+        "; copy it"
     )
+
+
+def test_a_model_of_an_ensemble_that_cannot_tell_is_said(doubtful, tmp_path):
+    here, nowhere = doubtful.reference, ResultDir(tmp_path).reference
+    three = load_doubts([here, nowhere, here], ["one"] * 3)
+    assert three.tells_unlike and three.why_not_known == (
+        f"whether pictures can be graded, told by 2 of 3 models alone: {nowhere} is not there; "
+        f"{EVALUATE}; whether pictures are unlike the training's (most of all 3 models must say "
+        f"so, and 1 cannot): {nowhere} is not there; {EVALUATE}"
+    )
+    two = load_doubts([here, nowhere], ["one"] * 2)
+    assert not two.tells_unlike and two.tells_ungradable
+    assert "not known whether pictures are unlike the training's" in two.why_not_known
+    assert "not known whether pictures can be graded" not in two.why_not_known
 
 
 @pytest.mark.parametrize(
@@ -149,6 +162,9 @@ def test_a_damaged_reference_ends_in_one_line(doubtful, change):
         arrays = {name: file[name] for name in file.files}
     np.savez(doubtful.reference, **(arrays | change))
     with pytest.raises(InputError, match=r"expected what evaluate_ensemble\.py keeps"):
+        load_doubts([doubtful.reference], ["one"])
+    doubtful.reference.write_bytes(b"no archive")
+    with pytest.raises(InputError, match=r"pictures \(File is not a zip file\); remove it and ev"):
         load_doubts([doubtful.reference], ["one"])
 
 

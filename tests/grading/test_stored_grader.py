@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,11 +15,13 @@ from common.fitting.grader import ensemble_grader, model_grader
 from common.fitting.images import fitting_images
 from common.fitting.threshold import parse_rule
 from common.grading.stored_grader import (
+    ChosenOn,
     StoredGrader,
     grade,
     grader_to_store,
     keep_grader,
     load_grader,
+    rules_of,
     save_grader,
     unevaluated,
 )
@@ -138,8 +141,21 @@ def test_where_nothing_could_be_chosen_the_reason_is_kept_and_an_earlier_choice_
     assert graded.sets is None and graded.unsure == ()
     assert keep_grader(path, chosen) and not keep_grader(path, nothing)
     assert alike(load_grader(path), chosen)
+    assert rules_of(load_grader(path)) == list(RULES)
     other = member(2.0, 5, val=False)
     assert keep_grader(path, graders([other])[1]), "of other networks"
+
+
+def test_a_choice_for_the_same_models_stays_whatever_their_order(tmp_path):
+    path, models = tmp_path / "grader.json", KINDS["several"]
+    chosen = graders(models)[1]
+    assert keep_grader(path, chosen)
+    nothing = replace(
+        chosen, members=chosen.members[::-1], chosen_on=ChosenOn("", why_none="val is judged here")
+    )
+    assert not keep_grader(path, nothing) and alike(load_grader(path), chosen)
+    path.write_text("{")
+    assert keep_grader(path, nothing), "what cannot be read is replaced"
 
 
 def test_models_that_were_not_evaluated_together_have_equal_weights_and_no_thresholds():

@@ -101,7 +101,8 @@ def test_an_ensemble_lists_its_models_and_equal_data_once(card_of, tmp_path):
     body = card_of(models=2).body
     assert body.count("- `coatnet`: ") == 2 and body.count("| eyes | train |") == 1
     assert "| aaaa | m0, m1 |" in body
-    assert "predict.py --results_dirs m0 m1 --images" in body
+    assert "predict.py --results_dirs ./here --images" in body, "where all that was chosen lies"
+    assert "--results_dirs ./m0 ./m1 --grader ./here/results/grader.json" in body
     earlier = what_is_known("old", run_in(tmp_path, dataset_path="", train_fingerprint=""), {})
     assert "Settings of old are not known" in card_of_training(earlier).body
 
@@ -119,5 +120,5 @@ def test_answers_are_shown_and_those_that_are_missing_say_why(card_of):
 
 def test_a_model_that_was_only_trained_says_so(tmp_path):
     card = card_of_training(what_is_known("m", run_in(tmp_path / "it's"), CONTENT))
-    assert "**Not evaluated**" in card.body and "--results_dirs 'it'\"'\"'s' " in card.body
+    assert "**Not evaluated**" in card.body and "--results_dirs './it'\"'\"'s' " in card.body
     assert card.subject == "training" and set(card.head) == {"library_name", "pipeline_tag"}

@@ -8,8 +8,15 @@ import pytest
 from helpers import stored_grader
 
 from common.grading.networks import Said
-from common.grading.stored_grader import StoredPoint, StoredReview, StoredSets, grade
+from common.grading.stored_grader import (
+    ChosenOn,
+    StoredPoint,
+    StoredReview,
+    StoredSets,
+    grade,
+)
 from common.new_pictures.answers import Answers, Asked, NoDoubts, choose_asked, grade_texts
+from common.new_pictures.description import Arithmetic, facts_of
 from common.new_pictures.listing import NewPicture
 from common.new_pictures.rows import GRADED, UNGRADABLE, UNLIKE, FileState
 from common.new_pictures.run import ReadPicture
@@ -19,6 +26,7 @@ from common.screening.operating_point import Decision
 from common.system.errors import InputError
 
 PAIRS = np.random.default_rng(0).uniform(0.02, 0.98, (6, 10))
+HERE = Arithmetic("PyTorch", "cpu", "fp32", ("none",))
 READ = [
     ReadPicture(NewPicture(f"p/{n}.jpg", "p", f"{n}.jpg"), FileState(1, 2), measured=n)
     for n in range(6)
@@ -39,6 +47,7 @@ def grader():
     return replace(
         stored_grader(),
         points=tuple(points),
+        chosen_on=ChosenOn("val", (20, 20, 20, 4, 20)),
         sets=StoredSets(np.array([0.2, 0.2, 0.2, math.nan, 0.2])),
         review=StoredReview("entropy", "few", "", tuple(shares)),
     )
@@ -92,10 +101,45 @@ def test_a_row_says_what_the_grader_says(grader):
             assert row.uncertainty[1] is None, "one model has nobody to disagree with"
             assert row.classes_in_set == tuple(np.array(list("01234"))[graded.sets[n]])
             assert row.review == graded.unsure[share][n] == row.reason.startswith("unsure: entropy")
-            assert row.outcome == GRADED and row.remarks == ""
+            assert row.outcome == GRADED and row.remarks == (
+                "grade 3: too few images on val (4, 9 are needed) to rule it out, so it is in "
+                "every set"
+            )
+            assert "3" in row.classes_in_set and row.class_name in row.classes_in_set
     referred = {tuple(graded.referred[point].tolist()) for point in (0, 1)}
     assert len(referred) == 2, "the operating point matters"
     assert graded.unsure[0].sum() < graded.unsure[1].sum(), "so does the share"
+
+
+def test_a_share_that_no_threshold_meets_is_said_and_refused_if_it_was_asked_for(grader):
+    tied = replace(
+        grader,
+        review=replace(
+            grader.review,
+            measure="max-probability",
+            thresholds=(ReviewThreshold(0.1, math.inf, 0), ReviewThreshold(0.2, 0.7, 0.2)),
+        ),
+    )
+    answers = Answers(tied, choose_asked(tied, "", None), NoDoubts(""))
+    why = "no threshold: the most uncertain of the 84 images of val are equally so, and more than"
+    assert answers.open_questions[0] == f"nothing is marked as unsure: {why} 10%"
+    assert not any(row.review for row in answers.judge(READ, Said((PAIRS,))))
+    assert "Unsure" not in dict(facts_of(answers, HERE))
+    with pytest.raises(InputError, match=r"--review_share 0.1: no threshold: .*; there is 0.2"):
+        choose_asked(tied, "", 0.1)
+    other = Answers(tied, choose_asked(tied, "", 0.2), NoDoubts(""))
+    meaning = "one minus the greatest probability"
+    assert dict(facts_of(other, HERE))["Unsure"].startswith(f"{meaning} of 0.7 or more")
+    reasons = [row.reason for row in other.judge(READ, Said((PAIRS,))) if row.review]
+    assert reasons and all(reason.startswith(f"unsure: {meaning} 0.7") for reason in reasons)
+
+
+def test_a_calibration_is_said_to_be_a_temperature(grader):
+    fitted = replace(grader, calibration="1.36, fitted on val (9 images, 2 wrong)")
+    for each, said in ((fitted, "temperature 1.36, fitted on"), (grader, "temperature not fitted")):
+        facts = dict(facts_of(Answers(each, Asked(0, None), NoDoubts("")), HERE))
+        assert facts["Calibration"].startswith(said)
+        assert facts["Operating point"].endswith("; none was found for youden (val: none)")
 
 
 @dataclass(frozen=True)

@@ -12,10 +12,12 @@ from common.screening.abstention import (
     MEASURES,
     area_of_blocks,
     aurc_with_intervals,
+    choose_review,
     measure_abstention,
     oracle_area,
     risk_coverage,
     threshold_for,
+    why_no_threshold,
 )
 
 TARGETS = np.tile(np.arange(5), 30)
@@ -138,6 +140,34 @@ def test_measure_and_thresholds_are_chosen_on_val():
         assert review.where_chosen <= review.judged.asked + 1e-9
     surer = measured(shift=4)  # a val on which the grader is surer refers more elsewhere
     assert surer.reviews[1].judged.referred > found.reviews[1].judged.referred
+
+
+def chosen_with_cycles(cycles):
+    """Choose on a val of which this is how often pairs contradict each other."""
+    targets, probabilities = np.arange(len(cycles)) % 5, np.full((len(cycles), 5), 0.2)
+    probabilities[:, 0] += np.linspace(0, 0.1, len(cycles))  # the surer, the more often wrong
+    val = replace(sample_of(targets, probabilities, "val"), cycles=np.array(cycles))
+    return choose_review(grader_of(val, val))
+
+
+def test_a_measure_that_is_the_same_for_all_or_too_often_is_not_chosen():
+    wrong = np.arange(100) % 5 > 0
+    best = chosen_with_cycles(np.where(wrong, np.arange(100), 0))
+    assert best.measure == "cycles"
+    for tied in (np.zeros(100), np.where(wrong, 1, 0)):  # of the latter 80 % are equally uncertain
+        found = chosen_with_cycles(tied)
+        assert found.measure != "cycles"
+        assert all(math.isfinite(each.value) for each in found.thresholds)
+    assert "not cycles, by which too many" in found.note, "the area of cycles was the least"
+
+
+def test_where_no_image_can_be_told_from_others_there_is_no_threshold_and_it_is_said():
+    same = sample_of(TARGETS, np.full((150, 5), 0.2), "val")
+    assert choose_review(grader_of(same, same)) == "all images of val are equally uncertain"
+    found = measure_abstention(grader_of(same, same))
+    assert not found.best and found.note == "all images of val are equally uncertain"
+    assert why_no_threshold(0.1, 9, "val") == "10% of the 9 images of val is less than one"
+    assert "equally so" in why_no_threshold(0.1, 10, "val")
 
 
 def test_the_labels_of_the_images_judged_change_no_threshold():

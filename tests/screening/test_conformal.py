@@ -51,6 +51,11 @@ def test_a_grade_of_too_few_images_is_not_measured_and_said():
     assert mild.why_not_measured == "5 images of it on val, 9 are needed"
     assert found.all_measured.images == 80
     assert 0 < found.grades[0].coverage.low < found.grades[0].coverage.value
+    assert found.sets[:, 1].all() and not found.sets[:, 4].all()
+    always = (
+        "grade 1: too few images on val (5, 9 are needed) to rule it out, so it is in every set"
+    )
+    assert found.notes[0].startswith(always)
 
 
 def test_where_no_grade_has_enough_images_there_is_a_reason():
@@ -59,21 +64,22 @@ def test_where_no_grade_has_enough_images_there_is_a_reason():
     assert measure_conformal_sets(grader_of(few)) == "no images to choose on"
 
 
-def test_sets_are_contiguous_and_never_empty():
+def test_sets_hold_the_predicted_grade_and_those_that_cannot_be_ruled_out_without_gaps():
     thresholds = np.array([0.3, 0.9, 0.3, math.nan, 0.3])
     sets = make_sets(
         predictions(
             [
                 [0.4, 0.2, 0.4, 0, 0],  # 0 and 2, and so 1
                 [0.0, 0.6, 0.2, 0.2, 0],  # none: the predicted one
-                [0.0, 0.0, 0.1, 0.9, 0],  # nothing is promised of 3, but it is predicted
+                [0.0, 0.0, 0.1, 0.9, 0],  # nothing is known of 3, and it is predicted
                 [0.0, 0.0, 0.4, 0.2, 0.4],  # 3 lies between
-                [0.1, 0.1, 0.1, 0.3, 0.4],  # 4 alone: 3 is not in a set by itself
+                [0.4, 0.6, 0.0, 0.0, 0],  # 1 is predicted, with less than it needs
+                [1.0, 0.0, 0.0, 0.0, 0],  # what is not known fills no gap
             ]
         ),
         thresholds,
     )
-    expected = ["11100", "01000", "00010", "00111", "00001"]
+    expected = ["11110", "01010", "00010", "00111", "11010", "10010"]
     assert ["".join(map(str, row)) for row in sets.astype(int)] == expected
 
 

@@ -12,6 +12,7 @@ from sklearn.metrics import accuracy_score, cohen_kappa_score
 
 import compare_models
 import evaluate_ensemble
+from common.grading.finding import given_grader
 from common.prediction.predictions import load_predictions
 from common.result_dir import ResultDir
 
@@ -206,6 +207,12 @@ def test_external_images_need_no_splits(evaluate, trained_copy, demo, tmp_path):
     content = metrics(place)
     assert content["images"] == 16 and content["metrics"]["recall_4"]["value"] is None
     assert "no image of grade 4" in content["undefined"]["recall_4"]
+    assert (
+        f"predict.py --results_dirs ./{place.name} --images"
+        in (place / "MODEL_CARD.md").read_text()
+    )
+    (member,) = given_grader(None, [place]).grader.members
+    assert member.directory.resolve() == trained_copy.resolve()
 
 
 def test_a_moved_dataset_is_still_the_model_s_own(evaluate, trained_copy, demo, tmp_path, capsys):
@@ -227,6 +234,7 @@ def test_a_directory_that_cannot_be_used_ends_in_one_line(
         ({"results_dirs": tmp_path / "empty"}, "found none; train with"),
         ({"results_dirs": [trained_copy, trained_copy]}, "given twice"),
         ({"base_models": "demo_swinv2", "output_dir": trained_copy}, "holds demo_convnext"),
+        ({"results_dirs": [second, trained_copy], "output_dir": second}, "would take their place"),
         ({"base_models": "demo_convnext", "results_dirs": trained_copy}, "either"),
         ({}, "either"),
         ({"results_dirs": trained_copy, "dataset_path": "/nope"}, "check --dataset_path"),

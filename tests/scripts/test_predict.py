@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shlex
 import shutil
 from pathlib import Path
 
@@ -82,6 +83,21 @@ def test_an_ensemble_is_found_by_its_models_in_any_order(grade, evaluated, demo,
     assert grade(demo / "test" / "0", results_dirs=dirs, csv="e.csv") == 0
     assert not np.array_equal(first, probabilities(table("e.csv"))), "equal weights, uncalibrated"
     assert "not known to have been evaluated together" in table("e.csv")[0]["remarks"]
+
+
+@pytest.mark.parametrize("which", ["one", "both"])
+def test_the_commands_of_a_model_card_grade_as_what_it_describes(
+    grade, evaluated, demo, tmp_path, which
+):
+    for place in evaluated.iterdir():
+        (tmp_path / place.name).symlink_to(place)
+    (tmp_path / "photographs").symlink_to(demo / "test" / "0")
+    assert grade("photographs", grader=ResultDir(evaluated / which).grader, csv="a.csv") == 0
+    card = ResultDir(evaluated / which).model_card.read_text()
+    (command,) = [line for line in card.splitlines() if line.startswith("python predict.py")]
+    assert predict.main([*shlex.split(command)[2:], "--device", "cpu", "--precision", "fp32"]) == 0
+    assert np.array_equal(probabilities(table("grades.csv")), probabilities(table("a.csv")))
+    assert table("grades.csv")[0]["operating_point"] == table("a.csv")[0]["operating_point"]
 
 
 def test_a_run_goes_on_with_equal_flags_and_refuses_others(grade, evaluated, demo, capsys):

@@ -55,8 +55,11 @@ def test_operating_points_and_the_rule_for_patients_change_what_is_answered(
     assert "Abramoff" in said and "nothing tells which eye" in said
     assert [each["unit"] for each in worst["patients"]["results"]] == ["image", "patient"]
     assert "\npatient," in tables["patients_test"]
-    mean, _ = answers_of(operating_point=rules, patient_rule="mean", **digit)
-    assert mean["operating_points"] == worst["operating_points"]
+    mean, _ = answers_of(patient_rule="mean", **digit)
+    said = capsys.readouterr().out
+    assert mean["operating_points"] == worst["operating_points"], "rules of before are kept"
+    assert load_grader(ResultDir(trained_copy).grader).points == stored.points
+    assert "--operating_point youden, sensitivity=0.9 were chosen again, too; unless told" in said
     assert mean["patients"]["results"][1] != worst["patients"]["results"][1]
 
 
