@@ -5,8 +5,8 @@
         --output_dir ./evidence
 
 Writes a page (evidence.html), the drawings and the maps in numbers. The maps add up to the logits:
-the mean of a map plus a constant is the score that stands beside it (--maps combined lie on lesions
-more, and add up to nothing). They show evidence used by the network, not lesions. A run that was
+the mean of a map plus a constant is the score that stands beside it (--maps combined meet
+lesions better, and add up to nothing). They show evidence used by the network, not lesions. A run that was
 interrupted goes on where it ended.
 """
 
@@ -59,8 +59,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         default=EXACT,
         help="exact: the mean of a map plus a constant is the score; finer: of an earlier stage "
         "with twice the positions or more to a side, a first-order account (HiResCAM); combined: "
-        "the finer map weighed by the exact one, which lies on lesions most (docs/evidence.md), "
-        "but does not add up to the score (default exact)",
+        "the finer map weighed by the exact one, which met lesions in photographs best "
+        "(docs/evidence.md), but does not add up to the score (default exact)",
     )
     parser.add_argument(
         "--occlusion",
