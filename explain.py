@@ -5,8 +5,8 @@
         --output_dir ./evidence
 
 Writes a page (evidence.html), the drawings and the maps in numbers. The maps add up to the logits:
-the mean of a map plus a constant is the score that stands beside it (--maps combined meet
-lesions better, and add up to nothing). They show evidence used by the network, not lesions. A run that was
+the mean of a map plus a constant is the score that stands beside it (--maps combined meet lesions
+better, and add up to nothing). They show evidence used by the network, not lesions. A run that was
 interrupted goes on where it ended.
 """
 
