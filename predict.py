@@ -12,6 +12,7 @@ goes on where a run ended, however it ended.
 from common.cli import Parser, guarded, named_file
 
 import argparse
+import os
 import sys
 from collections import Counter
 from dataclasses import dataclass
@@ -30,9 +31,9 @@ from common.grading.stored_grader import StoredGrader
 from common.listing.walking import count_of
 from common.new_pictures.answers import REVIEW_SHARE, Answers, Doubts, choose_asked
 from common.new_pictures.description import Arithmetic, settings_of, words_of
-from common.new_pictures.journal import Journal, RunFiles, open_journal, read_rows
+from common.new_pictures.journal import Journal, RunFiles, open_journal, read_rows, require_ours
 from common.new_pictures.listing import Listing, list_pictures
-from common.new_pictures.page import count_rows, headlines, write_page
+from common.new_pictures.page import count_rows, headlines, is_page, write_page
 from common.new_pictures.patients import read_metadatas, recognise_people, tabulate_patients
 from common.new_pictures.rows import RowFormat
 from common.new_pictures.run import Kept, Work, grade_pictures
@@ -84,7 +85,9 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add_patient_regex(parser)
     add_worker_flag(parser, "threads that read pictures, at most the cores")
     parser.add_argument(
-        "--overwrite", action="store_true", help="start anew where there are rows already"
+        "--overwrite",
+        action="store_true",
+        help="start anew where there are rows already, and write over files of others",
     )
     return parser.parse_args(argv)
 
@@ -145,6 +148,24 @@ def require_different_files(files: RunFiles, report: Path | None) -> None:
         raise InputError(f"--report {report}: expected a file of its own, such as predictions.html")
 
 
+def require_free_places(
+    files: RunFiles, report: Path | None, listing: Listing, args: argparse.Namespace
+) -> None:
+    """Raise InputError where something would be lost: a picture, or what others have written."""
+    outputs = dict.fromkeys(files.all, "--csv")
+    if report is not None:
+        outputs[report] = "--report"
+    listing.require_apart(outputs, [path for path in (args.onnx, args.grader) if path])
+    if args.overwrite:
+        return
+    require_ours(files)
+    if report is not None and os.path.lexists(report) and not is_page(report):
+        raise InputError(
+            f"--report {report} is there and predict.py has not written it; choose another name, "
+            "or write over it with --overwrite"
+        )
+
+
 def say_who_they_are_of(listing: Listing, patient_regex: str) -> None:
     """Say what tells the patients."""
     metadata = read_metadatas(listing)
@@ -199,6 +220,7 @@ def main(argv: list[str] | None = None) -> int:
     listing = list_pictures(args.images)
     for line in [*listing.remarks, f"{count_of(len(listing), 'picture')} to be graded"]:
         log(line)
+    require_free_places(files, args.report, listing, args)
     say_who_they_are_of(listing, args.patient_regex)  # first: a mistake is named at once
     run = open_grader(args)
     asked = choose_asked(run.grader, args.operating_point, args.review_share)

@@ -9,7 +9,7 @@ from common.grading.stored_grader import StoredGrader
 from common.listing.walking import count_of
 from common.new_pictures.answers import REFERABLE, Answers
 from common.new_pictures.journal import RunSettings
-from common.new_pictures.page import RunWords
+from common.new_pictures.page import TITLE, RunWords
 from common.new_pictures.rows import UNGRADABLE, UNLIKE, RowFormat
 from common.prediction.labels import views_text
 from common.screening.abstention import MEANINGS
@@ -68,7 +68,7 @@ def words_of(answers: Answers, arithmetic: Arithmetic, count: int) -> RunWords:
     """Say what the page of a run says as a whole."""
     scored = answers.grader.scored
     return RunWords(
-        title=f"Diabetic-retinopathy grading: {count_of(count, 'new picture')}",
+        title=f"{TITLE}: {count_of(count, 'new picture')}",
         class_names=scored.names,
         class_titles=scored.titles,
         facts=facts_of(answers, arithmetic),

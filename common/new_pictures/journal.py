@@ -15,7 +15,7 @@ from typing import Any
 
 from common.listing.walking import count_of
 from common.new_pictures.listing import place_of
-from common.new_pictures.rows import FileState, Row, RowFormat
+from common.new_pictures.rows import FIRST_COLUMNS, PATIENT_COLUMNS, FileState, Row, RowFormat
 from common.system.errors import InputError
 from common.system.files import atomic_write, read_json, write_json
 from common.system.log import log, printable
@@ -164,15 +164,10 @@ def _go_on(
     keep: Callable[[Row], Row | None],
 ) -> dict[str, FileState]:
     """Mend the files of an earlier process, or begin new ones; returns whose rows are there."""
+    require_ours(files)
     if files.settings.is_file():
         require_same_settings(files.settings, settings, f"{files.csv} holds rows")
     else:
-        strange = [path for path in (files.csv, files.jsonl) if os.path.lexists(path)]
-        if strange:
-            raise InputError(
-                f"{strange[0]} is there and {files.settings.name}, which says what its rows were "
-                f"made with, is not; {START_ANEW}"
-            )
         write_json(files.settings, {**settings.deciding, **settings.telling})
     _cut_torn_line(files.jsonl)
     done: dict[str, FileState] = {}
@@ -190,6 +185,28 @@ def _go_on(
         _rewrite(files.jsonl, form, kept)
     _write_csv(files, form)
     return done
+
+
+def require_ours(files: RunFiles) -> None:
+    """Raise InputError where a file is there that no run has written."""
+    if not files.settings.is_file():
+        for path in (files.csv, files.jsonl):
+            if os.path.lexists(path):
+                raise InputError(
+                    f"{path} is there and {files.settings.name}, which says what its rows were "
+                    f"made with, is not; {START_ANEW}"
+                )
+    begins = {
+        files.jsonl: '{"image": ',
+        files.csv: ",".join(FIRST_COLUMNS),
+        files.patients: ",".join(PATIENT_COLUMNS),
+    }
+    for path, text in begins.items():
+        if os.path.lexists(path):
+            with path.open("rb") as file:
+                found = file.read(len(text))
+            if found != text.encode()[: len(found)]:  # less, where a line was cut off
+                raise InputError(f"{path} is there and predict.py has not written it; {START_ANEW}")
 
 
 def _write_csv(files: RunFiles, form: RowFormat) -> None:

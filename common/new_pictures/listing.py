@@ -6,13 +6,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from common.data.metadata import Metadata, read_metadata
-from common.listing.picture_files import shows_picture
+from common.data.metadata import METADATA, Metadata, read_metadata
+from common.listing.picture_files import is_picture, shows_picture
 from common.listing.walking import by_ending, count_of, describe, list_tree
 from common.system.errors import InputError
 from common.system.log import printable
 
 _WILD = "*?["
+_TABLES = (METADATA, "labels.csv")
 _SHOWN = 3  # names in a remark
 
 
@@ -60,6 +61,30 @@ class Listing:
     def names_of(self, picture: NewPicture) -> tuple[NewPicture, ...]:
         """Return a picture under its name, then under the others that lead to it."""
         return picture, *self.others.get(picture.name, ())
+
+    def require_apart(self, outputs: Mapping[Path, str], inputs: Sequence[Path] = ()) -> None:
+        """Raise InputError where a file that is to be written would take the place of another.
+
+        outputs: what is to be written, with the flag that names it. Pictures, tables beside them
+        and what is read (inputs) stay whatever is said; nor is there to be a new one of their kind.
+        """
+        taken = {os.path.realpath(n.name) for p in self.pictures for n in self.names_of(p)}
+        read = {os.path.realpath(path) for path in inputs}
+        for path, flag in outputs.items():
+            place, what = os.path.realpath(path), ""
+            if place in taken or is_picture(path.name) or shows_picture(str(path)):
+                what = "a picture, and pictures are never written over"
+            elif path.name.lower() in _TABLES:
+                what = f"{path.name}, as tables about pictures are called"
+            elif place in read:
+                what = "a file that this command reads"
+            elif os.path.lexists(place) and not os.path.isfile(place):
+                what = "something that is no file"
+            if what:
+                raise InputError(
+                    f"{flag} writes {printable(str(path))}: expected a file of its own, found "
+                    f"{what}; choose another name"
+                )
 
 
 def place_of(name: str) -> str:

@@ -22,6 +22,7 @@ from common.system.environment import worker_count
 from common.system.files import write_text
 from common.system.log import printable, utc_now
 
+TITLE = "Diabetic-retinopathy grading"  # of all pages, which they are known by
 _MOST_CARDS = 5000  # pictures on a page
 _MOST_SMALL = 2000  # of these are shown small, about 6 KB each
 _SIDE, _QUALITY = 200, 75  # pixels of the longer side, and of its JPEG
@@ -119,6 +120,12 @@ def headlines(counts: Counter[str], untold: Collection[str] = ()) -> list[Headli
         )
         for name, meaning in meanings.items()
     ]
+
+
+def is_page(path: Path) -> bool:
+    """Tell whether a file is the page of a run."""
+    with path.open("rb") as file:
+        return f"<title>{TITLE}".encode() in file.read(2000)
 
 
 def write_page(

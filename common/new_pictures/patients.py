@@ -15,24 +15,8 @@ from common.data.patients import Patients, are_eyes, recognise_eyes, recognise_p
 from common.listing.split_folders import split_of
 from common.listing.walking import count_of
 from common.new_pictures.listing import Listing, NewPicture
-from common.new_pictures.rows import GRADED, Row
+from common.new_pictures.rows import GRADED, PATIENT_COLUMNS, Row
 from common.result_dir import write_csv
-
-COLUMNS = (
-    "patient",
-    "images",
-    "graded",
-    "grade",
-    "class_name",
-    "worst_image",
-    "worst_eye",
-    "left_grade",
-    "right_grade",
-    "p_referable",
-    "referable",
-    "review",
-    "reason",
-)
 
 
 @dataclass(frozen=True)
@@ -105,12 +89,12 @@ class _Seen:
 class PatientTable:
     """A row for each patient who is known."""
 
-    rows: list[list[Any]]  # in the order of COLUMNS
+    rows: list[list[Any]]  # in the order of PATIENT_COLUMNS
     others: int  # pictures of nobody known
 
     def write(self, path: Path) -> None:
         """Write it as CSV."""
-        write_csv(path, COLUMNS, self.rows)
+        write_csv(path, PATIENT_COLUMNS, self.rows)
 
 
 def tabulate_patients(

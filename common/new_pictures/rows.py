@@ -20,6 +20,22 @@ UNLIKE = "unlike the training pictures"
 UNREADABLE = "unreadable"
 OUTCOMES = (GRADED, UNGRADABLE, UNLIKE, UNREADABLE)
 UNCERTAINTIES = ("entropy", "disagreement", "cycles")  # those of `abstention.MEASURES` with columns
+FIRST_COLUMNS = ("image", "outcome", "grade", "class_name")  # whatever the classes are
+PATIENT_COLUMNS = (
+    "patient",
+    "images",
+    "graded",
+    "grade",
+    "class_name",
+    "worst_image",
+    "worst_eye",
+    "left_grade",
+    "right_grade",
+    "p_referable",
+    "referable",
+    "review",
+    "reason",
+)
 _BETWEEN = "|"  # between the classes of a set in a cell
 
 
@@ -65,10 +81,7 @@ class RowFormat:
             named = [f"p_{place}" for place in range(len(class_names))]
         self.probabilities = named
         self.columns = [
-            "image",
-            "outcome",
-            "grade",
-            "class_name",
+            *FIRST_COLUMNS,
             *named,
             "p_referable",
             "referable",

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import shlex
 import shutil
 from pathlib import Path
@@ -156,6 +157,45 @@ def test_a_mistake_is_one_line_before_anything_is_written(
     assert said in error and error.count("\n") == 1 and not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"report": "photos/1_left.jpg"}, "--report writes photos/1_left.jpg"),
+        ({"csv": "photos/1_left.jpg"}, "--csv writes photos/1_left.jpg"),
+        ({"csv": "link.csv"}, "found a picture"),
+        ({"csv": "other.bin"}, "found a picture"),
+        ({"report": "photos/new.png"}, "pictures are never written over"),
+        ({"csv": "photos/metadata.csv"}, "as tables about pictures are called"),
+        ({"csv": "labels.csv"}, "as tables about pictures are called"),
+        ({"csv": "fifo"}, "something that is no file"),
+        ({"report": "g.json", "grader": "g.json"}, "a file that this command reads"),
+        ({"report": "mine.html"}, "--report mine.html is there and predict.py has not"),
+        ({"csv": "mine.csv"}, "mine.csv is there and mine.run.json"),
+        ({"csv": "my"}, "my_patients.csv is there and predict.py has not"),
+        ({"csv": "b"}, "b is there and predict.py has not"),
+    ],
+)
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_nothing_is_written_over_that_another_has_made_and_a_picture_never(
+    grade, tmp_path, values, said, overwrite, capsys
+):
+    """Before any model is looked for: there is none."""
+    Image.new("RGB", (64, 48)).save(tmp_path / "other.bin", "PNG")
+    (tmp_path / "photos").mkdir()
+    Image.new("RGB", (64, 48)).save(tmp_path / "photos" / "1_left.jpg")
+    (tmp_path / "link.csv").symlink_to("photos/1_left.jpg")
+    os.mkfifo(tmp_path / "fifo")
+    for name in ("mine.html", "mine.csv", "my_patients.csv", "b", "b.run.json", "g.json"):
+        (tmp_path / name).write_text("mine\n")
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*.*") if path.is_file()}
+    flag = {"overwrite": None} if overwrite else {}
+    assert grade("photos", results_dirs="no_model", **values, **flag) == 2
+    error = capsys.readouterr().err
+    forgiven = overwrite and ("is there and" in said)
+    assert (said in error) != forgiven and error.count("\n") == 1
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*.*") if path.is_file()} == before
+
+
 def test_patients_and_the_page_are_written_with_bad_pictures_among_the_others(
     grade, evaluated, demo, tmp_path
 ):
@@ -174,6 +214,7 @@ def test_patients_and_the_page_are_written_with_bad_pictures_among_the_others(
     assert [line["image"] for line in lines] == [row["image"] for row in rows]
     patients = {row["patient"]: row for row in table("predictions_patients.csv")}
     assert list(patients) == ["0", "1", "9", "<b>9"] and patients["9"]["review"] == "yes"
+    assert grade(folder, **values) == 0, "its own files are written again"
     page = (tmp_path / "page.html").read_text()
     assert page.count("data:image/jpeg") == 4 and "&lt;b&gt;9_right" in page
     assert "http://" not in page and "https://" not in page
