@@ -26,9 +26,10 @@ import train_ovo
 from common.audit.dataset import Audit, audit
 from common.data.folders import scan_split
 from common.data.synthetic import write_dataset
+from common.doubts import training_pictures
 from common.doubts.references import MOST_PICTURES
 from common.doubts.training_pictures import keep_reference
-from common.duplicates import links
+from common.duplicates import links, point_search
 from common.duplicates.signatures import Signature
 from common.evaluation.evaluate import evaluate
 from common.evaluation.findings import Findings
@@ -38,7 +39,9 @@ from common.fitting.grader import Grader, Sample
 from common.fitting.sources import Trained
 from common.inspection import file_checks
 from common.metrics.intervals import BootstrapConfig, Interval
-from common.prediction.predict import PredictionConfig, fingerprint_files
+from common.model_card import mistakes
+from common.prediction import altered, predict
+from common.prediction.predict import LoadedModel, PredictionConfig, fingerprint_files
 from common.prediction.voting import ClassPredictions
 from common.reporting.summary import Part, Report
 from common.reporting.tables import evaluation_tables
@@ -98,15 +101,23 @@ def shared_folder(tmp_path_factory) -> Path:
 def remembered_looks(shared_folder):
     """Compute once for all tests what depends on pictures alone: most look at copies of a few.
 
-    That is a picture's signature, and which of some signatures are of one eye.
+    That is a picture's signature, which of some signatures are of one eye, and (in each worker)
+    whether two of them are.
     """
+    real, agreements = point_search.agreement, {}
+
+    def agreement(first, second, a, b):
+        key = _digest(first), _digest(second)
+        if key not in agreements:
+            agreements[key] = real(first, second, a, b)
+        return agreements[key]
 
     def remembering(name, compute):
         folder = shared_folder / name
         folder.mkdir(exist_ok=True)
 
         def remembered(*inputs):
-            place = folder / hashlib.sha256(pickle.dumps(_plain(inputs))).hexdigest()
+            place = folder / _digest(inputs).hex()
             with contextlib.suppress(FileNotFoundError):
                 return pickle.loads(place.read_bytes())
             found = compute(*inputs)
@@ -119,7 +130,44 @@ def remembered_looks(shared_folder):
     with pytest.MonkeyPatch.context() as patch:
         for module, name in ((file_checks, "signature_of"), (links, "matching_pictures")):
             patch.setattr(module, name, remembering(name, getattr(module, name)))
+        patch.setattr(point_search, "agreement", agreement)
         yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def remembered_models():
+    """Load a model once for all evaluations: most are of copies of a few.
+
+    What is said while loading is said each time: such models are loaded anew.
+    """
+    known: dict[tuple[object, ...], LoadedModel] = {}
+    said: list[str] = []
+    real = {"load": predict.load_model, "log": predict.log}
+
+    def log(text):
+        said.append(text)
+        real["log"](text)
+
+    def load(run):
+        contents = tuple(hashlib.sha256(path.read_bytes()).digest() for path in run.files)
+        key = (run.model, run.head, run.num_classes, run.trained_names, contents)
+        if key not in known:
+            said.clear()
+            found = real["load"](run)
+            if said:
+                return found
+            known[key] = found
+        return known[key]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(predict, "log", log)
+        for module in (predict, altered, mistakes, training_pictures):
+            patch.setattr(module, "load_model", load)
+        yield
+
+
+def _digest(value: object) -> bytes:
+    return hashlib.sha256(pickle.dumps(_plain(value))).digest()
 
 
 def _plain(value: object) -> object:

@@ -86,10 +86,9 @@ def test_grad_checkpointing_changes_memory_not_gradients(name, freeze):
     ["coatnet", "convnext", "swinv2", "densenet121", "efficientnetb2", "resnet50", "seresnext50"],
 )
 def test_grad_checkpointing_works_for_every_backbone(name):
-    size = preprocessing(name, 0).img_size
-    backbone = make(name, size=size)
+    backbone = make(name)
     with torch.no_grad():
-        features = backbone.trunk(torch.rand(2, 3, size, size))
+        features = backbone.trunk(torch.rand(2, 3, 64, 64))
     gradients = []
     for checkpointed in (False, True):
         branch = build_branch(backbone, pair_head((0, 1)), 0)

@@ -1,5 +1,6 @@
 """One small model of each family of timm is cut into stages, or the reason why not is given."""
 
+import copy
 import dataclasses
 from collections import defaultdict
 
@@ -8,7 +9,8 @@ import timm
 import torch
 
 from common.architectures import BackboneSpec
-from common.models.backbones import build, resolve
+from common.models import backbones
+from common.models.backbones import Backbone, build, resolve
 from common.models.pretrained import create_network
 from common.system.errors import InputError
 
@@ -57,24 +59,37 @@ def one_of_each_family() -> list[str]:
     return sorted({*chosen, *(name for name in MORE if timm.is_model(name))})
 
 
-def smallest_size(spec: BackboneSpec) -> int:
-    """Find a size at which the whole network works; fails with the reason where there is none."""
+@pytest.fixture
+def create_once(monkeypatch):
+    """Fill a network with random weights once for each size: that takes most of the time."""
+    networks = {}
+
+    def create(spec, size, pretrained):
+        assert not pretrained
+        if size not in networks:
+            torch.manual_seed(0)
+            networks[size] = create_network(spec, size, False)
+        return copy.deepcopy(networks[size])
+
+    monkeypatch.setattr(backbones, "create_network", create)
+    return create
+
+
+def smallest(spec: BackboneSpec) -> tuple[Backbone, int]:
+    """Build a network without a trunk at a size at which it works; fails where there is none."""
     own = timm.get_pretrained_cfg(spec.builder).input_size[-1]
     for size in sorted({64, 96, own}):
         try:
-            build(spec, size, False, "", False, 0)
-            return size
+            return build(spec, size, False, "", False, 0), size
         except InputError as error:
             assert "\n" not in str(error)
             reason = str(error)
     pytest.fail(reason)
 
 
-def pooled(spec: BackboneSpec, size: int, freeze: bool) -> torch.Tensor:
+def pooled(backbone: Backbone, image: torch.Tensor) -> torch.Tensor:
     """Return what trunk and stages give for a picture."""
-    backbone = build(spec, size, False, "", freeze, 0)
-    assert bool(len(backbone.trunk)) == freeze
-    found = backbone.stages(backbone.trunk(picture(size)))
+    found = backbone.stages(backbone.trunk(image))
     assert found.shape == (1, backbone.num_features)
     return found
 
@@ -92,17 +107,18 @@ def picture(size: int) -> torch.Tensor:
     ],
 )
 @torch.no_grad()
-def test_a_model_of_each_family_works_in_stages_or_says_why_only_as_a_whole(name):
+def test_a_model_of_each_family_works_in_stages_or_says_why_only_as_a_whole(name, create_once):
     spec = dataclasses.replace(resolve(name), options=SMALLER.get(name, {}))
-    size = smallest_size(spec)
-    torch.manual_seed(0)
-    expected = create_network(spec, size, False).eval()(picture(size))
+    whole, size = smallest(spec)
+    assert not len(whole.trunk)
+    expected = create_once(spec, size, False).eval()(picture(size))
     rounding = 1e-4 * expected.abs().max()
-    assert torch.allclose(pooled(spec, size, freeze=False), expected, rtol=0, atol=rounding)
+    assert torch.allclose(pooled(whole, picture(size)), expected, rtol=0, atol=rounding)
     try:
-        found = pooled(spec, size, freeze=True)
+        cut = build(spec, size, False, "", True, 0)
     except InputError as error:
         assert name in str(error) and "--freeze_weights false" in str(error)
         assert "\n" not in str(error)
     else:
-        assert torch.allclose(found, expected, rtol=0, atol=rounding)
+        assert len(cut.trunk)
+        assert torch.allclose(pooled(cut, picture(size)), expected, rtol=0, atol=rounding)

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from helpers import MODEL, ROOT, flags, help_of, run_script, wait_for
+from helpers import MODEL, QUICK, ROOT, flags, help_of, run_script, wait_for
 
 import ensemble_5class_trainer
 import evaluate_ensemble
@@ -185,9 +185,9 @@ def test_the_quick_start_ends_at_a_step_that_fails(quick_start, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_script_trains_resumes_and_keeps_bars_out_of_the_log(demo, tmp_path):
-    values = {"base_models": MODEL, "epochs": 2, "pairs": "0-1", "device": "cpu"}
-    words = flags(**values, no_pretrained=None, dataset_path=demo)
+def test_a_script_trains_resumes_and_keeps_bars_out_of_the_log(demo, shared_cache, tmp_path):
+    values = {**QUICK, "pairs": "0-1", "dataset_path": demo, "cache_dir": shared_cache}
+    words = flags(**values)
     assert run_shell("train_logged.sh", tmp_path, "log.txt", *words).returncode == 0
     first = (tmp_path / "log.txt").read_text()
     assert len(re.findall(r"Z  pair 0-1  epoch", first)) == 2
@@ -199,26 +199,45 @@ def test_a_script_trains_resumes_and_keeps_bars_out_of_the_log(demo, tmp_path):
     assert len(re.findall(r"Z  pair 0-1  epoch", log)) == 2, "and has nothing left to do"
 
 
-def test_help_goes_to_the_terminal_and_not_into_the_log(tmp_path):
-    done = run_shell("train_coatnet.sh", tmp_path, "--epochs", 3, "--help")
-    assert done.returncode == 0 and "--learning_rate" in done.stdout
-    assert not list(tmp_path.iterdir())
+@pytest.fixture
+def stand_in(tmp_path):
+    """Write the scripts of a backbone beside a trainer that is a few lines of Python."""
+
+    def write(program: str) -> Path:
+        for name in ("train_coatnet.sh", "train_guide.sh", "train_logged.sh"):
+            shutil.copy(ROOT / name, tmp_path)
+        (tmp_path / "train_ovo.py").write_text(program)
+        return tmp_path
+
+    return write
 
 
-def test_a_refused_command_leaves_its_error_on_the_terminal_alone(tmp_path):
+def test_help_goes_to_the_terminal_and_not_into_the_log(stand_in, tmp_path):
+    folder = stand_in("import sys; print(sys.argv[1:])")
+    (tmp_path / "here").mkdir()
+    done = run_shell(folder / "train_coatnet.sh", tmp_path / "here", "--epochs", 3, "--help")
+    assert (done.returncode, done.stdout) == (0, "['--help']\n")
+    assert "--learning_rate" in help_of("train_ovo.py")
+    assert not list((tmp_path / "here").iterdir())
+
+
+def test_a_refused_command_leaves_its_error_on_the_terminal_alone(stand_in, tmp_path, capsys):
+    assert train_ovo.main(["--base_models", MODEL, "--dataset_path", "/nope"]) == 2
+    out, error = capsys.readouterr()
+    assert "error: expected a dataset in '/nope'" in error and not begins_a_log(out + error)
+    folder = stand_in(f"print({(out + error)!r}, end=''); raise SystemExit(2)")
     log = tmp_path / "coatnet_training_log.txt"
     log.write_text("an earlier training\n")
-    done = run_shell("train_coatnet.sh", tmp_path, "--dataset_path", "/nope")
+    done = run_shell(folder / "train_coatnet.sh", tmp_path, "--dataset_path", "/nope")
     assert done.returncode == 2 and "error: expected a dataset in '/nope'" in done.stdout
     assert log.read_text() == "an earlier training\n"
 
 
-def test_a_refused_command_leaves_no_new_log(tmp_path):
-    (tmp_path / "train_ovo.py").write_text("print('error: no'); raise SystemExit(2)")
-    stand_in = shutil.copy(ROOT / "train_logged.sh", tmp_path)
+def test_a_refused_command_leaves_no_new_log(stand_in, tmp_path):
+    script = stand_in("print('error: no'); raise SystemExit(2)") / "train_logged.sh"
     (tmp_path / "empty.txt").touch()
     for name in ("new.txt", "empty.txt"):
-        done = run_shell(stand_in, tmp_path, name)
+        done = run_shell(script, tmp_path, name)
         assert done.returncode == 2 and done.stdout == "error: no\n"
     assert not (tmp_path / "new.txt").exists()
     assert (tmp_path / "empty.txt").is_file(), "one that was there stays"
@@ -260,13 +279,10 @@ def test_a_second_training_begins_no_log_and_the_first_one_does(quick_train, tmp
     assert begins_a_log(capsys.readouterr().out)
 
 
-def test_what_a_library_says_before_training_begins_is_in_the_log_too(tmp_path):
+def test_what_a_library_says_before_training_begins_is_in_the_log_too(stand_in, tmp_path):
     lines = ["a warning", "2026-01-01 00:00:00Z  training", "error: late"]
-    (tmp_path / "train_ovo.py").write_text(
-        "\n".join([*(f"print({line!r})" for line in lines), "raise SystemExit(1)"])
-    )
-    stand_in = shutil.copy(ROOT / "train_logged.sh", tmp_path)
-    assert run_shell(stand_in, tmp_path, "log.txt").returncode == 1
+    folder = stand_in("\n".join([*(f"print({line!r})" for line in lines), "raise SystemExit(1)"]))
+    assert run_shell(folder / "train_logged.sh", tmp_path, "log.txt").returncode == 1
     log = tmp_path / "log.txt"
     wait_for(lambda: log.read_text().splitlines() == lines, 10)
 
@@ -292,11 +308,11 @@ def original_entry(monkeypatch):
 
 @pytest.mark.slow
 def test_the_guide_s_original_entry_trains_and_evaluates(
-    original_entry, demo, trained_copy, tmp_path, monkeypatch
+    original_entry, demo, shared_cache, trained_copy, tmp_path, monkeypatch
 ):
-    shutil.copytree(demo, tmp_path / "dataset")
+    (tmp_path / "dataset").symlink_to(demo)
     values = {"base_models": MODEL, "dataset_path": "./dataset", "output_dir": "./out"}
-    common = flags(**values, device="cpu")
+    common = flags(**values, cache_dir=shared_cache, device="cpu")
     words = [*common, "--no_pretrained", "--epochs", 1, "--pairs", "0-1"]
     train = run_script("ensemble_5class_trainer.py", "--mode", "train", *words, cwd=tmp_path)
     assert train.returncode == 0, train.stderr
