@@ -19,7 +19,7 @@ from common.evidence.exact import Evidence
 from common.evidence.explanation import Explained, Sources, explain_picture
 from common.grading.stored_grader import StoredGrader
 from common.listing.walking import count_of
-from common.new_pictures.journal import RunSettings, require_same_settings
+from common.new_pictures.journal import RunSettings, path_from, require_same_settings
 from common.new_pictures.listing import Listing, NewPicture
 from common.new_pictures.rows import FileState
 from common.new_pictures.run import ReadPicture, state_of
@@ -110,16 +110,21 @@ def open_kept_maps(
             for path in (place.settings, place.page, *_ours(place)):
                 path.unlink(missing_ok=True)
         content = _settings_to_go_on(place, settings)
-        names = [picture.name for picture in listing.pictures]
-        every = list(dict.fromkeys([*content["pictures"], *names]))
-        numbers = {name: number for number, name in enumerate(every)}
-        kept = KeptMaps(place, numbers, set())
-        there = {name for name in every if kept.is_there(name)}
-        _require_listed(there - set(names), place)
+        listed = {path_from(place.folder, each.name): each.name for each in listing.pictures}
+        every = list(dict.fromkeys([*content["pictures"], *listed]))
+        names = [listed.get(path) or _name_of(path, place) for path in every]
+        kept = KeptMaps(place, {name: number for number, name in enumerate(names)}, set())
+        there = {name for name in names if kept.is_there(name)}
+        _require_listed(there - set(listed.values()), place)
         kept.done |= _leave_out_changed(there, kept, listing)
         if every != content["pictures"] or not place.settings.is_file():
             write_json(place.settings, content | {"pictures": every})
         yield kept
+
+
+def _name_of(path: str, place: EvidenceDir) -> str:
+    """Name a picture that is not listed, seen from the working folder."""
+    return os.path.relpath(os.path.join(os.path.realpath(place.folder), path))
 
 
 def _ours(place: EvidenceDir, stems: Collection[str] = ()) -> list[Path]:
@@ -135,7 +140,7 @@ def _ours(place: EvidenceDir, stems: Collection[str] = ()) -> list[Path]:
 
 
 def _settings_to_go_on(place: EvidenceDir, settings: RunSettings) -> dict[str, Any]:
-    """Return what a run is made with, and the pictures that earlier processes have numbered."""
+    """Return what a run is made with, and where the pictures lie that others have numbered."""
     maps = [path for path in _ours(place) if path.parent == place.parts[2]]
     if maps and place.settings.is_file():
         require_same_settings(place.settings, settings, f"{place.folder} holds maps", START_ANEW)
@@ -143,7 +148,7 @@ def _settings_to_go_on(place: EvidenceDir, settings: RunSettings) -> dict[str, A
         names = content.get("pictures")
         if isinstance(names, list) and all(isinstance(name, str) for name in names):
             return content
-        raise InputError(f"{place.settings}: expected names of pictures; {START_ANEW}")
+        raise InputError(f"{place.settings}: expected paths of pictures; {START_ANEW}")
     if maps:
         raise InputError(
             f"{maps[0]} is there and {place.settings.name}, which says what it was made with, "
@@ -188,7 +193,7 @@ def _is_of(path: Path, picture: NewPicture) -> bool:
         return False
     except UnreadableError:
         return False
-    return details.get("image") == picture.name and _state(state).items() <= details.items()
+    return _state(state).items() <= details.items()
 
 
 # -- the file of a picture -----------------------------------------------------------------------

@@ -79,7 +79,7 @@ class Journal:
 
     def add(self, rows: Sequence[Row]) -> None:
         """Write rows to both files; when this returns they are on the disk."""
-        rows = [replace(row, path=path_from(self.files, row.image)) for row in rows]
+        rows = [replace(row, path=path_from(self.files.jsonl.parent, row.image)) for row in rows]
         lines, table = self._handles
         path = self.files.jsonl
         try:
@@ -120,9 +120,9 @@ class Journal:
             os.close(self._handles.pop())
 
 
-def path_from(files: RunFiles, image: str) -> str:
-    """Tell where a picture lies, seen from the folder of its row; both may be moved together."""
-    return os.path.relpath(place_of(image), os.path.realpath(files.jsonl.parent))
+def path_from(folder: Path, image: str) -> str:
+    """Tell where a picture lies, seen from a folder of results; both may be moved together."""
+    return os.path.relpath(place_of(image), os.path.realpath(folder))
 
 
 def _write(handle: int, text: str) -> None:

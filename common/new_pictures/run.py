@@ -232,7 +232,9 @@ class Kept:
             return None
         self._taken.add(picture.name)
         self.renamed += row.image != picture.name
-        return replace(row, image=picture.name, path=path_from(self._files, picture.name))
+        return replace(
+            row, image=picture.name, path=path_from(self._files.jsonl.parent, picture.name)
+        )
 
     def _picture_of(self, row: Row) -> NewPicture | None:
         """Find the picture of a row; None if it is gone."""

@@ -158,6 +158,24 @@ def test_maps_of_another_model_or_of_other_pictures_are_not_mixed(
     assert len(list(kept.parent.iterdir())) == 6 and kept.is_file() and photo.is_file()
 
 
+def test_maps_are_found_from_any_working_folder(run, photos, tmp_path, capsys, monkeypatch):
+    assert run() == 0
+    before = outcome(tmp_path / "o")
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "o")
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    capsys.readouterr()
+    assert run(images=photos, output_dir="../link") == 0
+    assert "maps of 4 of them are there" in capsys.readouterr().out
+    after = outcome(tmp_path / "o")
+    assert before.keys() == after.keys()
+    assert {name for name in before if before[name] != after[name]} <= {
+        name
+        for name in before
+        if name.endswith((".png", ".html"))  # which name the pictures
+    }
+
+
 def test_pictures_may_be_added_changed_and_removed(run, photos, tmp_path, capsys):
     assert run() == 0
     shutil.copy(photos / "3.png", photos / "01.png")
