@@ -411,18 +411,22 @@ def keep_references(
     return remarks
 
 
-def with_earlier_rules(asked: Asked, outcome: Outcome, models: Sequence[Model]) -> Asked:
+def with_earlier_rules(
+    asked: Asked, outcome: Outcome, models: Sequence[Model], in_ensemble: bool
+) -> Asked:
     """Ask for the operating points of an earlier evaluation of the same models, too.
 
     Their thresholds are chosen again, where all else is chosen: a rule that was asked for once
-    holds until it is forgotten with the file that it stands in.
+    holds until it is forgotten with the file that it stands in. in_ensemble: of a model for its own
+    while an ensemble is evaluated, whose own rules come first.
     """
     earlier = earlier_grader(outcome.output.grader)
     if earlier is None or outcome.grader.chosen_on is None:
         return asked
     if not is_of(earlier, [model.pairs.origin.checkpoints for model in models]):
         return asked
-    rules = dict.fromkeys([*asked.operating_points, *rules_of(earlier)])
+    own, given = rules_of(earlier), list(asked.operating_points)
+    rules = dict.fromkeys([*own, *given] if in_ensemble else [*given, *own])
     return replace(asked, operating_points=tuple(rules))
 
 
@@ -459,7 +463,8 @@ def store_graders(
     several = [(models, final)] if len(models) > 1 else []
     remarks = []
     for own, outcome in [*(([model], model.outcome) for model in models), *several]:
-        path, more = outcome.output.grader, with_earlier_rules(asked, outcome, own)
+        path, member = outcome.output.grader, outcome is not final
+        more = with_earlier_rules(asked, outcome, own, member)
         remarks += say_of_earlier_rules(asked, more, outcome)
         chosen = grader_to_store(
             outcome.grader,
@@ -588,7 +593,7 @@ def write_cards(
     cards = {final.output: card_of_evaluation(final.output, report, known, mistakes.why_none)}
     for model, own in zip(models, known) if len(models) > 1 else ():
         outcome = with_overlaps(model.outcome, setting)
-        more = with_earlier_rules(asked, outcome, [model])
+        more = with_earlier_rules(asked, outcome, [model], in_ensemble=True)
         answers, gates = ask(outcome.grader, more), check_all([model], outcome, setting)
         alone = report_on([model], outcome, answers, gates, setting)
         cards[model.output] = card_of_evaluation(model.output, alone, [own], _OF_ENSEMBLE)
@@ -659,7 +664,7 @@ def main(argv: list[str] | None = None) -> int:
     asked = replace(
         asked, people=setting.people, grade_mix=setting.grade_mix, columns=setting.columns
     )
-    more = with_earlier_rules(asked, final, models)
+    more = with_earlier_rules(asked, final, models, in_ensemble=False)
     answers = ask(final.grader, replace(more, altered=altered))
     store_answers(answers, final.output, models[0].split)
     stored = store_graders(models, final, asked, setting.dataset_path)

@@ -131,25 +131,25 @@ def load_doubts(
 
 
 def _why_not_known(
-    paths: Sequence[Path], references: Sequence[Reference | None], reasons: Sequence[str]
+    paths: Sequence[Path], references: Sequence[Reference | None], missing: Sequence[str]
 ) -> str:
     """Say what cannot be told, by any model or by some, and why by the first of these."""
     no_limits, no_distance = [], []
-    for path, own, reason in zip(paths, references, reasons):
+    for path, own, reason in zip(paths, references, missing):
         why_no_limits = reason if own is None else own.why_no_limits
         why_no_distance = reason if own is None else own.neighbourhood.why_none
         no_limits += [reason or f"{path}: {why_no_limits}"] if why_no_limits else []
         no_distance += [reason or f"{path}: {why_no_distance}"] if why_no_distance else []
-    found, count = [], len(references)
+    count, said = len(references), []
     if no_limits:
-        known = len(no_limits) < count
-        rest = f", told by {count - len(no_limits)} of {count} models alone" if known else ""
-        start = "" if known else "not known "
-        found.append(f"{start}whether pictures can be graded{rest}: {no_limits[0]}")
+        known = count - len(no_limits)
+        what = f"told by {known} of {count} models alone" if known else "not known"
+        said.append((f"{what} whether pictures can be graded", no_limits[0]))
     if no_distance:
-        known = is_most(count - len(no_distance), count)
-        rest = f"most of all {count} models must say so, and {len(no_distance)} cannot"
-        start = "" if known else "not known "
-        what = f"{start}whether pictures are unlike the training's"
-        found.append(f"{what}{f' ({rest})' if count > 1 else ''}: {no_distance[0]}")
+        tells = is_most(count - len(no_distance), count)
+        what = f"{'' if tells else 'not known '}whether pictures are unlike the training's"
+        most = f" (more than half of {count} models must say so, and {len(no_distance)} cannot)"
+        said.append((what + (most if count > 1 else ""), no_distance[0]))
+    reasons = dict.fromkeys(why for _, why in said)  # one is often the reason of both
+    found = [f"{'; '.join(text for text, why in said if why == each)}: {each}" for each in reasons]
     return "; ".join(found)

@@ -139,9 +139,9 @@ def test_a_model_of_an_ensemble_that_cannot_tell_is_said(doubtful, tmp_path):
     here, nowhere = doubtful.reference, ResultDir(tmp_path).reference
     three = load_doubts([here, nowhere, here], ["one"] * 3)
     assert three.tells_unlike and three.why_not_known == (
-        f"whether pictures can be graded, told by 2 of 3 models alone: {nowhere} is not there; "
-        f"{EVALUATE}; whether pictures are unlike the training's (most of all 3 models must say "
-        f"so, and 1 cannot): {nowhere} is not there; {EVALUATE}"
+        "told by 2 of 3 models alone whether pictures can be graded; whether pictures are unlike "
+        "the training's (more than half of 3 models must say so, and 1 cannot): "
+        f"{nowhere} is not there; {EVALUATE}"
     )
     two = load_doubts([here, nowhere], ["one"] * 2)
     assert not two.tells_unlike and two.tells_ungradable
