@@ -184,7 +184,7 @@ def say_what_is_there(journal: Journal, listing: Listing, kept: Kept) -> None:
         left = len(listing) - done
         log(f"{journal.files.csv}: {count_of(done, 'row')} are there, {left} to be made")
     if kept.renamed:
-        log(f"note: {count_of(kept.renamed, 'row')} got the name by which --images lists it now")
+        log(f"note: {count_of(kept.renamed, 'picture')} renamed as --images lists them now")
     if kept.gone:
         log(f"note: {count_of(kept.gone, 'row')} of pictures that are not there any more stay")
 
