@@ -91,7 +91,8 @@ def test_the_program_makes_the_same_bytes_as_the_tool(way, pictures):
     preprocessing = pixels_of(way)
     make_pixels = program_of(preprocessing)
     assert len(pictures) > 30
-    for path in pictures:
+    only_numbers = way in ("CLAHE of few tiles", "an odd size")  # are others
+    for path in pictures[:: 4 if only_numbers else 1]:
         expected = load_pixels(path, preprocessing)
         np.testing.assert_array_equal(make_pixels(str(path)), expected, err_msg=str(path))
 
