@@ -133,17 +133,17 @@ def pair_weights(target: str, logits: np.ndarray, referable_from: int) -> np.nda
 
     logits (N, P) in grade order: what a model says of its images. referable: the referable classes
     against the others. grade: the predicted class against all others. pair: the predicted class
-    against the lowest, or, where that is predicted, the next one against it.
+    against the lowest, or, where that is predicted, the next one against it. As `explain.py` does,
+    a pair counts as much as the picture is likely to be of its classes (here not calibrated).
     """
     count = int((1 + np.sqrt(1 + 8 * logits.shape[1])) / 2)
-    if target == "referable":
-        shares = pair_shares(range(referable_from, count), range(referable_from), count)
-        return np.tile(shares, (len(logits), 1))
-    predicted = combine_pairs(scipy.special.expit(logits.astype(float)), count).predicted
-    if target == "grade":
-        by_class = [
-            pair_shares([k], [*range(k), *range(k + 1, count)], count) for k in range(count)
-        ]
-    else:
-        by_class = [pair_shares([max(k, 1)], [0], count) for k in range(count)]
-    return np.array(by_class)[predicted]
+    classes = combine_pairs(scipy.special.expit(logits.astype(float)), count)
+    found = []
+    for predicted, likely in zip(classes.predicted.tolist(), classes.probabilities):
+        decided, against = [predicted], [k for k in range(count) if k != predicted]
+        if target == "referable":
+            decided, against = list(range(referable_from, count)), list(range(referable_from))
+        elif target == "pair":
+            decided, against = [max(predicted, 1)], [0]
+        found.append(pair_shares(decided, against, count, likely))
+    return np.array(found)

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import scipy.special
 from helpers import ROOT, flags
 from PIL import Image
 
@@ -27,9 +28,11 @@ from benchmarks.evidence_measures import (
 from benchmarks.lesions import Boxes, Regions, mark, read_boxes, regions_of
 from benchmarks.over_seeds import Figure
 from common.data.synthetic import draw_with_findings
+from common.evidence.maps import pair_shares
 from common.metrics.intervals import BootstrapConfig, Interval
 from common.pixels.preprocessing import Preprocessing, load_pixels
 from common.prediction.predict import load_model
+from common.prediction.voting import combine_pairs
 from common.result_dir import ResultDir, find_run
 from common.system.errors import InputError
 
@@ -197,8 +200,13 @@ def test_boxes_are_found_by_the_images_names(tmp_path):
 def test_each_target_adds_its_pairs_up_with_their_signs():
     logits = np.array([[2.0, 3.0, 1.0], [-2.0, -3.0, -1.0]])  # 0-1, 0-2, 1-2: grade 2, grade 0
     found = {name: pair_weights(name, logits, 2) for name in evidence_maps.TARGETS}
-    assert np.allclose(found["referable"], [[0, 0.5, 0.5]] * 2)
-    assert np.allclose(found["grade"], [[0, 0.5, 0.5], [-0.5, -0.5, 0]])
+    likely = combine_pairs(scipy.special.expit(logits), 3).probabilities
+    assert np.array_equal(likely.argmax(1), [2, 0]), "what explain.py weighs by, too"
+    sides = {"referable": [([2], [0, 1])] * 2, "grade": [([2], [0, 1]), ([0], [1, 2])]}
+    for name, of_images in sides.items():
+        expected = [pair_shares(*both, 3, shares) for both, shares in zip(of_images, likely)]
+        assert np.allclose(found[name], expected)
+    assert found["referable"][0, 2] > found["referable"][0, 1] > found["referable"][0, 0] == 0
     assert np.allclose(found["pair"], [[0, 1, 0], [1, 0, 0]])
     assert np.allclose(pair_weights("referable", logits[:, :1], 1), 1)  # of two classes
 
