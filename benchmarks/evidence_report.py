@@ -223,5 +223,5 @@ def _draw_curve(axes: Axes, curve: Curve) -> None:
     axes.set_title("deletion, first model")
     axes.set_xlabel("share of the retina blurred")
     axes.set_ylabel("score, in logits")
-    axes.legend(loc="best")
+    axes.legend(loc="lower left")
     quiet_grid(axes)
