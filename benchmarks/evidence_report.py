@@ -223,5 +223,6 @@ def _draw_curve(axes: Axes, curve: Curve) -> None:
     axes.set_title("deletion, first model")
     axes.set_xlabel("share of the retina blurred")
     axes.set_ylabel("score, in logits")
+    axes.margins(y=0.3)  # room for the legend
     axes.legend(loc="lower left")
     quiet_grid(axes)
