@@ -129,9 +129,11 @@ def _methods(found: Methods) -> str:
 def _amount(result: MethodResult, most: int) -> str:
     """Say how much of it is there, and whether it lacks folds or seeds."""
     grid, probe = result.grid, result.name.startswith("probe")
-    lacks = len(grid.folds) < FOLDS or (len(grid.seeds) < most and not probe)
     seeds = "no seed" if probe else str(len(grid.seeds))
-    return f"{len(grid.folds)} x {seeds}" + (f" (incomplete: {_folds(grid)})" if lacks else "")
+    lacks = [f"{_folds(grid)} alone"] if len(grid.folds) < FOLDS else []
+    if len(grid.seeds) < most and not probe:
+        lacks.append(f"{most} seeds elsewhere")
+    return f"{len(grid.folds)} x {seeds}" + (f" (incomplete: {', '.join(lacks)})" if lacks else "")
 
 
 def _folds(grid: Grid) -> str:

@@ -220,7 +220,8 @@ def test_what_is_complete_is_measured_and_written_and_not_made_again(place, monk
     assert {run.recipe for run in made[4:]} == {change.name} and len(made) == 4 + 2
     text = page.read_text()
     assert text.startswith("Mine.\n") and text.endswith("And this.\n")
-    assert f"| {TITLES['shared']} | 2 x 1 (incomplete: folds 1, 2) |" in text
+    lacks = "2 x 1 (incomplete: folds 1, 2 alone, 2 seeds elsewhere)"
+    assert f"| {TITLES['shared']} | {lacks} |" in text
     assert f"| (f) heads: (b) + (e) | {TITLES['softmax']} |" in text.replace(
         f"| {TITLES['shared']} |", f"| {TITLES['softmax']} |"
     )
