@@ -26,6 +26,7 @@ from common.flags import (
     add_worker_flag,
     find_graded_by,
 )
+from common.grading.finding import DEFAULT_ENSEMBLE
 from common.grading.networks import Networks
 from common.grading.stored_grader import StoredGrader
 from common.listing.walking import count_of
@@ -39,6 +40,7 @@ from common.new_pictures.rows import RowFormat
 from common.new_pictures.run import Kept, Work, grade_pictures
 from common.release.contract import reference_files
 from common.release.onnx_grader import open_networks
+from common.result_dir import ResultDir
 from common.system.errors import InputError
 from common.system.log import log
 
@@ -148,6 +150,20 @@ def require_different_files(files: RunFiles, report: Path | None) -> None:
         raise InputError(f"--report {report}: expected a file of its own, such as predictions.html")
 
 
+def files_read(args: argparse.Namespace) -> list[Path]:
+    """List what is read beside the pictures: of the models, of their ensemble, or of an export."""
+    found = [path for path in (args.onnx, args.grader) if path]
+    if args.onnx:
+        found += [args.onnx.with_suffix(".json"), args.onnx.with_name(f"{args.onnx.name}.data")]
+        start, files = f"{args.onnx.stem}_reference", args.onnx.parent.glob("*.npz")
+        return [*found, *(each for each in files if each.name.startswith(start))]
+    for root in [*args.results_dirs, DEFAULT_ENSEMBLE]:
+        directory = ResultDir(Path(root))
+        found += [directory.grader, directory.reference, directory.config, directory.model_card]
+        found += directory.models.glob("*")
+    return found
+
+
 def require_free_places(
     files: RunFiles, report: Path | None, listing: Listing, args: argparse.Namespace
 ) -> None:
@@ -155,7 +171,7 @@ def require_free_places(
     outputs = dict.fromkeys(files.all, "--csv")
     if report is not None:
         outputs[report] = "--report"
-    listing.require_apart(outputs, [path for path in (args.onnx, args.grader) if path])
+    listing.require_apart(outputs, files_read(args))
     if args.overwrite:
         return
     require_ours(files)

@@ -32,7 +32,8 @@ from common.system.log import log, printable
 from common.system.run_lock import lock_directory
 
 START_ANEW = "write elsewhere with --output_dir FOLDER, or start anew with --overwrite"
-_OURS = re.compile(r"\d{5,}_.*\.npz")
+_MAPS = re.compile(r"\d{5,}_.*\.npz")
+_KEY = re.compile(r"referable|grade|\d+-\d+")  # of a `Decision`
 _PARTS = ("maps", "constants", "logits")  # of an `Evidence`
 _OF_FINER = "finer_"
 _LETTERS = 60  # of a picture's name in the names of its files
@@ -49,8 +50,7 @@ class KeptMaps:
 
     def stem(self, name: str) -> str:
         """Name a picture's files: by its number, and what can be read of its name."""
-        plain = re.sub(r"[^A-Za-z0-9._-]+", "_", Path(name).stem)[:_LETTERS]
-        return f"{self.numbers[name]:05}_{plain or 'picture'}"
+        return _stem(self.numbers[name], name)
 
     def square(self, name: str) -> Path:
         """Return the file of the square that the networks saw."""
@@ -88,7 +88,7 @@ class KeptMaps:
     def remove_others(self) -> None:
         """Remove drawings of decisions that are not taken any more, and files of no picture."""
         stems = {self.stem(name) for name in self.done}
-        for path in _ours(self.place, [self.stem(name) for name in self.numbers]):
+        for path in _files_of(self.place, {self.stem(name) for name in self.numbers}):
             known = path in self.drawn if path.suffix == ".png" else path.stem in stems
             if not known:
                 path.unlink()
@@ -107,13 +107,15 @@ def open_kept_maps(
         for folder in (place.folder, *place.parts):
             remove_leftovers(folder)
         if overwrite:
-            for path in (place.settings, place.page, *_ours(place)):
+            for path in (*_files_of(place, _numbered(place)), place.settings, place.page):
                 path.unlink(missing_ok=True)
         content = _settings_to_go_on(place, settings)
         listed = {path_from(place.folder, each.name): each.name for each in listing.pictures}
         every = list(dict.fromkeys([*content["pictures"], *listed]))
         names = [listed.get(path) or _name_of(path, place) for path in every]
         kept = KeptMaps(place, {name: number for number, name in enumerate(names)}, set())
+        earlier = len(content["pictures"])
+        _require_free(place, [kept.stem(name) for name in names[earlier:]], is_first=not earlier)
         there = {name for name in names if kept.is_there(name)}
         _require_listed(there - set(listed.values()), place)
         kept.done |= _leave_out_changed(there, kept, listing)
@@ -127,33 +129,79 @@ def _name_of(path: str, place: EvidenceDir) -> str:
     return os.path.relpath(os.path.join(os.path.realpath(place.folder), path))
 
 
-def _ours(place: EvidenceDir, stems: Collection[str] = ()) -> list[Path]:
-    """List the files of pictures that have maps, or whose files' names start with some stems.
+def _stem(number: int, name: str) -> str:
+    plain = re.sub(r"[^A-Za-z0-9._-]+", "_", Path(name).stem)[:_LETTERS]
+    return f"{number:05}_{plain or 'picture'}"
 
-    The user may keep pictures of his own in a folder of such a name.
+
+def _numbered(place: EvidenceDir) -> set[str]:
+    """Name the files of all pictures that earlier processes have numbered.
+
+    Raises InputError where what says that is of another program, or damaged.
     """
-    pictures, overlays, maps = ([*part.glob("*")] for part in place.parts)
-    numbered = [path for path in maps if _OURS.fullmatch(path.name)]
-    known = {path.stem for path in numbered} | set(stems)
-    drawn = [path for path in overlays if path.stem.rpartition("_")[0] in known]
-    return [*(path for path in pictures if path.stem in known), *drawn, *numbered]
+    if not place.settings.is_file():  # what the maps say of themselves is left
+        maps = [path for path in place.parts[2].glob("*") if _MAPS.fullmatch(path.name)]
+        return {path.stem for path in maps if _says_whose(path)}
+    content = read_json(place.settings)
+    names = content.get("pictures") if isinstance(content, dict) else None
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise InputError(
+            f"{place.settings}: expected paths of pictures, as explain.py writes them; move it "
+            "away, or write elsewhere with --output_dir FOLDER"
+        )
+    return {_stem(number, name) for number, name in enumerate(names)}
+
+
+def _says_whose(path: Path) -> bool:
+    """Tell whether a file holds maps of this software."""
+    try:
+        return "made_from" in read_predictions(path)[1]
+    except InputError:
+        return False
+
+
+def _files_of(place: EvidenceDir, stems: Collection[str]) -> list[Path]:
+    """List what there is of pictures, by the exact names that it is given.
+
+    The user may keep files of his own in folders of such names.
+    """
+    drawn = []
+    for path in place.parts[1].glob("*.png"):
+        stem, _, key = path.stem.rpartition("_")
+        if stem in stems and _KEY.fullmatch(key):
+            drawn.append(path)
+    others = [path for stem in stems for path in (place.picture(stem), place.maps(stem))]
+    return [*drawn, *(path for path in others if path.is_file())]
+
+
+def _require_free(place: EvidenceDir, stems: Collection[str], is_first: bool) -> None:
+    """Raise InputError where files of others lie at the places of those that come.
+
+    stems: of the pictures that no process has numbered before. is_first: no run has been here.
+    """
+    there = [place.page] if is_first and os.path.lexists(place.page) else []
+    there += _files_of(place, set(stems))
+    if there:
+        raise InputError(
+            f"{there[0]} is there and no run that {place.settings.name} tells of has written it; "
+            "move it away, or write elsewhere with --output_dir FOLDER"
+        )
 
 
 def _settings_to_go_on(place: EvidenceDir, settings: RunSettings) -> dict[str, Any]:
     """Return what a run is made with, and where the pictures lie that others have numbered."""
-    maps = [path for path in _ours(place) if path.parent == place.parts[2]]
-    if maps and place.settings.is_file():
-        require_same_settings(place.settings, settings, f"{place.folder} holds maps", START_ANEW)
-        content = read_json(place.settings)
-        names = content.get("pictures")
-        if isinstance(names, list) and all(isinstance(name, str) for name in names):
-            return content
-        raise InputError(f"{place.settings}: expected paths of pictures; {START_ANEW}")
-    if maps:
+    numbered = _numbered(place)
+    maps = [path for path in map(place.maps, sorted(numbered)) if path.is_file()]
+    if maps and not place.settings.is_file():
         raise InputError(
             f"{maps[0]} is there and {place.settings.name}, which says what it was made with, "
             f"is not; {START_ANEW}"
         )
+    if maps:
+        require_same_settings(place.settings, settings, f"{place.folder} holds maps", START_ANEW)
+        return read_json(place.settings)
+    for path in _files_of(place, numbered):  # squares of a run that was killed before its first map
+        path.unlink()
     return {**settings.deciding, **settings.telling, "pictures": []}
 
 

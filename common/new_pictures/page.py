@@ -7,6 +7,7 @@ import heapq
 import io
 import math
 import os
+import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -22,7 +23,8 @@ from common.system.environment import worker_count
 from common.system.files import write_text
 from common.system.log import printable, utc_now
 
-TITLE = "Diabetic-retinopathy grading"  # of all pages, which they are known by
+TITLE = "Diabetic-retinopathy grading"
+_KNOWN_BY = re.compile(rb"<title>" + TITLE.encode() + rb": [\d,]+ new pictures?</title>")
 _MOST_CARDS = 5000  # pictures on a page
 _MOST_SMALL = 2000  # of these are shown small, about 6 KB each
 _SIDE, _QUALITY = 200, 75  # pixels of the longer side, and of its JPEG
@@ -125,7 +127,7 @@ def headlines(counts: Counter[str], untold: Collection[str] = ()) -> list[Headli
 def is_page(path: Path) -> bool:
     """Tell whether a file is the page of a run."""
     with path.open("rb") as file:
-        return f"<title>{TITLE}".encode() in file.read(2000)
+        return _KNOWN_BY.search(file.read(2000)) is not None
 
 
 def write_page(

@@ -196,3 +196,28 @@ def test_pictures_may_be_added_changed_and_removed(run, photos, tmp_path, capsys
     assert {path.stem.rpartition("_")[0] for path in place.parts[1].iterdir()} == set(stems)
     page = place.page.read_text()
     assert "5 pictures" in page and "photos/2.png" in page
+
+
+def test_files_of_the_user_are_neither_removed_nor_written_over(run, tmp_path, capsys):
+    folder = tmp_path / "o"
+    own = [
+        "pictures/00000_0.png",
+        "pictures/00000_0.txt",
+        "overlays/00000_0_mynote.png",
+        "maps/00000_0_backup.npz",
+    ]
+    assert run() == 0
+    for name in own:
+        (folder / name).write_text("mine")
+    for words in ({}, {"scale": 3}, {"overwrite": None}, {"overwrite": None, "maps": COMBINED}):
+        assert run(**words) == 0
+        assert all((folder / name).read_text() == "mine" for name in own)
+    capsys.readouterr()
+    for name in ("pictures/00000_0.jpg", "overlays/00001_1_grade.png", "evidence.html"):
+        other = tmp_path / name.replace("/", "_")
+        (other / name).parent.mkdir(parents=True)
+        (other / name).write_text("mine")
+        assert run(output_dir=other.name) == 2
+        error = capsys.readouterr().err
+        assert str(name) in error and error.count("\n") == 1
+        assert (other / name).read_text() == "mine"

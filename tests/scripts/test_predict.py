@@ -169,7 +169,10 @@ def test_a_mistake_is_one_line_before_anything_is_written(
         ({"csv": "labels.csv"}, "as tables about pictures are called"),
         ({"csv": "fifo"}, "something that is no file"),
         ({"report": "g.json", "grader": "g.json"}, "a file that this command reads"),
+        ({"report": "no_model/results/grader.json"}, "a file that this command reads"),
+        ({"report": "x_reference.npz", "onnx": "x.onnx", "results_dirs": False}, "command reads"),
         ({"report": "mine.html"}, "--report mine.html is there and predict.py has not"),
+        ({"report": "report.html"}, "--report report.html is there and predict.py has not"),
         ({"csv": "mine.csv"}, "mine.csv is there and mine.run.json"),
         ({"csv": "my"}, "my_patients.csv is there and predict.py has not"),
         ({"csv": "b"}, "b is there and predict.py has not"),
@@ -187,9 +190,14 @@ def test_nothing_is_written_over_that_another_has_made_and_a_picture_never(
     os.mkfifo(tmp_path / "fifo")
     for name in ("mine.html", "mine.csv", "my_patients.csv", "b", "b.run.json", "g.json"):
         (tmp_path / name).write_text("mine\n")
+    (tmp_path / "x_reference.npz").write_text("mine")
+    (tmp_path / "no_model" / "results").mkdir(parents=True)
+    (tmp_path / "no_model" / "results" / "grader.json").write_text("mine")
+    title = "<title>Diabetic-retinopathy grading: some model on test</title>"
+    (tmp_path / "report.html").write_text(title)  # of an evaluation
     before = {path: path.read_bytes() for path in tmp_path.rglob("*.*") if path.is_file()}
     flag = {"overwrite": None} if overwrite else {}
-    assert grade("photos", results_dirs="no_model", **values, **flag) == 2
+    assert grade("photos", **{"results_dirs": "no_model", **values, **flag}) == 2
     error = capsys.readouterr().err
     forgiven = overwrite and ("is there and" in said)
     assert (said in error) != forgiven and error.count("\n") == 1
