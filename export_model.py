@@ -25,6 +25,7 @@ import torch
 
 from common.flags import add_grader_flags, find_graded_by
 from common.grading.loading import LoadedGrader, load_grader_and_models
+from common.locks.run_lock import lock_directory
 from common.new_pictures.listing import list_pictures
 from common.release.contract import (
     FORMATS,
@@ -51,7 +52,6 @@ from common.release.verification import (
 from common.system.errors import InputError
 from common.system.files import write_text
 from common.system.log import duration, log
-from common.system.run_lock import lock_directory
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:

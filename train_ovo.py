@@ -28,6 +28,7 @@ from common.data.folders import Dataset, Split, scan_dataset
 from common.data.synthetic import synthetic_note
 from common.fine_tuning.optimizer import rates_line
 from common.flags import RESUME_ADVICE, TrainingRequest, parse_training
+from common.locks.run_lock import lock_directory
 from common.model_card.card import card_of_training
 from common.model_card.card_file import write_card
 from common.model_card.sections import what_is_known
@@ -41,7 +42,6 @@ from common.system.device import resolve_precision, select_device
 from common.system.environment import worker_count
 from common.system.errors import InputError
 from common.system.log import duration, log, printable
-from common.system.run_lock import lock_directory
 from common.training.context import (
     RunInputs,
     TrainContext,

@@ -11,6 +11,7 @@ COMMON = ROOT / "common"
 # downwards only: a folder, or a module at the top of common/, imports those before its own floor
 FLOORS = (
     ("system",),
+    ("locks",),
     ("pairs", "recipes", "history", "architectures"),
     ("in_force",),
     ("config",),

@@ -19,6 +19,7 @@ from common.evidence.exact import Evidence
 from common.evidence.explanation import Explained, Sources, explain_picture
 from common.grading.stored_grader import StoredGrader
 from common.listing.walking import count_of
+from common.locks.run_lock import lock_directory
 from common.new_pictures.journal import RunSettings, path_from, require_same_settings
 from common.new_pictures.listing import Listing, NewPicture
 from common.new_pictures.rows import FileState
@@ -29,7 +30,6 @@ from common.result_dir import EvidenceDir, read_predictions, write_predictions
 from common.system.errors import InputError
 from common.system.files import atomic_write, read_json, remove_leftovers, write_json
 from common.system.log import log, printable
-from common.system.run_lock import lock_directory
 
 START_ANEW = "write elsewhere with --output_dir FOLDER, or start anew with --overwrite"
 _MAPS = re.compile(r"\d{5,}_.*\.npz")

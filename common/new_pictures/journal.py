@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from common.listing.walking import count_of
+from common.locks.run_lock import lock_directory
 from common.new_pictures.listing import place_of
 from common.new_pictures.rows import FIRST_COLUMNS, PATIENT_COLUMNS, FileState, Row, RowFormat
 from common.system.errors import InputError
 from common.system.files import atomic_write, read_json, write_json
 from common.system.log import log, printable
-from common.system.run_lock import lock_directory
 
 _APPENDED = os.O_WRONLY | os.O_APPEND | os.O_CREAT
 _SHOWN = 60  # letters of a setting in a message

@@ -16,6 +16,7 @@ import torch
 from common.config import TrainConfig
 from common.data.sampler import batch_sizes
 from common.fine_tuning.optimizer import make_optimizer, rates_line
+from common.locks.run_lock import require_writable
 from common.models.backbones import Backbone
 from common.models.ovo import build_branch, chunk_size, trunk_features
 from common.pairs import Head
@@ -24,7 +25,6 @@ from common.prediction.classes import classes_of
 from common.result_dir import ResultDir, read_config
 from common.system.device import autocast, wait_for
 from common.system.log import duration
-from common.system.run_lock import require_writable
 from common.training.context import RunInputs, take_fingerprints
 from common.training.resume import (
     Standing,

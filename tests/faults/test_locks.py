@@ -7,8 +7,8 @@ import signal
 import pytest
 from helpers import FOUR_EPOCHS
 
+from common.locks import run_lock
 from common.result_dir import ResultDir
-from common.system import run_lock
 from common.system.errors import InputError
 
 

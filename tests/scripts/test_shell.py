@@ -14,8 +14,8 @@ from helpers import MODEL, QUICK, ROOT, flags, help_of, run_script, wait_for
 import ensemble_5class_trainer
 import evaluate_ensemble
 import train_ovo
+from common.locks.run_lock import lock_directory
 from common.result_dir import ResultDir
-from common.system.run_lock import lock_directory
 
 BACKBONES = {
     "coatnet": ("coatnet_0_rw_224", 224),
