@@ -22,7 +22,7 @@ import torch
 
 from benchmarks import accuracy_report, accuracy_results
 from benchmarks.accuracy_gather import gather_changes, gather_methods
-from benchmarks.accuracy_methods import BEST, CHANGES, PROBE, TRAINED, views_of
+from benchmarks.accuracy_methods import BEST, CHANGES, PROBE, SOUP, TRAINED, UNSEEDED, views_of
 from benchmarks.accuracy_runs import FOLDS, ROOT, Place, Run, make_folds, run_all
 from common.config import VIEWS, config_differences
 from common.flags import default_of
@@ -157,14 +157,15 @@ def plan(args: argparse.Namespace, place: Place) -> list[Run]:
         for change in changes:
             changed = place.config(Run(change.name, first, 0, 1))
             same_views = change.tta in ("", recipe.tta)
-            if not same_views or config_differences(recipe.to_dict(), changed):
+            differs = config_differences(recipe.to_dict(), changed)
+            if change.trial or not same_views or differs:
                 members.append((change.name, first))
     else:
         members = [(recipe, first) for recipe in args.methods]
         more = [recipe for recipe in (PROBE, BEST) if recipe in args.methods]
         members += [(recipe, model) for model in others for recipe in more]
     runs = [
-        Run(recipe, model, 0 if recipe == PROBE else seed, fold)
+        Run(recipe, model, 0 if recipe in UNSEEDED else seed, fold)
         for seed in args.seeds
         for fold in args.folds
         for recipe, model in members
@@ -182,8 +183,9 @@ def expected_seconds(place: Place, run: Run, images: int) -> float:
     work = images * (1 - 1 / FOLDS) * (size / 256) ** 2 * WORK.get(run.model, 1.0)
     if run.recipe == PROBE:
         return 60 + work / SPEED[True]
-    if views_of(run.recipe):
-        return work / (FOLDS - 1) * VIEWS[views_of(run.recipe)] / FORWARD
+    views = config.tta if run.recipe == SOUP else views_of(run.recipe)
+    if views:
+        return work / (FOLDS - 1) * VIEWS[views] / FORWARD
     pairs = config.num_classes - 1 if config.head == "ovo" else 1  # that each image belongs to
     return config.epochs * pairs * work / SPEED[config.freezes]
 

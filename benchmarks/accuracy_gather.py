@@ -19,8 +19,8 @@ from benchmarks.accuracy_measures import (
 from benchmarks.accuracy_methods import (
     BEST,
     CHANGES,
-    PROBE,
     REFERENCES,
+    UNSEEDED,
     Change,
     Member,
     Method,
@@ -104,9 +104,9 @@ class _Reader:
 
 
 def _grid_of(reader: _Reader, method: Method) -> Grid | None:
-    """Find the seeds and folds that all members of a method have; a probe has no seeds."""
-    trained = [reader.folds_of(m) for m in method.members if m.recipe != PROBE]
-    probes = [reader.folds_of(m).get(0, set()) for m in method.members if m.recipe == PROBE]
+    """Find the seeds and folds that all members of a method have; a probe has no seed."""
+    trained = [reader.folds_of(m) for m in method.members if m.recipe not in UNSEEDED]
+    probes = [reader.folds_of(m).get(0, set()) for m in method.members if m.recipe in UNSEEDED]
     seeds = set.intersection(*map(set, trained)) if trained else {0}
     folds = {s: set.intersection(*(f[s] for f in trained), *probes) for s in seeds}
     grid = largest_grid(folds)
@@ -118,7 +118,8 @@ def _judge(reader: _Reader, method: Method, grid: Grid) -> list[Judged]:
     by_seed = []
     for seed in grid.seeds:
         own = [
-            reader.answers(m, 0 if m.recipe == PROBE else seed, grid.folds) for m in method.members
+            reader.answers(m, 0 if m.recipe in UNSEEDED else seed, grid.folds)
+            for m in method.members
         ]
         by_seed.append(average(own) if len(own) > 1 else own[0])
     return [judge(a) for a in ([average(by_seed)] if method.over_seeds else by_seed)]
@@ -164,10 +165,10 @@ def _changes(reader: _Reader, model: str, bootstrap: BootstrapConfig) -> list[Ch
     for change in CHANGES:
         if change.tta and change.tta == reader.place.config(Run(BEST, model, 0, 1)).tta:
             continue  # as the recipe has it
-        member = Member(change.name, model) if change.flags else recipe
+        member = Member(change.name, model) if change.is_training else recipe
         folds = reader.folds_of(member)
         both = {seed: own & known[seed] for seed, own in folds.items() if seed in known}
-        if not change.flags:  # asked of the recipe's classifiers where a setting was changed
+        if not change.is_training:  # asked of the recipe's classifiers where a setting was changed
             both = _with_predictions(reader, member, both, change.tta)
         if change.is_run:
             for seed, own in both.items():

@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 PROBE = "probe"
+SOUP = "soup"
+UNSEEDED = (PROBE, SOUP)  # there is one for a fold
 SMALL_DATA = "--recipe small_data"
 BEST = "shared"  # of the recipes: the one whose settings are changed one by one
 RECIPES = {
@@ -18,13 +20,14 @@ RECIPES = {
     "ovo": f"--head ovo {SMALL_DATA}",
     "shared": f"--head shared {SMALL_DATA}",
 }
-TRAINED = (PROBE, *RECIPES)
+TRAINED = (PROBE, *RECIPES, SOUP)
 TITLES = {
     PROBE: "(a) scikit-learn OvO logistic regression on frozen features",
     "softmax": "(b) 5-way softmax, small-data recipe",
     "guide": "(c) ten OVO classifiers, the guide's settings",
     "ovo": "(d) ten OVO classifiers, small-data recipe",
     "shared": "(e) shared OVO, small-data recipe",
+    SOUP: "(f) weights of all seeds of (e), averaged (soup)",
 }
 REFERENCES = (PROBE, "softmax")  # what all others are compared with
 NOTES = {"guide": "its best epochs were chosen on the images that it is judged on"}
@@ -61,7 +64,7 @@ class Method:
 
 def methods_of(models: Sequence[str]) -> list[Method]:
     """List all methods for one backbone, then what further backbones add to it."""
-    first, singles = models[0], [Member(recipe, models[0]) for recipe in TRAINED]
+    first, singles = models[0], [Member(recipe, models[0]) for recipe in (PROBE, *RECIPES)]
     found = [Method(m.recipe, TITLES[m.recipe], (m,)) for m in singles]
     others = [Member(recipe, model) for model in models[1:] for recipe in (PROBE, BEST)]
     for member in others:
@@ -72,6 +75,7 @@ def methods_of(models: Sequence[str]) -> list[Method]:
     probes = tuple(Member(PROBE, model) for model in models)
     found += [
         Method("seeds", "(f) seeds of (e)", (best,), over_seeds=True),
+        Method(SOUP, TITLES[SOUP], (Member(SOUP, first),)),
         Method("heads", "(f) heads: (b) + (e)", (softmax, best)),
         Method("with probe", "(f) (a) + (e)", (probe, best)),
     ]
@@ -94,13 +98,14 @@ def methods_of(models: Sequence[str]) -> list[Method]:
 class Change:
     """The small-data recipe with one setting changed.
 
-    flags: of train_ovo.py. A change without flags is one of the prediction alone, and asks the
-    classifiers of the recipe again.
+    flags: of train_ovo.py; trial: of accuracy_trials.py. A change without either is one of the
+    prediction alone, and asks the classifiers of the recipe again.
     """
 
     setting: str
     to: str
     flags: str = ""
+    trial: str = ""
     tta: str = ""
     vote: str = "coupling"
 
@@ -115,9 +120,14 @@ class Change:
         return f"{RECIPES[BEST]} {self.flags}".strip()
 
     @property
+    def is_training(self) -> bool:
+        """Tell whether it has classifiers of its own."""
+        return bool(self.flags or self.trial)
+
+    @property
     def is_run(self) -> bool:
         """Tell whether something has to be trained or predicted; another vote needs neither."""
-        return bool(self.flags or self.tta)
+        return self.is_training or bool(self.tta)
 
 
 CHANGES = (
@@ -153,6 +163,10 @@ CHANGES = (
     Change("test-time augmentation", "none", tta="none"),
     Change("test-time augmentation", "flips (4 views)", tta="flips"),
     Change("test-time augmentation", "d4 (8 views)", tta="d4"),
+    Change("start", "pulled back to (L2-SP)", trial="l2_sp"),
+    Change("mixup", "0.2", trial="mixup"),
+    Change("class weights", "half, by sampling", "--class_weight_power 0", trial="half_balanced"),
+    Change("class weights", "in full, by sampling", "--class_weight_power 0", trial="balanced"),
     Change("vote", "soft", vote="soft"),
     Change("vote", "hard", vote="hard"),
 )
@@ -163,7 +177,13 @@ BY_NAME = {change.name: change for change in CHANGES}
 
 def flags_of(recipe: str) -> str:
     """Return the flags of a recipe, or of a change by its name."""
+    recipe = BEST if recipe == SOUP else recipe
     return RECIPES.get(recipe) or BY_NAME[recipe].recipe
+
+
+def trial_of(recipe: str) -> str:
+    """Return the change of the training that the product does not have; "" mostly."""
+    return BY_NAME[recipe].trial if recipe in BY_NAME else ""
 
 
 def views_of(recipe: str) -> str:

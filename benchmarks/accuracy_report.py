@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks.accuracy_methods import REFERENCES
+from benchmarks.accuracy_methods import REFERENCES, SOUP
 from benchmarks.accuracy_results import (
     Changes,
     Conditions,
@@ -130,6 +130,7 @@ def _amount(result: MethodResult, most: int) -> str:
     """Say how much of it is there, and whether it lacks folds or seeds."""
     grid, probe = result.grid, result.name.startswith("probe")
     seeds = "no seed" if probe else str(len(grid.seeds))
+    probe = probe or result.name == SOUP
     lacks = [f"{_folds(grid)} alone"] if len(grid.folds) < FOLDS else []
     if len(grid.seeds) < most and not probe:
         lacks.append(f"{most} seeds elsewhere")

@@ -24,8 +24,9 @@ from queue import SimpleQueue
 import numpy as np
 import torch
 
-from benchmarks.accuracy_methods import BEST, PROBE, flags_of, views_of
+from benchmarks.accuracy_methods import BEST, PROBE, SOUP, flags_of, trial_of, views_of
 from benchmarks.accuracy_probe import ProbeSetting, ask_probe
+from benchmarks.accuracy_soup import average_weights
 from benchmarks.timing import in_own_process, processor
 from common.config import TrainConfig, config_differences
 from common.data.folders import scan_dataset, scan_split
@@ -198,8 +199,9 @@ def run_all(place: Place, runs: Sequence[Run], cores: Sequence[int]) -> None:
     Those that only ask classifiers again come after all trainings.
     """
     os.environ["OMP_NUM_THREADS"] = "1"
-    _run_side_by_side(place, [run for run in runs if not views_of(run.recipe)], cores)
-    _run_side_by_side(place, [run for run in runs if views_of(run.recipe)], cores)
+    later = [run for run in runs if run.recipe == SOUP or views_of(run.recipe)]
+    _run_side_by_side(place, [run for run in runs if run not in later], cores)
+    _run_side_by_side(place, later, cores)
 
 
 def _run_side_by_side(place: Place, runs: Sequence[Run], cores: Sequence[int]) -> None:
@@ -276,6 +278,15 @@ def _make(place: Place, run: Run, children: _Children) -> None:
         return
     if run.recipe == PROBE:
         seconds = in_own_process(fit_probe, place, run)
+    elif run.recipe == SOUP:
+        seeds = [one for one in place.complete(BEST, run.model) if one.fold == run.fold]
+        if len(seeds) < 2:
+            log(f"{run.title}: left out, because fewer than two seeds of {BEST} are complete")
+            return
+        directories = [ResultDir(place.directory(seed)) for seed in seeds]
+        average_weights(directories, ResultDir(place.directory(run)))
+        in_own_process(predict_val, place, run)
+        seconds = sum(map(place.seconds, seeds))
     else:
         _train(place, run, children)
         in_own_process(predict_val, place, run)
@@ -293,7 +304,9 @@ def _make(place: Place, run: Run, children: _Children) -> None:
 
 def _train(place: Place, run: Run, children: _Children) -> None:
     directory = place.directory(run)
-    command = [sys.executable, str(ROOT / "train_ovo.py"), *place.words(run), "--resume"]
+    trial = trial_of(run.recipe)
+    script = ["-m", "benchmarks.accuracy_trials", trial] if trial else [str(ROOT / "train_ovo.py")]
+    command = [sys.executable, *script, *place.words(run), "--resume"]
     command += ["--dataset_path", str(place.fold(run.fold)), "--output_dir", str(directory)]
     command += ["--cache_dir", str(place.cache), "--device", place.device]
     log_file = directory / "training.log"
