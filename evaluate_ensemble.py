@@ -66,7 +66,7 @@ from common.model_card.card import card_of_evaluation
 from common.model_card.card_file import write_card
 from common.model_card.mistakes import Mistakes, Voice, draw_mistakes, explain_mistakes
 from common.model_card.sections import what_is_known
-from common.pixels.pixel_cache import keep_readable
+from common.pixel_store.pixel_cache import keep_readable
 from common.prediction.alterations import Alteration, chosen_alterations
 from common.prediction.altered import Predicted, predict_altered
 from common.prediction.classes import SetMatcher, describe_classes, require_same_classes

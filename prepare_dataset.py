@@ -35,7 +35,7 @@ from common.inspection.relations import what_is_known
 from common.listing.split_folders import ALL, SPLITS, split_of
 from common.listing.walking import count_of
 from common.models.backbones import preprocessing_for, resolve
-from common.pixels.pixel_cache import keep_readable, open_cache
+from common.pixel_store.pixel_cache import keep_readable, open_cache
 from common.preparation.folds import check_folds, fold_names, plan_folds, write_folds
 from common.preparation.import_table import (
     NO_ROW,

@@ -34,7 +34,7 @@ from common.model_card.card_file import write_card
 from common.model_card.sections import what_is_known
 from common.models.backbones import build, preprocessing_for, resolve
 from common.pairs import Head, heads_of_model
-from common.pixels.pixel_cache import PixelCache, keep_readable, open_cache
+from common.pixel_store.pixel_cache import PixelCache, keep_readable, open_cache
 from common.prediction.classes import classes_of
 from common.result_dir import ResultDir, find_run, read_config
 from common.system import signals

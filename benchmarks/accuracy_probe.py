@@ -19,7 +19,7 @@ from common.metrics.calibration_error import negative_log_likelihood
 from common.models.backbones import build, preprocessing_for, resolve
 from common.models.ovo import chunk_size, trunk_features
 from common.pairs import class_pairs
-from common.pixels.pixel_cache import open_cache
+from common.pixel_store.pixel_cache import open_cache
 from common.prediction.classes import scored_classes
 from common.prediction.predictions import Cost, Origin, PairPredictions
 from common.prediction.voting import combine_pairs

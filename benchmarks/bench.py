@@ -19,7 +19,7 @@ from common.data.folders import Split, scan_split
 from common.models.backbones import build, native_state, preprocessing_for, resolve
 from common.models.ovo import chunk_size, trunk_features
 from common.pairs import Pair, class_pairs, pair_head
-from common.pixels.pixel_cache import PixelCache, open_cache
+from common.pixel_store.pixel_cache import PixelCache, open_cache
 from common.prediction.predict import Columns, LoadedModel, TrunkGroup, predict_logits
 from common.result_dir import ResultDir
 from common.system.device import resolve_precision, wait_for

@@ -18,7 +18,7 @@ from benchmarks.evidence_judged import Judged
 from common.evidence.exact import EXACT, Evidence, evidence_of
 from common.evidence.finer import finer_evidence_of
 from common.evidence.maps import FINER, pair_shares
-from common.pixels.pixel_cache import PixelCache, open_cache
+from common.pixel_store.pixel_cache import PixelCache, open_cache
 from common.prediction.predict import LoadedModel, fingerprint_files, load_model
 from common.prediction.voting import combine_pairs
 from common.result_dir import read_predictions, write_predictions

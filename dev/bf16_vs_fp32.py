@@ -21,7 +21,7 @@ from common.data.folders import scan_split
 from common.listing.split_folders import SPLITS
 from common.metrics.classification import binary_metrics, classification_metrics
 from common.pairs import class_pairs, pair_targets
-from common.pixels.pixel_cache import open_cache
+from common.pixel_store.pixel_cache import open_cache
 from common.prediction.classes import SetMatcher
 from common.prediction.labels import label_runs
 from common.prediction.predict import load_model, pair_probabilities, predict_logits

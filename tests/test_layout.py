@@ -18,6 +18,7 @@ FLOORS = (
     ("listing",),
     ("data",),
     ("pixels",),
+    ("pixel_store",),
     ("duplicates",),
     ("inspection",),
     ("models",),

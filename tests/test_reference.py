@@ -10,8 +10,8 @@ from common.data.folders import scan_split
 from common.data.sampler import epoch_order
 from common.models.backbones import build, native_state, preprocessing_for, resolve
 from common.pairs import pair_head
+from common.pixel_store.pixel_cache import open_cache
 from common.pixels.augmentation import augment, augmentation_table, normalise
-from common.pixels.pixel_cache import open_cache
 from common.result_dir import ResultDir
 from common.training.context import Fingerprints, RunInputs, build_context
 from common.training.loop import train_epoch

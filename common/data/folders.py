@@ -5,10 +5,11 @@ N images.
 
 import hashlib
 import os
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -58,6 +59,19 @@ class ImageFile:
         return f"{os.path.realpath(self.path)}|{self.size}|{self.modified}"
 
 
+def cache_keys(images: Iterable[ImageFile]) -> Iterator[str]:
+    """Give each image's `cache_key`, asking once for each folder where it really lies."""
+    real: dict[str, str] = {}
+    for image in images:
+        folder, name = os.path.split(image.path)
+        if folder not in real:
+            real[folder] = os.path.realpath(folder)
+        place = os.path.join(real[folder], name)
+        if os.path.islink(place):
+            place = os.path.realpath(place)
+        yield f"{place}|{image.size}|{image.modified}"
+
+
 @dataclass(frozen=True)
 class Split:
     """The images of one split, ordered by their ids."""
@@ -93,11 +107,13 @@ class Split:
 
         with_times: also the places and modification times, which a copied dataset does not keep.
         """
-        lines = [f"{image.id} {image.label} {image.size}" for image in self.images]
-        if with_times:
-            lines += [image.cache_key() for image in self.images]
-        text = "\n".join(lines).encode(errors="surrogateescape")  # names need not be UTF-8
-        return hashlib.sha256(text).hexdigest()[:16]
+        lines = (f"{image.id} {image.label} {image.size}" for image in self.images)
+        places = cache_keys(self.images) if with_times else ()
+        digest, between = hashlib.sha256(), b""
+        for line in chain(lines, places):
+            digest.update(between + line.encode(errors="surrogateescape"))  # need not be UTF-8
+            between = b"\n"
+        return digest.hexdigest()[:16]
 
 
 @dataclass(frozen=True)

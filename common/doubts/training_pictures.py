@@ -17,7 +17,7 @@ from common.doubts.references import (
 )
 from common.fitting.sources import Trained
 from common.models.ovo import chunk_size
-from common.pixels.pixel_cache import open_cache
+from common.pixel_store.pixel_cache import open_cache
 from common.prediction.predict import (
     LoadedModel,
     PredictionConfig,

@@ -39,6 +39,8 @@ _OUR_RESULTS = (
     ("maps/[0-9][0-9][0-9][0-9][0-9]_*.npz", "pictures/[0-9][0-9][0-9][0-9][0-9]_*.jpg"),
     ("pixels.u8", "index.json"),
     ("*/pixels.u8", "*/index.json"),
+    ("settings.json", "shard-*.rows"),
+    ("*/settings.json", "*/shard-*.rows"),
     ("signatures-*/*.records",),
 )
 _SHOWN = 12  # folders in a message

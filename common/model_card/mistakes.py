@@ -15,7 +15,7 @@ from common.evidence.exact import Evidence, evidence_of
 from common.evidence.explanation import Decision, DecisionMap, ScoredClasses
 from common.evidence.maps import sum_pairs, weigh_models
 from common.evidence.overlay import WORDS, choose_scale, lay_over
-from common.pixels.pixel_cache import open_cache
+from common.pixel_store.pixel_cache import open_cache
 from common.pixels.preprocessing import Preprocessing
 from common.prediction.predict import PredictionConfig, load_model
 from common.prediction.voting import ClassPredictions

@@ -29,8 +29,8 @@ from common.pairs import (
     is_one_network,
     with_head,
 )
+from common.pixel_store.pixel_cache import open_cache
 from common.pixels.device_pixels import DevicePixels, PixelSource, views
-from common.pixels.pixel_cache import open_cache
 from common.pixels.preprocessing import Preprocessing
 from common.prediction.classes import scored_classes
 from common.prediction.predictions import Cost, Origin, PairPredictions, load_predictions

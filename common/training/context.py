@@ -12,8 +12,8 @@ from common.models.backbones import Backbone, native_state
 from common.models.ovo import batch_norms
 from common.models.parallel_branches import ParallelBranches
 from common.pairs import Head, is_one_network
+from common.pixel_store.pixel_cache import PixelCache
 from common.pixels.device_pixels import DevicePixels, build_device_pixels, room_for_pixels
-from common.pixels.pixel_cache import PixelCache
 from common.pixels.preprocessing import Preprocessing
 from common.prediction.classes import classes_of
 from common.result_dir import ResultDir

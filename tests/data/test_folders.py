@@ -12,7 +12,7 @@ from PIL import Image
 
 from common.data.folders import scan_dataset, scan_split
 from common.listing.picture_files import IMAGE_SUFFIXES
-from common.pixels import pixel_cache
+from common.pixel_store import filling
 from common.prediction.classes import SetMatcher
 from common.system.errors import InputError
 from common.system.random_streams import random_generator
@@ -34,7 +34,7 @@ def test_lists_images_and_labels_without_opening_one(demo, monkeypatch):
         raise AssertionError("an image was opened")
 
     monkeypatch.setattr(Image, "open", fail)
-    monkeypatch.setattr(pixel_cache, "load_picture", fail)
+    monkeypatch.setattr(filling, "load_picture", fail)
     split = scan_split(demo, "train")
     assert split.counts(5) == [7, 10, 10, 10, 10]
     assert all(name.split("/")[1] == str(label) for name, label in zip(split.ids, split.labels))
@@ -309,6 +309,7 @@ def test_results_of_this_software_in_a_dataset_are_passed_over(images):
         "config.json models/x.pth",
         "pixels.u8 index.json",
         "cache/signatures-1/a.records cache/unreadable_val.txt",
+        "store/48/settings.json store/48/shard-1.rows store/notes.json",
         "pixels/48/pixels.u8 pixels/48/index.json pixels/notes.json",
         "external_results/a/results/predictions_test.npz",
     ):

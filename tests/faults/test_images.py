@@ -7,8 +7,8 @@ import pytest
 from helpers import FOUR_EPOCHS, MODEL, SMALL_PIXELS, at_step, same_weights
 
 from common.data.folders import scan_split
-from common.pixels import pixel_cache
-from common.pixels.pixel_cache import open_cache
+from common.pixel_store import filling
+from common.pixel_store.pixel_cache import open_cache
 from common.pixels.preprocessing import load_picture
 from common.system.errors import InputError
 
@@ -20,10 +20,10 @@ def test_a_worker_that_dies_keeps_what_the_others_have_done(demo, tmp_path, monk
         return load_picture(path, preprocessing)
 
     split = scan_split(demo, "val")
-    monkeypatch.setattr(pixel_cache, "load_picture", dies)
+    monkeypatch.setattr(filling, "load_picture", dies)
     with pytest.raises(InputError, match=r"1 of 20 images .*3_0002.jpg: RuntimeError: worker died"):
         open_cache(split, SMALL_PIXELS, tmp_path, 2)
-    monkeypatch.setattr(pixel_cache, "load_picture", load_picture)
+    monkeypatch.setattr(filling, "load_picture", load_picture)
     assert len(open_cache(split, SMALL_PIXELS, tmp_path, 2).read(np.arange(20))) == 20
 
 
@@ -36,7 +36,7 @@ def test_an_image_replaced_while_it_is_decoded_is_named(demo, tmp_path, monkeypa
             path.write_bytes(split.paths[5].read_bytes())
         return load_picture(path, preprocessing)
 
-    monkeypatch.setattr(pixel_cache, "load_picture", replaced)
+    monkeypatch.setattr(filling, "load_picture", replaced)
     with pytest.raises(InputError, match="was changed while the images were read"):
         open_cache(split, SMALL_PIXELS, tmp_path / "c", 1)
 

@@ -18,7 +18,7 @@ from helpers import (
 )
 
 from common.models import checkpoint_file
-from common.pixels import pixel_cache
+from common.pixel_store import filling
 from common.pixels.preprocessing import load_picture
 from common.result_dir import ResultDir
 from dev import kill_training
@@ -70,7 +70,7 @@ def test_sigterm_while_decoding_is_one_line(quick_train, tmp_path, monkeypatch, 
         os.kill(os.getpid(), signal.SIGTERM)
         return load_picture(path, preprocessing)
 
-    monkeypatch.setattr(pixel_cache, "load_picture", ends)
+    monkeypatch.setattr(filling, "load_picture", ends)
     assert quick_train(tmp_path / "r", cache_dir=tmp_path / "c", **FOUR_EPOCHS) == 143
     assert "stopped by SIGTERM; what was complete is kept" in capfd.readouterr().err
     assert not (tmp_path / "r" / "config.json").exists(), "no run has begun"

@@ -7,8 +7,8 @@ import torch
 from common.config import VIEWS, PixelOptions
 from common.data.folders import scan_split
 from common.models.backbones import preprocessing_for, resolve
+from common.pixel_store.pixel_cache import open_cache
 from common.pixels.device_pixels import build_device_pixels, room_for_pixels, unturn, views
-from common.pixels.pixel_cache import open_cache
 
 CPU = torch.device("cpu")
 

@@ -114,7 +114,7 @@ def test_nothing_is_kept_in_the_pixel_cache_and_what_is_kept_is_used(
     split = scan_split(demo, "test")
     first = predict_altered([before], split, TWO, config)
     assert "robustness: 2 alterations of 20 images, 1 model: about" in capsys.readouterr().out
-    assert not list(config.cache_dir.rglob("pixels.u8"))
+    assert not list(config.cache_dir.rglob("*.u8"))
     monkeypatch.setattr(altered, "_alter_all", None)
     again = predict_altered([before], split, TWO, config)
     for name in first:

@@ -12,7 +12,7 @@ from common.models import checkpoint_file
 from common.models.checkpoint import load_pair, restore_pair
 from common.models.ovo import trunk_features
 from common.pairs import class_pairs, pair_head
-from common.pixels.pixel_cache import open_cache
+from common.pixel_store.pixel_cache import open_cache
 from common.prediction import predict
 from common.prediction.altered import AlteredPixels
 from common.prediction.predict import (

@@ -10,7 +10,7 @@ from helpers import MODEL
 import evaluate_ensemble
 import prepare_dataset
 from common.data.folders import scan_split
-from common.pixels import pixel_cache
+from common.pixel_store import filling
 from common.pixels.decoding import UnreadableError
 
 
@@ -71,7 +71,7 @@ def test_an_image_that_this_machine_cannot_open_is_not_skipped(
     def fails(path, preprocessing):
         raise UnreadableError(f"{path}: cannot be read (Permission denied)")
 
-    monkeypatch.setattr(pixel_cache, "load_picture", fails)
+    monkeypatch.setattr(filling, "load_picture", fails)
     values = {"cache_dir": tmp_path / "c", "skip_unreadable": None}
     assert quick_train(tmp_path / "r", **values) == 2
     assert "Permission denied" in capsys.readouterr().err
