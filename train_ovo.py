@@ -37,6 +37,8 @@ from common.pairs import Head, heads_of_model
 from common.pixel_store.pixel_cache import PixelCache, keep_readable, open_cache
 from common.prediction.classes import classes_of
 from common.result_dir import ResultDir, find_run, read_config
+from common.sharing.launcher import Place, find_place
+from common.sharing.training_shares import BackboneShare, share_training
 from common.system import signals
 from common.system.device import resolve_precision, select_device
 from common.system.environment import worker_count
@@ -63,9 +65,9 @@ from common.training.schedule import schedule_warnings
 from common.training.trainer import HeadTrainer
 
 
-def load_inputs(config: TrainConfig, dataset: Dataset) -> RunInputs:
+def load_inputs(config: TrainConfig, dataset: Dataset, place: Place) -> RunInputs:
     """Build the backbone, on the device that was asked for."""
-    device = select_device(config.device)
+    device = select_device(config.device, place.local_rank)
     precision = resolve_precision(config.precision, config.use_amp, device)
     spec = resolve(config.model)
     version = pixel_version_of(ResultDir(Path(config.output_dir)))
@@ -199,11 +201,11 @@ def describe_unless_described(directory: ResultDir) -> None:
     write_card(directory.model_card, card_of_training(known))
 
 
-def run(config: TrainConfig, request: TrainingRequest) -> None:
-    """Train one backbone."""
+def run(share: BackboneShare, dataset: Dataset, request: TrainingRequest, place: Place) -> None:
+    """Train one backbone, or what this process has of it."""
     started = time.monotonic()
-    dataset = scan_dataset(Path(config.dataset_path), config.num_classes, config.class_names)
-    inputs = load_inputs(config, dataset)
+    request = replace(request, heads=list(share.heads))
+    inputs = load_inputs(share.config, dataset, place)
     config = inputs.config
     check_inputs(inputs, request.heads)
     if request.dry_run:
@@ -230,7 +232,8 @@ def run(config: TrainConfig, request: TrainingRequest) -> None:
         if changes:
             standings = [find_standing(directory, config, head, True) for head in request.heads]
             require_effect(directory, changes, [standing.finished for standing in standings])
-        warn_of_dataset(config, dataset)
+        if share.speaks:
+            warn_of_dataset(config, dataset)
         directory.remove_leftovers()
         caches = open_caches(inputs)
         counts = {each.name: each.counts(config.num_classes) for each in (inputs.train, inputs.val)}
@@ -246,13 +249,46 @@ def run(config: TrainConfig, request: TrainingRequest) -> None:
     log(f"finished {config.model} in {duration(time.monotonic() - started)}")
 
 
-@partial(guarded, advice=RESUME_ADVICE)
-def main(argv: list[str] | None = None) -> int:
-    """Train every backbone that was asked for, one after the other."""
-    request = parse_training(argv, __doc__)
-    for config in request.configs:
+def fill_caches(configs: list[TrainConfig], dataset: Dataset) -> None:
+    """Decode what other processes will ask for, the last backbone's first: nothing else is left."""
+    for config in reversed(configs):
         signals.check()
-        run(config, request)
+        version = pixel_version_of(ResultDir(Path(config.output_dir)))
+        pixels = preprocessing_for(resolve(config.model), config.pixel_options, version)
+        fill = keep_readable if config.skip_unreadable else open_cache
+        for name in ("train", "val"):
+            fill(dataset.split(name), pixels, Path(config.cache_dir), config.num_workers)
+    log("no classifier is left for this process; the pixel cache is filled")
+
+
+def require_restartable(request: TrainingRequest, place: Place) -> None:
+    """Raise InputError where torchrun would start again what then refuses to go on."""
+    if place.max_restarts and not request.resume and not request.dry_run:
+        raise InputError(
+            f"--max_restarts {place.max_restarts}: a training that is started again goes on from "
+            "its checkpoints; add --resume, which begins one where there is none yet"
+        )
+
+
+@partial(guarded, advice=RESUME_ADVICE, shares=True)
+def main(argv: list[str] | None = None) -> int:
+    """Train every backbone that was asked for, or this process's share, one after the other."""
+    request, place = parse_training(argv, __doc__), find_place()
+    require_restartable(request, place)
+    first = request.configs[0]
+    dataset = scan_dataset(Path(first.dataset_path), first.num_classes, first.class_names)
+    counts = dataset.split("train").counts(first.num_classes)
+    shares = share_training(request.configs, request.heads, counts, place.size)
+    for line in shares.lines() if place.leads and not place.alone else ():
+        log(line)
+    if request.dry_run and not place.leads:
+        return 0
+    own = shares.share(place.rank)
+    for share in own:
+        signals.check()
+        run(share, dataset, request, place)
+    if not own:
+        fill_caches(request.configs, dataset)
     return 0
 
 

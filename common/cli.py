@@ -12,9 +12,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NoReturn
 
+from common.sharing.launcher import Place, find_place, without_launcher
 from common.system import signals
 from common.system.errors import InputError, TrainingError
-from common.system.log import utc_now
+from common.system.log import line_mark, log, marked, utc_now
 
 _VARIABLE = re.compile(
     r"\$(?:\{(?P<braced>[A-Za-z_]\w*)(?::?-(?P<other>[^}]*))?\}|(?P<plain>[A-Za-z_]\w*))"
@@ -38,7 +39,7 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Print the error without the page of usage, exit 2."""
-        self.exit(2, f"error: {message} (see {self.prog} --help)\n")
+        self.exit(2, f"{line_mark()}error: {message} (see {self.prog} --help)\n")
 
 
 def _module_command() -> str | None:
@@ -47,11 +48,14 @@ def _module_command() -> str | None:
     return f"python -m {spec.name.removesuffix('.__main__')}" if spec else None
 
 
-def guarded(main: Callable[..., int | None], advice: str = _AGAIN) -> Callable[..., int]:
+def guarded(
+    main: Callable[..., int | None], advice: str = _AGAIN, shares: bool = False
+) -> Callable[..., int]:
     """Turn a user's mistake into one line on stderr and exit status 2, never a traceback.
 
     A training that cannot go on exits 1, Ctrl-C 130, SIGTERM 143. advice: what to do after the
-    script was interrupted.
+    script was interrupted. shares: started several times, by torchrun say, it shares its work among
+    the processes; any other script then does all of it in the first, and the others end at once.
     """
 
     @functools.wraps(main)
@@ -60,7 +64,14 @@ def guarded(main: Callable[..., int | None], advice: str = _AGAIN) -> Callable[.
             if hasattr(stream, "reconfigure"):
                 stream.reconfigure(errors="backslashreplace")
         try:
-            with signals.ending_at_once(), _quiet_threads():
+            with signals.ending_at_once(), _quiet_threads(), contextlib.ExitStack() as stack:
+                place = find_place()
+                stack.enter_context(marked(place.name))
+                if not shares and not place.alone:
+                    if not place.leads:
+                        return 0
+                    log(f"note: this command works in one process; the other {_rest(place)}")
+                    stack.enter_context(without_launcher())
                 return main(argv) or 0
         except BrokenPipeError:  # the reader, such as head, has seen enough
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -75,14 +86,18 @@ def guarded(main: Callable[..., int | None], advice: str = _AGAIN) -> Callable[.
         except InputError as error:
             return _fail(error, 2)
         except OSError as error:
-            place = f" at {error.filename}" if error.filename else ""
-            return _fail(f"{error.strerror or error}{place}; nothing that was complete is lost", 2)
+            where = f" at {error.filename}" if error.filename else ""
+            return _fail(f"{error.strerror or error}{where}; nothing that was complete is lost", 2)
         except signals.Stopped as stopped:
             return _fail(f"stopped by {stopped.name}; {advice}", stopped.status)
         except KeyboardInterrupt:
             return _fail(f"interrupted; {advice}", 130)
 
     return run
+
+
+def _rest(place: Place) -> str:
+    return "one has nothing to do" if place.size == 2 else f"{place.size - 1} have nothing to do"
 
 
 def _is_out_of_memory(error: RuntimeError) -> bool:
@@ -107,10 +122,17 @@ def _quiet_threads() -> Iterator[None]:
         threading.excepthook = before
 
 
+def _mark() -> str:
+    """Name this process among several, as the log does."""
+    with contextlib.suppress(InputError), marked(find_place().name):
+        return line_mark()
+    return ""
+
+
 def _fail(message: object, status: int) -> int:
     for stream, text in (
         (sys.stdout, ""),
-        (sys.stderr, f"error: {' '.join(str(message).split())} [{utc_now()}]\n"),
+        (sys.stderr, f"{_mark()}error: {' '.join(str(message).split())} [{utc_now()}]\n"),
     ):
         try:
             stream.write(text)

@@ -4,13 +4,16 @@ from common.cli import folder, guarded
 
 import importlib.machinery
 import sys
+from functools import partial
 
 import pytest
 import torch
 
 from common import cli
 from common.flags import RESUME_ADVICE, add_evaluation_flags, parse_training
+from common.sharing.launcher import ALONE, find_place
 from common.system.errors import InputError, TrainingError
+from common.system.log import log
 
 BASE = ["--base_models", "coatnet"]
 
@@ -199,3 +202,34 @@ def test_true_and_false_are_read_in_every_usual_form():
         False,
         False,
     ]
+
+
+def test_of_several_processes_one_runs_what_cannot_be_shared(monkeypatch, capsys):
+    ran = []
+
+    @guarded
+    def main(argv=None):
+        ran.append(find_place())
+
+    monkeypatch.setenv("WORLD_SIZE", "3")
+    monkeypatch.setenv("RANK", "1")
+    assert main([]) == 0 and not ran and not capsys.readouterr().out
+    monkeypatch.setenv("RANK", "0")
+    assert main([]) == 0 and ran == [ALONE], "nor do those that it starts share their work"
+    said = "[rank 0 of 3] note: this command works in one process; the other 2 have nothing to do"
+    assert said in capsys.readouterr().out
+    monkeypatch.setenv("RANK", "3")
+    assert main([]) == 2 and "RANK=3 and WORLD_SIZE=3" in capsys.readouterr().err
+
+
+def test_of_several_processes_each_line_names_the_one_that_writes_it(monkeypatch, capsys):
+    @partial(guarded, shares=True)
+    def main(argv=None):
+        log("hello")
+        raise InputError("no")
+
+    monkeypatch.setenv("WORLD_SIZE", "3")
+    monkeypatch.setenv("RANK", "1")
+    assert main([]) == 2
+    said = capsys.readouterr()
+    assert "[rank 1 of 3] hello" in said.out and said.err.startswith("[rank 1 of 3] error: no")

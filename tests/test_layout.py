@@ -17,6 +17,7 @@ FLOORS = (
     ("config",),
     ("listing",),
     ("data",),
+    ("sharing",),
     ("pixels",),
     ("pixel_store",),
     ("duplicates",),

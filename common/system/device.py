@@ -13,13 +13,18 @@ _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of mallopt(3)
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
-def select_device(name: str) -> torch.device:
+def select_device(name: str, local_rank: int = 0) -> torch.device:
     """Turn "auto", "cpu", "cuda" or "cuda:1" into a device that is there.
 
-    Raises InputError for a name that PyTorch does not know or a GPU that is missing.
+    local_rank: the place among the processes that share this machine. "auto" and "cuda" give each
+    the next GPU, in turns where there are fewer. Raises InputError for a name that PyTorch does not
+    know or a GPU that is missing.
     """
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cuda" and local_rank and (count := torch.cuda.device_count()) > 1:
+        name = f"cuda:{local_rank % count}"
+        torch.cuda.set_device(name)  # for what is put on "the" GPU without its number
     try:
         device = torch.device(name)
     except RuntimeError as error:

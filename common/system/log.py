@@ -1,10 +1,32 @@
 """Lines for the log and the terminal, each with the time in UTC."""
 
+import contextlib
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 
 from tqdm import tqdm
+
+_mark = ""  # before each line, of one process among several
+
+
+@contextlib.contextmanager
+def marked(name: str) -> Iterator[None]:
+    """Let lines name the process that writes them, and show no bars: others share the terminal.
+
+    name: "" of a process that is alone.
+    """
+    global _mark
+    before, _mark = _mark, f"[{name}] " if name else ""
+    try:
+        yield
+    finally:
+        _mark = before
+
+
+def line_mark() -> str:
+    """Return what stands before each line of this process, "" of one that is alone."""
+    return _mark
 
 
 def utc_now() -> str:
@@ -14,7 +36,7 @@ def utc_now() -> str:
 
 def log(message: str = "") -> None:
     """Print a line with the time in UTC at once, so that `tail -f` and `tee` read well."""
-    tqdm.write(f"{utc_now()}  {message}" if message else "", file=sys.stdout)
+    tqdm.write(f"{utc_now()}  {_mark}{message}" if message else "", file=sys.stdout)
     sys.stdout.flush()
 
 
@@ -30,7 +52,7 @@ def progress_bar(
 
     steps: None where the bar is moved by hand.
     """
-    shown = sys.stderr.isatty() and sys.stdout.isatty()
+    shown = sys.stderr.isatty() and sys.stdout.isatty() and not _mark
     return tqdm(steps, desc=description, total=total, disable=not shown, leave=False)
 
 

@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from types import FrameType
 
+from common.system.log import line_mark
+
 _HINTS: dict[int, str] = {
     signal.SIGINT: "press Ctrl-C again to end at once",
     signal.SIGTERM: "again ends at once",
@@ -52,7 +54,7 @@ def waiting_for_check() -> Iterator[None]:
         _waiting.append(number)
         name = Stopped(number).name  # not print(): the signal may have come in the middle of one
         now = f"{datetime.now(UTC):%Y-%m-%d %H:%M:%SZ}"
-        text = f"{now}  {name}: stopping after this step; {_HINTS[number]}\n"
+        text = f"{now}  {line_mark()}{name}: stopping after this step; {_HINTS[number]}\n"
         with contextlib.suppress(OSError):
             os.write(2, text.encode())
 

@@ -21,6 +21,17 @@ def test_a_device_that_is_not_there_is_refused(name):
         select_device(name)
 
 
+@pytest.mark.parametrize("name", ["auto", "cuda"])
+def test_processes_of_one_machine_take_the_gpus_in_turn(monkeypatch, name):
+    chosen = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "set_device", chosen.append)
+    found = [str(select_device(name, local_rank)) for local_rank in range(4)]
+    assert found == ["cuda", "cuda:1", "cuda:0", "cuda:1"] and chosen == found[1:]
+    assert str(select_device("cuda:1", 2)) == "cuda:1", "what is named is taken by all"
+
+
 @pytest.mark.parametrize(
     ("flags", "chosen"), [("avx2 avx512_bf16", "bf16"), ("amx_bf16", "bf16"), ("avx2", "fp32")]
 )

@@ -1,0 +1,68 @@
+"""Which classifiers of which backbones each of several processes trains."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import groupby
+
+from common.config import TrainConfig
+from common.pairs import Head
+from common.sharing.shares import Work, share_out
+
+Classifier = tuple[int, Head]  # the place of its backbone, and what it decides between
+
+
+@dataclass(frozen=True)
+class BackboneShare:
+    """What one process trains of one backbone; these classifiers share the trunk's passes."""
+
+    config: TrainConfig
+    heads: tuple[Head, ...]
+    speaks: bool  # says what concerns the whole dataset: the first process of this backbone
+
+
+@dataclass(frozen=True)
+class TrainingShares:
+    """Who trains what; every process computes the same."""
+
+    configs: tuple[TrainConfig, ...]
+    shares: tuple[tuple[Work[Classifier], ...], ...]  # by rank
+
+    def share(self, rank: int) -> list[BackboneShare]:
+        """List what one process trains, a backbone after the other; [] where nothing is left."""
+        found = []
+        for place, work in groupby(self.shares[rank], key=lambda each: each.group):
+            heads = tuple(each.key[1] for each in work)
+            earlier = self.shares[:rank]
+            speaks = not any(each.group == place for share in earlier for each in share)
+            found.append(BackboneShare(self.configs[place], heads, speaks))
+        return found
+
+    def lines(self) -> list[str]:
+        """Say who trains what, a line for each process."""
+        size, total = len(self.shares), sum(each.samples for each in sum(self.shares, ()))
+        lines = []
+        for rank, work in enumerate(self.shares):
+            samples = sum(each.samples for each in work)
+            parts = [
+                f"{own.config.model} {' '.join(head.name for head in own.heads)}"
+                for own in self.share(rank)
+            ]
+            what = f"{'; '.join(parts)} ({samples:,} samples an epoch, {samples / total:.0%})"
+            nothing = "no classifier is left for it; it fills the pixel cache"
+            lines.append(f"rank {rank} of {size}: {what if work else nothing}")
+        return lines
+
+
+def share_training(
+    configs: Sequence[TrainConfig], heads: Sequence[Head], counts: Sequence[int], size: int
+) -> TrainingShares:
+    """Share out the classifiers of some backbones among `size` processes.
+
+    heads: of each backbone; counts: training images of each class, which say how long a head takes.
+    """
+    work = [
+        Work((place, head), place, sum(counts[c] for c in head.classes))
+        for place in range(len(configs))
+        for head in heads
+    ]
+    return TrainingShares(tuple(configs), tuple(map(tuple, share_out(work, size))))
