@@ -42,28 +42,33 @@ from common.system.errors import InputError
 from common.system.log import printable
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class ImageFile:
-    """One graded image as it lies on the disk."""
+    """One graded image as it lies on the disk, in some 300 bytes: there may be millions."""
 
     id: str  # relative to the dataset's root
-    path: Path
+    place: str  # its path
     split: str  # of SPLITS, or ALL
     label: int
     size: int  # bytes; -1 for a link that leads nowhere
     modified: int  # ns since 1970
     class_folder: str = ""  # its name
 
+    @property
+    def path(self) -> Path:
+        """The image's file."""
+        return Path(self.place)
+
     def cache_key(self) -> str:
         """Tell this state of the file from all others: its real place, size and time."""
-        return f"{os.path.realpath(self.path)}|{self.size}|{self.modified}"
+        return f"{os.path.realpath(self.place)}|{self.size}|{self.modified}"
 
 
 def cache_keys(images: Iterable[ImageFile]) -> Iterator[str]:
     """Give each image's `cache_key`, asking once for each folder where it really lies."""
     real: dict[str, str] = {}
     for image in images:
-        folder, name = os.path.split(image.path)
+        folder, name = os.path.split(image.place)
         if folder not in real:
             real[folder] = os.path.realpath(folder)
         place = os.path.join(real[folder], name)
@@ -325,8 +330,8 @@ class _Walk:
         if not leads_nowhere(entry):
             stat = entry.stat()
             size, modified = stat.st_size, stat.st_mtime_ns
-        id_, path = self.id_of(entry.path), Path(entry.path)
-        return ImageFile(id_, path, split, label, size, modified, class_folder)
+        id_ = self.id_of(entry.path)
+        return ImageFile(id_, entry.path, split, label, size, modified, class_folder)
 
     def beside(
         self, folder: Path, known: Collection[str], why: Callable[[str], str]

@@ -158,7 +158,7 @@ def test_a_table_without_a_contradicted_label_says_so():
 
 def test_the_sheet_shows_the_pictures_and_goes_where_there_is_nothing_to_show(tmp_path):
     Image.new("RGB", (90, 60), "red").save(tmp_path / "a.png")
-    image = ImageFile("test/0/a.png", tmp_path / "a.png", "test", 0, 1, 1, "0")
+    image = ImageFile("test/0/a.png", str(tmp_path / "a.png"), "test", 0, 1, 1, "0")
     split, sheet = Split("test", (image,)), tmp_path / "sheet.png"
     error = LabelError("test/0/a.png", 0, 2, 0.1, 0.8)
     found = LabelErrors((error,), 1, tuple("01234"), (0.5,) * 5, ())
