@@ -14,6 +14,7 @@ import argparse
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -52,7 +53,7 @@ from common.fitting.ensemble import (
     require_fitting,
     rule_of,
 )
-from common.fitting.sources import Plan, Trained, find_training, plan_fitting
+from common.fitting.sources import Plan, Trained, find_training, likely_split, plan_fitting
 from common.fitting.threshold import ARGMAX, parse_rule
 from common.flags import add_ensemble_flags, add_evaluation_flags, find_runs
 from common.grading.finding import DEFAULT_ENSEMBLE, is_of
@@ -71,7 +72,7 @@ from common.prediction.alterations import Alteration, chosen_alterations
 from common.prediction.altered import Predicted, predict_altered
 from common.prediction.classes import SetMatcher, describe_classes, require_same_classes
 from common.prediction.labels import label_runs, output_dir_for, views_text
-from common.prediction.predict import PredictionConfig, pixels_of, predict_run
+from common.prediction.predict import PredictionConfig, pixels_of, predict_run, predict_share
 from common.prediction.predictions import (
     Origin,
     PairPredictions,
@@ -96,10 +97,12 @@ from common.result_dir import (
 )
 from common.review_sheet import update_review_sheet
 from common.screening.patients import People
+from common.sharing.launcher import Place, find_place
+from common.sharing.session import Session, follow, lead
 from common.system.device import resolve_precision, select_device
 from common.system.errors import InputError
 from common.system.files import read_json, write_json
-from common.system.log import duration, log
+from common.system.log import duration, log, said_once
 
 _OF_ENSEMBLE = "they are of the ensemble's; evaluate this model alone for those of its own"
 
@@ -260,16 +263,36 @@ def read_grade_mix(model: Model, args: argparse.Namespace) -> GradeMix:
     return mix
 
 
-def predict_models(models: list[Model], args: argparse.Namespace) -> None:
+def predict_models(models: list[Model], session: Session | None, args: argparse.Namespace) -> None:
     """Predict with every model's classifiers."""
     for place, model in enumerate(models):
-        model.pairs = predict(model, model.split, args)
+        model.pairs = predict(model, model.split, session, args)
         require_different(model, models[:place])
     require_same_images([model.pairs for model in models])
 
 
+def session_folder(models: Sequence[Model]) -> Path:
+    """Say where several processes leave parts of their predictions for the first."""
+    return models[0].output.results / ".parts"
+
+
+def help_predicting(models: list[Model], place: Place, args: argparse.Namespace) -> None:
+    """Predict a part of the images for the process that does all the rest."""
+    fitted_on = likely_split(models[0].dataset, models[0].split)
+    with follow(session_folder(models), place) as session:
+        config = choose_arithmetic(args, args.precision, session)
+        for split in filter(None, (models[0].split, fitted_on)):
+            for model in models:
+                own = model.split if split is models[0].split else split
+                predict_share(model.run, own, config, model.output.predictions(own.name))
+
+
 def derive_classes(
-    models: list[Model], trained: list[Trained], setting: Setting, args: argparse.Namespace
+    models: list[Model],
+    trained: list[Trained],
+    setting: Setting,
+    session: Session | None,
+    args: argparse.Namespace,
 ) -> Setting:
     """Derive the classes from what the classifiers say, with all that is fitted for it.
 
@@ -277,7 +300,9 @@ def derive_classes(
     """
     first, learned, several = models[0], setting.holdout.learned(), len(models) > 1
     plan = plan_fitting(first.dataset, first.split, trained, learned, insists(args, several))
-    fitted_on = predict_for_fitting(models, trained, plan, args)
+    if plan.split != likely_split(first.dataset, first.split):
+        session = None  # the other processes do not know of these images
+    fitted_on = predict_for_fitting(models, trained, plan, session, args)
     for model, images, reason in zip(models, fitted_on.images, fitted_on.reasons):
         calibrate = args.calibrate != "off"
         model.result = apply_vote(model.label, model.pairs, args.vote, images, calibrate, reason)
@@ -309,11 +334,15 @@ def require_different(model: Model, others: Sequence[Model]) -> None:
 
 
 def predict_for_fitting(
-    models: list[Model], trained: list[Trained], plan: Plan, args: argparse.Namespace
+    models: list[Model],
+    trained: list[Trained],
+    plan: Plan,
+    session: Session | None,
+    args: argparse.Namespace,
 ) -> Collected:
     """Predict the images that temperatures, weights and thresholds are fitted on."""
     members = [Member(own, m.pairs, m.output) for own, m in zip(trained, models)]
-    config = choose_arithmetic(args, args.precision)
+    config = choose_arithmetic(args, args.precision, session)
 
     def predict_and_keep(member: Member, split: Split, path: Path) -> PairPredictions:
         stored = load_predictions(path)
@@ -330,18 +359,23 @@ def predict_for_fitting(
     return found
 
 
-def predict(model: Model, split: Split, args: argparse.Namespace) -> PairPredictions:
+def predict(
+    model: Model, split: Split, session: Session | None, args: argparse.Namespace
+) -> PairPredictions:
     """Predict a split, or take what is stored of it."""
-    config = choose_arithmetic(args, args.precision)
+    config = choose_arithmetic(args, args.precision, session)
     stored_in = model.output.predictions(split.name)
     return predict_run(model.run, split, config, stored_in, args.referable_from)
 
 
-def choose_arithmetic(args: argparse.Namespace, precision: str) -> PredictionConfig:
-    """Choose device, precision and views."""
-    device = select_device(args.device)
+def choose_arithmetic(
+    args: argparse.Namespace, precision: str, session: Session | None = None
+) -> PredictionConfig:
+    """Choose device, precision and views; session: with processes that predict a part each."""
+    device = select_device(args.device, session.place.local_rank if session else 0)
     chosen = resolve_precision(precision, args.use_amp, device)
-    return PredictionConfig(Path(args.cache_dir), args.num_workers, device, chosen, args.tta)
+    cache_dir = Path(args.cache_dir)
+    return PredictionConfig(cache_dir, args.num_workers, device, chosen, args.tta, session)
 
 
 def verify_models(models: list[Model], ensemble: ResultDir, args: argparse.Namespace) -> bool:
@@ -634,23 +668,31 @@ def print_results(report: Report, output: ResultDir, verbose: bool) -> None:
         )
 
 
-@guarded
+@partial(guarded, shares=True)
 def main(argv: list[str] | None = None) -> int:
     """Evaluate every model, then their ensemble, then compare both with the gates."""
-    args = parse_args(argv)
+    args, place = parse_args(argv), find_place()
+    if args.verify and not place.leads:
+        return 0
     asked = what_is_asked(args)
     alterations = () if args.robustness is None else chosen_alterations(args.robustness)
-    models = list_models(args)
+    with said_once(place.leads):
+        models = list_models(args)
     ensemble_dir = ResultDir(args.output_dir or DEFAULT_ENSEMBLE)
     skipped = leave_out_unreadable(models, args) if args.skip_unreadable else {}
     if args.verify:
         return 0 if verify_models(models, ensemble_dir, args) else 1
+    if not place.leads:
+        help_predicting(models, place, args)
+        return 0
 
     setting = build_setting(models, skipped, args)
     trained = find_training([(model.label, model.run) for model in models], models[0].dataset)
-    predict_models(models, args)  # first, so that a bad checkpoint is named at once
-    holdout = look_for_training_images(models, trained, setting, args)
-    setting = derive_classes(models, trained, replace(setting, holdout=holdout), args)
+    with nullcontext() if place.alone else lead(session_folder(models), place) as session:
+        predict_models(models, session, args)  # first, so that a bad checkpoint is named at once
+        holdout = look_for_training_images(models, trained, setting, args)
+        setting = replace(setting, holdout=holdout)
+        setting = derive_classes(models, trained, setting, session, args)
     for model in models:
         model.outcome = evaluate_model(model.result, model.output, setting)
         log(f"{model.label}: {'; '.join(tables.calibration_notes(model.outcome.findings))}")

@@ -15,7 +15,9 @@ import argparse
 import os
 import sys
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from common.doubts.known_doubts import COPY, load_doubts
@@ -32,8 +34,16 @@ from common.grading.stored_grader import StoredGrader
 from common.listing.walking import count_of
 from common.new_pictures.answers import REVIEW_SHARE, Answers, Doubts, choose_asked
 from common.new_pictures.description import Arithmetic, settings_of, words_of
-from common.new_pictures.journal import Journal, RunFiles, open_journal, read_rows, require_ours
-from common.new_pictures.listing import Listing, list_pictures
+from common.new_pictures.journal import (
+    ROWS,
+    Journal,
+    JournalPart,
+    RunFiles,
+    open_journal,
+    read_rows,
+    require_ours,
+)
+from common.new_pictures.listing import Listing, NewPicture, list_pictures
 from common.new_pictures.page import count_rows, headlines, is_page, write_page
 from common.new_pictures.patients import read_metadatas, recognise_people, tabulate_patients
 from common.new_pictures.rows import RowFormat
@@ -41,6 +51,9 @@ from common.new_pictures.run import Kept, Work, grade_pictures
 from common.release.contract import reference_files
 from common.release.onnx_grader import open_networks
 from common.result_dir import ResultDir
+from common.sharing.launcher import Place, find_place
+from common.sharing.session import follow, lead
+from common.sharing.shares import ranges
 from common.system.errors import InputError
 from common.system.log import log
 
@@ -104,14 +117,14 @@ class GraderToRun:
     doubts: Doubts
 
 
-def open_grader(args: argparse.Namespace) -> GraderToRun:
+def open_grader(args: argparse.Namespace, place: Place) -> GraderToRun:
     """Load the models in PyTorch, which is imported only here, with what was chosen for them."""
     if args.onnx:
         return open_exported(args)
     from common.grading.loading import load_grader_and_models
     from common.system.device import resolve_precision, select_device
 
-    device = select_device(args.device)
+    device = select_device(args.device, place.local_rank)
     precision = resolve_precision(args.precision, True, device)
     found = find_graded_by(args.results_dirs, args.base_models, args.grader)
     loaded = load_grader_and_models(found.runs, found.given, args.tta, device, precision)
@@ -205,6 +218,30 @@ def say_what_is_there(journal: Journal, listing: Listing, kept: Kept) -> None:
         log(f"note: {count_of(kept.gone, 'row')} of pictures that are not there any more stay")
 
 
+def own_pictures(listing: Listing, place: Place, chunk: int) -> Sequence[NewPicture]:
+    """Return the pictures that this process grades, whole chunks of the networks."""
+    rows = ranges(len(listing), place.size, chunk)[place.rank]
+    return listing.pictures[rows.start : rows.stop]
+
+
+def grade_for_the_first(
+    files: RunFiles, form: RowFormat, listing: Listing, place: Place, work: Work
+) -> None:
+    """Grade a part of the pictures for the process that holds the journal."""
+    with follow(files.parts, place) as session:
+        part = JournalPart(files, form, session.path(ROWS, place.rank))
+        grade_pictures(own_pictures(listing, place, work.networks.chunk), part, work)
+
+
+def grade_together(listing: Listing, place: Place, journal: Journal, work: Work) -> None:
+    """Grade a part of the pictures and take the rows of the others from other processes."""
+    with lead(journal.files.parts, place, keep=True) as session:
+        grade_pictures(own_pictures(listing, place, work.networks.chunk), journal, work)
+        for rank in range(1, place.size):
+            session.wait_for_end(rank)
+            journal.add_part(session.path(ROWS, rank))
+
+
 def write_patients(
     files: RunFiles, form: RowFormat, listing: Listing, answers: Answers, args: argparse.Namespace
 ) -> None:
@@ -227,21 +264,26 @@ def say_counts(counts: Counter[str], files: RunFiles) -> None:
     log(f"wrote {files.csv} and {files.jsonl}; {files.settings} says what the rows rest on")
 
 
-@guarded
+@partial(guarded, shares=True)
 def main(argv: list[str] | None = None) -> int:
     """List the pictures, load the grader, grade what has no row yet, then sum up."""
-    args = parse_args(argv)
+    args, place = parse_args(argv), find_place()
     files = RunFiles(args.csv)
     require_different_files(files, args.report)
     listing = list_pictures(args.images)
-    for line in [*listing.remarks, f"{count_of(len(listing), 'picture')} to be graded"]:
-        log(line)
-    require_free_places(files, args.report, listing, args)
-    say_who_they_are_of(listing, args.patient_regex)  # first: a mistake is named at once
-    run = open_grader(args)
+    if place.leads:
+        for line in [*listing.remarks, f"{count_of(len(listing), 'picture')} to be graded"]:
+            log(line)
+        require_free_places(files, args.report, listing, args)
+        say_who_they_are_of(listing, args.patient_regex)  # first: a mistake is named at once
+    run = open_grader(args, place)
     asked = choose_asked(run.grader, args.operating_point, args.review_share)
     answers = Answers(run.grader, asked, run.doubts)
     form = RowFormat(run.grader.scored.names)
+    work = Work(run.networks, answers.judge, answers.refuse, answers.doubts.look, args.num_workers)
+    if not place.leads:
+        grade_for_the_first(files, form, listing, place, work)
+        return 0
     settings = settings_of(answers, form, run.arithmetic, args.images)
     for name, text in settings.telling["facts"].items():
         log(f"{name.lower()}: {text}")
@@ -251,9 +293,8 @@ def main(argv: list[str] | None = None) -> int:
     kept = Kept(listing, files)
     with open_journal(files, form, settings, args.overwrite, kept) as journal:
         say_what_is_there(journal, listing, kept)
-        work = Work(
-            run.networks, answers.judge, answers.refuse, answers.doubts.look, args.num_workers
-        )
+        if not place.alone:
+            grade_together(listing, place, journal, work)
         grade_pictures(listing.pictures, journal, work)
         journal.finish([picture.name for picture in listing.pictures])
         write_patients(files, form, listing, answers, args)

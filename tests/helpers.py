@@ -11,6 +11,7 @@ import os
 import subprocess
 import sys
 import time
+import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -100,6 +101,42 @@ def manifest_of(folder: Path) -> list[dict[str, str]]:
     """Read the manifest of a dataset that was written."""
     with open(folder / "manifest.csv", newline="") as file:
         return list(csv.DictReader(file))
+
+
+def run_ranks(
+    size: int,
+    work: Callable[[int], int],
+    log: Path,
+    kill: Callable[[list[int]], None] = lambda _: None,
+) -> list[int]:
+    """Do some work as each of several ranks, in processes that are forked; returns their statuses.
+
+    To start Python takes seconds. work: is given the rank. What they say is appended to a log.
+    kill: is given the processes while they work.
+    """
+    children = []
+    for rank in range(size):
+        child = os.fork()
+        if not child:
+            status = 70
+            with contextlib.suppress(BaseException):
+                handle = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
+                for stream in (sys.stdout, sys.stderr):
+                    stream.flush()
+                os.dup2(handle, 1)
+                os.dup2(handle, 2)
+                sys.stdout, sys.stderr = (os.fdopen(n, "w", closefd=False) for n in (1, 2))
+                os.environ |= {"RANK": str(rank), "WORLD_SIZE": str(size)}
+                try:
+                    status = work(rank)
+                except BaseException:
+                    traceback.print_exc()
+                sys.stdout.flush()
+                sys.stderr.flush()
+            os._exit(status)
+        children.append(child)
+    kill(children)
+    return [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
 
 
 # -- the outcome of a training -----------------------------------------------------------------

@@ -105,6 +105,15 @@ def plan_fitting(
     return Plan(_name(own), None, tuple(own), (), why_not)
 
 
+def likely_split(dataset: Dataset, judged: Split) -> Split | None:
+    """Return the split that `plan_fitting` takes unless a model has learned from its images."""
+    for split in _candidates(dataset)[0].values():
+        coarser = split.folders is not None and split.folders.classes.coarser
+        if split.name != judged.name and not coarser:
+            return split
+    return None
+
+
 def _named(labels: Sequence[str]) -> str:
     """List some models, the first by their labels; "" for none."""
     left = len(labels) - _NAMED

@@ -10,8 +10,9 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from common.listing.walking import count_of
 from common.locks.run_lock import lock_directory
@@ -22,6 +23,8 @@ from common.system.files import atomic_write, read_json, write_json
 from common.system.log import log, printable
 
 _APPENDED = os.O_WRONLY | os.O_APPEND | os.O_CREAT
+ROWS = "rows"  # the name of the file of such a process, before its rank
+_AT_ONCE = 1000  # rows that are written together
 _SHOWN = 60  # letters of a setting in a message
 START_ANEW = "write elsewhere with --csv FILE, or start anew with --overwrite"
 
@@ -48,6 +51,11 @@ class RunFiles:
         return self._beside("_patients.csv")
 
     @property
+    def parts(self) -> Path:
+        """Folder of what several processes of a run leave to the first of them."""
+        return self.jsonl.parent.resolve() / f".{self.jsonl.name}.parts"
+
+    @property
     def lock(self) -> Path:
         """Locked by the run that writes; one for all names that lead to the same rows."""
         return self.jsonl.parent.resolve() / f".{self.jsonl.name}.lock"
@@ -69,6 +77,15 @@ class RunSettings:
     telling: Mapping[str, Any]  # more that a reader wants to know
 
 
+class RowSink(Protocol):
+    """Where the rows of pictures go."""
+
+    done: dict[str, FileState]  # the pictures whose rows are there, by name
+
+    def add(self, rows: Sequence[Row]) -> None:
+        """Write rows; when this returns they are on the disk."""
+
+
 class Journal:
     """The rows of a run, some of which may stem from an earlier process."""
 
@@ -79,7 +96,8 @@ class Journal:
 
     def add(self, rows: Sequence[Row]) -> None:
         """Write rows to both files; when this returns they are on the disk."""
-        rows = [replace(row, path=path_from(self.files.jsonl.parent, row.image)) for row in rows]
+        rows = _with_paths(self.files, rows)
+        self.done.update((row.image, row.file) for row in rows)
         lines, table = self._handles
         path = self.files.jsonl
         try:
@@ -89,6 +107,12 @@ class Journal:
             _write(table, "".join(map(self.form.to_csv, rows)))
         except OSError as error:
             raise OSError(error.errno, error.strerror, str(path)) from error
+
+    def add_part(self, part: Path) -> None:
+        """Write the rows of another process, as far as they are whole and not there yet."""
+        rows = _whole_rows(part, self.form)
+        while some := list(islice(rows, _AT_ONCE)):
+            self.add([row for row in some if row.image not in self.done])
 
     def rows(self) -> Iterator[Row]:
         """Read all rows, one after the other."""
@@ -120,6 +144,31 @@ class Journal:
             os.close(self._handles.pop())
 
 
+class JournalPart:
+    """The rows that one of several processes leaves to the first, which holds the journal."""
+
+    def __init__(self, files: RunFiles, form: RowFormat, part: Path) -> None:
+        """part: the file of this process."""
+        self.files, self.form, self._part = files, form, part
+        self.done = {row.image: row.file for row in _whole_rows(files.jsonl, form)}
+
+    def add(self, rows: Sequence[Row]) -> None:
+        """Write rows; when this returns they are on the disk."""
+        text = "".join(f"{self.form.to_json(row)}\n" for row in _with_paths(self.files, rows))
+        handle = os.open(self._part, _APPENDED, 0o666)
+        try:
+            _write(handle, text)
+            os.fsync(handle)
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, str(self._part)) from error
+        finally:
+            os.close(handle)
+
+
+def _with_paths(files: RunFiles, rows: Sequence[Row]) -> list[Row]:
+    return [replace(row, path=path_from(files.jsonl.parent, row.image)) for row in rows]
+
+
 def path_from(folder: Path, image: str) -> str:
     """Tell where a picture lies, seen from a folder of results; both may be moved together."""
     return os.path.relpath(place_of(image), os.path.realpath(folder))
@@ -147,7 +196,7 @@ def open_journal(
     """
     with lock_directory(files.csv.parent, files.lock, f"{files.csv} is written", "--csv"):
         if overwrite:
-            for path in files.all:
+            for path in (*files.all, *_left_parts(files)):
                 path.unlink(missing_ok=True)
         done = _go_on(files, form, settings, keep)
         journal = Journal(files, form, done)
@@ -170,6 +219,7 @@ def _go_on(
     else:
         write_json(files.settings, {**settings.deciding, **settings.telling})
     _cut_torn_line(files.jsonl)
+    _take_parts(files, form)
     done: dict[str, FileState] = {}
     kept: list[tuple[str, str] | None] = []  # name and path that each row is to have
     changed = False
@@ -185,6 +235,27 @@ def _go_on(
         _rewrite(files.jsonl, form, kept)
     _write_csv(files, form)
     return done
+
+
+def _left_parts(files: RunFiles) -> list[Path]:
+    """List the rows that processes of an earlier run, which was killed, had left to its first."""
+    return sorted(files.parts.glob(f"{ROWS}.*"))
+
+
+def _take_parts(files: RunFiles, form: RowFormat) -> None:
+    """Move such rows to the others; of pictures that have one already they say the same."""
+    there = None
+    for part in _left_parts(files):
+        if there is None:
+            there = {row.image for row in _whole_rows(files.jsonl, form)}
+        with files.jsonl.open("ab") as file:
+            for row in _whole_rows(part, form):
+                if row.image not in there:
+                    there.add(row.image)
+                    file.write(f"{form.to_json(row)}\n".encode())
+            file.flush()
+            os.fsync(file.fileno())
+        part.unlink()
 
 
 def require_ours(files: RunFiles) -> None:
@@ -274,6 +345,16 @@ def _rewrite(path: Path, form: RowFormat, kept: Sequence[tuple[str, str] | None]
                 file.write(f"{form.to_json(row)}\n".encode())
 
 
+def _whole_rows(path: Path, form: RowFormat) -> Iterator[Row]:
+    """Read rows up to a last line whose end is not written, or not yet."""
+    if not path.is_file():
+        return
+    with path.open("rb") as file:
+        for number, line in enumerate(file, 1):
+            if line.endswith(b"\n"):
+                yield _row_of(line, path, number, form)
+
+
 def read_rows(path: Path, form: RowFormat) -> Iterator[Row]:
     """Read the rows of a JSONL file, one after the other.
 
@@ -281,9 +362,13 @@ def read_rows(path: Path, form: RowFormat) -> Iterator[Row]:
     """
     with path.open("rb") as file:
         for number, line in enumerate(file, 1):
-            try:
-                yield form.from_json(line)
-            except (ValueError, TypeError, KeyError, RecursionError) as error:
-                raise InputError(
-                    f"{path}: line {number} is no row of this run ({error}); {START_ANEW}"
-                ) from error
+            yield _row_of(line, path, number, form)
+
+
+def _row_of(line: bytes, path: Path, number: int, form: RowFormat) -> Row:
+    try:
+        return form.from_json(line)
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
+        raise InputError(
+            f"{path}: line {number} is no row of this run ({error}); {START_ANEW}"
+        ) from error

@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 
 from common.grading.networks import Networks, Said
-from common.new_pictures.journal import START_ANEW, Journal, RunFiles, path_from
+from common.new_pictures.journal import START_ANEW, RowSink, RunFiles, path_from
 from common.new_pictures.listing import Listing, NewPicture, place_of
 from common.new_pictures.rows import FileState, Row
 from common.pixels.decoding import ImageError, UnreadableError
@@ -76,7 +76,7 @@ class _Chunk:
         return self.readable == size or (not self.readable and len(self.read) == size)
 
 
-def grade_pictures(pictures: Sequence[NewPicture], journal: Journal, work: Work) -> None:
+def grade_pictures(pictures: Sequence[NewPicture], journal: RowSink, work: Work) -> None:
     """Write a row for each picture that has none yet.
 
     What networks say of a picture does not depend on its chunk: where an earlier process ended
@@ -113,7 +113,7 @@ class _Progress:
             self._said = now
 
 
-def _grade(chunk: _Chunk, journal: Journal, work: Work) -> int:
+def _grade(chunk: _Chunk, journal: RowSink, work: Work) -> int:
     """Write the rows of a chunk; returns how many."""
     readable = [found for found in chunk.read if not found.error]
     rows: list[Row] = []

@@ -35,6 +35,8 @@ from common.pixels.preprocessing import Preprocessing
 from common.prediction.classes import scored_classes
 from common.prediction.predictions import Cost, Origin, PairPredictions, load_predictions
 from common.result_dir import ResultDir, Run
+from common.sharing.parts import contribute, gather
+from common.sharing.session import Session
 from common.system.device import autocast, tune_malloc
 from common.system.errors import InputError
 from common.system.log import log, progress_bar
@@ -49,6 +51,7 @@ class PredictionConfig:
     device: torch.device
     precision: str
     tta: str = ""  # one of `config.VIEWS`; "": what each model was trained to be used with
+    session: Session | None = None  # with other processes that predict parts of a split
 
 
 def predict_run(
@@ -67,28 +70,17 @@ def predict_run(
     set_classes = split.folders.classes if split.folders else None
     scored = scored_classes(run.names, run.referable_from, set_classes, referable_from)
     set_classes = set_classes if set_classes and set_classes.coarser else None
-    tta, data = config.tta or run.tta, split.fingerprint(with_times=True)
-    origin = Origin("", data, split.fingerprint(), config.precision, tta)
-    stored = load_predictions(stored_in) if stored_in is not None else None
-    # the classifiers' files, which are large, are read last, and where nothing is stored only once
-    if (
-        stored is not None
-        and stored.origin == replace(origin, checkpoints=stored.origin.checkpoints)
-        and stored.class_names == list(run.names)
-        and stored.origin.checkpoints == fingerprint_files(run.files)
-    ):
+    origin = _origin(run, split, config)
+    stored = _find_stored(run, origin, stored_in)
+    if stored is not None:
         log(f"{stored.model}: predictions on {split.name} are reused, nothing has changed")
         return replace(stored, scored=scored, set_classes=set_classes)
     model = load_model(run)
-    cache = open_cache(split, model.preprocessing, config.cache_dir, config.num_workers)
-    log(
-        f"{with_head(model.model, model.head)}: predicting {len(split)} images of {split.name}, "
-        f"{config.precision} on {config.device}"
-        + (f", {VIEWS[tta]} views of each ({tta})" if tta != "none" else "")
-    )
-    gflops = count_flops(model) * VIEWS[tta] / 1e9  # while the model is still on the CPU
+    rows = _Rows(model, split, config, origin)
+    rows.announce()
+    gflops = count_flops(model) * VIEWS[origin.tta] / 1e9  # while the model is still on the CPU
     started = time.perf_counter()
-    logits = predict_logits(model, cache, config.device, config.precision, tta)
+    logits = rows.all()
     speed = len(split) / (time.perf_counter() - started)
     return PairPredictions(
         model=model.model,
@@ -103,6 +95,81 @@ def predict_run(
         scored=scored,
         set_classes=set_classes,
     )
+
+
+def predict_share(
+    run: Run, split: Split, config: PredictionConfig, stored_in: Path | None = None
+) -> None:
+    """Predict what this process has of a split, for the one that calls `predict_run` with it.
+
+    Does nothing where that finds all it needs in `stored_in`.
+    """
+    origin = _origin(run, split, config)
+    if config.session is None or _find_stored(run, origin, stored_in) is not None:
+        return
+    model = load_model(run)
+    rows = _Rows(model, split, config, origin)
+    chunk = chunk_size(config.device)
+    contribute(config.session, rows.name, len(split), chunk, rows.some)
+
+
+def _origin(run: Run, split: Split, config: PredictionConfig) -> Origin:
+    """Say how a split would be predicted now; its checkpoints are not read yet."""
+    data, tta = split.fingerprint(with_times=True), config.tta or run.tta
+    return Origin("", data, split.fingerprint(), config.precision, tta)
+
+
+def _find_stored(run: Run, origin: Origin, stored_in: Path | None) -> PairPredictions | None:
+    """Read the predictions in a file if they would come out the same now."""
+    stored = load_predictions(stored_in) if stored_in is not None else None
+    # the classifiers' files, which are large, are read last, and where nothing is stored only once
+    if (
+        stored is not None
+        and stored.origin == replace(origin, checkpoints=stored.origin.checkpoints)
+        and stored.class_names == list(run.names)
+        and stored.origin.checkpoints == fingerprint_files(run.files)
+    ):
+        return stored
+    return None
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """The logits of a split's images, all of them or some."""
+
+    model: "LoadedModel"
+    split: Split
+    config: PredictionConfig
+    origin: Origin
+
+    def announce(self) -> None:
+        """Say what is going to be predicted."""
+        tta = self.origin.tta
+        views_of_each = f", {VIEWS[tta]} views of each ({tta})" if tta != "none" else ""
+        log(
+            f"{with_head(self.model.model, self.model.head)}: predicting {len(self.split)} images "
+            f"of {self.split.name}, {self.config.precision} on {self.config.device}{views_of_each}"
+        )
+
+    @property
+    def name(self) -> str:
+        """What the logits follow from: those of another model or of other images go elsewhere."""
+        told = (self.model.fingerprint, self.origin.data, self.origin.precision, self.origin.tta)
+        return f"logits_{hashlib.sha256(repr(told).encode()).hexdigest()[:16]}"
+
+    def all(self) -> np.ndarray:
+        """Predict all images, together with other processes if there are any."""
+        count, session = len(self.split), self.config.session
+        if session is None:
+            return self.some(range(count))
+        return gather(session, self.name, count, chunk_size(self.config.device), self.some)
+
+    def some(self, rows: range) -> np.ndarray:
+        """Predict some images, (n, P) or (n, K)."""
+        config, pixels = self.config, self.model.preprocessing
+        own = replace(self.split, images=self.split.images[rows.start : rows.stop])
+        cache = open_cache(own, pixels, config.cache_dir, config.num_workers)
+        return predict_logits(self.model, cache, config.device, config.precision, self.origin.tta)
 
 
 def in_grade_order(

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from tqdm import tqdm
 
 _mark = ""  # before each line, of one process among several
+_quiet = False
 
 
 @contextlib.contextmanager
@@ -24,6 +25,17 @@ def marked(name: str) -> Iterator[None]:
         _mark = before
 
 
+@contextlib.contextmanager
+def said_once(says: bool) -> Iterator[None]:
+    """Keep `log` quiet unless this process says what several would say alike."""
+    global _quiet
+    before, _quiet = _quiet, not says
+    try:
+        yield
+    finally:
+        _quiet = before
+
+
 def line_mark() -> str:
     """Return what stands before each line of this process, "" of one that is alone."""
     return _mark
@@ -36,6 +48,8 @@ def utc_now() -> str:
 
 def log(message: str = "") -> None:
     """Print a line with the time in UTC at once, so that `tail -f` and `tee` read well."""
+    if _quiet:
+        return
     tqdm.write(f"{utc_now()}  {_mark}{message}" if message else "", file=sys.stdout)
     sys.stdout.flush()
 

@@ -1,0 +1,173 @@
+"""What processes of one launch tell each other through files in one folder, rank 0 in the lead.
+
+A folder may hold what a launch that was killed has left. So rank 0 empties it first, each other
+process then leaves a word there that nobody else can know, and goes on when rank 0's answer repeats
+it. Each holds a lock while it works: one that is gone is not waited for.
+"""
+
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from common.locks.run_lock import lock_directory
+from common.sharing.launcher import Place
+from common.system.errors import InputError
+from common.system.files import read_json, write_json
+from common.system.log import duration, log
+
+_LOOK_EVERY = 0.1  # seconds
+_SAY_EVERY = 60.0
+_PATIENCE = 600.0  # seconds that the processes of one launch may start apart
+_HELLO, _DONE, _ANSWER = "hello", "done", "answer.json"
+
+
+@dataclass(frozen=True)
+class Session:
+    """A process's way to the others of its launch."""
+
+    folder: Path
+    place: Place
+    present: frozenset[int] = frozenset()  # ranks that rank 0 has heard of
+
+    def path(self, name: str, rank: int) -> Path:
+        """Name a file of one process."""
+        return self.folder / f"{name}.{rank}"
+
+    def wait_for_end(self, rank: int) -> bool:
+        """Wait until another process has done all of its part; False if it has ended before."""
+        return self.wait_for(rank, "its part", self.path(_DONE, rank).exists)
+
+    def wait_for(self, rank: int, what: str, there: Callable[[], bool]) -> bool:
+        """Wait until something is there that another process makes; False if it will not come.
+
+        what: it is, in words.
+        """
+        waiting = _Waiting(f"rank {rank} to bring {what}")
+        while not there():
+            if rank not in self.present or self.path(_DONE, rank).exists():
+                return there()
+            if not self._works(rank):
+                if not there():
+                    log(f"rank {rank} has ended without {what}, which is made here now")
+                return there()
+            waiting.pause()
+        return True
+
+    def _works(self, rank: int) -> bool:
+        try:
+            with _lock(self.folder, rank):
+                return False
+        except InputError:
+            return True
+
+
+@contextmanager
+def lead(folder: Path, place: Place, keep: bool = False) -> Iterator[Session]:
+    """Gather the processes of a launch, as rank 0; the folder is emptied before, and at the end.
+
+    Those that do not come within ten minutes are done without. Raises InputError where another
+    launch works in the folder. keep: leave what is there when an error or a signal ends this
+    process, for the next launch.
+    """
+    with _lock(folder, 0):
+        _empty(folder)
+        words = _hear(folder, place)
+        write_json(folder / _ANSWER, {"words": list(words.values())})
+        try:
+            yield Session(folder, place, frozenset(words))
+        except BaseException:
+            if not keep:
+                _empty(folder)
+            raise
+        _empty(folder)
+    _remove(folder)
+
+
+def _hear(folder: Path, place: Place) -> dict[int, str]:
+    """Wait for a word of each of the other processes."""
+    words: dict[int, str] = {}
+    waiting = _Waiting("the other processes to start")
+    while len(words) < place.size - 1 and waiting.seconds < _PATIENCE:
+        for rank in range(1, place.size):
+            if word := _word_in(folder / f"{_HELLO}.{rank}"):
+                words[rank] = word
+        waiting.pause()
+    if len(words) < place.size - 1:
+        missing = ", ".join(str(rank) for rank in range(1, place.size) if rank not in words)
+        log(f"note: going on without rank {missing}, of which nothing was heard")
+    return words
+
+
+@contextmanager
+def follow(folder: Path, place: Place) -> Iterator[Session]:
+    """Join rank 0 of the same launch; raises InputError where it does not begin."""
+    word, waiting = uuid.uuid4().hex, _Waiting("rank 0 to begin")
+    hello = folder / f"{_HELLO}.{place.rank}"
+    with _lock(folder, place.rank):
+        while not _is_answered(folder, word):
+            if waiting.seconds > _PATIENCE:
+                raise InputError(
+                    f"{folder}: rank 0 has not begun within {duration(_PATIENCE)}; see what it "
+                    "says, and start all processes together"
+                )
+            if _word_in(hello) != word:  # rank 0 may just have emptied the folder
+                write_json(hello, {"word": word})
+            waiting.pause()
+        yield Session(folder, place)
+        write_json(folder / f"{_DONE}.{place.rank}", {})
+    _remove(folder)
+
+
+def _word_in(path: Path) -> str:
+    with suppress(InputError, KeyError, TypeError):
+        return str(read_json(path)["word"])
+    return ""
+
+
+def _is_answered(folder: Path, word: str) -> bool:
+    with suppress(InputError, KeyError, TypeError):
+        return word in read_json(folder / _ANSWER)["words"]
+    return False
+
+
+def _lock(folder: Path, rank: int) -> AbstractContextManager[None]:
+    """Hold what tells the others that this process works."""
+    what = f"{folder.parent} is written, as rank {rank},"
+    return lock_directory(folder, folder / f"rank_{rank}.lock", what)
+
+
+def _empty(folder: Path) -> None:
+    """Remove all but the locks."""
+    for path in folder.iterdir():
+        if not path.name.startswith("rank_"):
+            with suppress(OSError):
+                path.unlink()
+
+
+def _remove(folder: Path) -> None:
+    """Remove the folder, unless another process has not let go of its lock yet: that one will."""
+    with suppress(OSError):
+        folder.rmdir()
+
+
+class _Waiting:
+    """Waiting for something, with a line now and then that says for what."""
+
+    def __init__(self, what: str) -> None:
+        self._what, self._started = what, time.monotonic()
+        self._said = self._started
+
+    @property
+    def seconds(self) -> float:
+        """For how long."""
+        return time.monotonic() - self._started
+
+    def pause(self) -> None:
+        """Wait a moment."""
+        if time.monotonic() - self._said > _SAY_EVERY:
+            log(f"waiting for {self._what}, {duration(self.seconds)} so far")
+            self._said = time.monotonic()
+        time.sleep(_LOOK_EVERY)

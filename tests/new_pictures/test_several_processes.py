@@ -1,0 +1,78 @@
+"""Pictures are graded by several processes as by one, however often they are killed."""
+
+import os
+import random
+import signal
+import time
+from dataclasses import replace
+
+import pytest
+from helpers import run_ranks
+from new_pictures.quick_networks import QuickNetworks
+
+import predict
+from common.new_pictures.journal import RunFiles, RunSettings, open_journal, read_rows
+from common.new_pictures.listing import list_pictures
+from common.new_pictures.rows import RowFormat
+from common.new_pictures.run import Kept, Work, grade_pictures
+from common.sharing.launcher import find_place
+
+
+@pytest.fixture
+def grade(photos, answers, tmp_path):
+    """Return work for a rank: grade the pictures into files of a name, slowly if asked to."""
+
+    def work(name, seconds=0.0, workers=1):
+        listing, form = list_pictures([str(photos)]), RowFormat(answers.grader.scored.names)
+        files = RunFiles(tmp_path / f"{name}.csv")
+        settings = RunSettings({"model": "m"}, {"begun": "now"})
+
+        def run(rank):
+            networks = QuickNetworks(2, before=lambda: time.sleep(seconds))
+            do = Work(networks, answers.judge, answers.refuse, answers.doubts.look, workers)
+            place = find_place()
+            if not place.leads:
+                predict.grade_for_the_first(files, form, listing, place, do)
+                return 0
+            with open_journal(files, form, settings, False, Kept(listing, files)) as journal:
+                if not place.alone:
+                    predict.grade_together(listing, place, journal, do)
+                grade_pictures(listing.pictures, journal, do)
+                journal.finish([picture.name for picture in listing.pictures])
+            return 0
+
+        return run
+
+    return work
+
+
+def contents(tmp_path, answers, name):
+    """Read the rows of a run, and its CSV file, without times."""
+    form = RowFormat(answers.grader.scored.names)
+    rows = [replace(r, time="") for r in read_rows(tmp_path / f"{name}.jsonl", form)]
+    assert not list(tmp_path.glob(f".{name}.jsonl*")), "nothing is left over"
+    return rows, (tmp_path / f"{name}.csv").read_text().count("\n")
+
+
+@pytest.mark.parametrize("size", [2, 5])
+def test_pictures_graded_by_several_processes_have_the_rows_of_one(grade, answers, tmp_path, size):
+    assert run_ranks(1, grade("one"), tmp_path / "log") == [0]
+    assert run_ranks(size, grade("more"), tmp_path / "log") == [0] * size
+    whole = contents(tmp_path, answers, "one")
+    assert contents(tmp_path, answers, "more") == whole and len(whole[0]) == 12
+
+
+def test_a_run_that_is_killed_goes_on_with_any_number_of_processes(grade, answers, tmp_path):
+    assert run_ranks(1, grade("one"), tmp_path / "log") == [0]
+    moments, kills = random.Random(2), 0
+
+    def kill(children):
+        time.sleep(moments.uniform(0.1, 0.7))
+        for child in children if moments.random() < 0.5 else children[-1:]:
+            os.kill(child, signal.SIGKILL)
+
+    for size in (2, 4, 1, 3, 2):
+        kills += -signal.SIGKILL in run_ranks(size, grade("x", 0.1), tmp_path / "log", kill)
+    assert kills > 1
+    assert run_ranks(4, grade("x"), tmp_path / "log") == [0] * 4
+    assert contents(tmp_path, answers, "x") == contents(tmp_path, answers, "one")

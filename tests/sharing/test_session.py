@@ -1,0 +1,98 @@
+"""Processes of one launch find each other, and rank 0 does what another one does not bring."""
+
+import os
+import signal
+import time
+
+import numpy as np
+import pytest
+from helpers import run_ranks, wait_for
+
+from common.sharing import session as session_module
+from common.sharing.launcher import Place
+from common.sharing.parts import contribute, gather
+from common.sharing.session import follow, lead
+from common.system.errors import InputError
+
+COUNT = 23
+
+
+def rows(which):
+    return np.arange(which.start, which.stop)[:, None] * np.ones(3)
+
+
+def together(folder, compute=rows, name="x", fail_as=None):
+    """Return what a rank does to put an array together, in rank 0 checked."""
+
+    def work(rank):
+        place = Place(rank, 3, rank)
+        if rank == fail_as:
+            return 2
+        if rank:
+            with follow(folder, place) as session:
+                contribute(session, name, COUNT, 4, compute)
+            return 0
+        with lead(folder, place) as session:
+            found = gather(session, name, COUNT, 4, rows)
+        return 0 if np.array_equal(found, rows(range(COUNT))) else 1
+
+    return work
+
+
+def test_each_process_computes_its_rows_and_nothing_stays_behind(tmp_path):
+    assert run_ranks(3, together(tmp_path / "p"), tmp_path / "log") == [0, 0, 0]
+    assert not (tmp_path / "p").exists()
+
+
+def test_what_a_launch_left_that_was_killed_is_not_taken_for_this_one_s(tmp_path):
+    folder = tmp_path / "p"
+    folder.mkdir()
+    for rank in (1, 2):
+        with open(folder / f"x.{rank}", "wb") as file:
+            np.save(file, np.full((8, 3), -1.0))
+        (folder / f"hello.{rank}").write_text('{"word": "old"}')
+        (folder / f"done.{rank}").write_text("{}")
+    (folder / "answer.json").write_text('{"words": ["old"]}')
+    assert run_ranks(3, together(folder), tmp_path / "log") == [0, 0, 0]
+
+
+def test_what_a_killed_process_does_not_bring_is_computed_by_the_first(tmp_path):
+    def slow(which):
+        (tmp_path / f"begun_{which.start}").touch()
+        time.sleep(60)
+
+    def kill(children):
+        wait_for(lambda: len(list(tmp_path.glob("begun_*"))) == 2, 20)
+        for child in children[1:]:
+            os.kill(child, signal.SIGKILL)
+
+    found = run_ranks(3, together(tmp_path / "p", slow), tmp_path / "log", kill)
+    assert found == [0, -signal.SIGKILL, -signal.SIGKILL]
+    assert "rank 1 has ended without rows 8 to 15" in (tmp_path / "log").read_text()
+
+
+def test_damaged_rows_are_computed_again(tmp_path):
+    found = run_ranks(3, together(tmp_path / "p", lambda which: rows(which)[1:]), tmp_path / "log")
+    assert found == [0, 0, 0]
+
+
+def test_processes_that_never_start_are_done_without(tmp_path, monkeypatch):
+    monkeypatch.setattr(session_module, "_PATIENCE", 0.5)
+    assert run_ranks(3, together(tmp_path / "p", fail_as=2), tmp_path / "log") == [0, 0, 2]
+    assert "going on without rank 2" in (tmp_path / "log").read_text()
+
+
+def test_who_waits_in_vain_for_the_first_says_so(tmp_path, monkeypatch):
+    monkeypatch.setattr(session_module, "_PATIENCE", 0.2)
+    with pytest.raises(InputError, match="rank 0 has not begun"), follow(tmp_path, Place(1, 2)):
+        pass
+
+
+def test_a_second_launch_into_one_place_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(session_module, "_PATIENCE", 0.2)
+    with (
+        lead(tmp_path / "p", Place(0, 2)),
+        pytest.raises(InputError, match="is written, as rank 0, by process"),
+        lead(tmp_path / "p", Place(0, 2)),
+    ):
+        pass
