@@ -11,8 +11,6 @@ for copies of files, to warn of them.
 from common.cli import guarded
 
 import dataclasses
-import shlex
-import shutil
 import sys
 import time
 from dataclasses import replace
@@ -22,29 +20,36 @@ from pathlib import Path
 from torch.utils.tensorboard import SummaryWriter
 
 from common.audit.leakage import training_warnings
-from common.config import LAST, TrainConfig
+from common.config import TrainConfig
 from common.data.class_names import GRADES, meaning_of
 from common.data.folders import Dataset, Split, scan_dataset
 from common.data.synthetic import synthetic_note
 from common.fine_tuning.optimizer import rates_line
 from common.flags import RESUME_ADVICE, TrainingRequest, parse_training
-from common.locks.run_lock import lock_directory
-from common.model_card.card import card_of_training
-from common.model_card.card_file import write_card
-from common.model_card.sections import what_is_known
+from common.in_force import Change
+from common.joint_runs.finish import conclude, finish_heads
+from common.joint_runs.heads import (
+    HeldHeads,
+    held_by_others,
+    hold_heads,
+    left_to_others,
+    require_some,
+)
+from common.locks.kernel_locks import lock_note
+from common.locks.run_lock import lock_for_a_moment
 from common.models.backbones import build, preprocessing_for, resolve
-from common.pairs import Head, heads_of_model
+from common.pairs import Head
 from common.pixel_store.pixel_cache import PixelCache, keep_readable, open_cache
 from common.prediction.classes import classes_of
-from common.result_dir import ResultDir, find_run, read_config
+from common.result_dir import ResultDir
 from common.sharing.launcher import Place, find_place
 from common.sharing.training_shares import BackboneShare, share_training
 from common.system import signals
 from common.system.device import resolve_precision, select_device
 from common.system.environment import worker_count
-from common.system.errors import InputError
 from common.system.log import duration, log, printable
 from common.training.context import (
+    Fingerprints,
     RunInputs,
     TrainContext,
     build_context,
@@ -62,7 +67,6 @@ from common.training.resume import (
     start_config,
 )
 from common.training.schedule import schedule_warnings
-from common.training.trainer import HeadTrainer
 
 
 def load_inputs(config: TrainConfig, dataset: Dataset, place: Place) -> RunInputs:
@@ -164,41 +168,45 @@ def class_line(context: TrainContext) -> str:
     return f"classes, from folders: {', '.join(held)}; referable: {classes.referable}"
 
 
-def finish(context: TrainContext, trainers: list[HeadTrainer]) -> None:
-    """Drop the checkpoints of finished heads and say what came out."""
-    config, directory = context.config, context.directory
-    for trainer in trainers:
-        directory.last(config.model, trainer.head).unlink(missing_ok=True)
-        directory.previous(config.model, trainer.head).unlink(missing_ok=True)
-        best = trainer.history[trainer.best_epoch - 1].validation
-        if best:
-            kept = "kept" if config.monitor == LAST else "best"
-            log(
-                f"{trainer.title}: {kept} epoch {trainer.best_epoch} of {trainer.epoch}, "
-                f"val acc {100 * best.accuracy:.1f} %, AUC {best.auc:.3f}"
-            )
-    heads = heads_of_model(config.num_classes, config.head)
-    files = [directory.best(config.model, head) for head in heads]
-    if all(path.is_file() for path in files) and not directory.unfinished():
-        shutil.rmtree(directory.checkpoints, ignore_errors=True)
-        describe_unless_described(directory)
-        log(
-            f"next: python evaluate_ensemble.py --results_dirs {shlex.quote(str(directory.root))} "
-            f"--dataset_path {shlex.quote(config.dataset_path)} --split test"
+def agree_on_settings(
+    inputs: RunInputs, fingerprints: Fingerprints, held: HeldHeads, request: TrainingRequest
+) -> list[Change]:
+    """Refuse what does not fit the run that is there; returns what an override changes in it."""
+    config, directory = inputs.config, held.directory
+    with lock_for_a_moment(directory.lock):
+        changes = check_continuation(
+            directory,
+            config,
+            inputs.backbone,
+            fingerprints,
+            held.heads,
+            request.resume,
+            request.override,
         )
+        if changes:
+            standings = [find_standing(directory, config, head, True) for head in held.heads]
+            require_effect(directory, changes, [standing.finished for standing in standings])
+            held.take_the_rest(config, "--override changes the settings of all pairs")
+    return changes
 
 
-def describe_unless_described(directory: ResultDir) -> None:
-    """Write a model card that says what was trained; one that is there may hold figures."""
-    if directory.model_card.exists():
-        return
-    try:
-        run = find_run(directory)
-    except InputError as error:  # what else lies there is no fault of this training
-        log(f"note: no model card is written: {error}")
-        return
-    known = what_is_known(directory.root.name, run, read_config(directory))
-    write_card(directory.model_card, card_of_training(known))
+def begin_run(
+    inputs: RunInputs, fingerprints: Fingerprints, held: HeldHeads, request: TrainingRequest
+) -> None:
+    """Write config.json, unless another process has begun the run meanwhile: then fit that."""
+    config, directory = inputs.config, held.directory
+    counts = {each.name: each.counts(config.num_classes) for each in (inputs.train, inputs.val)}
+    with lock_for_a_moment(directory.lock):
+        check_continuation(
+            directory,
+            config,
+            inputs.backbone,
+            fingerprints,
+            held.heads,
+            request.resume,
+            request.override,
+        )
+        start_config(directory, config, fingerprints, counts)
 
 
 def run(share: BackboneShare, dataset: Dataset, request: TrainingRequest, place: Place) -> None:
@@ -209,43 +217,41 @@ def run(share: BackboneShare, dataset: Dataset, request: TrainingRequest, place:
     config = inputs.config
     check_inputs(inputs, request.heads)
     if request.dry_run:
-        standings = foresee(inputs, request.heads, request.resume, request.override)
-        plan = plan_lines(inputs, request.heads, standings)
-        print("\n".join([*plan, *dataset.remarks()]))
+        directory = ResultDir(Path(config.output_dir))
+        others = held_by_others(directory, config, request.heads)
+        require_some(directory, request.heads, others)
+        heads = [head for head in request.heads if head not in others]
+        standings = foresee(inputs, heads, request.resume, request.override)
+        plan = plan_lines(inputs, heads, standings)
+        print("\n".join([*plan, *left_to_others(others), *dataset.remarks()]))
         return
     for line in schedule_warnings(config):
         log(line)
     directory = ResultDir(Path(config.output_dir))
-    with lock_directory(directory.root, directory.lock):  # before hours of decoding
+    with hold_heads(directory, config, request.heads) as held:  # before hours of decoding
         if config.skip_unreadable:
             inputs = leave_out_unreadable(inputs)
             dataset = dataset.without({id_ for ids in inputs.skipped.values() for id_ in ids})
         fingerprints = take_fingerprints(inputs)
-        changes = check_continuation(
-            directory,
-            config,
-            inputs.backbone,
-            fingerprints,
-            request.resume,
-            request.override,
-        )
-        if changes:
-            standings = [find_standing(directory, config, head, True) for head in request.heads]
-            require_effect(directory, changes, [standing.finished for standing in standings])
+        changes = agree_on_settings(inputs, fingerprints, held, request)
         if share.speaks:
             warn_of_dataset(config, dataset)
-        directory.remove_leftovers()
         caches = open_caches(inputs)
-        counts = {each.name: each.counts(config.num_classes) for each in (inputs.train, inputs.val)}
-        start_config(directory, config, fingerprints, counts)
+        begin_run(inputs, fingerprints, held, request)
         context = build_context(inputs, *caches, directory, fingerprints, bool(changes))
-        describe(context, request.heads)
-        trainers = start_heads(context, request.heads)
+        describe(context, held.heads)
+        for line in (*left_to_others(held.others), lock_note(directory.root)):
+            if line:
+                log(line)
+        trainers = start_heads(context, held.heads)
         if changes:  # history.csv now tells from which epochs on they hold
-            record_override(directory, config, fingerprints, changes, trainers)
+            with lock_for_a_moment(directory.lock):
+                record_override(directory, config, fingerprints, changes, trainers)
+            held.release_the_rest()
         with SummaryWriter(str(directory.tensorboard)) as writer:
             train(context, trainers, writer)
-        finish(context, trainers)
+        finish_heads(context, trainers)
+    conclude(context, trainers)
     log(f"finished {config.model} in {duration(time.monotonic() - started)}")
 
 

@@ -87,8 +87,12 @@ class ResultDir:
 
     @property
     def lock(self) -> Path:
-        """Locked by the training that works here, so that no second one does."""
+        """Locked for moments, by who writes what all trainings here share."""
         return self.root / ".lock"
+
+    def head_lock(self, model: str, head: Head) -> Path:
+        """Locked by the training of a head, so that no second one trains it."""
+        return self.root / f".lock_{model}_{head.file_suffix}"
 
     def best(self, model: str, head: Head) -> Path:
         """The best classifier of a head."""
@@ -110,10 +114,17 @@ class ResultDir:
         """Tell whether there is a state that a classifier's training goes on from."""
         return any(path(model, head).is_file() for path in (self.last, self.previous))
 
-    def remove_leftovers(self) -> None:
-        """Remove the half-written files of a training that was killed."""
-        for folder in (self.root, self.models, self.checkpoints, self.history.parent):
-            remove_leftovers(folder)
+    def remove_leftovers(self, model: str, heads: Iterable[Head]) -> None:
+        """Remove the half-written files of a training that was killed.
+
+        To be called by who has locked these heads, and what all share.
+        """
+        for path in (self.config, self.history):
+            remove_leftovers(path.parent, path.name)
+        for head in heads:
+            for named in (self.best, self.last, self.previous):
+                path = named(model, head)
+                remove_leftovers(path.parent, path.name)
 
     def metrics(self, split: str) -> Path:
         """Numbers of an evaluation."""

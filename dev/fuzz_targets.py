@@ -181,7 +181,7 @@ def config_target(folder: Path) -> Target:
         directory.config.write_bytes(data)
         with contextlib.suppress(InputError):
             result_dir.find_run(directory)
-        check_continuation(directory, config, backbone, fingerprints, True, False)
+        check_continuation(directory, config, backbone, fingerprints, (), True, False)
 
     return Target(seeds, read)
 

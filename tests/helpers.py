@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +21,7 @@ import torch
 
 from common import result_dir
 from common.audit.dataset import AuditConfig
-from common.config import PixelOptions
+from common.config import PixelOptions, TrainConfig
 from common.fitting.calibration import Temperature
 from common.fitting.ensemble import ModelResult, apply_vote
 from common.fitting.grader import Grader, Sample
@@ -30,6 +30,7 @@ from common.grading.loading import LoadedGrader
 from common.grading.stored_grader import StoredGrader, StoredMember, unevaluated
 from common.grading.torch_networks import TorchModel, TorchNetworks
 from common.history import EpochRow
+from common.joint_runs.heads import hold_heads
 from common.metrics.intervals import BootstrapConfig
 from common.models import checkpoint_file
 from common.models.backbones import build, preprocessing_for, resolve
@@ -137,6 +138,14 @@ def run_ranks(
         children.append(child)
     kill(children)
     return [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
+
+
+@contextlib.contextmanager
+def in_another_training(directory: ResultDir, *heads: Head) -> Iterator[None]:
+    """Hold heads of the quick training, without any all, as another process would."""
+    names = {"num_classes": 5, "model": MODEL}
+    with hold_heads(directory, TrainConfig(**names), heads or heads_of_model(5, "ovo")):
+        yield
 
 
 # -- the outcome of a training -----------------------------------------------------------------

@@ -40,6 +40,7 @@ FLOORS = (
     ("evidence",),
     ("explaining",),
     ("model_card", "release"),
+    ("joint_runs",),
     ("audit",),
     ("preparation",),
     ("cli",),

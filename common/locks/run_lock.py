@@ -1,98 +1,82 @@
 """One process at a time where results are written."""
 
 import contextlib
-import fcntl
-import json
 import os
-import socket
 import tempfile
+import time
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 
+from common.locks.file_lock import FileLock, Taken, take
+from common.locks.kernel_locks import lock_note
 from common.system.errors import InputError
 from common.system.log import log
 
+_POLL = 0.05  # seconds between two looks at a lock
+_SAY_AFTER = 5.0  # seconds until a log line says who is waited for
+_LONGEST = 600.0  # seconds that a lock of a moment is waited for
+
+
+class LockedError(InputError):
+    """Another process has a lock for longer than anybody should."""
+
 
 @contextlib.contextmanager
-def lock_directory(
-    root: Path, lock: Path, what: str = "", flag: str = "--output_dir"
-) -> Iterator[None]:
-    """Keep other processes out of a result directory; InputError naming the one that is in it.
+def lock_directory(root: Path, lock: Path, what: str, flag: str = "--output_dir") -> Iterator[None]:
+    """Keep other processes out of a directory; InputError naming the one that is in it.
 
     lock: the file in `root` that is locked. The kernel lets go of it when its process dies, however
-    it dies. what: is being done there, in words, if it is no training; flag: names another place.
+    it dies. what: is being done there, in words; flag: names another place.
     """
     root.mkdir(parents=True, exist_ok=True)
-    handle = _open_locked(lock, what or _training_in(root), flag)
     try:
-        before = _holder(os.pread(handle, 4096, 0))
-        if before:
-            log(f"{lock}: left by {before}, which has ended; taken over")
-        os.ftruncate(handle, 0)
-        me = {
-            "pid": os.getpid(),
-            "host": socket.gethostname(),
-            "since": datetime.now(UTC).isoformat(timespec="seconds"),
-        }
-        os.pwrite(handle, json.dumps(me).encode(), 0)
+        held = take(lock)
+    except Taken as taken:
+        raise InputError(
+            f"{what} by {taken.holder}; wait for it, stop it, or choose another {flag} "
+            f"(lock: {lock}{taken.advice})"
+        ) from None
+    try:
+        if note := lock_note(root):
+            log(note)
         yield
     finally:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(lock)
-        os.close(handle)
+        held.release()
 
 
-def require_writable(root: Path, lock: Path) -> None:
-    """Raise InputError where `lock_directory` would fail; changes nothing on the disk."""
+@contextlib.contextmanager
+def lock_for_a_moment(lock: Path, patience: float = _LONGEST) -> Iterator[None]:
+    """Wait for a lock that is never held for long; LockedError after `patience` seconds."""
+    held = _wait_for(lock, patience)
+    try:
+        yield
+    finally:
+        held.release()
+
+
+def _wait_for(lock: Path, patience: float) -> FileLock:
+    started, said = time.monotonic(), False
+    while True:
+        try:
+            return take(lock)
+        except Taken as taken:
+            waited = time.monotonic() - started
+            if waited > patience:
+                raise LockedError(
+                    f"{lock} has been held by {taken.holder} for {waited:.0f} s, and is meant for "
+                    f"moments; stop that process{taken.advice}"
+                ) from None
+            if waited > _SAY_AFTER and not said:
+                log(f"waiting for {taken.holder}, which holds {lock}{taken.advice}")
+                said = True
+        time.sleep(_POLL)
+
+
+def require_writable(root: Path) -> None:
+    """Raise InputError where nothing can be written to a directory; changes nothing on the disk."""
     there = next(place for place in (root, *root.absolute().parents) if os.path.lexists(place))
     try:
         with tempfile.TemporaryFile(dir=there):  # without a name, where the file system can
             pass
     except OSError as error:
         raise InputError(f"{root} cannot be written ({there}: {error.strerror})") from error
-    with contextlib.suppress(OSError), lock.open("rb") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise _taken(lock, file.fileno(), _training_in(root)) from None
-
-
-def _training_in(root: Path) -> str:
-    return f"{root} is being trained"
-
-
-def _taken(lock: Path, handle: int, what: str, flag: str = "--output_dir") -> InputError:
-    holder = _holder(os.pread(handle, 4096, 0)) or "another process"
-    return InputError(
-        f"{what} by {holder}; wait for it, stop it, or choose another {flag} (lock: {lock})"
-    )
-
-
-def _open_locked(lock: Path, what: str, flag: str) -> int:
-    while True:
-        handle = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            taken = _taken(lock, handle, what, flag)
-            os.close(handle)
-            raise taken from None
-        except OSError as error:  # some network file systems cannot lock
-            log(f"note: {lock} cannot be locked ({error.strerror}); start no second one here")
-            return handle
-        with contextlib.suppress(FileNotFoundError):
-            if os.path.samestat(os.fstat(handle), os.stat(lock)):
-                return handle
-        os.close(handle)  # its holder has just removed it: lock the new one
-
-
-def _holder(text: bytes) -> str:
-    """Describe who wrote a lock file; "" if it says nothing that can be read."""
-    try:
-        found = json.loads(text)
-        return f"process {int(found['pid'])} on {str(found['host'])[:80]!r} since " + str(
-            datetime.fromisoformat(found["since"]).strftime("%Y-%m-%d %H:%M:%SZ")
-        )
-    except (ValueError, KeyError, TypeError, RecursionError):
-        return ""

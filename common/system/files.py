@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import glob
 import io
 import json
 import os
@@ -43,9 +44,13 @@ def atomic_write(path: Path, previous: Path | None = None) -> Iterator[io.Buffer
     _sync_folder(path.parent)
 
 
-def remove_leftovers(folder: Path) -> None:
-    """Remove the half-written files that a process which was killed has left in a folder."""
-    for path in folder.glob(".*.part"):
+def remove_leftovers(folder: Path, *names: str) -> None:
+    """Remove the half-written files that a process which was killed has left in a folder.
+
+    names: of the files that nobody writes now; without any, all.
+    """
+    patterns = [f".{glob.escape(name)}.*.part" for name in names] or [".*.part"]
+    for path in (path for pattern in patterns for path in folder.glob(pattern)):
         path.unlink(missing_ok=True)
 
 

@@ -60,9 +60,9 @@ def foresee(inputs: RunInputs, heads: list[Head], resume: bool, override: bool) 
     """Refuse what a training would refuse, and see where each head would go on; writes nothing."""
     config = inputs.config
     directory = ResultDir(Path(config.output_dir))
-    require_writable(directory.root, directory.lock)
+    require_writable(directory.root)
     found = take_fingerprints(_without_skipped(inputs, directory))
-    changes = check_continuation(directory, config, inputs.backbone, found, resume, override)
+    changes = check_continuation(directory, config, inputs.backbone, found, heads, resume, override)
     standings = [find_standing(directory, config, head, bool(changes)) for head in heads]
     require_effect(directory, changes, [standing.finished for standing in standings])
     return standings

@@ -5,6 +5,7 @@ N images, B samples of a head's effective batch.
 
 import math
 import time
+from contextlib import suppress
 from typing import Protocol
 
 import numpy as np
@@ -15,6 +16,7 @@ from common.config import LAST
 from common.data.sampler import epoch_order, grouped, pair_batches
 from common.fine_tuning.probe import STRENGTH, fit_probe, pooled_features, set_classifier
 from common.history import Validation
+from common.locks.run_lock import LockedError, lock_for_a_moment
 from common.metrics.classification import binary_metrics, classification_metrics
 from common.models.ovo import chunk_size, trunk_features, use_batch_statistics
 from common.pairs import Head, pair_name, pair_targets
@@ -40,6 +42,7 @@ _BEST = {
     "val_auc": "AUC {:.3f}",
     "val_loss": "val loss {:.4f}",
 }
+_HISTORY_PATIENCE = 3.0  # seconds that a finished epoch waits to be written into history.csv
 _HEARTBEAT = 300.0  # seconds between lines within a long epoch
 
 
@@ -113,9 +116,17 @@ def train(
 
 
 def _write_history(context: TrainContext, trainers: list[HeadTrainer]) -> None:
+    """Write all rows of these heads into the file that all trainings of a directory share.
+
+    Where another process keeps them waiting, they are written after the next epoch.
+    """
     rows = [row for trainer in trainers for row in trainer.history]
     if rows:
-        write_history(context.directory.history, rows, [t.head for t in trainers])
+        with (
+            suppress(LockedError),
+            lock_for_a_moment(context.directory.lock, _HISTORY_PATIENCE),
+        ):
+            write_history(context.directory.history, rows, [t.head for t in trainers])
 
 
 def run_epoch(

@@ -1,6 +1,6 @@
 """Continue a run: one configuration from start to end, each head from its latest checkpoint."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -38,19 +38,20 @@ def check_continuation(
     config: TrainConfig,
     backbone: Backbone,
     fingerprints: Fingerprints,
+    heads: Sequence[Head],
     resume: bool,
     override: bool,
 ) -> list[Change]:
-    """Make sure that this run is a new one or continues the one there; writes nothing.
+    """Make sure that this run is a new one, continues the one there or has a part in it.
 
-    Raises InputError on any difference, unless `override` accepts it; returns what it accepted,
-    for `record_override`.
+    Writes nothing. Raises InputError on any difference, unless `override` accepts it; returns what
+    it accepted, for `record_override`.
     """
     if not directory.config.is_file():
         if directory.models.is_dir() and any(directory.models.glob("*.pth")):
             raise InputError(f"{directory.models} holds models but {directory.config} is missing")
         return []
-    if not resume:
+    if not resume and any(_is_begun(directory, config.model, head) for head in heads):
         raise InputError(
             f"{directory.root} already holds a run; pass --resume to go on with it, "
             "or choose another --output_dir"
@@ -58,13 +59,18 @@ def check_continuation(
     changed = _differences(read_config(directory), config, backbone, fingerprints)
     fixed = [change for change in changed if change.name in _FIXED]
     if fixed or (changed and not override):
-        differences = _listed(fixed or changed)
+        differences = _listed(changed)
         advice = "no --override can change that" if fixed else "--override accepts the new ones"
         raise InputError(
-            f"--resume: {directory.root} was trained differently ({differences}); "
+            f"{'--resume: ' if resume else ''}{directory.root} was trained differently "
+            f"({differences}); "
             f"use the old settings or choose another --output_dir; {advice}"
         )
     return changed
+
+
+def _is_begun(directory: ResultDir, model: str, head: Head) -> bool:
+    return directory.best(model, head).is_file() or directory.goes_on(model, head)
 
 
 def _listed(changes: list[Change]) -> str:

@@ -9,12 +9,20 @@ import sys
 from pathlib import Path
 
 import pytest
-from helpers import MODEL, QUICK, ROOT, flags, help_of, run_script, wait_for
+from helpers import (
+    MODEL,
+    QUICK,
+    ROOT,
+    flags,
+    help_of,
+    in_another_training,
+    run_script,
+    wait_for,
+)
 
 import ensemble_5class_trainer
 import evaluate_ensemble
 import train_ovo
-from common.locks.run_lock import lock_directory
 from common.result_dir import ResultDir
 
 BACKBONES = {
@@ -271,7 +279,7 @@ def test_a_refused_resume_begins_no_log(quick_train, trained_copy, tmp_path, cap
 
 def test_a_second_training_begins_no_log_and_the_first_one_does(quick_train, tmp_path, capsys):
     directory = ResultDir(tmp_path / "r")
-    with lock_directory(directory.root, directory.lock):
+    with in_another_training(directory):
         assert quick_train(directory.root, resume=None) == 2
     out, error = capsys.readouterr()
     assert "is being trained by process" in error and not begins_a_log(out + error)

@@ -1,0 +1,120 @@
+"""What the training of a directory comes to: told by each process that ends, done by the last."""
+
+import shlex
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from common.config import LAST, TrainConfig
+from common.joint_runs.heads import held_by_others
+from common.locks.file_lock import Taken
+from common.locks.run_lock import lock_for_a_moment
+from common.model_card.card import card_of_training
+from common.model_card.card_file import write_card
+from common.model_card.sections import what_is_known
+from common.pairs import Head, Pair, heads_of_model, is_one_network, pair_flag
+from common.result_dir import ResultDir, find_run, read_config, write_history
+from common.system.errors import InputError
+from common.system.log import log
+from common.training.context import TrainContext
+from common.training.resume import load_best
+from common.training.trainer import HeadTrainer
+
+
+def finish_heads(context: TrainContext, trainers: Sequence[HeadTrainer]) -> None:
+    """Drop the checkpoints of finished heads and say what came out."""
+    config, directory = context.config, context.directory
+    for trainer in trainers:
+        directory.last(config.model, trainer.head).unlink(missing_ok=True)
+        directory.previous(config.model, trainer.head).unlink(missing_ok=True)
+        best = trainer.history[trainer.best_epoch - 1].validation
+        if best:
+            kept = "kept" if config.monitor == LAST else "best"
+            log(
+                f"{trainer.title}: {kept} epoch {trainer.best_epoch} of {trainer.epoch}, "
+                f"val acc {100 * best.accuracy:.1f} %, AUC {best.auc:.3f}"
+            )
+
+
+@dataclass(frozen=True)
+class Standings:
+    """Which heads of a model are trained, and which others are with other processes."""
+
+    heads: Sequence[Head]
+    done: frozenset[Head]
+    others: dict[Head, Taken]
+
+    @property
+    def missing(self) -> list[Head]:
+        """The heads that are not trained, and not being trained either."""
+        return [head for head in self.heads if head not in self.done and head not in self.others]
+
+    def line(self, config: TrainConfig) -> str:
+        """Say it for people."""
+        if is_one_network(config.head):  # who trains it is the only one
+            return f"the {config.head} head is trained, the directory is complete"
+        said = [f"{len(self.done)} of {len(self.heads)} pairs are trained"]
+        said += [f"{head.name} by {taken.holder}" for head, taken in self.others.items()]
+        if self.missing:
+            flags = " ".join(pair_flag(_pair_of(head), config.names) for head in self.missing)
+            said.append(f"missing {flags} (--resume --pairs {flags} trains them)")
+        return "; ".join(said) if len(said) > 1 else f"{said[0]}, the directory is complete"
+
+
+def conclude(context: TrainContext, trainers: Sequence[HeadTrainer]) -> None:
+    """Say how much of the model is there; where all is, tidy up, and describe it.
+
+    To be called when this process has let go of its heads: of several that end at once, the last
+    one to come here finds none with another.
+    """
+    config, directory = context.config, context.directory
+    with lock_for_a_moment(directory.lock):
+        rows = [row for trainer in trainers for row in trainer.history]
+        write_history(directory.history, rows, [trainer.head for trainer in trainers])
+        found = _standings(context, [trainer.head for trainer in trainers])
+        log(f"{directory.root}: {found.line(config)}")
+        if len(found.done) < len(found.heads) or found.others:
+            return
+        if not directory.unfinished():
+            shutil.rmtree(directory.checkpoints, ignore_errors=True)
+        _describe_unless_described(directory)
+    log(
+        f"next: python evaluate_ensemble.py --results_dirs {shlex.quote(str(directory.root))} "
+        f"--dataset_path {shlex.quote(config.dataset_path)} --split test"
+    )
+
+
+def _standings(context: TrainContext, finished: Sequence[Head]) -> Standings:
+    """See which heads are trained; finished: by this process."""
+    config, directory = context.config, context.directory
+    heads = heads_of_model(config.num_classes, config.head)
+    others = held_by_others(directory, config, heads)
+    done = {
+        head
+        for head in heads
+        if head not in others and (head in finished or _is_done(directory, config.model, head))
+    }
+    return Standings(heads, frozenset(done), others)
+
+
+def _pair_of(head: Head) -> Pair:
+    first, second = head.classes
+    return first, second
+
+
+def _is_done(directory: ResultDir, model: str, head: Head) -> bool:
+    best = load_best(directory.best(model, head), model, head, [])
+    return best is not None and best.complete and not directory.goes_on(model, head)
+
+
+def _describe_unless_described(directory: ResultDir) -> None:
+    """Write a model card that says what was trained; one that is there may hold figures."""
+    if directory.model_card.exists():
+        return
+    try:
+        run = find_run(directory)
+    except InputError as error:  # what else lies there is no fault of this training
+        log(f"note: no model card is written: {error}")
+        return
+    known = what_is_known(directory.root.name, run, read_config(directory))
+    write_card(directory.model_card, card_of_training(known))

@@ -1,0 +1,169 @@
+"""One lock file: held by the kernel's lock, and by its mere being there where that may not do.
+
+Lock files are removed when they are let go of. What a killed process leaves is taken over if that
+process is surely gone; otherwise people are told who it was, and what to do.
+"""
+
+import contextlib
+import fcntl
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from filelock import SoftFileLock, Timeout
+
+from common.locks.holder import Holder, read_holder, this_process
+from common.locks.kernel_locks import doubts_about, lock_now
+from common.system.log import log
+
+
+class Taken(Exception):
+    """Another process holds a lock."""
+
+    def __init__(self, lock: Path, holder: Holder | None, known: str = "another process") -> None:
+        super().__init__(f"{lock} is held by {holder or known}")
+        self.lock, self.holder = lock, str(holder or known)
+        self.elsewhere = holder is not None and holder.host != this_process().host
+
+    @property
+    def advice(self) -> str:
+        """Say what a user can do if the holder has ended without letting go; "" if it cannot."""
+        if not (self.elsewhere or _marker(self.lock).exists()):
+            return ""
+        return f"; if that process runs no more: rm {self.lock}*"
+
+
+@dataclass
+class FileLock:
+    """A lock file that this process holds."""
+
+    path: Path
+    _handle: int
+    _soft: SoftFileLock | None  # held, too, where the kernel's lock may not do
+
+    def release(self) -> None:
+        """Let go of it and remove its files."""
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(self.path)
+        os.close(self._handle)
+        if self._soft is not None:
+            self._soft.release()
+
+
+def take(path: Path) -> FileLock:
+    """Take a lock if it is free; raises Taken, and OSError where the folder cannot be written."""
+    doubts = doubts_about(path.parent)
+    if not doubts:
+        handle, excludes = _open_locked(path)
+        before = read_holder(os.pread(handle, 4096, 0))
+        if excludes:
+            return _write_holder(path, handle, None, before)
+        os.close(handle)
+    soft = _take_soft(path)
+    try:
+        handle, excludes = _open_locked(path)
+        before = read_holder(os.pread(handle, 4096, 0))
+        if before and not _has_ended(before, excludes):
+            os.close(handle)
+            raise Taken(path, before)
+        return _write_holder(path, handle, soft, before)
+    except BaseException:
+        soft.release()
+        raise
+
+
+def holder_of(path: Path) -> Taken | None:
+    """Tell who holds a lock, without taking it; None if it is free."""
+    holder = _holder_in(path)
+    if _marker(path).exists() and not (holder and holder.is_gone()):
+        return Taken(path, holder)
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+    except OSError:
+        return None
+    try:
+        lock_now(handle, fcntl.LOCK_SH)
+    except BlockingIOError:
+        return Taken(path, holder)
+    except OSError:
+        return Taken(path, holder) if holder and not holder.is_gone() else None
+    finally:
+        os.close(handle)
+    there = doubts_about(path.parent) if holder else ""
+    return Taken(path, holder) if holder and there and not _has_ended(holder, True) else None
+
+
+def _has_ended(holder: Holder, lock_is_free: bool) -> bool:
+    """Tell whether who left a lock file is gone, where the kernel's lock may hold here only.
+
+    lock_is_free: the kernel's lock was found free, which proves it of a process of this machine.
+    """
+    here = this_process()
+    on_this_machine = holder.host == here.host and holder.boot in ("", here.boot)
+    return holder.is_gone() or (lock_is_free and on_this_machine)
+
+
+def _marker(path: Path) -> Path:
+    """The file that by being there keeps others out."""
+    return path.with_name(f"{path.name}.soft")
+
+
+def _take_soft(path: Path) -> SoftFileLock:
+    """Make the file that is the lock; filelock itself takes over that of a process that is gone.
+
+    It knows a machine by its name; so who is known better, and is not surely gone, is asked first.
+    """
+    marker, holder = _marker(path), _holder_in(path)
+    if marker.exists() and holder is not None and not holder.is_gone():
+        raise Taken(path, holder)
+    soft = SoftFileLock(str(marker))
+    try:
+        soft.acquire(timeout=0)
+    except Timeout:
+        raise Taken(path, holder, _said_in(marker)) from None
+    return soft
+
+
+def _said_in(marker: Path) -> str:
+    """Name the process in a file of filelock's."""
+    with contextlib.suppress(OSError, ValueError, IndexError):
+        pid, host = marker.read_text().split()[:2]
+        return f"process {int(pid)} on {host[:80]!r}"
+    return "another process"
+
+
+def _holder_in(path: Path) -> Holder | None:
+    try:
+        return read_holder(path.read_bytes()[:4096])
+    except OSError:
+        return None
+
+
+def _open_locked(path: Path) -> tuple[int, bool]:
+    """Open and lock a lock file; raises Taken. Also tells whether the kernel could lock it."""
+    while True:
+        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
+        try:
+            lock_now(handle, fcntl.LOCK_EX)
+        except BlockingIOError:
+            holder = read_holder(os.pread(handle, 4096, 0))
+            os.close(handle)
+            raise Taken(path, holder) from None
+        except OSError:
+            return handle, False
+        with contextlib.suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(handle), os.stat(path)):
+                return handle, True
+        os.close(handle)  # its holder has just removed it: lock the new one
+
+
+def _write_holder(
+    path: Path, handle: int, soft: SoftFileLock | None, before: Holder | None
+) -> FileLock:
+    if before:
+        log(f"{path}: left by {before}, which has ended; taken over")
+    os.ftruncate(handle, 0)
+    os.pwrite(handle, this_process().to_bytes(), 0)
+    if soft is not None:
+        os.fsync(handle)  # for other machines to see
+    return FileLock(path, handle, soft)

@@ -1,0 +1,136 @@
+"""Any number of processes train the pairs of one result directory, each pair once."""
+
+import os
+
+import pytest
+from helpers import MODEL, history_of, in_another_training, same_weights
+
+from common.locks import kernel_locks
+from common.pairs import heads_of_model
+from common.result_dir import ResultDir, read_config
+
+THREE = {"num_classes": 3, "epochs": 2}
+FIRST, MIDDLE, LAST = heads_of_model(3, "ovo")
+
+
+@pytest.fixture(scope="module")
+def three_classes(demo, tmp_path_factory):
+    """The demo dataset's first three classes."""
+    folder = tmp_path_factory.mktemp("three") / "images"
+    for split in ("train", "val"):
+        (folder / split).mkdir(parents=True)
+        for grade in "012":
+            os.symlink(demo / split / grade, folder / split / grade)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def alone(three_classes, quick_train, tmp_path_factory):
+    """All three pairs, trained by one process."""
+    output = tmp_path_factory.mktemp("alone") / "r"
+    assert quick_train(output, dataset_path=three_classes, **THREE) == 0
+    return output
+
+
+def test_pairs_trained_side_by_side_are_those_of_one_process(
+    quick_train, three_classes, alone, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.setenv(kernel_locks.WITHOUT, "1")
+    output, common = tmp_path / "r", {"dataset_path": three_classes, **THREE}
+    child = os.fork()
+    if not child:
+        os._exit(quick_train(output, pairs=["0-1", "1-2"], **common))
+    assert quick_train(output, pairs="0-2", **common) == 0, "without --resume, at the same time"
+    status = os.waitpid(child, 0)[1]
+    assert status == 0
+    assert all(same_weights(output, alone, head) for head in (FIRST, MIDDLE, LAST))
+    assert history_of(output) == history_of(alone)
+    mine, theirs = (read_config(ResultDir(each)) for each in (output, alone))
+    for content in (mine, theirs):
+        content["config"]["output_dir"] = content["created"] = ""
+    assert mine == theirs
+
+    def files(folder):
+        found = (path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
+        return {str(path) for path in found if "tensorboard" not in path.parts}
+
+    assert files(output) == files(alone) and not (output / "checkpoints").exists()
+
+
+def test_what_others_train_is_left_to_them_and_the_last_one_says_that_all_is_there(
+    quick_train, three_classes, alone, tmp_path, capsys
+):
+    directory, common = ResultDir(tmp_path / "r"), {"dataset_path": three_classes, **THREE}
+    with in_another_training(directory, MIDDLE):
+        assert quick_train(directory.root, dry_run=None, pairs=["0-1", "0-2"], **common) == 0
+        assert f"left to process {os.getpid()} on" in capsys.readouterr().out
+        assert quick_train(directory.root, pairs=["0-1", "0-2"], **common) == 0
+        said = capsys.readouterr().out
+    assert f"left to process {os.getpid()} on" in said and ": pair 0-2" in said
+    assert f"1 of 3 pairs are trained; 0-2 by process {os.getpid()} on" in said
+    assert "missing 1-2 (--resume --pairs 1-2 trains them)" in said
+    assert "next: " not in said and not directory.best(MODEL, MIDDLE).exists()
+    assert not directory.model_card.exists() and directory.checkpoints.parent.is_dir()
+    assert quick_train(directory.root, pairs=["0-2", "1-2"], **common) == 0
+    said = capsys.readouterr().out
+    assert "3 of 3 pairs are trained, the directory is complete" in said and "next: " in said
+    assert directory.model_card.exists() and history_of(directory.root) == history_of(alone)
+
+
+def test_another_configuration_or_seed_is_refused_with_the_difference(
+    quick_train, three_classes, alone, tmp_path, capsys
+):
+    output = tmp_path / "r"
+    common = {"dataset_path": three_classes, **THREE}
+    assert quick_train(output, pairs="0-1", **common) == 0
+    for changed in ({"seed": 7}, {"learning_rate": 0.5}):
+        assert quick_train(output, pairs="0-2", **common | changed) == 2
+        name = next(iter(changed))
+        assert f"was trained differently ({name}: " in capsys.readouterr().err
+    assert quick_train(output, pairs="0-1", **common) == 2
+    assert "already holds a run; pass --resume" in capsys.readouterr().err
+
+
+def test_who_comes_second_to_write_the_configuration_must_fit_the_first(
+    quick_train, three_classes, tmp_path, capsys, monkeypatch
+):
+    import train_ovo
+
+    output, common = tmp_path / "r", {"dataset_path": three_classes, **THREE}
+    opened = train_ovo.open_caches
+
+    def meanwhile(inputs):
+        with monkeypatch.context() as patch:
+            patch.setattr(train_ovo, "open_caches", opened)
+            assert quick_train(output, pairs="0-2", **common, seed=7) == 0
+        return opened(inputs)
+
+    monkeypatch.setattr(train_ovo, "open_caches", meanwhile)
+    assert quick_train(output, pairs="0-1", **common) == 2
+    assert "was trained differently (seed: 7 -> " in capsys.readouterr().err
+    assert not ResultDir(output).best(MODEL, FIRST).exists()
+
+
+def test_an_override_waits_until_nobody_else_trains_here(
+    quick_train, three_classes, tmp_path, capsys
+):
+    directory = ResultDir(tmp_path / "r")
+    common = {"dataset_path": three_classes, **THREE, "pairs": "0-1", "resume": None}
+    assert quick_train(directory.root, **common | {"epochs": 1, "pairs": "1-2"}) == 0
+    changed = {**common, "override": None}
+    with in_another_training(directory, MIDDLE):
+        assert quick_train(directory.root, **changed) == 2
+    error = capsys.readouterr().err
+    assert "--override changes the settings of all pairs, and pair 0-2 is being trained" in error
+    assert quick_train(directory.root, **changed) == 0
+
+
+def test_what_another_process_has_half_written_is_left_alone(quick_train, three_classes, tmp_path):
+    directory = ResultDir(tmp_path / "r")
+    own, others = (directory.models / f".best_{MODEL}_{name}.pth.x.part" for name in ("0_1", "0_2"))
+    directory.models.mkdir(parents=True)
+    for path in (own, others):
+        path.write_bytes(b"half")
+    common = {"dataset_path": three_classes, **THREE, "epochs": 1}
+    assert quick_train(directory.root, pairs="0-1", **common) == 0
+    assert others.exists() and not own.exists()
