@@ -47,6 +47,7 @@ from common.sharing.training_shares import BackboneShare, share_training
 from common.system import signals
 from common.system.device import resolve_precision, select_device
 from common.system.environment import worker_count
+from common.system.errors import InputError
 from common.system.log import duration, log, printable
 from common.training.context import (
     Fingerprints,
