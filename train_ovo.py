@@ -62,6 +62,7 @@ from common.training.loop import start_heads, train
 from common.training.resume import (
     check_continuation,
     find_standing,
+    kernel_version_of,
     pixel_version_of,
     record_override,
     require_effect,
@@ -75,8 +76,8 @@ def load_inputs(config: TrainConfig, dataset: Dataset, place: Place) -> RunInput
     device = select_device(config.device, place.local_rank)
     precision = resolve_precision(config.precision, config.use_amp, device)
     spec = resolve(config.model)
-    version = pixel_version_of(ResultDir(Path(config.output_dir)))
-    preprocessing = preprocessing_for(spec, config.pixel_options, version)
+    directory = ResultDir(Path(config.output_dir))
+    preprocessing = preprocessing_for(spec, config.pixel_options, pixel_version_of(directory))
     train_split, val_split = dataset.split("train"), dataset.split("val")
     config = name_classes(config, train_split)
     backbone = build(
@@ -89,7 +90,16 @@ def load_inputs(config: TrainConfig, dataset: Dataset, place: Place) -> RunInput
         config.frozen_stages,
     )
     rates_line(backbone.stages, config)  # a rate that cannot be is named before anything is written
-    return RunInputs(config, backbone, preprocessing, train_split, val_split, device, precision)
+    return RunInputs(
+        config,
+        backbone,
+        preprocessing,
+        train_split,
+        val_split,
+        device,
+        precision,
+        kernel_version=kernel_version_of(directory),
+    )
 
 
 def name_classes(config: TrainConfig, split: Split) -> TrainConfig:

@@ -16,6 +16,7 @@ from benchmarks.reference import ReferenceClassifier
 from common.architectures import BackboneSpec
 from common.config import PixelOptions, TrainConfig
 from common.data.folders import Split, scan_split
+from common.kernels.depthwise import KERNEL_VERSION
 from common.models.backbones import build, native_state, preprocessing_for, resolve
 from common.models.ovo import chunk_size, trunk_features
 from common.pairs import Pair, class_pairs, pair_head
@@ -177,6 +178,6 @@ def build_bench(name: str, root: Path, device: torch.device, workers: int) -> Be
     cache = open_cache(split, preprocessing, root / "cache", workers)
     backbone = build(spec, preprocessing.img_size, False, "", True, 0)
     inputs = RunInputs(config, backbone, preprocessing, split, split, device, precision)
-    unused = Fingerprints({}, "", precision, synthetic=True)
+    unused = Fingerprints({}, "", precision, synthetic=True, kernel_version=KERNEL_VERSION)
     context = build_context(inputs, cache, cache, ResultDir(root / "results"), unused)
     return Bench(spec, split, cache, workers, context)

@@ -31,6 +31,7 @@ from benchmarks.timing import in_own_process, interleave, processor
 from common.data.synthetic import write_dataset
 from common.models import timm_patches
 from common.models.backbones import resolve
+from common.models.ovo import trunk_output
 from common.models.parallel_branches import ParallelBranches
 from common.system.device import select_device
 from common.system.environment import worker_count
@@ -120,6 +121,19 @@ def with_library_attention(bench: Bench) -> Iterator[None]:
         timm_patches.apply(trainer.branch)
 
 
+@contextlib.contextmanager
+def with_library_depthwise(bench: Bench) -> Iterator[None]:
+    """Leave the gradients of depthwise convolutions, and the memory format, to the library."""
+    context, size = bench.context, bench.context.preprocessing.img_size
+    for trainer in bench.trainers:
+        timm_patches.restore_depthwise(trainer.branch)
+    with mock.patch.object(context, "channels_last", False):
+        yield
+    for trainer in bench.trainers:
+        features = trunk_output(context.backbone.trunk, size)
+        timm_patches.patch_depthwise(trainer.branch.stages, features)
+
+
 FORMS: dict[str, Form] = {
     "as it is": as_it_is,
     "fp32": in_fp32,
@@ -130,6 +144,7 @@ OF_DEVICE: dict[str, dict[str, Form]] = {
     "cpu": {
         "AdamW not fused": with_plain_optimizer,
         "the library's attention": with_library_attention,
+        "the library's depthwise gradients": with_library_depthwise,
         "all pairs in one launch": in_one_launch,
     },
     "cuda": {"one launch per pair": pair_by_pair, "all pairs in one launch": in_one_launch},
@@ -148,6 +163,8 @@ def measure(name: str, root: Path, device: torch.device, repeats: int) -> dict[s
     forms = FORMS | OF_DEVICE[device.type]
     if not timm_patches.is_patched(bench.context.backbone.stages):
         forms.pop("the library's attention", None)
+    if not bench.context.channels_last:
+        forms.pop("the library's depthwise gradients", None)
     works = {title: functools.partial(epoch, form) for title, form in forms.items()}
     seconds = interleave(works, repeats, device)
     own = statistics.median(seconds.pop("as it is"))

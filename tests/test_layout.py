@@ -22,6 +22,7 @@ FLOORS = (
     ("pixel_store",),
     ("duplicates",),
     ("inspection",),
+    ("kernels",),
     ("models",),
     ("result_dir",),
     ("review_sheet",),

@@ -147,6 +147,12 @@ def trunk_features(
         return trunk(images)[: None if padded else size]
 
 
+@torch.no_grad()
+def trunk_output(trunk: nn.Module, img_size: int) -> Tensor:
+    """Return the features (1, ...) of a black picture, on the CPU, for their sizes."""
+    return trunk(torch.zeros(1, 3, img_size, img_size))
+
+
 def trunk_key(trunk: nn.Module) -> tuple[Any, ...]:
     """Give equal trunks an equal key, so that ten files can share one."""
     return tuple((key, *_digest(value)) for key, value in sorted(native_state(trunk).items()))

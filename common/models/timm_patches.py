@@ -1,14 +1,20 @@
-"""All that is changed in timm's networks: attention with trained position biases, made faster.
+"""All that is changed in the libraries' networks: attention, and depthwise convolutions.
 
-A patched module is of a subclass of timm's class, with the same parameters and buffers; `apply` and
-`restore` exchange classes. N windows of L places.
+A patched module is of a subclass of the library's class, with the same parameters and buffers;
+`apply` and `restore`, `patch_depthwise` and `restore_depthwise` exchange classes. N windows of L
+places.
 """
 
+import torch
 import torch.nn.functional as F
 from timm.layers import RelPosBias
+from timm.layers.conv2d_same import Conv2dSame
+from timm.layers.padding import pad_same
 from timm.models.maxxvit import Attention2d, AttentionCl
 from timm.models.vision_transformer_relpos import RelPosAttention
 from torch import Tensor, nn
+
+from common.kernels.depthwise import depthwise_conv2d, pays
 
 
 class _EmbeddedBias(RelPosBias):
@@ -59,6 +65,34 @@ class _AttentionCl(_FusedOnGpuOnly, AttentionCl): ...
 class _RelPosAttention(_FusedOnGpuOnly, RelPosAttention): ...
 
 
+class _Depthwise(nn.Conv2d):
+    """Takes the gradient of its weights in strips, where it is trained on a CPU."""
+
+    def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        if _is_trained_on_cpu(input, weight):
+            return depthwise_conv2d(input, weight, bias, self.stride[0], int(self.padding[0]))
+        return super()._conv_forward(input, weight, bias)
+
+
+class _DepthwiseSame(Conv2dSame):
+    """The same where as much is padded as TensorFlow pads, more on the right than on the left."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not _is_trained_on_cpu(x, self.weight):
+            return super().forward(x)
+        padded = pad_same(x, list(self.kernel_size), list(self.stride), list(self.dilation))
+        return depthwise_conv2d(padded, self.weight, self.bias, self.stride[0], 0)
+
+
+def _is_trained_on_cpu(inputs: Tensor, weight: Tensor) -> bool:
+    trained = torch.is_grad_enabled() and weight.requires_grad
+    return trained and inputs.device.type == weight.device.type == "cpu"
+
+
+_DEPTHWISE: dict[type[nn.Module], type[nn.Module]] = {
+    nn.Conv2d: _Depthwise,
+    Conv2dSame: _DepthwiseSame,
+}
 _ATTENTION: dict[type[nn.Module], type[_FusedOnGpuOnly]] = {
     Attention2d: _Attention2d,
     AttentionCl: _AttentionCl,
@@ -71,7 +105,7 @@ _ORIGINALS: dict[type[nn.Module], type[nn.Module]] = {
 
 
 def apply(net: nn.Module) -> None:
-    """Patch every module that has a faster form; results stay, to rounding."""
+    """Patch all attention that has a faster form; results stay, to rounding."""
     for module in list(net.modules()):
         kind = type(module)
         if kind is RelPosBias:
@@ -90,8 +124,56 @@ def restore(net: nn.Module) -> None:
 
 
 def is_patched(net: nn.Module) -> bool:
-    """Tell whether a network has patched modules."""
+    """Tell whether a network has modules that `apply` patched."""
     return any(type(module) in _ORIGINALS for module in net.modules())
+
+
+@torch.no_grad()
+def patch_depthwise(net: nn.Module, features: Tensor) -> int:
+    """Patch the depthwise convolutions whose gradients are faster in strips; returns their number.
+
+    features: an example (1, ...) of what the network takes, for the sizes inside. What the
+    convolutions give stays as it is to the last bit, the gradients of their weights to rounding.
+    """
+    widths: dict[nn.Module, int] = {}
+
+    def note(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        widths[module] = output.shape[3]
+
+    candidates = [m for m in net.modules() if isinstance(m, nn.Conv2d) and _is_depthwise(m)]
+    hooks = [module.register_forward_hook(note) for module in candidates]
+    if hooks:
+        net(features)
+    for hook in hooks:
+        hook.remove()
+    patched = 0
+    for module in candidates:
+        width, size, stride = widths.get(module, 0), module.kernel_size[0], module.stride[0]
+        if pays(size, stride, width, module.out_channels):
+            module.__class__ = _DEPTHWISE[type(module)]
+            patched += 1
+    return patched
+
+
+def restore_depthwise(net: nn.Module) -> None:
+    """Make every depthwise convolution what the library had built."""
+    originals = {patched: original for original, patched in _DEPTHWISE.items()}
+    for module in net.modules():
+        module.__class__ = originals.get(type(module), type(module))
+
+
+def _is_depthwise(module: nn.Conv2d) -> bool:
+    """Tell whether it is a plain depthwise convolution, of equal sides and not dilated."""
+    sides = (module.kernel_size, module.stride, module.dilation)
+    square = all(len(set(pair)) == 1 for pair in sides) and module.dilation[0] == 1
+    padded = module.padding_mode == "zeros" and not isinstance(module.padding, str)
+    return (
+        type(module) in _DEPTHWISE
+        and module.groups == module.in_channels == module.out_channels
+        and square
+        and padded
+        and len(set(module.padding)) == 1
+    )
 
 
 def unfuse_attention(net: nn.Module) -> None:

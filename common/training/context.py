@@ -8,8 +8,9 @@ import torch
 from common.config import TrainConfig
 from common.data.folders import Split
 from common.data.synthetic import synthetic_note
+from common.models import timm_patches
 from common.models.backbones import Backbone, native_state
-from common.models.ovo import batch_norms
+from common.models.ovo import batch_norms, trunk_output
 from common.models.parallel_branches import ParallelBranches
 from common.pairs import Head, is_one_network
 from common.pixel_store.pixel_cache import PixelCache
@@ -33,6 +34,7 @@ class RunInputs:
     device: torch.device
     precision: str  # resolved: "fp32", "bf16" or "fp16"
     skipped: dict[str, list[str]] = field(default_factory=dict)  # by split, ids left out of it
+    kernel_version: int = 1
 
 
 def check_inputs(inputs: RunInputs, heads: list[Head]) -> None:
@@ -68,7 +70,8 @@ class Fingerprints:
     initial_weights: str
     precision: str
     synthetic: bool
-    pixel_version: int = 1  # what runs without this key have
+    pixel_version: int = 1  # what runs without this key have, as of the next one
+    kernel_version: int = 1
     skipped: dict[str, list[str]] = field(default_factory=dict)  # by split, unreadable images
 
 
@@ -80,6 +83,7 @@ def take_fingerprints(inputs: RunInputs) -> Fingerprints:
         precision=inputs.precision,
         synthetic=bool(synthetic_note(inputs.train.ids)),
         pixel_version=inputs.preprocessing.version,
+        kernel_version=inputs.kernel_version,
         skipped=inputs.skipped,
     )
 
@@ -119,6 +123,7 @@ class TrainContext:
     fingerprints: Fingerprints
     overridden: bool  # the settings are not those of the epochs before
     memory: Memory
+    channels_last: bool = False  # in which the branches are trained
 
 
 def build_context(
@@ -133,6 +138,7 @@ def build_context(
     device = inputs.device
     if device.type == "cpu":
         tune_malloc()
+    channels_last = fingerprints.kernel_version > 1 and _use_faster_kernels(inputs)
     inputs.backbone.trunk.to(device)
     room = room_for_pixels(device)
     train_pixels = build_device_pixels(train_cache, device, room)
@@ -151,4 +157,13 @@ def build_context(
         fingerprints=fingerprints,
         overridden=overridden,
         memory=Memory(checkpointing=inputs.config.grad_checkpointing == "on"),
+        channels_last=channels_last,
     )
+
+
+def _use_faster_kernels(inputs: RunInputs) -> bool:
+    """Patch depthwise convolutions where that pays, which channels_last then does as well."""
+    if inputs.device.type != "cpu":
+        return False
+    features = trunk_output(inputs.backbone.trunk, inputs.preprocessing.img_size)
+    return timm_patches.patch_depthwise(inputs.backbone.stages, features) > 0

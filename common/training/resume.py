@@ -9,6 +9,7 @@ from typing import Any
 
 from common.config import FIXED_FIELDS, PixelOptions, TrainConfig, config_differences
 from common.in_force import Change, TrainedWith
+from common.kernels.depthwise import KERNEL_VERSION
 from common.models.backbones import Backbone, count_frozen, preprocessing_for
 from common.models.checkpoint import PairCheckpoint, ResumeState, load_pair
 from common.models.checkpoint_file import DamagedError, load_checkpoint
@@ -23,7 +24,7 @@ from common.training.context import Fingerprints, TrainContext
 from common.training.trainer import HeadTrainer, load_finished, load_state
 
 # what a run may not change even with --override: its networks or its pixels would not fit
-_FIXED = (*FIXED_FIELDS, "initial_weights", "synthetic", "pixel_version")
+_FIXED = (*FIXED_FIELDS, "initial_weights", "synthetic", "pixel_version", "kernel_version")
 
 
 def _now() -> str:
@@ -115,13 +116,21 @@ def _record_views(directory: ResultDir, config: TrainConfig) -> None:
 
 def pixel_version_of(directory: ResultDir) -> int:
     """Return the version of the pixels of the run that is there, of a new one the latest."""
+    return _version_of(directory, "pixel_version", PIXEL_VERSION)
+
+
+def kernel_version_of(directory: ResultDir) -> int:
+    """Return how gradients are computed in the run that is there, in a new one as of late."""
+    return _version_of(directory, "kernel_version", KERNEL_VERSION)
+
+
+def _version_of(directory: ResultDir, name: str, latest: int) -> int:
     if not directory.config.is_file():
-        return PIXEL_VERSION
-    version = read_config(directory).get("pixel_version", 1)
-    if version not in range(1, PIXEL_VERSION + 1):
+        return latest
+    version = read_config(directory).get(name, 1)
+    if version not in range(1, latest + 1):
         raise InputError(
-            f"{directory.config}: pixel_version {version!r}; this release knows 1 to "
-            f"{PIXEL_VERSION}"
+            f"{directory.config}: {name} {version!r}; this release knows 1 to {latest}"
         )
     return version
 
@@ -130,7 +139,7 @@ def _differences(
     old: dict[str, Any], config: TrainConfig, backbone: Backbone, fingerprints: Fingerprints
 ) -> list[Change]:
     """List what is not as config.json has it."""
-    old = {"pixel_version": 1, "skipped": {}, **old}  # newer keys
+    old = {"pixel_version": 1, "kernel_version": 1, "skipped": {}, **old}  # newer keys
     same = _same_meaning(old["config"], config, backbone)
     if old.get("precision") == fingerprints.precision:  # what the settings come to
         same |= {"precision", "use_amp"}

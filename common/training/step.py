@@ -66,6 +66,8 @@ def make_batch(
     shape = (len(targets), context.backbone.num_features)
     place = trainer.step % trainer.steps_per_epoch
     stream = (context.config.seed, trainer.epoch, place, *trainer.head.classes)
+    if context.channels_last and features.ndim == 4:
+        features = features.contiguous(memory_format=torch.channels_last)
     mask = dropout_mask(shape, context.config.ovo_dropout, *stream)
     return Batch(trainer, features, targets, to_device(mask, context.device))
 

@@ -13,6 +13,7 @@ import pytest
 from helpers import ROOT, flags, same_weights
 
 import evaluate_ensemble
+from common.models import timm_patches
 from common.models.checkpoint import load_pair
 from common.models.checkpoint_file import load_checkpoint, save_checkpoint
 from common.pairs import pair_head
@@ -291,11 +292,15 @@ def test_training_does_not_look_at_cal(quick_train, demo, tmp_path, capsys):
     assert quick_train(tmp_path / "without", **values, resume=None) == 0, "the same images"
 
 
-def test_a_run_of_an_earlier_release_goes_on_with_its_own_pixels(quick_train, tmp_path, capsys):
-    output = tmp_path / "r"
+def test_a_run_of_an_earlier_release_goes_on_with_its_own_pixels_and_gradients(
+    quick_train, tmp_path, capsys, monkeypatch
+):
+    output, faster = tmp_path / "r", []
+    monkeypatch.setattr(timm_patches, "patch_depthwise", lambda *given: faster.append(given) or 0)
     assert quick_train(output, pairs="0-1") == 0
+    assert len(faster) == 1
     config = json.loads((output / "config.json").read_text())
-    assert config.pop("pixel_version") == 2
+    assert config.pop("pixel_version") == config.pop("kernel_version") == 2
     del config["skipped"], config["config"]["skip_unreadable"]  # as before there were any
     (output / "config.json").write_text(json.dumps(config))
     path = next((output / "models").glob("*.pth"))
@@ -305,6 +310,7 @@ def test_a_run_of_an_earlier_release_goes_on_with_its_own_pixels(quick_train, tm
     assert quick_train(output, resume=None) == 0
     versions = {load_pair(p).preprocessing.version for p in (output / "models").glob("*.pth")}
     assert versions == {1}, "of the pair that was there and of the nine others"
+    assert len(faster) == 1
 
     (output / "config.json").write_text(json.dumps({**config, "pixel_version": 9}))
     capsys.readouterr()
