@@ -150,7 +150,7 @@ def patch_depthwise(net: nn.Module, features: Tensor) -> int:
     for module in candidates:
         width, size, stride = widths.get(module, 0), module.kernel_size[0], module.stride[0]
         if pays(size, stride, width, module.out_channels):
-            module.__class__ = _DEPTHWISE[type(module)]
+            _exchange(module, _DEPTHWISE[type(module)])
             patched += 1
     return patched
 
@@ -159,7 +159,11 @@ def restore_depthwise(net: nn.Module) -> None:
     """Make every depthwise convolution what the library had built."""
     originals = {patched: original for original, patched in _DEPTHWISE.items()}
     for module in net.modules():
-        module.__class__ = originals.get(type(module), type(module))
+        _exchange(module, originals.get(type(module), type(module)))
+
+
+def _exchange(module: nn.Module, kind: type[nn.Module]) -> None:
+    module.__class__ = kind
 
 
 def _is_depthwise(module: nn.Conv2d) -> bool:
