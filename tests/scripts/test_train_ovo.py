@@ -292,7 +292,7 @@ def test_training_does_not_look_at_cal(quick_train, demo, tmp_path, capsys):
     assert quick_train(tmp_path / "without", **values, resume=None) == 0, "the same images"
 
 
-def test_a_run_of_an_earlier_release_goes_on_with_its_own_pixels_and_gradients(
+def test_a_run_of_an_earlier_release_goes_on_with_its_own_pixels(
     quick_train, tmp_path, capsys, monkeypatch
 ):
     output, faster = tmp_path / "r", []
