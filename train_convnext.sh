@@ -3,4 +3,4 @@
 # Follow it with: tail -f convnext_training_log.txt
 # The settings are in train_guide.sh; further flags are passed on and win:
 #   ./train_convnext.sh --dataset_path ./my_graded_photographs --weights convnext_tiny.pth
-exec "$(dirname "$(readlink -f "$0")")/train_guide.sh" convnext convnext_tiny 224 "$@"
+exec "$(dirname "$(readlink -f "$0")")/train_guide.sh" convnext "$@"

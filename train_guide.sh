@@ -1,9 +1,24 @@
 #!/usr/bin/env bash
-# Train one backbone with the guide's settings: train_guide.sh ALIAS MODEL IMG_SIZE FLAGS...
-# What train_coatnet.sh, train_convnext.sh and train_swinv2.sh share. FLAGS win over the settings;
-# with --recipe small_data among them, that recipe takes the place of the guide's.
-alias="$1" model="$2" img_size="$3"
-shift 3
+# Train one backbone with the guide's settings: train_guide.sh NAME FLAGS...
+# What train_coatnet.sh, train_all.sh, slurm/train.sbatch and the others share. NAME is one of the
+# seven (`train_guide.sh --list` prints them in the guide's priority), or another network, which is
+# trained at its own size. FLAGS win over the settings; with --recipe small_data among them, that
+# recipe takes the place of the guide's. TRAINING_LOG, if set, is the log.
+[ -n "$1" ] || {
+  echo "error: expected the name of a backbone first: train_guide.sh NAME FLAGS..." >&2
+  exit 2
+}
+alias="$1"
+shift
+model="$alias" img_size=224
+case "$alias" in
+  --list) exec echo coatnet convnext swinv2 densenet121 efficientnetb2 resnet50 seresnext50 ;;
+  coatnet) model=coatnet_0_rw_224 ;;
+  convnext) model=convnext_tiny ;;
+  swinv2) model=swinv2_tiny_window8_256 img_size=256 ;;
+  densenet121 | efficientnetb2 | resnet50 | seresnext50) ;;
+  *) img_size=0 ;; # its own
+esac
 guide=(
   --img_size "$img_size"
   --epochs 100
@@ -29,5 +44,5 @@ named=(--output_dir "./${alias}_5class_results" --experiment_name "${alias}_5cla
 case " $* " in *" --recipe "* | *" --recipe="*) guide=() named=() ;; esac
 case " $* " in *" --head "* | *" --head="*) named=() ;; esac # its kind names the directory
 case " $* " in *" --num_classes "* | *" --num_classes="*) named=() ;; esac # so does their number
-exec "$(dirname "$(readlink -f "$0")")/train_logged.sh" "${alias}_training_log.txt" \
+exec "$(dirname "$(readlink -f "$0")")/train_logged.sh" "${TRAINING_LOG:-${alias}_training_log.txt}" \
   --base_models "$model" --num_classes 5 "${named[@]}" "${guide[@]}" "$@"

@@ -18,17 +18,17 @@ done
 
 # A training has begun with the first line that carries a time. What came before it (a library's
 # warning, say) is part of the log, too.
-# tee -i outlives Ctrl-C, so that the trainer's last words reach the log, but ends when the log cannot
-# be written, and the trainer with it.
+# tee outlives Ctrl-C and a SIGTERM to the whole group (SLURM and systemd send one), so that the
+# trainer's last words reach the log, but ends when the log cannot be written, and the trainer with it.
 show_and_log() {
   local line before=""
-  trap '' INT
+  trap '' INT TERM
   while IFS= read -r line || [ -n "$line" ]; do
     printf '%s\n' "$line"
     before+="$line"$'\n'
     [[ "$line" =~ ^[0-9]{4}-[0-9]{2}-[0-9]{2}\ [0-9:]{8}Z\  ]] || continue
     printf '%s' "$before" >> "$log" || exit 1
-    exec tee -i -a --output-error=exit "$log"
+    exec tee -a --output-error=exit "$log"
   done
   if [ -n "$is_new" ] && [ ! -s "$log" ]; then rm -f "$log"; fi
 }

@@ -85,6 +85,18 @@ def run_script(name: str, *words, **options) -> subprocess.CompletedProcess:
     return subprocess.run(command, **{"capture_output": True, "text": True, **options})
 
 
+def run_shell(script: str | Path, folder: Path, *words, **environment):
+    """Run a shell script in a folder, with this Python as the one that it finds."""
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    return subprocess.run(
+        [str(word) for word in (ROOT / script, *words)],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PATH": path, **environment},
+    )
+
+
 @functools.cache
 def help_of(*words: str) -> str:
     """Return the help of ("train_ovo.py",), ("prepare_dataset.py", "split") or ("-m", "dev.fuzz").

@@ -4,6 +4,7 @@ import contextlib
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from types import FrameType
@@ -15,7 +16,9 @@ _HINTS: dict[int, str] = {
     signal.SIGTERM: "again ends at once",
 }
 
+_SAME = 2.0  # seconds within which a second SIGTERM is the first one, sent by two
 _waiting: list[int] = []  # the signals that wait for the next `check`
+_terminated: list[float] = []  # when the first SIGTERM came, on the monotonic clock
 
 
 class Stopped(BaseException):
@@ -40,6 +43,7 @@ class Stopped(BaseException):
 def ending_at_once() -> Iterator[None]:
     """Let SIGTERM raise Stopped and Ctrl-C KeyboardInterrupt, so that files are closed."""
     _waiting.clear()
+    _terminated.clear()
     with _handling(_end):
         yield
 
@@ -74,14 +78,26 @@ def _end(number: int, frame: FrameType | None) -> None:
 
 @contextlib.contextmanager
 def _handling(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
-    """Handle both signals in the main thread; one that the parent told us to ignore stays so."""
+    """Handle both signals in the main thread; one that the parent told us to ignore stays so.
+
+    SLURM, systemd and others send a SIGTERM to all processes of a job, and the script that waits
+    for us hands its own on: two that come together are one.
+    """
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        if number == signal.SIGTERM:
+            _terminated.append(time.monotonic())
+            if len(_terminated) > 1 and _terminated[-1] - _terminated[0] < _SAME:
+                return
+        handler(number, frame)
+
     if threading.current_thread() is not threading.main_thread():
         yield
         return
     before = {number: signal.getsignal(number) for number in _HINTS}
     taken = [number for number, old in before.items() if old != signal.SIG_IGN]
     for number in taken:
-        signal.signal(number, handler)
+        signal.signal(number, handle)
     try:
         yield
     finally:

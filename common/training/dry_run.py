@@ -102,6 +102,7 @@ def plan_lines(inputs: RunInputs, heads: list[Head], standings: list[Standing]) 
         averaged=bool(config.ema_decay),
     )
     word = classes_of(config.names).word
+    kept, resuming = needed_disk(size)
     memory = needed_memory(size, device) / 1e9
     images = int(counts[sorted({c for head in heads for c in head.classes})].sum())
     epoch = images * cost.trunk_seconds + sum(sizes.values()) * cost.branch_seconds
@@ -124,7 +125,10 @@ def plan_lines(inputs: RunInputs, heads: list[Head], standings: list[Standing]) 
             for head, standing in zip(heads, standings)
         ],
         *[f"  note: {note}" for standing in standings for note in standing.notes],
-        f"  cache: {size.pixel_bytes / 1e9:.2f} GB in {config.cache_dir}",
+        f"  cache: {size.pixel_bytes / 1e9:.2f} GB in "
+        f"{Path(config.cache_dir) / inputs.preprocessing.cache_key()}",
+        f"  disk: about {kept / 1e9:.2f} GB in {config.output_dir}, {resuming / 1e9:.2f} GB more "
+        "until it is complete",
         f"  memory: about {memory:.1f} GB ({cost.activation_bytes / 1e9:.1f} GB of it activations)",
         f"  time: about {duration(epoch)} an epoch, {duration(whole)} for "
         f"{max(left.values())} epochs without early stopping (measured on a few steps)"
@@ -169,6 +173,16 @@ def needed_memory(size: RunSize, device: torch.device) -> float:
     libraries = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     checkpoint = size.trained * 4 * (copies - 1)  # laid out before it is written
     return memory + libraries + checkpoint
+
+
+def needed_disk(size: RunSize) -> tuple[int, int]:
+    """Estimate the bytes of the classifiers' files, and of two states of each to resume from.
+
+    A classifier's file holds the frozen part, too; a state the weights, two moments and perhaps an
+    average of what is trained.
+    """
+    states = 2 * size.trained * (3 + size.averaged)
+    return size.heads * (size.frozen + size.trained) * 4, size.heads * states * 4
 
 
 def measure_step(inputs: RunInputs, head: Head) -> StepCost:

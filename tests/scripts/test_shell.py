@@ -17,6 +17,7 @@ from helpers import (
     help_of,
     in_another_training,
     run_script,
+    run_shell,
     wait_for,
 )
 
@@ -25,6 +26,9 @@ import evaluate_ensemble
 import train_ovo
 from common.result_dir import ResultDir
 
+SCRIPTS = [
+    str(path.relative_to(ROOT)) for end in ("*.sh", "slurm/*.sbatch") for path in ROOT.glob(end)
+]
 BACKBONES = {
     "coatnet": ("coatnet_0_rw_224", 224),
     "convnext": ("convnext_tiny", 224),
@@ -53,22 +57,11 @@ GUIDE = {
 }
 
 
-def run_shell(script: str | Path, folder: Path, *words, **environment):
-    """Run a shell script in a folder, with this Python as the one that it finds."""
-    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-    return subprocess.run(
-        [str(word) for word in (ROOT / script, *words)],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        env={**os.environ, "PATH": path, **environment},
-    )
-
-
-@pytest.mark.parametrize("script", [*sorted(path.name for path in ROOT.glob("*.sh")), ".ci/run"])
+@pytest.mark.parametrize("script", [*SCRIPTS, ".ci/run"])
 def test_a_script_parses_and_can_be_run(script):
     assert subprocess.run(["bash", "-n", ROOT / script]).returncode == 0
-    assert script == "setup_env.sh" or os.access(ROOT / script, os.X_OK)
+    sourced_or_copied = script == "setup_env.sh" or script.endswith(".sbatch")
+    assert sourced_or_copied or os.access(ROOT / script, os.X_OK)
 
 
 @pytest.fixture
@@ -93,6 +86,17 @@ def test_the_scripts_carry_the_guide_s_numbers(name, show_flags):
     }
     assert {key: found.get(key) for key in expected} == expected
     assert said.startswith(f"{name}_training_log.txt ") and said.endswith(" --further flags\n")
+
+
+def test_the_guide_s_settings_are_for_all_seven_backbones_and_any_other(show_flags, tmp_path):
+    listed = run_shell(tmp_path / "train_guide.sh", tmp_path, "--list").stdout.split()
+    assert listed[:4] == [*BACKBONES, "densenet121"]
+    assert listed[4:] == ["efficientnetb2", "resnet50", "seresnext50"]
+    for name in (*listed[3:], "tf_efficientnet_lite0"):
+        said = run_shell(tmp_path / "train_guide.sh", tmp_path, name).stdout
+        assert said.startswith(f"{name}_training_log.txt --base_models {name} --num_classes 5 ")
+        assert f"--img_size {224 if name in listed else 0} --epochs 100" in said
+    assert run_shell(tmp_path / "train_guide.sh", tmp_path).returncode == 2
 
 
 @pytest.mark.parametrize(

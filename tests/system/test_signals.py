@@ -92,6 +92,15 @@ def test_a_signal_waits_for_the_next_check_and_a_second_one_does_not(capfd):
             os.kill(os.getpid(), signal.SIGINT)
 
 
+def test_a_sigterm_that_comes_twice_at_once_is_one_and_a_later_one_ends(monkeypatch):
+    with signals.ending_at_once(), signals.waiting_for_check():
+        for _ in range(2):  # of a batch system to all processes, and of the script above us
+            os.kill(os.getpid(), signal.SIGTERM)
+        monkeypatch.setattr(signals, "_SAME", 0.0)
+        with pytest.raises(signals.Stopped):
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
 def test_importing_the_library_elsewhere_leaves_ctrl_c_alone():
     code = "import signal, common; print(signal.getsignal(2) is signal.default_int_handler)"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
