@@ -30,8 +30,6 @@ from common.comparison.differences import (
 from common.data.patients import recognise_patients
 from common.data.synthetic import synthetic_note
 from common.evaluation.gates import FAMILIES
-from common.figures.matrices import Matrices, plot_dendrogram, plot_heatmaps
-from common.figures.style import save_figure
 from common.fitting.ensemble import ModelResult
 from common.fitting.stored import results_of
 from common.flags import add_analysis_flags
@@ -133,6 +131,7 @@ def measure_gains(models: list[ModelResult], bootstrap: BootstrapConfig) -> Gain
 
 def measure_criteria(models: list[ModelResult]) -> Criteria:
     """Compare the set of models with the guide's criteria of diversity."""
+
     families = sorted({resolve(model.pairs.model).family for model in models})
     sizes = [model.pairs.cost.parameters / 1e6 for model in models]
     return Criteria(
@@ -216,6 +215,9 @@ def draw(
     vector: str,
 ) -> None:
     """Draw a heat map of each measure, and which models err alike."""
+    from common.figures.matrices import Matrices, plot_dendrogram, plot_heatmaps
+    from common.figures.style import save_figure
+
     shares = {
         "one of the two alone is right": pairwise.disagreement,
         "both are wrong": pairwise.double_fault,

@@ -23,8 +23,6 @@ from common.comparison.differences import SIGNIFICANT, compare_metrics, few_imag
 from common.data.patients import recognise_patients
 from common.data.synthetic import synthetic_note
 from common.evaluation.evaluate import evaluate
-from common.figures.matrices import Matrices, plot_heatmaps
-from common.figures.style import save_figure
 from common.fitting.ensemble import ModelResult, shared_fitted, why_not_fitted
 from common.fitting.stored import results_of
 from common.flags import add_analysis_flags
@@ -297,6 +295,9 @@ def draw(
     vector: str,
 ) -> None:
     """Draw each metric of every model at every grade."""
+    from common.figures.matrices import Matrices, plot_heatmaps
+    from common.figures.style import save_figure
+
     shown = {
         {"f1": "F1", "auc": "AUC"}.get(metric, metric): np.array(
             [

@@ -42,9 +42,6 @@ from common.evaluation.gates import (
     read_holdout,
     validation_content,
 )
-from common.figures.comparison import plot_cost, plot_intervals
-from common.figures.roc import RocCurve, RocPanel, plot_roc, roc_of
-from common.figures.style import save_figure
 from common.fitting.ensemble import ModelResult, average_models
 from common.fitting.stored import results_of
 from common.flags import add_analysis_flags
@@ -58,6 +55,9 @@ from common.reporting.table import format_table
 from common.result_dir import ResultDir, of_split, write_table
 from common.system.files import write_json
 from common.system.log import log
+
+if TYPE_CHECKING:
+    from common.figures.roc import RocCurve
 
 SHOWN = (
     "accuracy",
@@ -153,6 +153,10 @@ def check(models: list[Model], bootstrap: BootstrapConfig, holdout: Holdout) -> 
 
 def draw(models: list[Model], note: str, place: Callable[[str], Path], vector: str) -> None:
     """Draw results with intervals, ROC curves for referable DR, and accuracy against cost."""
+    from common.figures.comparison import plot_cost, plot_intervals
+    from common.figures.roc import RocPanel, plot_roc
+    from common.figures.style import save_figure
+
     metrics = {model.label: model.evaluation.metrics for model in models}
     classes = models[0].result.pairs.scored
     intervals = {label: [found[name] for name in SHOWN] for label, found in metrics.items()}
@@ -178,6 +182,8 @@ def title_of(metric: str, classes: Classes) -> str:
 
 def referable_curves(models: list[Model]) -> dict[str, RocCurve]:
     """Compute each model's ROC curve for referable DR, by label; none where that has none."""
+    from common.figures.roc import roc_of
+
     cut, targets = models[0].result.pairs.scored.referable_from, models[0].result.targets
     if cut is None:
         return {}

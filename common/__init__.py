@@ -14,8 +14,6 @@ import signal
 import sys
 from pathlib import Path
 
-from dotenv import dotenv_values, load_dotenv
-
 
 def _runs_a_script_of_ours() -> bool:
     main = getattr(sys.modules["__main__"], "__file__", None)  # none where input is interactive
@@ -37,6 +35,8 @@ def _read_environment(file: Path) -> None:
     """
     if not file.is_file():
         return
+    from dotenv import dotenv_values, load_dotenv
+
     try:
         written = dotenv_values(file, interpolate=False, encoding="utf-8-sig")
         folders = {name: written.get(name) for name in _FOLDERS if name not in os.environ}

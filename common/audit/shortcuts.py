@@ -10,16 +10,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import combinations
 from math import nan
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from sklearn.base import ClassifierMixin
-from sklearn.ensemble import ExtraTreesClassifier
-from sklearn.metrics import balanced_accuracy_score, cohen_kappa_score, roc_auc_score
-from sklearn.model_selection import StratifiedKFold, cross_val_predict
-from sklearn.tree import DecisionTreeClassifier
 
 from common.system.random_streams import random_generator
+
+if TYPE_CHECKING:
+    from sklearn.base import ClassifierMixin
+    from sklearn.ensemble import ExtraTreesClassifier
 
 MOST_IMAGES = 2000
 FEWEST_IMAGES = 10  # independent ones of a grade; rarer grades are left out
@@ -114,6 +113,8 @@ def probe(
 
 def _measure(kind: str, ranks: dict[str, np.ndarray], labels: np.ndarray, seed: int) -> Probe:
     """Measure how well ranks (N,) of each statistic predict labels (N,); the verdict is open."""
+    from sklearn.metrics import balanced_accuracy_score, cohen_kappa_score, roc_auc_score
+
     present = np.unique(labels)  # (K,)
     values = np.column_stack(list(ranks.values()))  # (N, S)
     scores = _predict(_forest(seed), values, labels, seed)  # (N, K)
@@ -160,7 +161,9 @@ def _ranks(values: np.ndarray) -> np.ndarray:
     return ranks / max(1, ranks.max())
 
 
-def _forest(seed: int) -> ExtraTreesClassifier:
+def _forest(seed: int) -> "ExtraTreesClassifier":
+    from sklearn.ensemble import ExtraTreesClassifier
+
     return ExtraTreesClassifier(
         60,
         max_depth=8,
@@ -172,15 +175,20 @@ def _forest(seed: int) -> ExtraTreesClassifier:
 
 
 def _predict(
-    model: ClassifierMixin, values: np.ndarray, labels: np.ndarray, seed: int
+    model: "ClassifierMixin", values: np.ndarray, labels: np.ndarray, seed: int
 ) -> np.ndarray:
     """Predict scores (N, K), each image's by a model that has not seen it."""
+    from sklearn.model_selection import StratifiedKFold, cross_val_predict
+
     folds = StratifiedKFold(3, shuffle=True, random_state=seed)
     return cross_val_predict(model, values, labels, cv=folds, method="predict_proba")
 
 
 def _tree_accuracy(values: np.ndarray, labels: np.ndarray, seed: int) -> float:
     """Cross-validate a single tree on values (N, S); returns its balanced accuracy."""
+    from sklearn.metrics import balanced_accuracy_score
+    from sklearn.tree import DecisionTreeClassifier
+
     tree = DecisionTreeClassifier(
         max_depth=5, min_samples_leaf=3, class_weight="balanced", random_state=seed
     )
@@ -210,6 +218,8 @@ def _nonmonotone_auc(
     Returns their names, such as "1 and 3", and the AUC of those grades against the rest; nothing
     where there are too few grades.
     """
+    from sklearn.metrics import roc_auc_score
+
     best: dict[str, float] = {}
     for size in range(2, len(present) - 1):
         for chosen in combinations(range(len(present)), size):

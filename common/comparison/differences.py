@@ -10,7 +10,6 @@ from itertools import combinations
 from typing import Any
 
 import numpy as np
-from scipy.stats import norm, t
 
 from common.comparison.sums import METRICS, Paired, pair_up, size_of_units
 from common.comparison.swaps import sign_flip_p, swap_p_values
@@ -18,6 +17,7 @@ from common.metrics.calibration_error import check_graded
 from common.metrics.intervals import (
     BootstrapConfig,
     Interval,
+    Z,
     number_patients,
     sums_by_patient,
 )
@@ -28,7 +28,6 @@ from common.prediction.voting import ClassPredictions
 SIGNIFICANT = 0.05
 FEWEST = 20  # images of a class, below which figures of it hang on single images
 Question = tuple[str, str, str]  # a metric, a model, and the other that it is compared with
-_Z = float(norm.ppf(0.975))
 
 
 @dataclass(frozen=True)
@@ -197,9 +196,11 @@ def with_interval(
     count = int(units.max(initial=-1)) + 1
     if math.isnan(value) or count < 2:
         return Difference(value, math.nan, math.nan, p)
+    from scipy.special import stdtrit  # the t distribution's
+
     sums = sums_by_patient(without[:, None], units)[:, 0]
-    variance = (sums**2).sum() * count / (count - 1) + _Z**2 * (one_unit**2).sum()
-    half = float(t.ppf(0.975, count - 1) * math.sqrt(variance))
+    variance = (sums**2).sum() * count / (count - 1) + Z**2 * (one_unit**2).sum()
+    half = float(stdtrit(count - 1, 0.975) * math.sqrt(variance))
     low, high = value - half, value + half
     if p >= SIGNIFICANT:
         low, high = min(low, 0.0), max(high, 0.0)

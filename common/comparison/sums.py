@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
-from scipy.stats import rankdata
 
 from common.metrics.classification import ratio
 from common.metrics.intervals import typical_size
@@ -156,6 +155,8 @@ def _auc(
     """
     swaps, effects = np.zeros(len(targets)), np.zeros(len(targets))
     one_unit = np.zeros(len(classes))
+    from scipy.stats import rankdata
+
     ranked = [rankdata(model.probabilities[:, classes], axis=0) for model in (first, other)]
     for place, k in enumerate(classes):
         positive = targets == k

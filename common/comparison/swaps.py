@@ -7,8 +7,6 @@ import math
 from collections.abc import Iterator, Sequence
 
 import numpy as np
-from scipy.signal import fftconvolve
-from scipy.stats import binom
 
 from common.comparison.sums import Paired, Units
 from common.metrics.intervals import sums_by_patient
@@ -27,6 +25,9 @@ def sign_flip_p(differences: np.ndarray) -> float:
     is McNemar's exact test (1947). The sum's distribution is the convolution of binomial ones, one
     for each size of a difference.
     """
+    from scipy.signal import fftconvolve
+    from scipy.stats import binom
+
     sizes, counts = np.unique(np.abs(differences[differences != 0]), return_counts=True)
     chances = np.ones(1)  # of 0, 1, 2, ... images that the first model alone gets right
     for size, count in zip(sizes.astype(int), counts):

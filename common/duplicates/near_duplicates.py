@@ -12,8 +12,6 @@ import cv2
 import imagehash
 import numpy as np
 from PIL import Image
-from scipy.sparse import coo_matrix
-from scipy.sparse.csgraph import connected_components
 
 SKETCH_SIDE = 64  # pixels
 # correlation of sketches from which two pictures are taken for one
@@ -121,6 +119,9 @@ def correlations(sketches: np.ndarray, candidates: np.ndarray) -> np.ndarray:
 
 def components(count: int, pairs: np.ndarray) -> np.ndarray:
     """Number the connected groups of `count` pictures linked by pairs (M, 2), as (count,)."""
+    from scipy.sparse import coo_matrix
+    from scipy.sparse.csgraph import connected_components
+
     pairs = np.asarray(pairs, dtype=np.int64).reshape(-1, 2)
     links = coo_matrix((np.ones(len(pairs)), (pairs[:, 0], pairs[:, 1])), shape=(count, count))
     return connected_components(links, directed=False)[1]

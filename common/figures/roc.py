@@ -7,7 +7,6 @@ from itertools import cycle
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from sklearn.metrics import roc_curve
 
 from common.figures.style import (
     INK,
@@ -130,6 +129,8 @@ def _draw_cross(axes: Axes, point: RocPoint, marker: str, label: str) -> None:
 
 def roc_of(scores: np.ndarray, positive: np.ndarray, auc: Interval) -> RocCurve | None:
     """Compute the ROC curve of scores (N,); None where all images are positive, or none."""
+    from sklearn.metrics import roc_curve
+
     if not 0 < positive.sum() < len(positive):
         return None
     false_positives, true_positives, _ = roc_curve(positive, scores)

@@ -21,7 +21,6 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.transforms import Bbox
-from sklearn.isotonic import isotonic_regression
 
 from common.system.files import atomic_write
 from common.system.log import printable
@@ -239,6 +238,8 @@ def spread(places: np.ndarray, gap: float, low: float, high: float) -> np.ndarra
 
     They stay within low to high where there is room for that.
     """
+    from sklearn.isotonic import isotonic_regression
+
     steps = gap * np.arange(len(places))
     if not len(places):
         return places

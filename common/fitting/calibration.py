@@ -6,7 +6,6 @@ N images, K classes, P pairs, M models.
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.optimize import minimize_scalar
 
 from common.metrics.calibration_error import check_graded
 from common.metrics.shares import check_labels, check_numbers
@@ -76,6 +75,8 @@ def fit_temperature(probabilities: np.ndarray, targets: np.ndarray) -> Temperatu
         tempered = apply_temperature(probabilities, np.exp(log_temperature))
         likely = np.maximum(tempered[np.arange(images), targets], _LEAST)
         return -np.log(likely).sum() + (log_temperature / _PRIOR_WIDTH) ** 2 / 2
+
+    from scipy.optimize import minimize_scalar
 
     found = float(np.exp(minimize_scalar(loss, bounds=_LOG_RANGE, method="bounded").x))
     return Temperature(found, images, wrong)

@@ -6,21 +6,17 @@ N images, R resamples.
 import math
 
 import numpy as np
-from scipy.optimize import brentq
-from scipy.stats import norm
 
 from common.metrics.intervals import (
-    LEVEL,
     UNKNOWN,
     Interval,
+    Z,
     number_patients,
     sums_by_patient,
     typical_size,
 )
 from common.metrics.shares import check_labels, check_numbers, ratio
 from common.system.errors import InputError
-
-_Z = float(norm.ppf((1 + LEVEL) / 2))
 
 
 def roc_auc(
@@ -77,12 +73,14 @@ def _as_bool(positives: np.ndarray) -> np.ndarray:
 
 def _lower_bound(auc: float, positives: float, negatives: float) -> float:
     """Solve auc - A = z SE(A) for A below the AUC."""
+    from scipy.optimize import brentq
+
     mean = (positives + negatives) / 2
 
     def excess(area: float) -> float:
         spread = 1 + (mean - 1) * ((1 - area) / (2 - area) + area / (1 + area))
         variance = area * (1 - area) * spread / (positives * negatives)
-        return auc - area - _Z * math.sqrt(variance)
+        return auc - area - Z * math.sqrt(variance)
 
     highest = min(auc, 1 - 1e-12)  # at 1 the equation always holds
     if excess(0.0) <= 0:

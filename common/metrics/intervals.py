@@ -14,6 +14,7 @@ from common.system.errors import InputError
 from common.system.random_streams import random_generator
 
 LEVEL = 0.95
+Z = 1.959963984540054  # the 97.5 percentile of the normal distribution
 _BLOCK = 100  # resamples at a time, to bound the memory
 
 

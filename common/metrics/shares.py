@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import beta
 
 from common.metrics.intervals import (
     LEVEL,
@@ -134,9 +133,11 @@ def clopper_pearson(successes: float, trials: float) -> Interval:
         raise InputError(f"expected 0 to {trials} successes of {trials}, found {successes}")
     if trials == 0:
         return UNKNOWN
+    from scipy.special import betaincinv
+
     failures = trials - successes
-    low = beta.ppf(_TAIL, successes, failures + 1) if successes > 0 else 0.0
-    high = beta.ppf(1 - _TAIL, successes + 1, failures) if failures > 0 else 1.0
+    low = betaincinv(successes, failures + 1, _TAIL) if successes > 0 else 0.0
+    high = betaincinv(successes + 1, failures, 1 - _TAIL) if failures > 0 else 1.0
     return Interval(float(successes / trials), float(low), float(high))
 
 

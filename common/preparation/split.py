@@ -10,7 +10,6 @@ from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 
 import numpy as np
-from sklearn.model_selection import StratifiedGroupKFold
 
 from common.audit.dataset import Audit
 from common.data.metadata import METADATA, Metadata
@@ -173,6 +172,8 @@ def assign(labels: np.ndarray, groups: np.ndarray, shares: Shares, seed: int) ->
     if count < 2:
         raise InputError("expected two groups of images or more, found one; nothing to split")
     folds = np.zeros(len(labels), dtype=np.int64)
+    from sklearn.model_selection import StratifiedGroupKFold
+
     splitter = StratifiedGroupKFold(count, shuffle=True, random_state=seed)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a grade may have fewer images than there are folds

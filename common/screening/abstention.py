@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from scipy.special import digamma
 
 from common.fitting.grader import Grader, Sample
 from common.metrics.intervals import (
@@ -374,4 +373,6 @@ def oracle_area(images: np.ndarray, errors: np.ndarray) -> np.ndarray:
 
 def _harmonic(counts: np.ndarray) -> np.ndarray:
     """Return 1 + 1/2 + ... + 1/n, also between whole numbers n."""
+    from scipy.special import digamma
+
     return digamma(np.asarray(counts) + 1) + np.euler_gamma

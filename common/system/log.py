@@ -4,8 +4,10 @@ import contextlib
 import sys
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
-from tqdm import tqdm
+if TYPE_CHECKING:
+    from tqdm import tqdm
 
 _mark = ""  # before each line, of one process among several
 _quiet = False
@@ -50,6 +52,8 @@ def log(message: str = "") -> None:
     """Print a line with the time in UTC at once, so that `tail -f` and `tee` read well."""
     if _quiet:
         return
+    from tqdm import tqdm
+
     tqdm.write(f"{utc_now()}  {_mark}{message}" if message else "", file=sys.stdout)
     sys.stdout.flush()
 
@@ -61,12 +65,15 @@ def printable(text: str) -> str:
 
 def progress_bar(
     steps: Iterable[object] | None, description: str, total: int | None = None
-) -> tqdm:
+) -> "tqdm":
     """Wrap an iterable in a bar that shows on a terminal only, never in a log.
 
     steps: None where the bar is moved by hand.
     """
     shown = sys.stderr.isatty() and sys.stdout.isatty() and not _mark
+    from tqdm import tqdm
+
+    shown = sys.stderr.isatty() and sys.stdout.isatty()
     return tqdm(steps, desc=description, total=total, disable=not shown, leave=False)
 
 

@@ -1,0 +1,74 @@
+"""Write a dataset and models with stored predictions, as large as asked, to time what reads them.
+
+The classifiers are tiny and hardly trained: what is stored of the images is drawn. The models agree
+with each other as much as networks do that were trained on the same photographs.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+import train_ovo
+from common.data.folders import Split, scan_dataset
+from common.data.synthetic import write_dataset
+from common.fitting.ensemble import apply_vote
+from common.prediction.classes import classes_of
+from common.prediction.predict import fingerprint_files, pair_probabilities
+from common.prediction.predictions import Cost, Origin, PairPredictions, save_predictions
+from common.result_dir import ResultDir, Run, find_run
+from common.system.random_streams import random_generator
+
+SIZE = 32  # pixels: none is looked at but by the networks of the worst mistakes
+_SHARES = {"train": 0.02, "val": 0.2, "test": 1.0}  # of the images that are asked for
+_TRUTH, _SHARED, _OWN = 3.0, 1.2, 0.7  # how much of a logit a grade, an image and a model decide
+
+
+def write_dataset_and_models(root: Path, images: int, models: int) -> list[Path]:
+    """Write root/dataset with `images` to test and trained models; returns their directories."""
+    dataset = root / "dataset"
+    counts = {name: max(2, round(images * share / 5)) for name, share in _SHARES.items()}
+    write_dataset(dataset, counts, seed=0, size=SIZE)
+    directories = [root / f"model_{number}" for number in range(models)]
+    for number, directory in enumerate(directories):
+        words = f"--base_models demo_convnext --no_pretrained --epochs 1 --seed {number}"
+        words += " --batch_size 8 --gradient_accumulation_steps 1 --device cpu --precision fp32"
+        places = ["--dataset_path", dataset, "--output_dir", directory, "--cache_dir", root / "c"]
+        if train_ovo.main([*words.split(), *map(str, places)]):
+            raise RuntimeError(f"{directory}: the training failed")
+    found = scan_dataset(dataset)
+    for name in ("val", "test"):
+        split = found.split(name)
+        for number, directory in enumerate(directories):
+            _store(find_run(ResultDir(directory)), split, number)
+    return directories
+
+
+def _store(run: Run, split: Split, number: int) -> None:
+    """Store drawn predictions of a split as those of a model."""
+    shape = (len(split), run.num_classes)
+    of_images = random_generator("stored predictions", 0, split.name).normal(0, 1, shape)
+    own = random_generator("stored predictions", 1 + number, split.name).normal(0, 1, shape)
+    near = -np.abs(split.labels[:, None] - np.arange(run.num_classes))  # of the true grade
+    logits = _TRUTH / 2 * near + _SHARED * of_images + _OWN * own
+    pairs = pair_probabilities(logits, "softmax")
+    origin = Origin(
+        fingerprint_files(run.files),
+        split.fingerprint(with_times=True),
+        split.fingerprint(),
+        "fp32",
+    )
+    found = PairPredictions(
+        model=run.model,
+        head=run.head,
+        class_names=list(run.names),
+        ids=np.array(split.ids),
+        targets=split.labels,
+        pair_probabilities=pairs,
+        pair_accuracies=np.full(pairs.shape[1], 0.9),
+        cost=Cost(10**6, 1.0, 100.0, str(torch.device("cpu"))),
+        origin=origin,
+        scored=classes_of(run.names),
+    )
+    voted = apply_vote(run.model, found, "coupling")
+    save_predictions(run.directory.predictions(split.name), found, voted.classes, voted.vote)
