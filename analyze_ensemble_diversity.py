@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from common.architectures import stored_architecture
 from common.comparison.differences import (
     SIGNIFICANT,
     Difference,
@@ -40,7 +41,6 @@ from common.metrics.agreement import (
     pairwise_diversity,
 )
 from common.metrics.intervals import BootstrapConfig
-from common.models.backbones import resolve
 from common.prediction.classes import sum_up
 from common.prediction.evaluated_models import find_evaluated_models, metadata_of
 from common.prediction.labels import views_text
@@ -131,8 +131,7 @@ def measure_gains(models: list[ModelResult], bootstrap: BootstrapConfig) -> Gain
 
 def measure_criteria(models: list[ModelResult]) -> Criteria:
     """Compare the set of models with the guide's criteria of diversity."""
-
-    families = sorted({resolve(model.pairs.model).family for model in models})
+    families = sorted({stored_architecture(model.pairs.model).family for model in models})
     sizes = [model.pairs.cost.parameters / 1e6 for model in models]
     return Criteria(
         families=families,

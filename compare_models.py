@@ -14,6 +14,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -56,7 +57,7 @@ from common.result_dir import ResultDir, of_split, write_table
 from common.system.files import write_json
 from common.system.log import log
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # these take seconds to import: steps that need them do it
     from common.figures.roc import RocCurve
 
 SHOWN = (
@@ -180,7 +181,7 @@ def title_of(metric: str, classes: Classes) -> str:
     return metric.replace("auc", "AUC").replace("_", " ") if title == metric else title
 
 
-def referable_curves(models: list[Model]) -> dict[str, RocCurve]:
+def referable_curves(models: list[Model]) -> "dict[str, RocCurve]":
     """Compute each model's ROC curve for referable DR, by label; none where that has none."""
     from common.figures.roc import roc_of
 

@@ -18,16 +18,14 @@ from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from common.audit.holdout import HoldoutConfig, check_holdout
 from common.data.folders import Dataset, Split, scan_dataset
 from common.data.metadata import read_metadata
 from common.data.patients import recognise_eyes, recognise_patients
 from common.data.synthetic import synthetic_note
-from common.doubts.training_pictures import keep_reference
 from common.evaluation.gates import (
     Gate,
     all_pass,
@@ -40,9 +38,6 @@ from common.evaluation.outcome import Outcome, evaluate_model, evaluate_together
 from common.evaluation.questions import Answers, Asked, ask
 from common.evaluation.setting import Setting
 from common.evaluation.verification import Recomputable, verify
-from common.evidence.explanation import ScoredClasses
-from common.figures.evaluation import FIGURES, Before, draw_evaluation
-from common.figures.style import remove_figure, save_figure
 from common.fitting.calibration import WEIGHTS
 from common.fitting.collect import Collected, Member, collect, say_fitting
 from common.fitting.ensemble import (
@@ -65,14 +60,11 @@ from common.metrics.grade_mix import GradeMix, parse_prevalence
 from common.metrics.intervals import BootstrapConfig
 from common.model_card.card import card_of_evaluation
 from common.model_card.card_file import write_card
-from common.model_card.mistakes import Mistakes, Voice, draw_mistakes, explain_mistakes
 from common.model_card.sections import what_is_known
 from common.pixel_store.pixel_cache import keep_readable
 from common.prediction.alterations import Alteration, chosen_alterations
-from common.prediction.altered import Predicted, predict_altered
 from common.prediction.classes import SetMatcher, describe_classes, require_same_classes
 from common.prediction.labels import label_runs, output_dir_for, views_text
-from common.prediction.predict import PredictionConfig, pixels_of, predict_run, predict_share
 from common.prediction.predictions import (
     Origin,
     PairPredictions,
@@ -99,10 +91,13 @@ from common.review_sheet import update_review_sheet
 from common.screening.patients import People
 from common.sharing.launcher import Place, find_place
 from common.sharing.session import Session, follow, lead
-from common.system.device import resolve_precision, select_device
 from common.system.errors import InputError
 from common.system.files import read_json, write_json
 from common.system.log import duration, log, said_once
+
+if TYPE_CHECKING:  # these take seconds to import: steps that need them do it
+    from common.model_card.mistakes import Mistakes
+    from common.prediction.predict import PredictionConfig
 
 _OF_ENSEMBLE = "they are of the ensemble's; evaluate this model alone for those of its own"
 
@@ -184,6 +179,8 @@ def leave_out_unreadable(models: list[Model], args: argparse.Namespace) -> dict[
 
     Returns their ids, by split.
     """
+    from common.prediction.predict import pixels_of
+
     first, skipped = models[0].dataset, {}
     fitted_on = [name for name in CHOSEN_ON if first.has(name)]
     for name in dict.fromkeys([args.split, *fitted_on]):
@@ -242,6 +239,8 @@ def look_for_training_images(
 
     Looks at the images that things are fitted on, too.
     """
+    from common.audit.holdout import HoldoutConfig, check_holdout
+
     how = HoldoutConfig(
         patient_regex=args.patient_regex,
         pictures=args.holdout_check == "pictures",
@@ -278,6 +277,8 @@ def session_folder(models: Sequence[Model]) -> Path:
 
 def help_predicting(models: list[Model], place: Place, args: argparse.Namespace) -> None:
     """Predict a part of the images for the process that does all the rest."""
+    from common.prediction.predict import predict_share
+
     fitted_on = likely_split(models[0].dataset, models[0].split)
     with follow(session_folder(models), place) as session:
         config = choose_arithmetic(args, args.precision, session)
@@ -341,6 +342,8 @@ def predict_for_fitting(
     args: argparse.Namespace,
 ) -> Collected:
     """Predict the images that temperatures, weights and thresholds are fitted on."""
+    from common.prediction.predict import predict_run
+
     members = [Member(own, m.pairs, m.output) for own, m in zip(trained, models)]
     config = choose_arithmetic(args, args.precision, session)
 
@@ -363,6 +366,8 @@ def predict(
     model: Model, split: Split, session: Session | None, args: argparse.Namespace
 ) -> PairPredictions:
     """Predict a split, or take what is stored of it."""
+    from common.prediction.predict import predict_run
+
     config = choose_arithmetic(args, args.precision, session)
     stored_in = model.output.predictions(split.name)
     return predict_run(model.run, split, config, stored_in, args.referable_from)
@@ -370,8 +375,11 @@ def predict(
 
 def choose_arithmetic(
     args: argparse.Namespace, precision: str, session: Session | None = None
-) -> PredictionConfig:
+) -> "PredictionConfig":
     """Choose device, precision and views; session: with processes that predict a part each."""
+    from common.prediction.predict import PredictionConfig
+    from common.system.device import resolve_precision, select_device
+
     device = select_device(args.device, session.place.local_rank if session else 0)
     chosen = resolve_precision(precision, args.use_amp, device)
     cache_dir = Path(args.cache_dir)
@@ -380,6 +388,7 @@ def choose_arithmetic(
 
 def verify_models(models: list[Model], ensemble: ResultDir, args: argparse.Namespace) -> bool:
     """Compute what is stored of all models again; returns whether it is the same."""
+    from common.prediction.predict import predict_run
 
     def predict_again(model: Model, origin: Origin) -> PairPredictions:
         if args.tta not in ("", origin.tta):
@@ -407,6 +416,8 @@ def grade_altered(
     models: list[Model], final: Outcome, alterations: Sequence[Alteration], args: argparse.Namespace
 ) -> dict[str, ClassPredictions]:
     """Grade the images once more under each alteration, with all that was chosen before."""
+    from common.prediction.altered import Predicted, predict_altered
+
     predicted = [Predicted(model.run, model.pairs) for model in models]
     config = choose_arithmetic(args, args.precision)
     found = predict_altered(predicted, models[0].split, alterations, config)
@@ -433,6 +444,8 @@ def keep_references(
     models: list[Model], trained: list[Trained], args: argparse.Namespace
 ) -> list[str]:
     """Keep with each model what its training pictures look like; says of whom it is not known."""
+    from common.doubts.training_pictures import keep_reference
+
     config, remarks = choose_arithmetic(args, args.precision), []
     for model, own in zip(models, trained):
         checkpoints = model.pairs.origin.checkpoints
@@ -532,6 +545,9 @@ def write_compared(outcome: Outcome, split: str) -> None:
 
 def draw(outcome: Outcome, split: str, answers: Answers | None, figure_format: str) -> None:
     """Draw an outcome, with the answers if it was asked, and remove what is not drawn any more."""
+    from common.figures.evaluation import FIGURES, Before, draw_evaluation
+    from common.figures.style import remove_figure, save_figure
+
     found = outcome.findings.calibration
     before = Before(outcome.raw, found.temperature, found.description) if found else None
     drawn = draw_evaluation(outcome.grader, outcome.title, answers, before)
@@ -583,8 +599,11 @@ def report_on(
     )
 
 
-def explain_worst(models: list[Model], final: Outcome, args: argparse.Namespace) -> Mistakes:
+def explain_worst(models: list[Model], final: Outcome, args: argparse.Namespace) -> "Mistakes":
     """Find the evidence for the worst mistakes, and draw it."""
+    from common.evidence.explanation import ScoredClasses
+    from common.model_card.mistakes import Mistakes, Voice, draw_mistakes, explain_mistakes
+
     first, classes, path = models[0], final.grader.judged_on.classes, final.output.mistakes
     if not args.evidence_maps:
         found = Mistakes(why_none="--evidence_maps 0 was given")
@@ -611,7 +630,7 @@ def write_cards(
     models: list[Model],
     trained: list[Trained],
     final: Outcome,
-    mistakes: Mistakes,
+    mistakes: "Mistakes",
     report: Report,
     asked: Asked,
     setting: Setting,

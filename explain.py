@@ -16,30 +16,34 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
 
-from common.evidence.ending import LINEARISED
-from common.evidence.exact import EXACT
-from common.evidence.explanation import Explained, How, Sources, explain_picture, require_one_square
-from common.evidence.maps import COMBINED, FINER, KINDS
+from common.evidence.maps import COMBINED, EXACT, FINER, KINDS
 from common.evidence.overlay import choose_scale, draw_overlay, in_logits
-from common.evidence.page import PageWords, ShownPicture, write_page
-from common.explaining.chunks import explain_all
-from common.explaining.kept_maps import KeptMaps, open_kept_maps
-from common.flags import add_grader_flags, add_images_flag, add_worker_flag, find_graded_by
-from common.grading.loading import LoadedGrader, load_grader_and_models
+from common.flags import (
+    GradedBy,
+    add_grader_flags,
+    add_images_flag,
+    add_worker_flag,
+    find_graded_by,
+)
 from common.listing.walking import count_of
 from common.new_pictures.description import Arithmetic, facts_of_grader, fingerprint_choices
 from common.new_pictures.journal import RunSettings
 from common.new_pictures.listing import list_pictures
 from common.result_dir import EvidenceDir
-from common.system.device import resolve_precision, select_device
 from common.system.environment import versions
 from common.system.errors import InputError
 from common.system.files import atomic_write
 from common.system.log import log, utc_now
+
+if TYPE_CHECKING:  # these take seconds to import: steps that need them do it
+    from common.evidence.explanation import Explained, How, Sources
+    from common.explaining.kept_maps import KeptMaps
+    from common.grading.loading import LoadedGrader
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -86,22 +90,27 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     return args
 
 
-def open_grader(args: argparse.Namespace, how: How) -> LoadedGrader:
+def open_grader(chosen: GradedBy, tta: str, how: "How") -> "LoadedGrader":
     """Load the models with what an evaluation has chosen for them."""
-    chosen = find_graded_by(args.results_dirs, args.base_models, args.grader)
-    loaded = load_grader_and_models(chosen.runs, chosen.given, args.tta, how.device, how.precision)
+    from common.evidence.explanation import require_one_square
+    from common.grading.loading import load_grader_and_models
+
+    loaded = load_grader_and_models(chosen.runs, chosen.given, tta, how.device, how.precision)
     require_one_square(loaded.networks.models)
     return loaded
 
 
-def choose_how(args: argparse.Namespace) -> How:
+def choose_how(args: argparse.Namespace) -> "How":
     """Choose the device, the arithmetic and the kind of maps."""
+    from common.evidence.explanation import How
+    from common.system.device import resolve_precision, select_device
+
     device = select_device(args.device)
     precision = resolve_precision(args.precision, True, device)
     return How(device, precision, args.maps, args.occlusion)
 
 
-def settings_of(loaded: LoadedGrader, how: How, places: Sequence[str]) -> RunSettings:
+def settings_of(loaded: "LoadedGrader", how: "How", places: Sequence[str]) -> RunSettings:
     """Say what maps are made with; a run that goes on must have the first part alike."""
     grader, models = loaded.grader, loaded.networks.models
     deciding = {
@@ -123,13 +132,18 @@ def settings_of(loaded: LoadedGrader, how: How, places: Sequence[str]) -> RunSet
     return RunSettings(deciding, telling)
 
 
-def read_explained(names: Sequence[str], loaded: LoadedGrader, kept: KeptMaps) -> list[Explained]:
+def read_explained(
+    names: Sequence[str], loaded: "LoadedGrader", kept: "KeptMaps"
+) -> "list[Explained]":
     """Put together what was found on each picture, in whichever process it was made."""
+    from common.evidence.explanation import explain_picture
+
     return [explain_picture(name, kept.sources(name), loaded.grader) for name in names]
 
 
-def draw(explained: Explained, scale: float, titles: Sequence[str], kept: KeptMaps) -> None:
+def draw(explained: "Explained", scale: float, titles: Sequence[str], kept: "KeptMaps") -> None:
     """Draw the evidence for each decision over its picture."""
+
     square = np.asarray(Image.open(kept.square(explained.name)))
     share = 100 * explained.probabilities[explained.predicted]
     graded = f"{explained.name}: {titles[explained.predicted]} ({share:.0f} %)"
@@ -146,8 +160,10 @@ def draw(explained: Explained, scale: float, titles: Sequence[str], kept: KeptMa
         kept.drawn.add(path)
 
 
-def facts_of(first: Sources, loaded: LoadedGrader, how: How) -> list[tuple[str, str]]:
+def facts_of(first: "Sources", loaded: "LoadedGrader", how: "How") -> list[tuple[str, str]]:
     """Say what graded and how, and what the maps are; first: of any picture."""
+    from common.evidence.ending import LINEARISED
+
     grader, models = loaded.grader, loaded.networks.models
     tta = tuple(model.tta for model in models)
     arithmetic = Arithmetic("PyTorch", str(how.device), how.precision, tta)
@@ -155,7 +171,13 @@ def facts_of(first: Sources, loaded: LoadedGrader, how: How) -> list[tuple[str, 
     shown = first.finer or first.evidence
     size = max((own.maps.shape[2:] for own in shown), key=lambda sides: sides[0] * sides[1])
     methods = tuple(dict.fromkeys(first.methods))
-    said = "; ".join(_METHODS.get(method, method) for method in methods)
+    texts = {
+        EXACT: "exact: their mean over the positions plus the constant is the score",
+        LINEARISED: "by the tangent: the hidden layers behind the average are taken as the "
+        "straight line that they are near the picture's values, and the constant is another for "
+        "each picture",
+    }
+    said = "; ".join(texts.get(method, method) for method in methods)
     facts.append(("Maps", f"{' x '.join(map(str, size))} positions, {said}"))
     if methods == (EXACT,):
         facts.append(("A position's value", _VALUE))
@@ -179,14 +201,9 @@ _COMBINED_VALUE = (
     "the finer map's, times the exact map's there over the largest in the picture; nothing where "
     "the two speak for different sides"
 )
-_METHODS = {
-    EXACT: "exact: their mean over the positions plus the constant is the score",
-    LINEARISED: "by the tangent: the hidden layers behind the average are taken as the straight "
-    "line that they are near the picture's values, and the constant is another for each picture",
-}
 
 
-def warnings_of(loaded: LoadedGrader, how: How) -> list[str]:
+def warnings_of(loaded: "LoadedGrader", how: "How") -> list[str]:
     """Say what the maps do not say."""
     grader = loaded.grader
     found = ["all pictures are graded here; which of them should not be, predict.py says"]
@@ -215,12 +232,17 @@ def warnings_of(loaded: LoadedGrader, how: How) -> list[str]:
 def main(argv: list[str] | None = None) -> int:
     """List the pictures, load the grader, make the maps that are not there, then draw them all."""
     args = parse_args(argv)
-    how, place = choose_how(args), EvidenceDir(args.output_dir)
-    listing = list_pictures(args.images)
+    listing, place = list_pictures(args.images), EvidenceDir(args.output_dir)
     for line in listing.remarks:
         log(line)
     args.output_dir.mkdir(parents=True, exist_ok=True)  # a mistake is found before time is spent
-    loaded = open_grader(args, how)
+    models = find_graded_by(args.results_dirs, args.base_models, args.grader)
+    from common.evidence.page import PageWords, ShownPicture, write_page
+    from common.explaining.chunks import explain_all
+    from common.explaining.kept_maps import open_kept_maps
+
+    how = choose_how(args)
+    loaded = open_grader(models, args.tta, how)
     settings = settings_of(loaded, how, args.images)
     with open_kept_maps(place, settings, listing, args.overwrite) as kept:
         left = len(listing) - sum(picture.name in kept.done for picture in listing.pictures)

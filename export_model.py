@@ -20,38 +20,30 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-
-import torch
+from typing import TYPE_CHECKING
 
 from common.flags import add_grader_flags, find_graded_by
-from common.grading.loading import LoadedGrader, load_grader_and_models
 from common.locks.run_lock import lock_directory
 from common.new_pictures.listing import list_pictures
 from common.release.contract import (
     FORMATS,
+    MOST_GRADED,
+    MOST_IMAGES,
     Contract,
     program_files,
     reference_files,
     require_own,
 )
-from common.release.exported_network import ExportedNetwork, build_network
-from common.release.formats import open_network, quantise, require_onnx, write_network
+from common.release.onnx_grader import require_onnx
 from common.release.pixel_program import pixel_program
-from common.release.verification import (
-    MOST_GRADED,
-    MOST_IMAGES,
-    Pictures,
-    drawn_pictures,
-    expected_outputs,
-    given_pictures,
-    judge_quantised,
-    run_file,
-    val_pictures,
-    verify,
-)
 from common.system.errors import InputError
 from common.system.files import write_text
 from common.system.log import duration, log
+
+if TYPE_CHECKING:  # these take seconds to import: steps that need them do it
+    from common.grading.loading import LoadedGrader
+    from common.release.exported_network import ExportedNetwork
+    from common.release.verification import Pictures
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -93,14 +85,22 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     return args
 
 
-def load(args: argparse.Namespace) -> LoadedGrader:
+def load(args: argparse.Namespace) -> "LoadedGrader":
     """Load the models and what was chosen for them."""
     found = find_graded_by(args.results_dirs, args.base_models, args.grader)
+    import torch
+
+    from common.grading.loading import load_grader_and_models
+
     return load_grader_and_models(found.runs, found.given, args.tta, torch.device("cpu"), "fp32")
 
 
-def choose_pictures(contract: Contract, loaded: LoadedGrader, args: argparse.Namespace) -> Pictures:
+def choose_pictures(
+    contract: Contract, loaded: "LoadedGrader", args: argparse.Namespace
+) -> "Pictures":
     """Choose what the file is compared with the model on."""
+    from common.release.verification import drawn_pictures, given_pictures, val_pictures
+
     if args.images:
         listing = list_pictures(args.images)
         return given_pictures(contract, [picture.path for picture in listing.pictures])
@@ -111,8 +111,10 @@ def choose_pictures(contract: Contract, loaded: LoadedGrader, args: argparse.Nam
     return drawn_pictures(contract)
 
 
-def choose_graded(contract: Contract, loaded: LoadedGrader) -> Pictures:
+def choose_graded(contract: Contract, loaded: "LoadedGrader") -> "Pictures":
     """Choose what 8-bit weights are judged on."""
+    from common.release.verification import val_pictures
+
     for model in loaded.networks.models:
         found = val_pictures(contract, model.run, MOST_GRADED)
         if found is not None:
@@ -125,9 +127,12 @@ def choose_graded(contract: Contract, loaded: LoadedGrader) -> Pictures:
 
 
 def write_and_verify(
-    network: ExportedNetwork, loaded: LoadedGrader, folder: Path, args: argparse.Namespace
+    network: "ExportedNetwork", loaded: "LoadedGrader", folder: Path, args: argparse.Namespace
 ) -> Contract:
     """Write the file into a folder, load it again, and compare; returns the contract with it."""
+    from common.release.formats import open_network, quantise, write_network
+    from common.release.verification import expected_outputs, judge_quantised, run_file, verify
+
     contract, name = network.contract, args.output.name
     pictures = choose_pictures(contract, loaded, args)
     graded = choose_graded(contract, loaded) if args.quantize else None
@@ -157,7 +162,7 @@ def write_and_verify(
     return replace(contract, quantised=found)
 
 
-def describe(folder: Path, contract: Contract, loaded: LoadedGrader, output: Path) -> None:
+def describe(folder: Path, contract: Contract, loaded: "LoadedGrader", output: Path) -> None:
     """Write beside the network what it takes and gives, and what its training pictures look like.
 
     folder: where the network lies before all is moved to `output` and its neighbours.
@@ -217,6 +222,8 @@ def main(argv: list[str] | None = None) -> int:
         require_onnx()
     with folder_beside(args.output) as folder:
         loaded = load(args)
+        from common.release.exported_network import build_network
+
         grader = loaded.grader
         log(f"{grader.label}: {grader.calibration_text}")
         network = build_network(loaded.networks.models, grader, args.format, args.evidence)

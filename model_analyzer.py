@@ -15,25 +15,24 @@ import math
 import sys
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import torch
-
+from common.architectures import stored_architecture
 from common.evaluation.gates import PAIR, PASS
-from common.figures.style import save_figure
-from common.figures.training import Learned, plot_training
 from common.flags import add_figure_flags, require_a_classifier
-from common.models.backbones import resolve
-from common.models.checkpoint import PairCheckpoint, load_pair, restore_pair
-from common.models.checkpoint_file import CheckpointError
+from common.models.checkpoint_file import CheckpointError, require_checkpoint
 from common.pairs import pair_head, with_head
 from common.prediction.labels import unique_labels
-from common.prediction.predict import require_names
 from common.reporting.table import format_table
 from common.reporting.tables import decimal, percent
 from common.result_dir import AnalysisFiles, ResultDir, read_config, write_table
 from common.system.errors import InputError
 from common.system.files import write_json
 from common.system.log import log
+
+if TYPE_CHECKING:  # these take seconds to import: steps that need them do it
+    from common.figures.training import Learned
+    from common.models.checkpoint import PairCheckpoint
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -106,7 +105,7 @@ class Analysed:
     row: Analysis
     pairs: list[Analysis]  # of a network with an output per pair, as far as they are known
     kind: str  # of the head
-    learned: Learned
+    learned: "Learned"
 
 
 def analyse(path: Path, several: bool = False) -> Analysed:
@@ -114,6 +113,9 @@ def analyse(path: Path, several: bool = False) -> Analysed:
 
     several: name the folder as well, because classifiers of more than one are analysed.
     """
+    require_checkpoint(path)
+    from common.models.checkpoint import load_pair
+
     checkpoint = load_pair(path)
     require_usable(checkpoint, path)
     best = checkpoint.best.validation
@@ -147,8 +149,13 @@ def analyse(path: Path, several: bool = False) -> Analysed:
     return Analysed(row, pairs_of(row, checkpoint), checkpoint.head.kind, learned)
 
 
-def require_usable(checkpoint: PairCheckpoint, path: Path) -> None:
+def require_usable(checkpoint: "PairCheckpoint", path: Path) -> None:
     """Raise InputError for a file whose network an evaluation would refuse."""
+    import torch
+
+    from common.models.checkpoint import restore_pair
+    from common.prediction.predict import require_names
+
     network = restore_pair(checkpoint, str(path))
     parameters = [*network.trunk.parameters(), *network.branch.parameters()]
     if not all(bool(torch.isfinite(weights).all()) for weights in parameters):
@@ -170,7 +177,7 @@ def recorded_names(directory: ResultDir) -> tuple[str, ...]:
     return tuple(map(str, range(count))) if isinstance(count, int) and 0 < count <= 100 else ()
 
 
-def pairs_of(row: Analysis, checkpoint: PairCheckpoint) -> list[Analysis]:
+def pairs_of(row: Analysis, checkpoint: "PairCheckpoint") -> list[Analysis]:
     """Give each pair of a shared network a row of its own; only its accuracy is stored."""
     found = zip(checkpoint.head.pairs, checkpoint.pair_accuracies)
     heads = [(pair_head(pair), accuracy) for pair, accuracy in found if not row.status]
@@ -196,19 +203,13 @@ def place_of(path: Path) -> Path:
     return path.parent.parent if path.parent.name == "models" else path.parent
 
 
-def alias_of(model: str) -> str:
-    """Call a model as the command line does, if it is known there."""
-    try:
-        return resolve(model).alias
-    except InputError:
-        return model
-
-
-def by_model(found: list[Analysed]) -> dict[str, dict[str, Learned]]:
+def by_model(found: list[Analysed]) -> "dict[str, dict[str, Learned]]":
     """Sort classifiers by the model that they belong to, each called as briefly as possible."""
+    from common.figures.training import Learned
+
     models: dict[tuple[Path, str], dict[str, Learned]] = {}
     for each in found:
-        name = with_head(alias_of(each.row.model), each.kind)
+        name = with_head(stored_architecture(each.row.model).alias, each.kind)
         own = models.setdefault((place_of(Path(each.row.file)), name), {})
         own[each.row.head] = each.learned
     directories = [ResultDir(place) for place, _ in models]
@@ -256,6 +257,9 @@ def cells(row: Analysis) -> list[str]:
 
 def save(rows: list[Analysis], found: list[Analysed], folder: Path, vector: str) -> None:
     """Write the table as JSON and CSV, and draw the training curves."""
+    from common.figures.style import save_figure
+    from common.figures.training import plot_training
+
     note = " (SYNTHETIC images)" if any(row.synthetic for row in rows) else ""
     content = [asdict(row) for row in rows]
     files = AnalysisFiles(folder)

@@ -34,8 +34,6 @@ from common.flags import default_of
 from common.inspection.relations import what_is_known
 from common.listing.split_folders import ALL, SPLITS, split_of
 from common.listing.walking import count_of
-from common.models.backbones import preprocessing_for, resolve
-from common.pixel_store.pixel_cache import keep_readable, open_cache
 from common.preparation.folds import check_folds, fold_names, plan_folds, write_folds
 from common.preparation.import_table import (
     NO_ROW,
@@ -237,6 +235,9 @@ def write_demo(args: argparse.Namespace) -> None:
 
 def fill_caches(args: argparse.Namespace) -> None:
     """Decode every split for every model; models with equal pixels share the work."""
+    from common.models.backbones import preprocessing_for, resolve
+    from common.pixel_store.pixel_cache import keep_readable, open_cache
+
     config = _checked_config(args, *PIXEL_FIELDS)
     dataset = scan_dataset(args.dataset_path, config.num_classes, config.class_names)
     found = [name for name in (*args.splits, ALL) if dataset.has(name)]

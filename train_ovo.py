@@ -16,18 +16,14 @@ import time
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from torch.utils.tensorboard import SummaryWriter
-
-from common.audit.leakage import training_warnings
 from common.config import TrainConfig
 from common.data.class_names import GRADES, meaning_of
 from common.data.folders import Dataset, Split, scan_dataset
 from common.data.synthetic import synthetic_note
-from common.fine_tuning.optimizer import rates_line
 from common.flags import RESUME_ADVICE, TrainingRequest, parse_training
 from common.in_force import Change
-from common.joint_runs.finish import conclude, finish_heads
 from common.joint_runs.heads import (
     HeldHeads,
     held_by_others,
@@ -37,7 +33,6 @@ from common.joint_runs.heads import (
 )
 from common.locks.kernel_locks import lock_note
 from common.locks.run_lock import lock_for_a_moment
-from common.models.backbones import build, preprocessing_for, resolve
 from common.pairs import Head
 from common.pixel_store.pixel_cache import PixelCache, keep_readable, open_cache
 from common.prediction.classes import classes_of
@@ -45,34 +40,23 @@ from common.result_dir import ResultDir
 from common.sharing.launcher import Place, find_place
 from common.sharing.training_shares import BackboneShare, share_training
 from common.system import signals
-from common.system.device import resolve_precision, select_device
 from common.system.environment import worker_count
 from common.system.errors import InputError
 from common.system.log import duration, log, printable
-from common.training.context import (
-    Fingerprints,
-    RunInputs,
-    TrainContext,
-    build_context,
-    check_inputs,
-    take_fingerprints,
-)
-from common.training.dry_run import foresee, plan_lines
-from common.training.loop import start_heads, train
-from common.training.resume import (
-    check_continuation,
-    find_standing,
-    kernel_version_of,
-    pixel_version_of,
-    record_override,
-    require_effect,
-    start_config,
-)
 from common.training.schedule import schedule_warnings
 
+if TYPE_CHECKING:  # these take seconds to import: steps that need them do it
+    from common.training.context import Fingerprints, RunInputs, TrainContext
 
-def load_inputs(config: TrainConfig, dataset: Dataset, place: Place) -> RunInputs:
+
+def load_inputs(config: TrainConfig, dataset: Dataset, place: Place) -> "RunInputs":
     """Build the backbone, on the device that was asked for."""
+    from common.fine_tuning.optimizer import rates_line
+    from common.models.backbones import build, preprocessing_for, resolve
+    from common.system.device import resolve_precision, select_device
+    from common.training.context import RunInputs
+    from common.training.resume import kernel_version_of, pixel_version_of
+
     device = select_device(config.device, place.local_rank)
     precision = resolve_precision(config.precision, config.use_amp, device)
     spec = resolve(config.model)
@@ -117,11 +101,13 @@ def name_classes(config: TrainConfig, split: Split) -> TrainConfig:
 
 def warn_of_dataset(config: TrainConfig, dataset: Dataset) -> None:
     """Log what of a dataset is not used, what is unbalanced, and what its splits share."""
+    from common.audit.leakage import training_warnings
+
     for line in [*dataset.remarks(), *training_warnings(config, dataset)]:
         log(line)
 
 
-def leave_out_unreadable(inputs: RunInputs) -> RunInputs:
+def leave_out_unreadable(inputs: "RunInputs") -> "RunInputs":
     """Decode the images now, and go on without those that cannot be read."""
     folder, workers = Path(inputs.config.cache_dir), inputs.config.num_workers
     train_part, val_part = (
@@ -134,15 +120,17 @@ def leave_out_unreadable(inputs: RunInputs) -> RunInputs:
     return replace(inputs, train=train_part.split, val=val_part.split, skipped=skipped)
 
 
-def open_caches(inputs: RunInputs) -> tuple[PixelCache, PixelCache]:
+def open_caches(inputs: "RunInputs") -> tuple[PixelCache, PixelCache]:
     """Decode the images that are not in the cache yet."""
     folder, workers = Path(inputs.config.cache_dir), inputs.config.num_workers
     train_cache = open_cache(inputs.train, inputs.preprocessing, folder, workers)
     return train_cache, open_cache(inputs.val, inputs.preprocessing, folder, workers)
 
 
-def describe(context: TrainContext, heads: list[Head]) -> None:
+def describe(context: "TrainContext", heads: list[Head]) -> None:
     """Log what is going to happen."""
+    from common.fine_tuning.optimizer import rates_line
+
     config = context.config
     title = f" ({config.experiment_name})" if config.experiment_name else ""
     note = synthetic_note(context.train.ids)
@@ -167,7 +155,7 @@ def describe(context: TrainContext, heads: list[Head]) -> None:
     log(f"classifiers: {(', ' if '(' in titles[0] else ' ').join(titles)}")
 
 
-def class_line(context: TrainContext) -> str:
+def class_line(context: "TrainContext") -> str:
     """Say which folder holds which class, and which are referable."""
     config = context.config
     classes = classes_of(config.names, config.referable_from)
@@ -180,9 +168,11 @@ def class_line(context: TrainContext) -> str:
 
 
 def agree_on_settings(
-    inputs: RunInputs, fingerprints: Fingerprints, held: HeldHeads, request: TrainingRequest
+    inputs: "RunInputs", fingerprints: "Fingerprints", held: HeldHeads, request: TrainingRequest
 ) -> list[Change]:
     """Refuse what does not fit the run that is there; returns what an override changes in it."""
+    from common.training.resume import check_continuation, find_standing, require_effect
+
     config, directory = inputs.config, held.directory
     with lock_for_a_moment(directory.lock):
         changes = check_continuation(
@@ -202,9 +192,11 @@ def agree_on_settings(
 
 
 def begin_run(
-    inputs: RunInputs, fingerprints: Fingerprints, held: HeldHeads, request: TrainingRequest
+    inputs: "RunInputs", fingerprints: "Fingerprints", held: HeldHeads, request: TrainingRequest
 ) -> None:
     """Write config.json, unless another process has begun the run meanwhile: then fit that."""
+    from common.training.resume import check_continuation, start_config
+
     config, directory = inputs.config, held.directory
     counts = {each.name: each.counts(config.num_classes) for each in (inputs.train, inputs.val)}
     with lock_for_a_moment(directory.lock):
@@ -222,6 +214,14 @@ def begin_run(
 
 def run(share: BackboneShare, dataset: Dataset, request: TrainingRequest, place: Place) -> None:
     """Train one backbone, or what this process has of it."""
+    from torch.utils.tensorboard import SummaryWriter
+
+    from common.joint_runs.finish import conclude, finish_heads
+    from common.training.context import build_context, check_inputs, take_fingerprints
+    from common.training.dry_run import foresee, plan_lines
+    from common.training.loop import start_heads, train
+    from common.training.resume import record_override
+
     started = time.monotonic()
     request = replace(request, heads=list(share.heads))
     inputs = load_inputs(share.config, dataset, place)
@@ -268,6 +268,9 @@ def run(share: BackboneShare, dataset: Dataset, request: TrainingRequest, place:
 
 def fill_caches(configs: list[TrainConfig], dataset: Dataset) -> None:
     """Decode what other processes will ask for, the last backbone's first: nothing else is left."""
+    from common.models.backbones import preprocessing_for, resolve
+    from common.training.resume import pixel_version_of
+
     for config in reversed(configs):
         signals.check()
         version = pixel_version_of(ResultDir(Path(config.output_dir)))

@@ -18,7 +18,7 @@ from dataclasses import Field, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from common.architectures import BackboneSpec, stored_architecture
+from common.architectures import BackboneSpec, in_table, stored_architecture
 from common.config import VIEWS, TrainConfig
 from common.data.class_names import quoted
 from common.data.patients import AUTO, PATIENT_HELP
@@ -26,6 +26,7 @@ from common.doubts.references import MOST_PICTURES
 from common.fitting.calibration import WEIGHTS
 from common.grading.finding import GivenGrader, given_grader, runs_of
 from common.listing.split_folders import SPLITS
+from common.models.checkpoint_file import load_checkpoint
 from common.pairs import Head, heads_of_model, pair_head, parse_pairs, split_head, with_head
 from common.prediction.alterations import ALTERATIONS
 from common.prediction.evaluated_models import RESULT_PATTERNS
@@ -66,7 +67,10 @@ def default_of(name: str) -> Any:
 
 
 def _resolve(model: str) -> BackboneSpec:
-    """Find a backbone by its name; the libraries, which take seconds, are imported for it alone."""
+    """Find a backbone by its name; only for one that is not in the table, timm is imported."""
+    known = in_table(model)
+    if known is not None:
+        return known
     from common.models.backbones import resolve
 
     return resolve(model)
@@ -526,8 +530,6 @@ def require_a_classifier(directory: ResultDir) -> None:
     """Raise InputError for a training that ended before it kept a classifier, with the way on."""
     if any(directory.models.glob("*.pth")) or not directory.config.is_file():
         return
-    from common.models.checkpoint_file import load_checkpoint  # which takes seconds to import
-
     config, done = read_config(directory)["config"], 0
     for path in sorted(directory.checkpoints.glob("last_*.pth"))[:1]:  # all go on together
         with suppress(InputError, *MISFIT):

@@ -15,6 +15,7 @@ from torch.utils.hooks import RemovableHandle
 
 from common.data.class_names import grade_order
 from common.evidence.ending import LINEARISED, Ending, find_ending
+from common.evidence.maps import EXACT
 from common.models.ovo import chunk_size
 from common.pairs import class_pairs
 from common.pixels.device_pixels import DevicePixels, PixelSource, unturn, views
@@ -30,7 +31,6 @@ from common.system.errors import InputError
 
 # how far map and logit may lie apart, as a share of what is added up: the arithmetic's rounding
 _TOLERANCE = {"fp32": 1e-4, "bf16": 0.03, "fp16": 0.005}
-EXACT = "exact"  # of the methods; the other one is LINEARISED
 
 
 @dataclass(frozen=True)

@@ -21,14 +21,17 @@ N images, P pairs, K classes, M models, h x w positions, H x W of a finer map.
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
 
-from common.evidence.exact import EXACT, Evidence
 from common.pairs import class_pairs
 
-FINER, COMBINED = "finer", "combined"
+if TYPE_CHECKING:
+    from common.evidence.exact import Evidence
+
+EXACT, FINER, COMBINED = "exact", "finer", "combined"
 KINDS = (EXACT, FINER, COMBINED)  # of maps: exact, of an earlier stage, that weighed by the exact
 _LEAST = 1e-9  # of a probability, so that a side that is ruled out altogether has weights, too
 
@@ -69,7 +72,7 @@ def pair_shares(
     )
 
 
-def sum_pairs(evidence: Evidence, shares: np.ndarray) -> Summed:
+def sum_pairs(evidence: "Evidence", shares: np.ndarray) -> Summed:
     """Sum the pairs of all images with shares (P,), or of each image with its own (N, P)."""
     shares = np.broadcast_to(shares, evidence.logits.shape).astype(np.float32)
     return Summed(

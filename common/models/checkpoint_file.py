@@ -1,20 +1,27 @@
-"""Files of tensors and plain types, with a checksum; no code in them is ever run."""
+"""Files of tensors and plain types, with a checksum; no code in them is ever run.
 
+PyTorch is imported where tensors are read or written: to say that a file is none takes no seconds.
+"""
+
+import contextlib
 import hashlib
 import io
 import warnings
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
-import torch
 
 from common.system.errors import InputError
 from common.system.files import atomic_write
 
 _CHECKSUM = "checksum"  # its key in a checkpoint
+_ARCHIVE, _PICKLE = (
+    b"PK\x03\x04",
+    b"\x80",
+)  # how PyTorch's begin, now and before 1.6
 # the earlier trainer recorded accuracies as NumPy scalars; nothing else may be rebuilt
 NUMPY_SCALARS: list[Any] = [
     np.float64(0).__reduce__()[0],  # the function that rebuilds them; its place has moved
@@ -41,6 +48,8 @@ def save_checkpoint(path: Path, content: dict[str, Any], previous: Path | None =
 
 def pack_checkpoint(content: dict[str, Any]) -> memoryview:
     """Return the bytes of a checkpoint, independent of what its tensors become later."""
+    import torch
+
     buffer = io.BytesIO()  # torch turns a full disk's OSError into others; a plain write does not
     torch.save({**content, _CHECKSUM: content_checksum(content)}, buffer)
     return buffer.getbuffer()
@@ -54,6 +63,8 @@ def write_checkpoint(path: Path, packed: memoryview, previous: Path | None = Non
 
 def content_checksum(content: dict[str, Any]) -> str:
     """Hash names, values, types, shapes and every bit of the tensors of a checkpoint (SHA-256)."""
+    import torch
+
     digest = hashlib.sha256()
 
     def add(value: Any) -> None:
@@ -84,11 +95,37 @@ def load_checkpoint(path: Path, data: bytes | None = None) -> dict[str, Any]:
     cannot be read or are not those that were written (where the file holds a checksum; earlier
     ones do not), CheckpointError for anything else.
     """
-    if data is None and not path.is_file():
+    if data is None:
+        require_checkpoint(path)
+    with _in_one_line(path), path.open("rb") if data is None else io.BytesIO(data) as file:
+        content, kept = _unpickle(file)
+    if not isinstance(content, dict):
+        raise CheckpointError(f"{path}: expected a checkpoint, found a {type(content).__name__}")
+    if not kept:
+        raise DamagedError(f"{path}: damaged checkpoint (its content is not what was written)")
+    return content
+
+
+def require_checkpoint(path: Path) -> None:
+    """Raise CheckpointError unless a file is there and begins as those that PyTorch writes.
+
+    That is known without importing PyTorch.
+    """
+    if not path.is_file():
         raise CheckpointError(f"{path}: no such file")
+    with _in_one_line(path), path.open("rb") as file:
+        start = file.read(len(_ARCHIVE))
+        if not start or (start == _ARCHIVE and not zipfile.is_zipfile(file)):
+            raise EOFError
+        if start != _ARCHIVE and not start.startswith(_PICKLE):
+            raise ValueError("no file of PyTorch")
+
+
+@contextlib.contextmanager
+def _in_one_line(path: Path) -> Iterator[None]:
+    """Say in one line why a file's bytes are no checkpoint."""
     try:
-        with path.open("rb") if data is None else io.BytesIO(data) as file:
-            content, kept = _unpickle(file)
+        yield
     except Exception as error:  # unpickling a stranger's bytes can raise anything
         first = (str(error).splitlines() or [""])[0].split(". ")[0]  # torch adds advice
         cut = isinstance(error, EOFError | zipfile.BadZipFile) or "[Errno 22]" in first
@@ -97,11 +134,6 @@ def load_checkpoint(path: Path, data: bytes | None = None) -> dict[str, Any]:
             reason = f"{type(error).__name__} {reason}".strip()
         kind = CheckpointError if _is_this_machine_s_fault(error) else DamagedError
         raise kind(f"{path}: unreadable checkpoint ({reason})") from error
-    if not isinstance(content, dict):
-        raise CheckpointError(f"{path}: expected a checkpoint, found a {type(content).__name__}")
-    if not kept:
-        raise DamagedError(f"{path}: damaged checkpoint (its content is not what was written)")
-    return content
 
 
 def _is_this_machine_s_fault(error: Exception) -> bool:
@@ -112,6 +144,8 @@ def _is_this_machine_s_fault(error: Exception) -> bool:
 
 def _unpickle(file: BinaryIO) -> tuple[Any, bool]:
     """Read a checkpoint's content, and tell whether it agrees with its checksum, if it has one."""
+    import torch
+
     with warnings.catch_warnings(), torch.serialization.safe_globals(NUMPY_SCALARS):
         warnings.simplefilter("ignore")  # of odd pickle protocols: the error says enough
         content = torch.load(file, map_location="cpu", weights_only=True)

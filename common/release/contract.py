@@ -25,6 +25,8 @@ KEY = "contract"  # of its text in the metadata of a file
 PAIRS, CLASSES, PREDICTED = "pair_probabilities", "class_probabilities", "predicted"
 REFERABLE, FEATURES, EVIDENCE = "referable_probability", "features", "evidence"
 FORMATS = ("onnx", "torchscript", "safetensors")
+MOST_IMAGES = 16  # of val that a file is compared with the model on, where none are given
+MOST_GRADED = 400  # of val, on which 8-bit weights are judged
 
 
 @dataclass(frozen=True)

@@ -18,10 +18,9 @@ from torch import Tensor, nn
 from common.models.backbones import native_state
 from common.release.contract import KEY
 from common.release.exported_network import ExportedNetwork, example_pixels
-from common.release.onnx_grader import open_session, run_session
+from common.release.onnx_grader import open_session, require_onnx, run_session
 from common.system.errors import InputError
 
-ONNX_NEEDED = "pip install -e '.[export]'"
 _MOST_IN_ONE = 1_900_000_000  # bytes of weights; a protocol buffer holds at most 2 GB
 _OPSET = 18
 
@@ -68,18 +67,6 @@ def quantise(source: Path, target: Path, text: str) -> None:
     model = onnx.load(target)
     onnx.helper.set_model_props(model, {KEY: text})
     onnx.save(model, target)
-
-
-def require_onnx() -> None:
-    """Raise InputError unless what writes and runs ONNX files is installed."""
-    try:
-        import onnx  # noqa: F401  # only whether it is there
-        import onnxruntime  # noqa: F401
-        import onnxscript  # noqa: F401
-    except ImportError as error:
-        raise InputError(
-            f"--format onnx needs onnx, onnxscript and onnxruntime ({error}); {ONNX_NEEDED}"
-        ) from error
 
 
 def _write_onnx(network: ExportedNetwork, path: Path, text: str) -> None:

@@ -19,10 +19,23 @@ from common.system.environment import worker_count
 from common.system.errors import InputError
 
 _CHUNK = 16
+_ONNX_NEEDED = "pip install -e '.[export]'"
 _PROVIDERS = {
     "cpu": ["CPUExecutionProvider"],
     "cuda": ["CUDAExecutionProvider", "CPUExecutionProvider"],
 }
+
+
+def require_onnx() -> None:
+    """Raise InputError unless what writes and runs ONNX files is installed."""
+    try:
+        import onnx  # noqa: F401  # only whether it is there
+        import onnxruntime  # noqa: F401
+        import onnxscript  # noqa: F401
+    except ImportError as error:
+        raise InputError(
+            f"--format onnx needs onnx, onnxscript and onnxruntime ({error}); {_ONNX_NEEDED}"
+        ) from error
 
 
 def open_session(path: Path, device: str = "cpu") -> Any:

@@ -42,9 +42,7 @@ from common.system.log import log
 from common.system.random_streams import random_generator
 
 LIMIT = 1e-3  # of a probability, and of the largest evidence of a picture
-MOST_IMAGES = 16  # of val, where none are given
 MOST_GIVEN = 1000  # of --images
-MOST_GRADED = 400  # of val, on which 8-bit weights are judged
 _SEED = 0
 
 

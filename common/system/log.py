@@ -70,10 +70,9 @@ def progress_bar(
 
     steps: None where the bar is moved by hand.
     """
-    shown = sys.stderr.isatty() and sys.stdout.isatty() and not _mark
     from tqdm import tqdm
 
-    shown = sys.stderr.isatty() and sys.stdout.isatty()
+    shown = sys.stderr.isatty() and sys.stdout.isatty() and not _mark
     return tqdm(steps, desc=description, total=total, disable=not shown, leave=False)
 
 

@@ -62,7 +62,8 @@ def run(photos, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(chunks, "find_sources", find_quickly)
     model = replace(MODEL, networks=QuickNetworks())
-    monkeypatch.setattr(explain, "open_grader", lambda args, how: model)
+    monkeypatch.setattr(explain, "find_graded_by", lambda *_: None)
+    monkeypatch.setattr(explain, "open_grader", lambda *_: model)
     quick = {"results_dirs": "r", "images": "photos", "output_dir": "o", "device": "cpu"}
     quick |= {"precision": "fp32", "num_workers": 1}
     return lambda **values: explain.main(flags(**quick | values))
@@ -136,7 +137,7 @@ def test_maps_of_another_model_or_of_other_pictures_are_not_mixed(
         assert said in error and error.count("\n") == 1
         assert "write elsewhere with --output_dir FOLDER, or start anew with --overwrite" in error
     with monkeypatch.context() as patch:
-        patch.setattr(explain, "open_grader", lambda args, how: other)
+        patch.setattr(explain, "open_grader", lambda *_: other)
         assert run() == 2
     assert "model was 0, is " in capsys.readouterr().err
     assert outcome(tmp_path / "o") == before
