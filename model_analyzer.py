@@ -114,6 +114,7 @@ def analyse(path: Path, several: bool = False) -> Analysed:
     several: name the folder as well, because classifiers of more than one are analysed.
     """
     require_checkpoint(path)
+    from common.figures.training import Learned
     from common.models.checkpoint import load_pair
 
     checkpoint = load_pair(path)
@@ -205,8 +206,6 @@ def place_of(path: Path) -> Path:
 
 def by_model(found: list[Analysed]) -> "dict[str, dict[str, Learned]]":
     """Sort classifiers by the model that they belong to, each called as briefly as possible."""
-    from common.figures.training import Learned
-
     models: dict[tuple[Path, str], dict[str, Learned]] = {}
     for each in found:
         name = with_head(stored_architecture(each.row.model).alias, each.kind)

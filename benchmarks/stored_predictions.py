@@ -6,12 +6,12 @@ with each other as much as networks do that were trained on the same photographs
 
 from pathlib import Path
 
+import cv2
 import numpy as np
-import torch
 
 import train_ovo
+from common.data.class_names import GRADES
 from common.data.folders import Split, scan_dataset
-from common.data.synthetic import write_dataset
 from common.fitting.ensemble import apply_vote
 from common.prediction.classes import classes_of
 from common.prediction.predict import fingerprint_files, pair_probabilities
@@ -27,8 +27,8 @@ _TRUTH, _SHARED, _OWN = 3.0, 1.2, 0.7  # how much of a logit a grade, an image a
 def write_dataset_and_models(root: Path, images: int, models: int) -> list[Path]:
     """Write root/dataset with `images` to test and trained models; returns their directories."""
     dataset = root / "dataset"
-    counts = {name: max(2, round(images * share / 5)) for name, share in _SHARES.items()}
-    write_dataset(dataset, counts, seed=0, size=SIZE)
+    for name, share in _SHARES.items():
+        _write_pictures(dataset / name, round(images * share))
     directories = [root / f"model_{number}" for number in range(models)]
     for number, directory in enumerate(directories):
         words = f"--base_models demo_convnext --no_pretrained --epochs 1 --seed {number}"
@@ -42,6 +42,16 @@ def write_dataset_and_models(root: Path, images: int, models: int) -> list[Path]
         for number, directory in enumerate(directories):
             _store(find_run(ResultDir(directory)), split, number)
     return directories
+
+
+def _write_pictures(folder: Path, count: int) -> None:
+    """Write pictures of noise of five grades: drawing eyes takes longer than all that is timed."""
+    generator = random_generator("noise", 0, folder.name)
+    for number in range(count):
+        place = folder / str(number % GRADES)
+        place.mkdir(parents=True, exist_ok=True)
+        noise = generator.integers(0, 256, (SIZE, SIZE, 3), dtype=np.uint8)
+        cv2.imwrite(str(place / f"{folder.name}_{number:06d}.png"), noise)
 
 
 def _store(run: Run, split: Split, number: int) -> None:
@@ -66,7 +76,7 @@ def _store(run: Run, split: Split, number: int) -> None:
         targets=split.labels,
         pair_probabilities=pairs,
         pair_accuracies=np.full(pairs.shape[1], 0.9),
-        cost=Cost(10**6, 1.0, 100.0, str(torch.device("cpu"))),
+        cost=Cost(10**6, 1.0, 100.0, "cpu"),
         origin=origin,
         scored=classes_of(run.names),
     )
