@@ -5,6 +5,7 @@ N images, K classes, R resamples, G patients.
 
 import math
 from collections.abc import Collection
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -25,6 +26,7 @@ from common.metrics.intervals import (
     BootstrapConfig,
     Interval,
     Metrics,
+    more_weights,
     number_patients,
     percentile_interval,
     posterior_weights,
@@ -33,7 +35,7 @@ from common.metrics.intervals import (
 )
 from common.metrics.shares import (
     Share,
-    average_interval,
+    average_of_draws,
     f1_of_jaccard,
     in_cells,
     share_intervals,
@@ -47,6 +49,7 @@ _AVERAGES = {  # over classes, of which metric of theirs
     "macro_recall": "recall",
     "macro_f1": "f1",
 }
+_RESAMPLED = ("kappa", "brier", "nll")
 
 
 def metrics_with_intervals(
@@ -60,7 +63,7 @@ def metrics_with_intervals(
 
     Shares are bounded by `share_intervals` (F1 = 2 J / (1 + J) through the share J of hits among
     hits, misses and false alarms) and averages of them by `average_interval`, AUCs by
-    `auc_interval`, kappa, Brier score and likelihood by `_resampled`. None of these vanishes, is
+    `auc_interval`, kappa, Brier score and likelihood by `_bound_sums`. None of these vanishes, is
     unknown or changes its method where everything is right. The calibration error has no interval,
     since it is never below what chance alone gives; "ece_null" is that level (see
     `calibrated_level`), and "squared_ece" an estimate without it.
@@ -84,8 +87,13 @@ def metrics_with_intervals(
     for name, positives in _sides(targets, num_classes, referable_from).items():
         if name in values:
             found[name] = auc_interval(values[name], positives, bootstrap.groups)
-    found |= _averages(shares, np.unique(targets), bootstrap, values, found)
-    found |= _resampled(targets, predictions, bootstrap, values)
+    asked = {
+        name for name in (*_AVERAGES, *_RESAMPLED) if not math.isnan(values.get(name, math.nan))
+    }
+    if asked:
+        resampled = _resample(targets, predictions, bootstrap)
+        found |= _averages(resampled, np.unique(targets), values, found)
+        found |= _bound_sums(resampled, asked, values)
     confidence, correct = probabilities[np.arange(len(targets)), predicted], targets == predicted
     if names is None or "ece_null" in names:
         found["ece_null"] = calibrated_level(confidence, bootstrap)
@@ -128,38 +136,84 @@ def _sides(targets: np.ndarray, num_classes: int, cut: int | None) -> dict[str, 
     return sides if cut is None else sides | {REFERABLE[2]: targets >= cut}
 
 
+@dataclass(frozen=True)
+class _Resamples:
+    """What all that is resampled is computed of: sums over patients, once as they are and weighed.
+
+    A row has a column for each cell of the confusion matrix, the squared distances, the surprises
+    and the number of images: K * K + 3.
+    """
+
+    patients: np.ndarray  # (G, K * K + 3) of each patient
+    drawn: np.ndarray  # (R, K * K + 3) of each resample, patients weighed by the Bayesian bootstrap
+    num_classes: int
+    largest_surprise: float
+    bootstrap: BootstrapConfig
+
+    def cells(self, sums: np.ndarray) -> np.ndarray:
+        """Take the confusion matrices (..., K, K) out of rows of sums (..., K * K + 3)."""
+        return sums[..., :-3].reshape(*sums.shape[:-1], self.num_classes, self.num_classes)
+
+    def more(self, patients: int) -> np.ndarray:
+        """Weigh some more patients of each resample, (R, patients)."""
+        return more_weights(self.bootstrap, patients)
+
+
+def _resample(
+    targets: np.ndarray, predictions: ClassPredictions, bootstrap: BootstrapConfig
+) -> _Resamples:
+    count = predictions.probabilities.shape[1]
+    surprise = surprises(predictions.probabilities, targets)
+    columns = [
+        in_cells(targets, predictions.predicted, count),
+        squared_distances(predictions.probabilities, targets),
+        surprise,
+        np.ones(len(targets)),
+    ]
+    members = number_patients(len(targets), bootstrap.groups)
+    rows = sums_by_patient(np.column_stack(columns), members)
+    drawn = np.concatenate([own @ rows for own, _ in posterior_weights(len(rows), bootstrap)])
+    return _Resamples(rows, drawn, count, float(surprise.max()), bootstrap)
+
+
 def _averages(
-    shares: dict[str, Share],
-    present: np.ndarray,
-    bootstrap: BootstrapConfig,
-    values: dict[str, float],
-    found: Metrics,
+    resampled: _Resamples, present: np.ndarray, values: dict[str, float], found: Metrics
 ) -> Metrics:
-    """Bound the averages over the classes with images, `present`.
+    """Bound the averages over the classes with images, `present` (S,), as `average_interval` does.
 
     AUCs are taken to err together entirely, so that the bounds of their average are the averages
     of their bounds.
     """
+    sizes = typical_size(resampled.cells(resampled.patients).sum(-1)[:, present])
+    extra = resampled.more(len(present)) * sizes  # (R, S): of one more patient of each class
     averages: Metrics = {}
     for name, part in _AVERAGES.items():
         if math.isnan(values.get(name, math.nan)):
             continue
-        parts = [f"{part}_{k}" for k in present]
         if part == "auc":
-            ends = np.mean([list(vars(found[each]).values()) for each in parts], axis=0)
-            averages[name] = Interval(values[name], *map(float, ends[1:]))
+            parts = [list(vars(found[f"{part}_{k}"]).values()) for k in present]
+            averages[name] = Interval(values[name], *map(float, np.mean(parts, axis=0)[1:]))
         else:
-            mine = [shares[each] for each in parts]
-            averages[name] = average_interval(mine, bootstrap.groups, bootstrap, part == "f1")
+            hits, trials = _counts(resampled.cells(resampled.drawn), part, present)
+            own_hits, own_trials = _counts(
+                resampled.cells(resampled.patients.sum(0)), part, present
+            )
+            total = trials + extra
+            averages[name] = average_of_draws(
+                own_hits / own_trials, hits / total, (hits + extra) / total, part == "f1"
+            )
     return averages
 
 
-def _resampled(
-    targets: np.ndarray,
-    predictions: ClassPredictions,
-    bootstrap: BootstrapConfig,
-    values: dict[str, float],
-) -> Metrics:
+def _counts(cells: np.ndarray, part: str, present: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Count hits and trials of some classes' shares (..., S) in confusion matrices (..., K, K)."""
+    hits = np.diagonal(cells, axis1=-2, axis2=-1)
+    labelled, called = cells.sum(-1), cells.sum(-2)
+    of = {"recall": labelled, "precision": called, "f1": labelled + called - hits}[part]
+    return hits[..., present], of[..., present]
+
+
+def _bound_sums(resampled: _Resamples, asked: Collection[str], values: dict[str, float]) -> Metrics:
     """Bound kappa, Brier score and likelihood by the Bayesian bootstrap (Rubin 1981).
 
     Each resample holds one more patient with as many images as that of an average image. For the
@@ -167,33 +221,17 @@ def _resampled(
     worst Brier score, and the least likelihood among the images, or that of equal probabilities of
     all classes if it is less. So kappa 1 has the exact bounds of an accuracy of 1.
     """
-    names = [name for name in ("kappa", "brier", "nll") if name in values]
-    if not names or not len(targets):
-        return {}
-    count = predictions.probabilities.shape[1]
-    members = number_patients(len(targets), bootstrap.groups)
-    losses = [
-        squared_distances(predictions.probabilities, targets),
-        surprises(predictions.probabilities, targets),
-    ]
-    cells = in_cells(targets, predictions.predicted, count)
-    rows = sums_by_patient(np.column_stack([cells, *losses, np.ones(len(targets))]), members)
-    size, worst = typical_size(rows[:, -1]), np.array([2, max(math.log(count), losses[1].max())])
-    worse, better = [], []  # of kappa, Brier score, likelihood
-    for weights, more in posterior_weights(len(rows), bootstrap):
-        sums = weights @ rows  # (B, K * K + 3)
-        total = sums[:, -1:]
-        kappa = quadratic_weighted_kappa(sums[:, :-3].reshape(-1, count, count))[:, None]
-        loss = sums[:, -3:-1] / total
-        share = total / (total + more * size)  # of those that are there
-        worse.append(
-            np.hstack([np.minimum(kappa, kappa * share), loss * share + worst * (1 - share)])
-        )
-        better.append(np.hstack([kappa * share + (1 - share), loss * share]))
+    sums, size = resampled.drawn, typical_size(resampled.patients[:, -1])
+    worst = np.array([2, max(math.log(resampled.num_classes), resampled.largest_surprise)])
+    total = sums[:, -1:]
+    share = total / (total + resampled.more(1) * size)  # of those that are there
+    kappa = quadratic_weighted_kappa(resampled.cells(sums))[:, None]
+    loss = sums[:, -3:-1] / total
+    worse = np.hstack([np.minimum(kappa, kappa * share), loss * share + worst * (1 - share)])
+    better = np.hstack([kappa * share + (1 - share), loss * share])
     found: Metrics = {}
-    bounds = zip(("kappa", "brier", "nll"), np.concatenate(worse).T, np.concatenate(better).T)
-    for name, bad, good in bounds:
-        if name in names:
+    for name, bad, good in zip(_RESAMPLED, worse.T, better.T):
+        if name in asked:
             ends = (bad, good) if name == "kappa" else (good, bad)
             low, high = percentile_interval(ends[0])[0], percentile_interval(ends[1])[1]
             found[name] = Interval(values[name], min(values[name], low), max(values[name], high))

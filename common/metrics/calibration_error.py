@@ -10,6 +10,7 @@ import numpy as np
 from common.metrics.intervals import (
     BootstrapConfig,
     Interval,
+    block_sizes,
     number_patients,
     sums_by_patient,
 )
@@ -19,7 +20,6 @@ from common.system.random_streams import random_generator
 
 _BINS = 15
 _ROUNDING = 1e-5  # of probabilities in single precision
-_BLOCK = 100  # simulated sets at a time, to bound the memory
 
 
 def expected_calibration_error(
@@ -45,20 +45,24 @@ def calibrated_level(confidences: np.ndarray, bootstrap: BootstrapConfig) -> Int
     """
     if not len(confidences):
         return Interval(math.nan, math.nan, math.nan)
-    if bootstrap.groups is None:
-        confidences = np.sort(confidences)  # the level does not depend on the order of images
-    bins = _in_bins(confidences)
+    order = np.argsort(confidences, kind="stable")
+    confidences = confidences[order]
     generator = random_generator("calibrated", bootstrap.seed)
     members = number_patients(len(confidences), bootstrap.groups)
+    if bootstrap.groups is not None:  # else the level does not depend on the order of images
+        members = members[order]
     patients = int(members.max()) + 1
+    starts = np.flatnonzero(np.diff(_bin_of(confidences), prepend=-1))  # of each bin, in this order
+    expected = np.add.reduceat(confidences, starts)
     errors = []
-    for start in range(0, bootstrap.resamples, _BLOCK):
-        size = min(_BLOCK, bootstrap.resamples - start)
-        right = generator.random((size, patients))[:, members] < confidences
-        errors.append(np.abs((right - confidences) @ bins).sum(1) / len(confidences))
-    found = np.concatenate(errors)
-    low, high = np.percentile(found, [2.5, 97.5])
-    return Interval(float(found.mean()), float(low), float(high))
+    for size in block_sizes(bootstrap.resamples, len(confidences)):
+        drawn = generator.random((size, patients))
+        right = (drawn if bootstrap.groups is None else drawn[:, members]) < confidences
+        found = np.add.reduceat(right, starts, axis=1, dtype=np.float64)
+        errors.append(np.abs(found - expected).sum(1) / len(confidences))
+    levels = np.concatenate(errors)
+    low, high = np.percentile(levels, [2.5, 97.5])
+    return Interval(float(levels.mean()), float(low), float(high))
 
 
 def squared_calibration_error(
@@ -124,8 +128,13 @@ def check_graded(probabilities: np.ndarray, targets: np.ndarray) -> np.ndarray:
 
 def _in_bins(confidences: np.ndarray) -> np.ndarray:
     """Say in which bin each confidence (N,) is, (N, bins) of 0 and 1."""
+    return np.eye(_BINS)[_bin_of(confidences)]
+
+
+def _bin_of(confidences: np.ndarray) -> np.ndarray:
+    """Number the bin of each confidence, (N,)."""
     check_numbers("confidences", confidences, -_ROUNDING, 1 + _ROUNDING)
-    return np.eye(_BINS)[np.clip(np.ceil(confidences * _BINS).astype(int) - 1, 0, _BINS - 1)]
+    return np.clip(np.ceil(confidences * _BINS).astype(int) - 1, 0, _BINS - 1)
 
 
 def _mean(values: np.ndarray, weights: np.ndarray | None) -> np.ndarray:

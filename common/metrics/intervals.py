@@ -3,8 +3,9 @@
 N images, G patients (where nothing is known of patients, every image is one), R resamples.
 """
 
+import functools
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,7 +16,8 @@ from common.system.random_streams import random_generator
 
 LEVEL = 0.95
 Z = 1.959963984540054  # the 97.5 percentile of the normal distribution
-_BLOCK = 100  # resamples at a time, to bound the memory
+_BLOCK = 2**17  # values of a block of resamples: what is computed of it stays in the cache
+_KEPT = 20_000_000  # weights at most that are drawn once for all models, votes and metrics (160 MB)
 
 
 @dataclass(frozen=True)
@@ -72,20 +74,46 @@ def count_patients(groups: np.ndarray | None) -> int | None:
 def posterior_weights(
     num_patients: int, bootstrap: BootstrapConfig, more: int = 1
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Draw weights of the Bayesian bootstrap (Rubin 1981) in blocks of up to 100 resamples.
+    """Draw weights of the Bayesian bootstrap (Rubin 1981) in blocks of resamples.
 
     Yields exponential weights (B, G), and (B, M) of M more patients, of whom only the worst or the
     best is known (see `share_intervals`). A patient keeps its weights whatever is predicted, so
-    that what is monotone in the predictions in every resample has monotone percentiles.
+    that what is monotone in the predictions in every resample has monotone percentiles. The
+    weights are read-only.
     """
-    generator = random_generator("patients", bootstrap.seed)
+    what = num_patients, bootstrap.resamples, bootstrap.seed
+    blocks: Iterable[np.ndarray] = _draw_weights(*what)
+    if num_patients * bootstrap.resamples <= _KEPT:
+        blocks = _kept_weights(*what)
     others = random_generator("more patients", bootstrap.seed)
-    for start in range(0, bootstrap.resamples, _BLOCK):
-        size = min(_BLOCK, bootstrap.resamples - start)
-        yield (
-            generator.exponential(size=(size, num_patients)),
-            others.exponential(size=(size, more)),
-        )
+    for weights in blocks:
+        yield weights, others.exponential(size=(len(weights), more))
+
+
+def more_weights(bootstrap: BootstrapConfig, more: int) -> np.ndarray:
+    """Draw the weights (R, M) of the M more patients of `posterior_weights` alone."""
+    generator = random_generator("more patients", bootstrap.seed)
+    return generator.exponential(size=(bootstrap.resamples, more))
+
+
+def block_sizes(resamples: int, width: int) -> Iterator[int]:
+    """Divide resamples of `width` values each into blocks, on which no draw depends."""
+    most = max(1, _BLOCK // max(1, width))
+    for start in range(0, resamples, most):
+        yield min(most, resamples - start)
+
+
+def _draw_weights(num_patients: int, resamples: int, seed: int) -> Iterator[np.ndarray]:
+    generator = random_generator("patients", seed)
+    for size in block_sizes(resamples, num_patients):
+        weights = generator.exponential(size=(size, num_patients))
+        weights.flags.writeable = False
+        yield weights
+
+
+@functools.lru_cache(maxsize=2)  # of the images that are judged, and of those that are chosen on
+def _kept_weights(num_patients: int, resamples: int, seed: int) -> tuple[np.ndarray, ...]:
+    return tuple(_draw_weights(num_patients, resamples, seed))
 
 
 def number_patients(num_images: int, groups: np.ndarray | None) -> np.ndarray:

@@ -161,7 +161,9 @@ def share_intervals(
     patient has as many images as that of an average image: the same bounds for images of which
     each has its own patient, wider ones else. The bootstrap's groups are not looked at.
     """
-    count = len(next(iter(shares.values())).hits) if shares else 0
+    if not shares:
+        return {}
+    count = len(next(iter(shares.values())).hits)
     members = number_patients(count, groups)
     if not count or int(members.max()) + 1 == count:
         return {
@@ -185,8 +187,16 @@ def average_interval(
     the same patients. f1: the average of 2 J / (1 + J) instead.
     """
     members = number_patients(len(shares[0].hits), groups)
-    lows, highs = _posterior_draws(shares, members, bootstrap, len(shares))
     values = np.array([share.hits.sum() / share.trials.sum() for share in shares])
+    return average_of_draws(
+        values, *_posterior_draws(shares, members, bootstrap, len(shares)), f1=f1
+    )
+
+
+def average_of_draws(
+    values: np.ndarray, lows: np.ndarray, highs: np.ndarray, f1: bool = False
+) -> Interval:
+    """Bound the average of shares (S,) by draws (R, S) of them; f1: of 2 J / (1 + J) instead."""
     if f1:
         values, lows, highs = (f1_of_jaccard(draws) for draws in (values, lows, highs))
     value = float(values.mean())

@@ -24,6 +24,7 @@ from common.screening.operating_point import fewer_models
 SHARES = (0.05, 0.10, 0.20, 0.30, 0.50)  # of the images that are referred, in the table
 REVIEW_SHARES = (0.05, 0.10, 0.20)  # for which thresholds are chosen on val
 _LEAST = 1e-12
+_MANY = 64.0  # images from which on harmonic numbers are computed by their series
 _SAME = 1e-9  # uncertainties that differ by less differ by rounding
 
 
@@ -309,35 +310,53 @@ def aurc_with_intervals(
     patient of whose images the grader is surest, and whose grades are all right, or all wrong.
     """
     order = np.argsort(uncertainty, kind="stable")
-    starts = np.flatnonzero(np.diff(uncertainty[order], prepend=-math.inf) > 0)
-
-    def areas(weights: np.ndarray, first: np.ndarray, first_is_wrong: bool) -> np.ndarray:
-        """Return areas and excesses (2, R); weights (R, N), first (R,): the one more patient's."""
-        ordered = weights[:, order]
-        kept = np.add.reduceat(ordered, starts, axis=1)  # (R, T)
-        errors = np.add.reduceat(ordered * wrong[order], starts, axis=1)
-        kept = np.concatenate([first[:, None], kept], 1)
-        errors = np.concatenate([first[:, None] * first_is_wrong, errors], 1)
-        area = area_of_blocks(kept, errors)
-        return np.stack([area, area - oracle_area(kept.sum(-1), errors.sum(-1))])
-
+    starts = _blocks(uncertainty[order], wrong[order])
     count = len(wrong)
-    members = number_patients(count, bootstrap.groups)
+    members = number_patients(count, bootstrap.groups)[order]
+    wrong = wrong[order]
+
+    def areas(weights: np.ndarray, first: np.ndarray) -> np.ndarray:
+        """Return areas and excesses (2, 2, R) where one more patient is right, and wrong.
+
+        weights (R, N) in this order, first (R,): that patient's.
+        """
+        kept = np.empty((len(weights), len(starts) + 1))
+        errors = np.zeros_like(kept)
+        kept[:, 0] = first
+        np.add.reduceat(weights, starts, axis=1, out=kept[:, 1:])
+        np.add.reduceat(weights * wrong, starts, axis=1, out=errors[:, 1:])
+        images, mistakes, right = kept.sum(1), errors.sum(1), area_of_blocks(kept, errors)
+        # the block of a wrong patient has `first` more errors, and each later one as many before it
+        more = first * (1 + _harmonic(images) - _harmonic(first))
+        area = np.stack([right, right + ratio(more, images)])
+        oracle = np.stack([oracle_area(images, mistakes), oracle_area(images, mistakes + first)])
+        return np.stack([area, area - oracle])
+
     size = float(typical_size(np.bincount(members)))
-    values = areas(np.ones((1, count)), np.zeros(1), False)[:, 0]
-    ends: list[list[np.ndarray]] = [[], []]
+    values = areas(np.ones((1, count)), np.zeros(1))[:, 0, 0]
+    draws = []
     for patients, more in posterior_weights(int(members.max()) + 1, bootstrap):
         weights, first = patients[:, members], more[:, 0] * size
         scale = (count + size) / (weights.sum(1) + first)  # areas depend on how many images
-        for worst, draws in zip((False, True), ends):
-            draws.append(areas(weights * scale[:, None], first * scale, worst))
-    low, high = (np.concatenate(draws, axis=1) for draws in ends)  # (2, R)
+        draws.append(areas(weights * scale[:, None], first * scale))
+    low, high = np.concatenate(draws, axis=2).swapaxes(0, 1)  # (2, R)
     lows, highs = np.percentile(low, 2.5, axis=1), np.percentile(high, 97.5, axis=1)
     area, excess = (
         Interval(float(value), min(float(value), float(a)), max(float(value), float(b)))
         for value, a, b in zip(values, lows, highs)
     )
     return area, excess
+
+
+def _blocks(uncertainty: np.ndarray, wrong: np.ndarray) -> np.ndarray:
+    """Return where blocks of images (N,), the least uncertain first, begin.
+
+    Images that are equally uncertain are of one block. So are neighbours without an error, which
+    leaves the area as it is: there the risk only falls with the coverage.
+    """
+    starts = np.flatnonzero(np.diff(uncertainty, prepend=-math.inf) > 0)
+    faultless = np.add.reduceat(wrong.astype(int), starts) == 0
+    return starts[~(faultless & np.append(False, faultless[:-1]))]
 
 
 def _area_of(sample: Sample, uncertainty: np.ndarray) -> float:
@@ -357,11 +376,12 @@ def area_of_blocks(kept: np.ndarray, errors: np.ndarray) -> np.ndarray:
     (E + e j / w) / (C + j), whose sum over j is e + (E - C e / w) (H(C + w) - H(C)) with the
     harmonic numbers H.
     """
-    before, wrong_before = np.cumsum(kept, -1) - kept, np.cumsum(errors, -1) - errors
+    counted = np.cumsum(kept, -1)
+    before, wrong_before = counted - kept, np.cumsum(errors, -1) - errors
     rate = np.where(kept > 0, errors / np.maximum(kept, _LEAST), 0)
-    spread = _harmonic(before + kept) - _harmonic(before)
+    spread = np.diff(_harmonic(counted), axis=-1, prepend=0)  # of none it is 0
     sums = (errors + (wrong_before - rate * before) * spread).sum(-1)
-    return ratio(sums, kept.sum(-1))
+    return ratio(sums, counted[..., -1])
 
 
 def oracle_area(images: np.ndarray, errors: np.ndarray) -> np.ndarray:
@@ -372,7 +392,17 @@ def oracle_area(images: np.ndarray, errors: np.ndarray) -> np.ndarray:
 
 
 def _harmonic(counts: np.ndarray) -> np.ndarray:
-    """Return 1 + 1/2 + ... + 1/n, also between whole numbers n."""
+    """Return 1 + 1/2 + ... + 1/n, also between whole numbers n.
+
+    The digamma function, or, many times faster and for so many equal to rounding, its asymptotic
+    series (Abramowitz & Stegun 1964, 6.3.18).
+    """
     from scipy.special import digamma
 
-    return digamma(np.asarray(counts) + 1) + np.euler_gamma
+    counts = np.asarray(counts, float)
+    inverse = 1 / np.maximum(counts, _MANY)
+    square = inverse * inverse
+    found = np.array(inverse / 2 - square / 12 * (1 - square / 10) - np.log(inverse))
+    few = counts < _MANY
+    found[few] = digamma(counts[few] + 1)
+    return found + np.euler_gamma
