@@ -15,6 +15,7 @@ from benchmarks.results import (
     Results,
     Speed,
     SpeedSection,
+    StoredSection,
 )
 from common.reporting.table import format_table
 from common.system.files import write_text
@@ -97,6 +98,11 @@ _MEMORY = Goal(
     _gigabytes,
     at_most=True,
 )
+_STORED_COMMAND = "python -m benchmarks.stored"
+_STORED = (  # title, seconds of the processor at most, of which commands, their place in results
+    ("--help of each script", 1.5, "helps"),
+    ("evaluate_ensemble.py, stored predictions of seven models", 30.0, "scripts"),
+)
 _SEVEN_TITLE = "seven-model evaluation, images/s against the reference"
 
 
@@ -124,6 +130,7 @@ def render(results: Results) -> str:
             f"### Ablation, {title}",
             _ablation(results.ablation.get(device), device),
         ]
+    parts += ["## Without a network", _stored(results.stored)]
     parts += ["## bf16 against fp32", _precision(results.precision)]
     return "\n\n".join(parts) + "\n"
 
@@ -136,7 +143,23 @@ def _goals(results: Results) -> str:
     lines += [_goal_of_seven(device, results.speed.get(device)) for device in _DEVICES]
     for goal in (_READING, _FILLING, _MEMORY):
         lines += [_goal(goal, device, results.speed.get(device)) for device in goal.bounds]
-    return "\n".join(lines)
+    return "\n".join([*lines, *_stored_goals(results.stored)])
+
+
+def _stored_goals(section: StoredSection | None) -> list[str]:
+    lines = []
+    for title, bound, part in _STORED:
+        start = f"| {title}, processor time | CPU | < {bound:g} s |"
+        if section is None:
+            lines.append(f"{start} not measured | `{_STORED_COMMAND}` |")
+            continue
+        of_all = part == "helps"
+        spent = section.helps if of_all else section.scripts
+        most = max(
+            own.processor_seconds for name, own in spent.items() if name in title or part == "helps"
+        )
+        lines.append(f"{start} {most:.1f} s | {'met' if most < bound else 'missed'} |")
+    return lines
 
 
 def _goal(goal: Goal, device: str, section: SpeedSection | None) -> str:
@@ -243,6 +266,21 @@ def _ablation(section: AblationSection | None, device: str) -> str:
         f"{section.date}; `{section.command}`; {section.processor}\n\n"
         "The time of a training epoch in that form, over that of the product as it is; above 1 is "
         f"slower.\n\n```\n{format_table(['form', *models], rows)}\n```"
+    )
+
+
+def _stored(section: StoredSection | None) -> str:
+    if section is None:
+        return f"Not measured: `{_STORED_COMMAND}`"
+    found = {**section.scripts, **{f"{name} --help": own for name, own in section.helps.items()}}
+    rows = [
+        [name, f"{own.processor_seconds:.1f}", f"{own.seconds:.1f}"] for name, own in found.items()
+    ]
+    return (
+        f"{section.date}; `{section.command}`; {section.processor}\n\n"
+        f"Predictions of {section.models} models on {section.images:,} images are stored, and so "
+        f"is what was looked at of the pictures; {section.resamples:,} resamples.\n\n"
+        f"```\n{format_table(['command', 'processor s', 's'], rows)}\n```"
     )
 
 

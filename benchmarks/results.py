@@ -1,7 +1,7 @@
 """results.json: what was measured, by section.
 
-One section on speed and one on ablation for each type of device, and one on precision. Types are
-those of the file; `benchmarks.report` lays them out as RESULTS.md.
+One section on speed and one on ablation for each type of device, one on precision and one on what
+needs no network. Types are those of the file; `benchmarks.report` lays them out as RESULTS.md.
 """
 
 import math
@@ -16,6 +16,7 @@ from common.system.files import read_json, write_json
 HERE = Path(__file__).parent
 DEVICES = ("cpu", "cuda")
 PRECISION = "precision"  # the key of its section
+STORED = "stored"
 
 
 @dataclass(frozen=True)
@@ -95,7 +96,29 @@ class PrecisionSection:
     date: str = ""
 
 
-Section = SpeedSection | AblationSection | PrecisionSection
+@dataclass(frozen=True)
+class Spent:
+    """What a command takes."""
+
+    processor_seconds: float
+    seconds: float
+
+
+@dataclass
+class StoredSection:
+    """Commands that run no network, or hardly any: flags, and what reads stored predictions."""
+
+    command: str
+    processor: str
+    images: int
+    models: int
+    resamples: int
+    helps: dict[str, Spent]  # of each script's --help
+    scripts: dict[str, Spent]
+    date: str = ""
+
+
+Section = SpeedSection | AblationSection | PrecisionSection | StoredSection
 
 
 @dataclass(frozen=True)
@@ -105,6 +128,7 @@ class Results:
     speed: dict[str, SpeedSection]
     ablation: dict[str, AblationSection]
     precision: PrecisionSection | None
+    stored: StoredSection | None = None
 
 
 def ablation_key(device: str) -> str:
@@ -146,6 +170,7 @@ def _parse(folder: Path, content: dict[str, Any]) -> Results:
                 d: AblationSection(**content[k]) for d, k in ablation.items() if k in content
             },
             precision=_precision_section(precision) if precision else None,
+            stored=_stored_section(content[STORED]) if STORED in content else None,
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise InputError(
@@ -174,6 +199,14 @@ def _model_speed(content: dict[str, Any]) -> ModelSpeed:
 def _precision_section(content: dict[str, Any]) -> PrecisionSection:
     models = {name: _difference(found) for name, found in content["models"].items()}
     return PrecisionSection(**{**content, "models": models})
+
+
+def _stored_section(content: dict[str, Any]) -> StoredSection:
+    parts = {
+        part: {name: Spent(**spent) for name, spent in content[part].items()}
+        for part in ("helps", "scripts")
+    }
+    return StoredSection(**{**content, **parts})
 
 
 def _difference(content: dict[str, Any]) -> PrecisionDifference:

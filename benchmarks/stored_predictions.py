@@ -33,7 +33,14 @@ def write_dataset_and_models(root: Path, images: int, models: int) -> list[Path]
     for number, directory in enumerate(directories):
         words = f"--base_models demo_convnext --no_pretrained --epochs 1 --seed {number}"
         words += " --batch_size 8 --gradient_accumulation_steps 1 --device cpu --precision fp32"
-        places = ["--dataset_path", dataset, "--output_dir", directory, "--cache_dir", root / "c"]
+        places = [
+            "--dataset_path",
+            dataset,
+            "--output_dir",
+            directory,
+            "--cache_dir",
+            root / "cache",
+        ]
         if train_ovo.main([*words.split(), *map(str, places)]):
             raise RuntimeError(f"{directory}: the training failed")
     found = scan_dataset(dataset)

@@ -51,6 +51,7 @@ def swap_p_values(paired: Sequence[Paired], units: Units, draws: int, seed: int)
     """
     observed = np.array([abs(one.difference) for one in paired])
     half = [np.nan_to_num(sums_by_patient(one.first - one.other, units)) / 2 for one in paired]
+    moving = [np.flatnonzero(own.any(0)) for own in half]  # the other sums are both models' own
     centres = [(one.first + one.other).sum(0) / 2 for one in paired]
     reached, made = np.zeros(len(paired)), np.zeros(len(paired))
     open_tests = [test for test in range(len(paired)) if not np.isnan(observed[test])]
@@ -59,10 +60,12 @@ def swap_p_values(paired: Sequence[Paired], units: Units, draws: int, seed: int)
     for signs in _every_sign(count) if exact else _drawn_signs(count, draws, seed):
         if not open_tests:
             break
-        ends = np.cumsum([half[test].shape[1] for test in open_tests])
-        moved = signs @ np.concatenate([half[test] for test in open_tests], axis=1)
-        for test, part in zip(open_tests, np.split(moved, ends[:-1], axis=1)):
+        ends = np.cumsum([len(moving[test]) for test in open_tests])
+        moved = signs @ np.concatenate([half[test][:, moving[test]] for test in open_tests], axis=1)
+        for test, sums in zip(open_tests, np.split(moved, ends[:-1], axis=1)):
             one, centre = paired[test], centres[test]
+            part = np.zeros((len(signs), len(centre)))
+            part[:, moving[test]] = sums
             found = np.abs(one.metric(centre + part) - one.metric(centre - part))
             reached[test] += (~(found < observed[test] - _TOLERANCE)).sum()
             made[test] += len(signs)

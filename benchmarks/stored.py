@@ -1,0 +1,109 @@
+#!/usr/bin/env python3
+"""Measure what runs no network: --help of each script, and what reads stored predictions.
+
+    python -m benchmarks.stored --images 10000 --models 7
+
+Each command runs in a process of its own, on one thread. Its processor time does not depend on what
+else runs on the machine, or hardly. Writes benchmarks/RESULTS.md and results.json.
+"""
+
+from common.cli import Parser, folder, guarded, whole_number
+
+import argparse
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import torch
+
+from benchmarks import report, results
+from benchmarks.results import Spent, StoredSection
+from benchmarks.stored_predictions import write_dataset_and_models
+from benchmarks.timing import processor
+from common.system.errors import InputError
+from common.system.log import log
+
+ROOT = Path(__file__).parents[1]
+_ANALYSES = (
+    "compare_models.py",
+    "analyze_ensemble_diversity.py",
+    "analyze_per_class_strengths.py",
+)
+
+
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = Parser(description=__doc__)
+    parser.add_argument("--images", type=whole_number, default=10_000, help="(default 10000)")
+    parser.add_argument("--models", type=whole_number, default=7, help="(default 7)")
+    parser.add_argument("--resamples", type=whole_number, default=1000, help="(default 1000)")
+    parser.add_argument("--output_dir", type=folder, default=results.HERE)
+    args = parser.parse_args(argv)
+    if args.images < 500 or args.models < 2:
+        raise InputError("expected 500 or more images and two or more models")
+    return args
+
+
+def spend(script: str, *words: str) -> Spent:
+    """Run a script and say what it took; InputError if it failed."""
+    before, started = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
+    done = subprocess.run(
+        [sys.executable, ROOT / script, *words],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    seconds, after = time.perf_counter() - started, resource.getrusage(resource.RUSAGE_CHILDREN)
+    if done.returncode:
+        raise InputError(f"{script}: exit status {done.returncode}: {done.stderr.strip()[-300:]}")
+    used = (after.ru_utime - before.ru_utime) + (after.ru_stime - before.ru_stime)
+    return Spent(used, seconds)
+
+
+def measure_scripts(root: Path, models: list[Path], resamples: int) -> dict[str, Spent]:
+    """Evaluate and analyse stored predictions, each a second time, when all pictures are known."""
+    given = ["--results_dirs", *map(str, models), "--resamples", str(resamples)]
+    evaluate = [*given, "--dataset_path", str(root / "dataset"), "--cache_dir", str(root / "cache")]
+    evaluate += ["--output_dir", str(root / "ensemble"), "--device", "cpu", "--precision", "fp32"]
+    commands = {"evaluate_ensemble.py": evaluate}
+    commands |= {name: [*given, "--output_dir", str(root / name[:-3])] for name in _ANALYSES}
+    found = {}
+    for name, words in commands.items():
+        spend(name, *words)
+        found[name] = spend(name, *words)
+        log(f"{name}: {found[name].processor_seconds:.1f} s of the processor")
+    return found
+
+
+@guarded
+def main(argv: list[str] | None = None) -> int:
+    """Write the predictions, time what reads them and all flags, then lay the results out."""
+    args = parse_args(argv)
+    names = sorted(path.name for path in ROOT.glob("*.py"))
+    for name in names:  # compiled, and in the file system's cache
+        spend(name, "--help")
+    helps = {name: spend(name, "--help") for name in names}
+    with tempfile.TemporaryDirectory() as place:
+        models = write_dataset_and_models(Path(place), args.images, args.models)
+        scripts = measure_scripts(Path(place), models, args.resamples)
+    section = StoredSection(
+        command=f"python -m benchmarks.stored --images {args.images} --models {args.models} "
+        f"--resamples {args.resamples}",
+        processor=processor(torch.device("cpu")),
+        images=args.images,
+        models=args.models,
+        resamples=args.resamples,
+        helps=helps,
+        scripts=scripts,
+    )
+    print(report.write(args.output_dir, results.store(args.output_dir, results.STORED, section)))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
