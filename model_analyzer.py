@@ -1,18 +1,22 @@
 #!/usr/bin/env python3
-"""Inspect trained pair classifiers, each on its own file.
+"""Inspect trained pair classifiers, each on its own file; or watch trainings from their files.
 
     python model_analyzer.py --model ./coatnet_5class_results/models
     python model_analyzer.py --model ./coatnet_5class_results/models/*.pth
+    python model_analyzer.py --watch ./*_5class_results
 
 Prints one row per classifier, and one per pair of a network for all pairs (--head shared); writes
-model_analysis.json, .csv and training curves.
+model_analysis.json, .csv and training curves. --watch prints one screen, again and again on a
+terminal, and writes nothing.
 """
 
 from common.cli import Parser, folder, guarded
 
 import argparse
 import math
+import shutil
 import sys
+import time
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -29,6 +33,11 @@ from common.result_dir import AnalysisFiles, ResultDir, read_config, write_table
 from common.system.errors import InputError
 from common.system.files import write_json
 from common.system.log import log
+from common.watching.screen import all_done, screen
+from common.watching.standing import find_runs_below, standing_of
+
+_WATCH_EVERY = 5.0  # seconds
+_CLEAR = "\x1b[H\x1b[2J"  # of a terminal
 
 if TYPE_CHECKING:  # these take seconds to import: steps that need them do it
     from common.figures.training import Learned
@@ -38,13 +47,27 @@ if TYPE_CHECKING:  # these take seconds to import: steps that need them do it
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
     parser = Parser(description=__doc__)
-    parser.add_argument(
+    asked = parser.add_mutually_exclusive_group(required=True)
+    asked.add_argument(
         "--model",
         nargs="+",
         type=folder,  # or a file; an empty name is neither
-        required=True,
         metavar="PATH",
         help="checkpoint files, folders of them or result directories",
+    )
+    asked.add_argument(
+        "--watch",
+        nargs="+",
+        type=folder,
+        metavar="DIR",
+        help="say how far the trainings in result directories, or in all of a folder, are",
+    )
+    parser.add_argument(
+        "--watch_every",
+        type=positive_seconds,
+        default=None,
+        metavar="SECONDS",
+        help=f"look again on a terminal (default {_WATCH_EVERY:g})",
     )
     parser.add_argument(
         "--output_dir",
@@ -53,7 +76,40 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         help="(default results/ next to models/, or ./model_analysis)",
     )
     add_figure_flags(parser)
-    return parser.parse_args(argv)
+    args = parser.parse_args(argv)
+    idle = ("output_dir", "figure_format") if args.watch else ("watch_every",)
+    for name in idle:
+        if getattr(args, name) != parser.get_default(name):
+            with_which = "--watch" if args.watch else "--model"
+            raise InputError(f"--{name} has no effect with {with_which}; leave out one of the two")
+    return args
+
+
+def positive_seconds(text: str) -> float:
+    """Read a number of seconds above 0."""
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = math.nan
+    if not 0 < seconds < math.inf:
+        raise argparse.ArgumentTypeError(f"expected seconds above 0, found {text!r}")
+    return seconds
+
+
+def watch(places: list[Path], every: float) -> None:
+    """Print how far trainings are; on a terminal again and again, until all are done."""
+    find_runs_below(places)  # a mistake is named at once
+    while True:
+        runs = [standing_of(directory) for directory in find_runs_below(places)]
+        on_terminal = sys.stdout.isatty()
+        shown = screen(runs, shutil.get_terminal_size().columns)
+        print(f"{_CLEAR if on_terminal else ''}{shown}", flush=True)
+        if not on_terminal or all_done(runs):
+            return
+        try:
+            time.sleep(every)
+        except KeyboardInterrupt:
+            return
 
 
 def find_files(paths: list[Path]) -> list[Path]:
@@ -273,6 +329,9 @@ def save(rows: list[Analysis], found: list[Analysed], folder: Path, vector: str)
 def main(argv: list[str] | None = None) -> int:
     """Analyse every file that can be read; 2 if none can."""
     args = parse_args(argv)
+    if args.watch:
+        watch(args.watch, args.watch_every or _WATCH_EVERY)
+        return 0
     files = find_files(args.model)
     several = len({path.resolve().parent for path in files}) > 1
     found: list[Analysed] = []

@@ -26,6 +26,7 @@ FLOORS = (
     ("models",),
     ("result_dir",),
     ("review_sheet",),
+    ("watching",),
     ("prediction",),
     ("metrics",),
     ("comparison",),

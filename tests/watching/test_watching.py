@@ -1,0 +1,136 @@
+"""How far trainings are, from the files of their directories alone."""
+
+import json
+import os
+import shutil
+import subprocess
+from dataclasses import replace
+
+import pytest
+from helpers import MODEL
+
+import model_analyzer
+from common.history import EpochRow
+from common.locks.holder import this_process
+from common.pairs import heads_of_model
+from common.result_dir import ResultDir, write_history
+from common.watching.screen import screen
+from common.watching.standing import DONE, NEW, RUNNING, STOPPED, standing_of
+
+HEADS = heads_of_model(5, "ovo")
+
+
+def rows_of(head, epochs, seconds=60.0):
+    return [
+        EpochRow(head.name, e, 0.5, 0.5, None, 1e-3, 9.0, seconds) for e in range(1, epochs + 1)
+    ]
+
+
+@pytest.fixture
+def half_way(tmp_path):
+    """A directory with two pairs done, three trained by this process, one killed, four to come."""
+    directory = ResultDir(tmp_path / "demo_5class_results")
+    settings = {"model": MODEL, "epochs": 50, "num_classes": 5, "head": "ovo"}
+    for folder in (directory.models, directory.checkpoints, directory.history.parent):
+        folder.mkdir(parents=True)
+    directory.config.write_text(json.dumps({"config": settings}))
+    rows = []
+    for place, head in enumerate(HEADS[:6]):
+        directory.best(MODEL, head).touch()
+        rows += rows_of(head, 50 if place < 2 else 12)
+        if place >= 2:
+            directory.last(MODEL, head).touch()
+            holder = this_process()
+            if place == 5:
+                ended = subprocess.Popen(["true"])
+                ended.wait()
+                holder = replace(holder, pid=ended.pid)
+            directory.head_lock(MODEL, head).write_bytes(holder.to_bytes())
+    write_history(directory.history, rows, HEADS)
+    return directory
+
+
+def test_it_tells_what_is_done_running_stopped_and_not_begun(half_way):
+    standing = standing_of(half_way)
+    states = [each.state for each in standing.heads]
+    assert states == [DONE] * 2 + [RUNNING] * 3 + [STOPPED] + [NEW] * 4
+    running = standing.heads[2]
+    assert (running.epoch, running.epochs, running.left) == (12, 50, 38 * 60)
+    lines = screen([standing]).splitlines()
+    assert "10 classifiers: 2 done, 3 running, 1 stopped, 4 not begun" in lines[0]
+    assert lines[1] == "demo_5class_results: 2 of 10 done"
+    assert "0-3 0-4 1-2" in lines[2] and "epoch 12/50, ETA 38 min, " in lines[2]
+    assert lines[2].endswith(f"pid {os.getpid()}")
+    assert "stopped    1-3" in lines[3] and lines[3].endswith("is gone")
+    assert lines[4] == "  not begun  1-4 2-3 2-4 3-4"
+
+
+def test_a_pair_that_ended_early_waits_for_the_others_of_its_process(half_way):
+    os.utime(half_way.last(MODEL, HEADS[2]), (1, 1))
+    standing = standing_of(half_way)
+    assert [each.waits for each in standing.heads[2:5]] == [True, False, False]
+    assert standing.heads[2].left == 0.0
+    assert "0-3                  epoch 12/50, ended, " in screen([standing])
+
+
+def test_ten_pairs_of_seven_backbones_fit_a_screen_of_80_columns(half_way, tmp_path):
+    runs = []
+    for number in range(7):
+        copy = shutil.copytree(half_way.root, tmp_path / f"{'long' * 15}_{number}")
+        runs.append(standing_of(ResultDir(copy)))
+    lines = screen(runs).splitlines()
+    assert len(lines) == 1 + 7 * 4 and max(map(len, lines)) <= 80
+
+
+@pytest.mark.parametrize("text", [b"", b"{", b"[]", b'{"config": {}}', b"\xff", b'{"config": 3}'])
+def test_what_cannot_be_read_is_said_in_a_line(half_way, text):
+    half_way.config.write_bytes(text)
+    standing = standing_of(half_way)
+    assert standing.problem and not standing.heads
+    assert screen([standing]).count("\n") == 1
+
+
+@pytest.mark.parametrize("text", [b"", b"{}", b'{"pid": "x"}', b"\xff\x00"])
+def test_damaged_locks_and_histories_do_not_end_it(half_way, text):
+    half_way.history.write_bytes(text)
+    half_way.head_lock(MODEL, HEADS[2]).write_bytes(text)
+    states = {each.state for each in standing_of(half_way).heads}
+    assert states <= {DONE, RUNNING, STOPPED, NEW}
+
+
+def test_a_complete_directory_is_done_and_nothing_is_written(trained, tmp_path, capsys):
+    copy = shutil.copytree(trained, tmp_path / "x" / "demo_5class_results")
+    before = {path: path.stat().st_mtime_ns for path in copy.rglob("*")}
+    for place in (copy, copy.parent):  # a directory, or the folder that it is in
+        assert model_analyzer.main(["--watch", str(place)]) == 0
+        assert "10 classifiers: 10 done\n" in capsys.readouterr().out
+    assert {path: path.stat().st_mtime_ns for path in copy.rglob("*")} == before
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--watch", "nowhere"], "--watch nowhere: expected a folder, found none"),
+        (["--watch", ".", "--output_dir", "o"], "--output_dir has no effect with --watch"),
+        (["--watch", ".", "--figure_format", "pdf"], "--figure_format has no effect with --watch"),
+        (["--model", ".", "--watch_every", "3"], "--watch_every has no effect with --model"),
+    ],
+)
+def test_what_has_no_effect_is_refused(words, said, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert model_analyzer.main(words) == 2
+    assert said in capsys.readouterr().err
+
+
+def test_on_a_terminal_it_looks_again_until_all_is_done(half_way, monkeypatch, capsys):
+    looks = []
+
+    def sleep(seconds):
+        looks.append(seconds)
+        if len(looks) == 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    monkeypatch.setattr(model_analyzer.time, "sleep", sleep)
+    assert model_analyzer.main(["--watch", str(half_way.root), "--watch_every", "0.5"]) == 0
+    assert looks == [0.5, 0.5] and capsys.readouterr().out.count("4 not begun") == 2
