@@ -281,8 +281,14 @@ def fill_caches(configs: list[TrainConfig], dataset: Dataset) -> None:
     log("no classifier is left for this process; the pixel cache is filled")
 
 
-def require_restartable(request: TrainingRequest, place: Place) -> None:
-    """Raise InputError where torchrun would start again what then refuses to go on."""
+def require_shareable(request: TrainingRequest, place: Place) -> None:
+    """Raise InputError for what several processes cannot do together, or not start again."""
+    if request.override and not place.alone:
+        raise InputError(
+            "--override changes the settings of all pairs, which one process must do: run this "
+            "command once without torchrun, then stop it there (Ctrl-C) and go on with all "
+            "processes, without --override"
+        )
     if place.max_restarts and not request.resume and not request.dry_run:
         raise InputError(
             f"--max_restarts {place.max_restarts}: a training that is started again goes on from "
@@ -294,7 +300,7 @@ def require_restartable(request: TrainingRequest, place: Place) -> None:
 def main(argv: list[str] | None = None) -> int:
     """Train every backbone that was asked for, or this process's share, one after the other."""
     request, place = parse_training(argv, __doc__), find_place()
-    require_restartable(request, place)
+    require_shareable(request, place)
     first = request.configs[0]
     dataset = scan_dataset(Path(first.dataset_path), first.num_classes, first.class_names)
     counts = dataset.split("train").counts(first.num_classes)

@@ -41,7 +41,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def command(folder: Path, name: str, epochs: int) -> list[str]:
+def command(folder: Path, name: str, epochs: int, pairs: tuple[str, ...] = PAIRS) -> list[str]:
     """Write the training's flags."""
     flags = (
         f"--base_models demo_convnext --no_pretrained --freeze_weights false --epochs {epochs} "
@@ -53,7 +53,7 @@ def command(folder: Path, name: str, epochs: int) -> list[str]:
         "--output_dir": folder / name,
     }
     words = [str(word) for place in places.items() for word in place]
-    return [*flags.split(), *PAIRS, *words]
+    return [*flags.split(), *pairs, *words]
 
 
 class Trainer:

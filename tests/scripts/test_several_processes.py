@@ -4,10 +4,56 @@ import json
 import shutil
 
 import numpy as np
-from helpers import flags, run_ranks
+import pytest
+from helpers import flags, history_of, run_ranks, same_weights
 
 import evaluate_ensemble
+from common.pairs import heads_of_model
 from common.result_dir import ResultDir
+
+
+def test_two_processes_train_the_pairs_of_one_to_the_same_bits(trained, quick_train, tmp_path):
+    output, log = tmp_path / "demo_5class_results", tmp_path / "log.txt"
+    assert run_ranks(2, lambda rank: quick_train(output), log) == [0, 0]
+    for head in heads_of_model(5, "ovo"):
+        assert same_weights(output, trained, head), head.name
+    assert history_of(output) == history_of(trained)
+    assert (output / "MODEL_CARD.md").is_file() and not (output / "checkpoints").exists()
+    lines = log.read_text().splitlines()
+    assert all("[rank 0 of 2]" in line or "[rank 1 of 2]" in line for line in lines)
+    shares = [line for line in lines if "samples an epoch" in line]
+    plan = [line.split("demo_convnext ")[1].split(" (")[0] for line in shares]
+    assert sorted(" ".join(plan).split()) == [head.name for head in heads_of_model(5, "ovo")]
+    complete = [line for line in lines if "the directory is complete" in line]
+    assert len(complete) == 1 and sum("next: python evaluate" in line for line in lines) == 1
+    assert sum("data check: looked at" in line for line in lines) == 1, "once for all"
+
+
+def test_a_process_for_which_no_pair_is_left_fills_the_cache(quick_train, tmp_path):
+    output, log = tmp_path / "o", tmp_path / "log.txt"
+    values = {"pairs": "0-1", "cache_dir": tmp_path / "cache", "epochs": 1}
+    assert run_ranks(2, lambda rank: quick_train(output, **values), log) == [0, 0]
+    said = log.read_text()
+    assert "rank 1 of 2: no classifier is left for it; it fills the pixel cache" in said
+    assert "[rank 1 of 2] no classifier is left for this process; the pixel cache is filled" in said
+
+
+@pytest.mark.parametrize(
+    ("environment", "values", "said"),
+    [
+        ({"TORCHELASTIC_MAX_RESTARTS": "3"}, {}, "--max_restarts 3: a training that is started ag"),
+        ({}, {"override": None, "resume": None}, "--override changes the settings of all pairs"),
+        ({"RANK": "2"}, {}, "RANK=2 and WORLD_SIZE=2"),
+    ],
+)
+def test_what_several_processes_cannot_do_is_refused(
+    quick_train, tmp_path, monkeypatch, capsys, environment, values, said
+):
+    for name, value in ({"RANK": "1", "WORLD_SIZE": "2"} | environment).items():
+        monkeypatch.setenv(name, value)
+    assert quick_train(tmp_path / "o", **values) == 2
+    error = capsys.readouterr().err
+    assert said in error and error.count("\n") == 1 and not (tmp_path / "o").exists()
 
 
 def evaluation(trained, folder, demo, cache):
