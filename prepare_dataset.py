@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Make graded folders from a table; audit or split a dataset; fill its cache; write the demo.
+"""Make graded folders from a table; audit, split or cache a dataset; write the demo; merge results.
 
     python prepare_dataset.py import ./labels.csv ./photographs ./my_graded_photographs
     python prepare_dataset.py audit ./my_graded_photographs --strict
@@ -7,6 +7,7 @@
     python prepare_dataset.py split ./my_graded_photographs ./my_folds --folds 5
     python prepare_dataset.py demo ./demo_dataset
     python prepare_dataset.py cache ./my_graded_photographs --base_models coatnet convnext swinv2
+    python prepare_dataset.py merge ./results_here ./results_there --output_dir ./coatnet_results
 
 Training fills the cache itself; filling it beforehand shows early which files cannot be read.
 """
@@ -32,6 +33,7 @@ from common.data.patients import AUTO, PATIENT_HELP
 from common.data.synthetic import write_dataset
 from common.flags import default_of
 from common.inspection.relations import what_is_known
+from common.joint_runs.finish import next_command
 from common.listing.split_folders import ALL, SPLITS, split_of
 from common.listing.walking import count_of
 from common.preparation.folds import check_folds, fold_names, plan_folds, write_folds
@@ -43,6 +45,7 @@ from common.preparation.import_table import (
     plan_import,
     write_import,
 )
+from common.preparation.merge import plan_merge, write_merge
 from common.preparation.new_dataset import (
     MANIFEST,
     WAYS,
@@ -97,6 +100,9 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         _add_audit_flags(command)
     table = commands.add_parser("import", help="make graded folders from a table of grades")
     _add_import_flags(table)
+    join = commands.add_parser("merge", help="join result directories of pairs trained apart")
+    join.add_argument("results_dirs", type=folder, nargs="+", help="parts of one run")
+    join.add_argument("--output_dir", type=folder, required=True, help="a new folder")
     return parser.parse_args(argv)
 
 
@@ -360,6 +366,22 @@ def import_dataset(args: argparse.Namespace) -> None:
         log(f"      python prepare_dataset.py split {path} {split}{classes}")
 
 
+def merge_results(args: argparse.Namespace) -> None:
+    """Join result directories of one run, each with some of its pairs."""
+    for part in args.results_dirs:
+        require_apart(part, args.output_dir)
+    require_empty(args.output_dir)
+    remove_leftovers(args.output_dir)
+    merge = plan_merge(args.results_dirs)
+    for remark in merge.remarks:
+        log(f"note: {remark}")
+    write_merge(merge, args.output_dir)
+    config = merge.first.config
+    log(f"{args.output_dir}: {merge.standings.line(config.names)}")
+    if merge.standings.complete:
+        log(next_command(args.output_dir, config))
+
+
 def _log_import(plan: ImportPlan) -> None:
     """Say what each split holds, and what was left out."""
     for split in plan.splits:
@@ -474,6 +496,7 @@ def main(argv: list[str] | None = None) -> int:
         "cache": fill_caches,
         "split": split_dataset,
         "import": import_dataset,
+        "merge": merge_results,
     }
     commands[args.command](args)
     return 0

@@ -305,7 +305,7 @@ def find_run(directory: ResultDir) -> Run:
     A directory of the guide's earlier trainer has no config.json: its file names tell the classes.
     Raises InputError when there is no model, more than one, or a classifier is missing.
     """
-    found = _model_files(directory)
+    found = model_files(directory)
     if len(found) != 1:
         names = f"those of {', '.join(found)}" if found else "none"
         raise InputError(
@@ -366,7 +366,7 @@ def _run(directory: ResultDir, model: str, files: dict[str, Path], content: dict
     )
 
 
-def _model_files(directory: ResultDir) -> dict[str, dict[str, Path]]:
+def model_files(directory: ResultDir) -> dict[str, dict[str, Path]]:
     """List the classifiers' files by model and by the classifier's name."""
     found: dict[str, dict[str, Path]] = {}
     for path in sorted(directory.models.glob("best_*.pth")):

@@ -2,9 +2,11 @@
 """Kill a training at random moments, resume it each time, and compare the outcome bit for bit.
 
     python -m dev.kill_training --kills 50
+    python -m dev.kill_training --kills 20 --processes 2 --hosts
 
 Trains a small network on synthetic images: once in peace, then killed by SIGKILL, over and over
-until there were enough kills. Exit status 0 if every tensor is the same each time.
+until there were enough kills. With two processes, both train into one directory, and each is
+killed. Exit status 0 if every tensor is the same each time.
 """
 
 from common.cli import Parser, guarded
@@ -20,15 +22,21 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 
 import torch
 
 from common.data.synthetic import write_dataset
+from common.locks.kernel_locks import WITHOUT
 from common.models.checkpoint_file import load_checkpoint
+from common.system.errors import InputError
 
 ROOT = Path(__file__).resolve().parents[1]
 PAIRS = ("0-1", "2-4")
+TWO = (("0-1", "2-4"), ("2-4", "0-3"))  # of two processes: one pair is wanted by both
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -37,11 +45,17 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--kills", type=int, default=50, help="(default 50)")
     parser.add_argument("--epochs", type=int, default=24, help="(default 24)")
     parser.add_argument("--seed", type=int, default=0, help="of the moments (default 0)")
+    parser.add_argument("--processes", type=int, choices=(1, 2), default=1, help="(default 1)")
+    parser.add_argument(
+        "--hosts",
+        action="store_true",
+        help="each process on a host of its own (by name), on a file system without locks",
+    )
     parser.add_argument("--folder", type=Path, default=None, help="(default a temporary one)")
     return parser.parse_args(argv)
 
 
-def command(folder: Path, name: str, epochs: int, pairs: tuple[str, ...] = PAIRS) -> list[str]:
+def command(folder: Path, name: str, epochs: int, pairs: Sequence[str] = PAIRS) -> list[str]:
     """Write the training's flags."""
     flags = (
         f"--base_models demo_convnext --no_pretrained --freeze_weights false --epochs {epochs} "
@@ -62,10 +76,13 @@ class Trainer:
     To import PyTorch takes longer than such a small training.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, host: str = "") -> None:
+        """host: has this name, and no locks of the kernel; "": this machine as it is."""
+        named = ["unshare", "--uts", "sh", "-c", f'hostname {host} && exec "$@"', "-"]
         self._server = subprocess.Popen(
-            [sys.executable, "-u", "-c", _SERVER],
+            [*(named if host else []), sys.executable, "-u", "-c", _SERVER],
             cwd=ROOT,
+            env=os.environ | ({WITHOUT: "1"} if host else {}),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             bufsize=0,  # what is read here is no longer waited for
@@ -125,6 +142,37 @@ def tensors(folder: Path) -> dict[str, torch.Tensor]:
     return found
 
 
+def joint_campaign(
+    folder: Path, kills: int, epochs: int, seed: int, hosts: bool
+) -> tuple[int, bool]:
+    """Let two processes train into one directory, and kill each of them `kills` / 2 times."""
+    write_dataset(folder / "images", {"train": 10, "val": 4}, seed=1, size=96)
+    every = sorted({pair for pairs in TWO for pair in pairs})
+    with ExitStack() as stack:
+        trainers = [stack.enter_context(Trainer(f"node{n}" if hosts else "")) for n in (1, 2)]
+        trainers[0].run(command(folder, "whole", epochs, every), folder / "log.txt")
+
+        def work(number: int) -> int:
+            return killed_until_done(
+                trainers[number],
+                folder,
+                "joint",
+                epochs,
+                (kills + number) // 2,
+                random.Random(seed + number),
+                TWO[number],
+            )
+
+        with ThreadPoolExecutor() as pool:
+            done = sum(pool.map(work, (0, 1)))
+    whole, found = tensors(folder / "whole"), tensors(folder / "joint")
+    same = found.keys() == whole.keys() and all(torch.equal(found[k], whole[k]) for k in whole)
+    left = [*(folder / "joint").rglob("*.part"), *(folder / "joint").glob(".lock*")]
+    rows = [history(folder / name) for name in ("joint", "whole")]
+    print(f"{done} kills, same bits: {same}, rows {rows}, left over: {len(left)}", flush=True)
+    return done, same and len(whole) > 0 and not left and rows[0] == rows[1]
+
+
 def campaign(folder: Path, kills: int, epochs: int, seed: int) -> tuple[int, bool]:
     """Kill trainings until there were that many kills; returns how many, and whether all agree."""
     write_dataset(folder / "images", {"train": 10, "val": 4}, seed=1, size=96)
@@ -156,15 +204,21 @@ def _campaign(
 
 
 def killed_until_done(
-    trainer: Trainer, folder: Path, name: str, epochs: int, most: int, moments: random.Random
+    trainer: Trainer,
+    folder: Path,
+    name: str,
+    epochs: int,
+    most: int,
+    moments: random.Random,
+    pairs: Sequence[str] = PAIRS,
 ) -> int:
     """Kill and resume one training up to `most` times, then let it end; returns the kills."""
-    done, longest, log = 0, 1.0, folder / "log.txt"
+    done, longest, log = 0, 1.0, folder / f"log_{pairs[0]}.txt"
     while True:
         before = history(folder / name)
         mark = "classifiers: " if done < most else ""  # it has found its checkpoints
         moment = moments.uniform(0, longest) if mark else 0.0
-        status = trainer.run(command(folder, name, epochs), log, mark, moment)
+        status = trainer.run(command(folder, name, epochs, pairs), log, mark, moment)
         if status != -signal.SIGKILL:
             if status:
                 raise SystemExit(f"a resumed training failed with status {status}, see {log}")
@@ -172,7 +226,7 @@ def killed_until_done(
         done += 1
         # wait longer where no epoch was finished, shorter where one was
         longest = max(0.3, longest * (1.3 if history(folder / name) == before else 0.7))
-        print(f"kill {done}: {history(folder / name)} rows of {2 * epochs}", flush=True)
+        print(f"kill {done}: {history(folder / name)} rows", flush=True)
 
 
 def history(folder: Path) -> int:
@@ -185,10 +239,15 @@ def history(folder: Path) -> int:
 def main(argv: list[str] | None = None) -> int:
     """Run the campaign and say how it went."""
     args = parse_args(argv)
+    if args.hosts and args.processes == 1:
+        raise InputError("--hosts: expected --processes 2")
     with tempfile.TemporaryDirectory() as name:
         folder = args.folder or Path(name)
         folder.mkdir(parents=True, exist_ok=True)
-        done, same = campaign(folder, args.kills, args.epochs, args.seed)
+        if args.processes == 1:
+            done, same = campaign(folder, args.kills, args.epochs, args.seed)
+        else:
+            done, same = joint_campaign(folder, args.kills, args.epochs, args.seed, args.hosts)
     print(f"{done} kills; bit-identical: {'yes' if same else 'NO'}")
     return 0 if same else 1
 

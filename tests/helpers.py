@@ -66,6 +66,7 @@ QUICK = {
     "precision": "fp32",
 }
 QUICK_AUDIT = AuditConfig(num_workers=2, shortcuts=False)
+THREE = {"num_classes": 3, "epochs": 2}  # of three classes, with three pairs
 FOUR_EPOCHS = {"pairs": "0-1", "epochs": 4, "min_delta": 0}  # of one pair
 
 

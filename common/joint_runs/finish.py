@@ -3,7 +3,8 @@
 import shlex
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 from common.config import LAST, TrainConfig
 from common.joint_runs.heads import held_by_others
@@ -49,14 +50,22 @@ class Standings:
         """The heads that are not trained, and not being trained either."""
         return [head for head in self.heads if head not in self.done and head not in self.others]
 
-    def line(self, config: TrainConfig) -> str:
-        """Say it for people."""
-        if is_one_network(config.head):  # who trains it is the only one
-            return f"the {config.head} head is trained, the directory is complete"
+    @property
+    def complete(self) -> bool:
+        """Tell whether all is trained."""
+        return len(self.done) == len(self.heads)
+
+    def line(self, names: Sequence[str]) -> str:
+        """Say it for people. names: of the classes."""
+        head = self.heads[0]
+        if is_one_network(head.kind):
+            if not self.complete:
+                return f"the {head.title} is not finished (--resume goes on)"
+            return f"the {head.title} is trained, the directory is complete"
         said = [f"{len(self.done)} of {len(self.heads)} pairs are trained"]
         said += [f"{head.name} by {taken.holder}" for head, taken in self.others.items()]
         if self.missing:
-            flags = " ".join(pair_flag(_pair_of(head), config.names) for head in self.missing)
+            flags = " ".join(pair_flag(_pair_of(head), names) for head in self.missing)
             said.append(f"missing {flags} (--resume --pairs {flags} trains them)")
         return "; ".join(said) if len(said) > 1 else f"{said[0]}, the directory is complete"
 
@@ -72,14 +81,19 @@ def conclude(context: TrainContext, trainers: Sequence[HeadTrainer]) -> None:
         rows = [row for trainer in trainers for row in trainer.history]
         write_history(directory.history, rows, [trainer.head for trainer in trainers])
         found = _standings(context, [trainer.head for trainer in trainers])
-        log(f"{directory.root}: {found.line(config)}")
-        if len(found.done) < len(found.heads) or found.others:
+        log(f"{directory.root}: {found.line(config.names)}")
+        if not found.complete:
             return
         if not directory.unfinished():
             shutil.rmtree(directory.checkpoints, ignore_errors=True)
-        _describe_unless_described(directory)
-    log(
-        f"next: python evaluate_ensemble.py --results_dirs {shlex.quote(str(directory.root))} "
+        describe_unless_described(directory, directory.root)
+    log(next_command(directory.root, config))
+
+
+def next_command(folder: Path, config: TrainConfig) -> str:
+    """Say how a complete directory is evaluated."""
+    return (
+        f"next: python evaluate_ensemble.py --results_dirs {shlex.quote(str(folder))} "
         f"--dataset_path {shlex.quote(config.dataset_path)} --split test"
     )
 
@@ -107,8 +121,11 @@ def _is_done(directory: ResultDir, model: str, head: Head) -> bool:
     return best is not None and best.complete and not directory.goes_on(model, head)
 
 
-def _describe_unless_described(directory: ResultDir) -> None:
-    """Write a model card that says what was trained; one that is there may hold figures."""
+def describe_unless_described(directory: ResultDir, place: Path) -> None:
+    """Write a model card that says what was trained; one that is there may hold figures.
+
+    place: where the directory will lie.
+    """
     if directory.model_card.exists():
         return
     try:
@@ -116,5 +133,6 @@ def _describe_unless_described(directory: ResultDir) -> None:
     except InputError as error:  # what else lies there is no fault of this training
         log(f"note: no model card is written: {error}")
         return
-    known = what_is_known(directory.root.name, run, read_config(directory))
+    run = replace(run, directory=ResultDir(place))
+    known = what_is_known(place.name, run, read_config(directory))
     write_card(directory.model_card, card_of_training(known))

@@ -89,8 +89,12 @@ def holder_of(path: Path) -> Taken | None:
         return Taken(path, holder) if holder and not holder.is_gone() else None
     finally:
         os.close(handle)
-    there = doubts_about(path.parent) if holder else ""
-    return Taken(path, holder) if holder and there and not _has_ended(holder, True) else None
+    if holder is None or _has_ended(holder, True):
+        return None
+    try:
+        return Taken(path, holder) if doubts_about(path.parent) else None
+    except OSError:  # nothing can be tried in a place that is only read
+        return Taken(path, holder)
 
 
 def _has_ended(holder: Holder, lock_is_free: bool) -> bool:

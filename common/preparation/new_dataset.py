@@ -37,7 +37,7 @@ _RANDOM_PART = "?" * 8  # of the names that mkdtemp makes
 def require_empty(target: Path) -> None:
     """Refuse a destination that holds anything, or is a link."""
     if target.is_symlink() or (target.exists() and (not target.is_dir() or any(target.iterdir()))):
-        raise InputError(f"{target} is not empty; choose another folder for the new dataset")
+        raise InputError(f"{target} is not empty; choose another folder")
 
 
 def require_apart(source: Path, target: Path) -> None:

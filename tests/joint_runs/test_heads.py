@@ -2,34 +2,14 @@
 
 import os
 
-import pytest
-from helpers import MODEL, history_of, in_another_training, same_weights
+from helpers import MODEL, THREE, history_of, in_another_training, same_weights
 
+import train_ovo
 from common.locks import kernel_locks
 from common.pairs import heads_of_model
 from common.result_dir import ResultDir, read_config
 
-THREE = {"num_classes": 3, "epochs": 2}
 FIRST, MIDDLE, LAST = heads_of_model(3, "ovo")
-
-
-@pytest.fixture(scope="module")
-def three_classes(demo, tmp_path_factory):
-    """The demo dataset's first three classes."""
-    folder = tmp_path_factory.mktemp("three") / "images"
-    for split in ("train", "val"):
-        (folder / split).mkdir(parents=True)
-        for grade in "012":
-            os.symlink(demo / split / grade, folder / split / grade)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def alone(three_classes, quick_train, tmp_path_factory):
-    """All three pairs, trained by one process."""
-    output = tmp_path_factory.mktemp("alone") / "r"
-    assert quick_train(output, dataset_path=three_classes, **THREE) == 0
-    return output
 
 
 def test_pairs_trained_side_by_side_are_those_of_one_process(
@@ -94,8 +74,6 @@ def test_another_configuration_or_seed_is_refused_with_the_difference(
 def test_who_comes_second_to_write_the_configuration_must_fit_the_first(
     quick_train, three_classes, tmp_path, capsys, monkeypatch
 ):
-    import train_ovo
-
     output, common = tmp_path / "r", {"dataset_path": three_classes, **THREE}
     opened = train_ovo.open_caches
 

@@ -109,6 +109,20 @@ def test_what_another_host_left_is_never_taken_over_in_silence(
     take(path).release()
 
 
+def test_a_process_of_another_host_is_left_alone_alive_or_dead(tmp_path, monkeypatch):
+    hosted = ("unshare", "--uts", "sh", "-c", 'hostname node7 && exec "$@"', "-")
+    if subprocess.run([*hosted, "true"], capture_output=True).returncode:
+        pytest.skip("a host's name cannot be changed here")
+    monkeypatch.setenv(kernel_locks.WITHOUT, "1")
+    path = tmp_path / "lock"
+    with start_holder(path, *hosted) as process:
+        for _ in range(2):
+            with pytest.raises(Taken, match="on 'node7'"):
+                take(path)
+            process.kill()
+            process.wait()
+
+
 def test_on_a_local_disk_a_free_lock_proves_that_its_holder_has_ended(tmp_path, capsys):
     path = tmp_path / "lock"  # such as a container with a new name finds
     path.write_bytes(dataclasses.replace(this_process(), host="node7", pid=1).to_bytes())

@@ -6,7 +6,7 @@ import pytest
 from helpers import ROOT, help_of
 
 SCRIPTS = [(path.name,) for path in sorted(ROOT.glob("*.py"))]
-COMMANDS = [("prepare_dataset.py", name) for name in ("demo", "cache", "audit", "split")]
+COMMANDS = [("prepare_dataset.py", name) for name in ("demo", "cache", "audit", "split", "merge")]
 TOOLS = [
     ("-m", f"{folder}.{path.stem}")
     for folder in ("benchmarks", "dev")
