@@ -23,11 +23,11 @@ from common.preparation.new_dataset import new_dataset
 from common.result_dir import ResultDir, model_files, read_config, write_history
 from common.system.errors import InputError
 from common.system.files import write_json
-from common.training.resume import load_best, load_latest
+from common.training.context import Fingerprints
+from common.training.resume import OLDER_RUN, load_best, load_latest
 
 # keys of config.json that a part must share with the others, beside its settings
-_SAME = {"data": {}, "initial_weights": "", "precision": "", "synthetic": False}
-_SAME |= {"pixel_version": 1, "skipped": {}, "overrides": []}
+_SHARED = (*(item.name for item in fields(Fingerprints)), "overrides")
 
 
 @dataclass(frozen=True)
@@ -151,11 +151,12 @@ def _open(directory: ResultDir) -> Source:
 
 def _require_same_run(first: Source, other: Source) -> None:
     """Raise InputError with all in which two directories are not of one run."""
-    changes = config_differences(first.content["config"], other.config)
-    for name, default in _SAME.items():
-        before, now = (each.content.get(name, default) for each in (first, other))
-        if before != now:
-            changes.append(Change(name, before, now))
+    one, two = (OLDER_RUN | {"overrides": []} | each.content for each in (first, other))
+    changes = config_differences(one["config"], other.config)
+    if one.get("precision") == two.get("precision"):  # what the settings came to
+        changes = [change for change in changes if change.name not in ("precision", "use_amp")]
+    names = [name for name in _SHARED if one.get(name) != two.get(name)]
+    changes += [Change(name, one.get(name), two.get(name)) for name in names]
     if changes:
         differences = "; ".join(f"{c.name}: {c.before} -> {c.now}" for c in changes)
         raise InputError(

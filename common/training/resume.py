@@ -23,6 +23,8 @@ from common.system.log import log
 from common.training.context import Fingerprints, TrainContext
 from common.training.trainer import HeadTrainer, load_finished, load_state
 
+# keys of config.json that earlier releases did not write, and what they meant
+OLDER_RUN: dict[str, Any] = {"pixel_version": 1, "kernel_version": 1, "skipped": {}}
 # what a run may not change even with --override: its networks or its pixels would not fit
 _FIXED = (*FIXED_FIELDS, "initial_weights", "synthetic", "pixel_version", "kernel_version")
 
@@ -139,7 +141,7 @@ def _differences(
     old: dict[str, Any], config: TrainConfig, backbone: Backbone, fingerprints: Fingerprints
 ) -> list[Change]:
     """List what is not as config.json has it."""
-    old = {"pixel_version": 1, "kernel_version": 1, "skipped": {}, **old}  # newer keys
+    old = OLDER_RUN | old
     same = _same_meaning(old["config"], config, backbone)
     if old.get("precision") == fingerprints.precision:  # what the settings come to
         same |= {"precision", "use_amp"}
