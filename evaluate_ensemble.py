@@ -94,6 +94,7 @@ from common.sharing.session import Session, follow, lead
 from common.system.errors import InputError
 from common.system.files import read_json, write_json
 from common.system.log import duration, log, said_once
+from common.system.threads import use_threads
 
 if TYPE_CHECKING:  # these take seconds to import: steps that need them do it
     from common.model_card.mistakes import Mistakes
@@ -697,6 +698,7 @@ def main(argv: list[str] | None = None) -> int:
     alterations = () if args.robustness is None else chosen_alterations(args.robustness)
     with said_once(place.leads):
         models = list_models(args)
+    use_threads(args.threads, place.leads)
     ensemble_dir = ResultDir(args.output_dir or DEFAULT_ENSEMBLE)
     skipped = leave_out_unreadable(models, args) if args.skip_unreadable else {}
     if args.verify:

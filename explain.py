@@ -39,6 +39,7 @@ from common.system.environment import versions
 from common.system.errors import InputError
 from common.system.files import atomic_write
 from common.system.log import log, utc_now
+from common.system.threads import use_threads
 
 if TYPE_CHECKING:  # these take seconds to import: steps that need them do it
     from common.evidence.explanation import Explained, How, Sources
@@ -235,6 +236,7 @@ def main(argv: list[str] | None = None) -> int:
     listing, place = list_pictures(args.images), EvidenceDir(args.output_dir)
     for line in listing.remarks:
         log(line)
+    use_threads(args.threads)
     args.output_dir.mkdir(parents=True, exist_ok=True)  # a mistake is found before time is spent
     models = find_graded_by(args.results_dirs, args.base_models, args.grader)
     from common.evidence.page import PageWords, ShownPicture, write_page

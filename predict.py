@@ -56,6 +56,7 @@ from common.sharing.session import follow, lead
 from common.sharing.shares import ranges
 from common.system.errors import InputError
 from common.system.log import log
+from common.system.threads import use_threads
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -276,6 +277,7 @@ def main(argv: list[str] | None = None) -> int:
             log(line)
         require_free_places(files, args.report, listing, args)
         say_who_they_are_of(listing, args.patient_regex)  # first: a mistake is named at once
+    use_threads(args.threads, place.leads, probe=args.onnx is None)
     run = open_grader(args, place)
     asked = choose_asked(run.grader, args.operating_point, args.review_share)
     answers = Answers(run.grader, asked, run.doubts)

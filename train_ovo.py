@@ -43,6 +43,7 @@ from common.system import signals
 from common.system.environment import worker_count
 from common.system.errors import InputError
 from common.system.log import duration, log, printable
+from common.system.threads import use_threads
 from common.training.schedule import schedule_warnings
 
 if TYPE_CHECKING:  # these take seconds to import: steps that need them do it
@@ -220,7 +221,7 @@ def run(share: BackboneShare, dataset: Dataset, request: TrainingRequest, place:
     from common.training.context import build_context, check_inputs, take_fingerprints
     from common.training.dry_run import foresee, plan_lines
     from common.training.loop import start_heads, train
-    from common.training.resume import record_override
+    from common.training.resume import note_threads, record_override
 
     started = time.monotonic()
     request = replace(request, heads=list(share.heads))
@@ -249,6 +250,7 @@ def run(share: BackboneShare, dataset: Dataset, request: TrainingRequest, place:
             warn_of_dataset(config, dataset)
         caches = open_caches(inputs)
         begin_run(inputs, fingerprints, held, request)
+        note_threads(directory)
         context = build_context(inputs, *caches, directory, fingerprints, bool(changes))
         describe(context, held.heads)
         for line in (*left_to_others(held.others), lock_note(directory.root)):
@@ -300,9 +302,14 @@ def require_shareable(request: TrainingRequest, place: Place) -> None:
 def main(argv: list[str] | None = None) -> int:
     """Train every backbone that was asked for, or this process's share, one after the other."""
     request, place = parse_training(argv, __doc__), find_place()
+<<<<<<< HEAD
     require_shareable(request, place)
+=======
+    require_restartable(request, place)
+>>>>>>> c9d1a19 (Let no more threads compute than the cores that other programs leave, and say how many and why)
     first = request.configs[0]
     dataset = scan_dataset(Path(first.dataset_path), first.num_classes, first.class_names)
+    use_threads(first.threads, speak=place.leads)
     counts = dataset.split("train").counts(first.num_classes)
     shares = share_training(request.configs, request.heads, counts, place.size)
     for line in shares.lines() if place.leads and not place.alone else ():

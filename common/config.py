@@ -20,6 +20,7 @@ FREE_FIELDS = (
     "weights",
     "device",
     "num_workers",
+    "threads",
     "experiment_name",
     "recipe",
     "skip_unreadable",
@@ -212,6 +213,11 @@ class TrainConfig:
     validation_frequency: int = _option(1, "epochs between validations")
     checkpoint_frequency: int = _option(1, "epochs between checkpoints for --resume")
     num_workers: int = _option(4, "threads that fill the cache, at most the cores")
+    threads: str = _option(
+        "auto",
+        "threads that compute on the CPU: a number, or auto: OMP_NUM_THREADS if that is set, else one "
+        "for each core that other programs leave",
+    )
     tta: str = _option(
         "none",
         "test-time augmentation: predictions average the logits of an image's mirror images "

@@ -191,6 +191,7 @@ def add_evaluation_flags(parser: argparse.ArgumentParser) -> None:
         "dataset_path",
         "cache_dir",
         "num_workers",
+        "threads",
         "skip_unreadable",
         "device",
         "use_amp",
@@ -342,7 +343,7 @@ def add_grader_flags(parser: argparse.ArgumentParser, arithmetic: bool = True) -
         help="what an evaluation has chosen, results/grader.json (default: that of the one model, "
         "or of super_ensemble_results if it is of these models)",
     )
-    for name in ("device", "precision") if arithmetic else ():
+    for name in ("device", "precision", "threads") if arithmetic else ():
         _add_named_field(parser, name)
     _add_tta(parser, "what each model was evaluated with, else trained with")
 

@@ -220,6 +220,18 @@ def record_override(
     log("override: recorded in config.json; classifiers that are finished stay as they are")
 
 
+def note_threads(directory: ResultDir) -> None:
+    """Say so if a run goes on with another number of threads: sums may round in another way."""
+    versions_then = read_config(directory).get("versions")
+    before = versions_then.get("threads") if isinstance(versions_then, dict) else None
+    now = versions()["threads"]
+    if before and before != now:
+        log(
+            f"note: this run began with {before} threads and goes on with {now}, so that its last "
+            f"digits may differ from those of a run without a break; --threads {before} avoids that"
+        )
+
+
 # -- one head ---------------------------------------------------------------------------------
 
 

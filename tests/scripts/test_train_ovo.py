@@ -302,12 +302,17 @@ def test_a_run_of_an_earlier_release_goes_on_with_its_own_pixels(
     config = json.loads((output / "config.json").read_text())
     assert config.pop("pixel_version") == config.pop("kernel_version") == 2
     del config["skipped"], config["config"]["skip_unreadable"]  # as before there were any
+    config["versions"]["threads"] = "5"
     (output / "config.json").write_text(json.dumps(config))
     path = next((output / "models").glob("*.pth"))
     content = load_checkpoint(path)
     assert content["preprocessing"].pop("version") == 2
     save_checkpoint(path, content)
-    assert quick_train(output, resume=None) == 0
+    capsys.readouterr()
+    assert quick_train(output, resume=None, threads=1) == 0
+    said = capsys.readouterr().out
+    assert "threads: 1 (as --threads says" in said
+    assert "began with 5 threads and goes on with 1" in said and "--threads 5 avoids" in said
     versions = {load_pair(p).preprocessing.version for p in (output / "models").glob("*.pth")}
     assert versions == {1}, "of the pair that was there and of the nine others"
     assert len(faster) == 1

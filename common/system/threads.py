@@ -1,0 +1,168 @@
+"""How many threads compute: as many as asked for, or as find a core to themselves.
+
+Threads of one matrix product wait for each other. Where another program takes a core from one of
+them, all are as slow as that one: measured, two threads on shared cores are 5 to 20 times slower
+than one. n threads, c cores that this process may use.
+"""
+
+import os
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from common.system.errors import InputError
+from common.system.log import log
+
+AUTO = "auto"
+_VARIABLE = "OMP_NUM_THREADS"
+_MOST = 1024
+_LOOKS, _BETWEEN = 5, 0.05  # how often, and seconds apart, other programs are looked for
+_PROBE_SECONDS = 2.0
+_GAIN = 0.9  # more threads must take at most this share of the time
+
+
+@dataclass(frozen=True)
+class ThreadChoice:
+    """How many threads compute, and why."""
+
+    count: int
+    reason: str
+
+
+def use_threads(asked: str, speak: bool = True, probe: bool = True) -> None:
+    """Let as many threads compute as asked for, or as is best here, and say so in a line.
+
+    asked: "auto" or a number. probe: PyTorch computes, and may be asked how fast. Raises InputError
+    for anything else.
+    """
+    choice = choose_threads(asked, _measure if probe else None)
+    if not os.environ.get(_VARIABLE) or asked != AUTO:
+        if "torch" in sys.modules:
+            import torch
+
+            torch.set_num_threads(choice.count)
+        else:  # for what is imported later
+            os.environ[_VARIABLE] = str(choice.count)
+    if speak:
+        log(f"threads: {choice.count} ({choice.reason})")
+
+
+def choose_threads(
+    asked: str, measure: Callable[[list[int]], dict[int, float]] | None
+) -> ThreadChoice:
+    """Choose by the flag, then by the environment, then by what else the cores are doing.
+
+    measure: returns the seconds that a piece of work takes with each number of threads; None: that
+    cannot be measured.
+    """
+    cores = len(os.sched_getaffinity(0))
+    if asked != AUTO:
+        if not (asked.isdecimal() and 1 <= int(asked) <= _MOST):
+            raise InputError(
+                f"--threads: expected auto or a number from 1 to {_MOST}, found {asked!r}"
+            )
+        return ThreadChoice(int(asked), f"as --threads says; cores: {cores}")
+    given = os.environ.get(_VARIABLE, "").split(",")[0].strip()
+    if given.isdecimal() and int(given):
+        return ThreadChoice(int(given), f"as {_VARIABLE} says, which --threads would overrule")
+    limit, quota = cores, cpu_quota()
+    of = f"of {cores} cores"
+    if quota is not None and quota < cores:
+        limit = max(1, int(quota))
+        of = f"of {cores} cores, of which a quota grants {quota:g}"
+    others = busy_others()
+    if limit == 1 or limit + others <= cores:
+        return ThreadChoice(limit, f"{of}; nothing else keeps them busy" if limit > 1 else of)
+    found = f"{of}, where {others} other thread{'' if others == 1 else 's'} compute"
+    if measure is None:
+        return ThreadChoice(max(1, min(limit, cores - others)), found)
+    seconds = measure([limit >> place for place in range(limit.bit_length())])
+    best = min(seconds, key=lambda count: seconds[count] / (1 if count == 1 else _GAIN))
+    measured = ", ".join(f"{1000 * took:.1f} ms with {count}" for count, took in seconds.items())
+    return ThreadChoice(best, f"{found}: a matrix product takes {measured}")
+
+
+def cpu_quota(root: Path = Path("/")) -> float | None:
+    """Return how many cores' time the control groups grant this process; None: no limit."""
+    try:
+        lines = (root / "proc/self/cgroup").read_text().splitlines()
+    except OSError:
+        return None
+    found = []
+    for line in lines:
+        _, controllers, path = line.split(":", 2)
+        if controllers and "cpu" not in controllers.split(","):
+            continue
+        top = root / "sys/fs/cgroup" / ("cpu" if controllers else "")
+        place = top / path.lstrip("/")
+        # a container may see the path of outside, and its own group at the top
+        for folder in {top, place, *(p for p in place.parents if top in p.parents)}:
+            found.append(_quota_of(folder))
+    known = [quota for quota in found if quota is not None]
+    return min(known, default=None)
+
+
+def _quota_of(folder: Path) -> float | None:
+    """Read version 2's cpu.max, or version 1's two files."""
+    try:
+        if (folder / "cpu.max").is_file():
+            granted, period = (folder / "cpu.max").read_text().split()
+        else:
+            granted, period = (
+                (folder / f"cpu.cfs_{name}_us").read_text().strip() for name in ("quota", "period")
+            )
+        return int(granted) / int(period) if int(granted) > 0 else None
+    except (OSError, ValueError, ZeroDivisionError):  # "max" is no number
+        return None
+
+
+def busy_others(proc: Path = Path("/proc")) -> int:
+    """Count the threads of other processes that compute on this process's cores, in the median.
+
+    Looks at those that are visible from here: a container does not see its neighbours.
+    """
+    counts = []
+    for look in range(_LOOKS):
+        if look:
+            time.sleep(_BETWEEN)
+        counts.append(_running_others(proc))
+    return sorted(counts)[_LOOKS // 2]
+
+
+def _running_others(proc: Path) -> int:
+    cores, found = os.sched_getaffinity(0), 0
+    for process in proc.iterdir():
+        if not process.name.isdecimal() or int(process.name) == os.getpid():
+            continue
+        try:
+            if process.joinpath("stat").read_text().rpartition(")")[2].split()[17] != "1":
+                stats = [task / "stat" for task in process.joinpath("task").iterdir()]
+            else:  # a single thread
+                stats = [process / "stat"]
+            for stat in stats:
+                fields = stat.read_text().rpartition(")")[2].split()
+                found += fields[0] == "R" and int(fields[36]) in cores
+        except (OSError, ValueError, IndexError):  # it has ended meanwhile
+            continue
+    return found
+
+
+def _measure(counts: list[int]) -> dict[int, float]:
+    """Return the mean seconds of a matrix product with so many threads, in two seconds for all."""
+    import torch
+
+    matrix = torch.ones(512, 512)
+    spent, done = dict.fromkeys(counts, 0.0), dict.fromkeys(counts, 0)
+    started = time.monotonic()
+    while not all(done.values()) or time.monotonic() - started < _PROBE_SECONDS:
+        for count in counts:
+            torch.set_num_threads(count)
+            _ = matrix @ matrix
+            for _ in range(5):
+                before = time.monotonic()
+                _ = matrix @ matrix
+                spent[count] += time.monotonic() - before
+                done[count] += 1
+    return {count: spent[count] / done[count] for count in counts}

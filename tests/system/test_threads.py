@@ -1,0 +1,116 @@
+"""Threads: what was asked for, else what the environment says, else what the cores have room for."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from common.system import threads
+from common.system.errors import InputError
+from common.system.threads import busy_others, choose_threads, cpu_quota, use_threads
+
+
+@pytest.fixture
+def machine(monkeypatch):
+    """Pretend to have some cores, of which others keep some busy; returns what sets that."""
+
+    def pretend(cores, others=0, quota=None):
+        monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+        monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(cores)))
+        monkeypatch.setattr(threads, "busy_others", lambda: others)
+        monkeypatch.setattr(threads, "cpu_quota", lambda: quota)
+
+    return pretend
+
+
+def refuse(counts):
+    raise AssertionError("nothing is to be measured")
+
+
+def test_the_flag_counts_before_the_environment_and_that_before_the_machine(machine, monkeypatch):
+    machine(4, others=4)
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    assert choose_threads("2", refuse).count == 2
+    choice = choose_threads("auto", refuse)
+    assert choice.count == 3 and "OMP_NUM_THREADS" in choice.reason
+
+
+def test_a_quiet_machine_gives_a_thread_to_each_core(machine):
+    machine(4)
+    assert choose_threads("auto", refuse).count == 4
+
+
+@pytest.mark.parametrize("quota, count", [(2.5, 2), (0.5, 1), (16.0, 4)])
+def test_no_more_threads_than_a_quota_grants(machine, quota, count):
+    machine(4, quota=quota)
+    assert choose_threads("auto", refuse).count == count
+
+
+def test_on_busy_cores_it_is_measured_how_many_threads_pay(machine):
+    machine(4, others=1)
+    seconds = {4: 0.004, 2: 0.001, 1: 0.002}
+    choice = choose_threads("auto", lambda counts: {count: seconds[count] for count in counts})
+    assert choice.count == 2 and "4.0 ms with 4" in choice.reason
+    hardly = {4: 0.00195, 2: 0.00195, 1: 0.002}
+    assert choose_threads("auto", lambda counts: hardly).count == 1
+    assert choose_threads("auto", None).count == 3, "the idle cores, where nothing can be measured"
+
+
+def test_a_probe_times_every_number_of_threads(monkeypatch):
+    monkeypatch.setattr(threads, "_PROBE_SECONDS", 0.0)
+    before = torch.get_num_threads()
+    try:
+        found = threads._measure([2, 1])
+    finally:
+        torch.set_num_threads(before)
+    assert set(found) == {2, 1} and all(took > 0 for took in found.values())
+
+
+@pytest.mark.parametrize("asked", ["0", "-1", "two", "", "1.5", "1025"])
+def test_other_numbers_are_refused(asked):
+    with pytest.raises(InputError, match="--threads: expected auto or a number"):
+        choose_threads(asked, refuse)
+
+
+def test_threads_are_set_and_said(capsys):
+    before = torch.get_num_threads()
+    try:
+        use_threads("3")
+        assert torch.get_num_threads() == 3
+        assert "threads: 3 (as --threads says" in capsys.readouterr().out
+        use_threads("2", speak=False)
+        assert torch.get_num_threads() == 2 and not capsys.readouterr().out
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_quotas_of_both_versions_of_control_groups_are_read(tmp_path):
+    assert cpu_quota(tmp_path) is None
+    groups = tmp_path / "proc/self/cgroup"
+    groups.parent.mkdir(parents=True)
+    groups.write_text("0::/jobs/mine\n")
+    mine = tmp_path / "sys/fs/cgroup/jobs/mine"
+    mine.mkdir(parents=True)
+    (mine / "cpu.max").write_text("max 100000\n")
+    assert cpu_quota(tmp_path) is None
+    (mine.parent / "cpu.max").write_text("150000 100000\n")
+    assert cpu_quota(tmp_path) == 1.5, "of the group above"
+    groups.write_text("4:cpu,cpuacct:/docker/abc\n1:memory:/docker/abc\n")
+    own = tmp_path / "sys/fs/cgroup/cpu"
+    own.mkdir()
+    (own / "cpu.cfs_quota_us").write_text("50000\n")
+    (own / "cpu.cfs_period_us").write_text("100000\n")
+    assert cpu_quota(tmp_path) == 0.5, "a container sees its own group at the top"
+
+
+def test_a_program_that_computes_on_these_cores_is_noticed():
+    before = busy_others()
+    busy = subprocess.Popen([sys.executable, "-c", "while True: pass"])
+    try:
+        found = max(busy_others() for _ in range(10))
+    finally:
+        busy.kill()
+        busy.wait()
+    assert found >= max(1, before - 2)
