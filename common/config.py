@@ -215,8 +215,8 @@ class TrainConfig:
     num_workers: int = _option(4, "threads that fill the cache, at most the cores")
     threads: str = _option(
         "auto",
-        "threads that compute on the CPU: a number, or auto: OMP_NUM_THREADS if that is set, else one "
-        "for each core that other programs leave",
+        "threads that compute on the CPU: a number, or auto: OMP_NUM_THREADS if that is set, else "
+        "one for each core that other programs leave",
     )
     tta: str = _option(
         "none",

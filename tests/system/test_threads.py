@@ -1,4 +1,4 @@
-"""Threads: what was asked for, else what the environment says, else what the cores have room for."""
+"""As many threads as were asked for, else as the environment says, else as find idle cores."""
 
 import os
 import subprocess
