@@ -302,11 +302,7 @@ def require_shareable(request: TrainingRequest, place: Place) -> None:
 def main(argv: list[str] | None = None) -> int:
     """Train every backbone that was asked for, or this process's share, one after the other."""
     request, place = parse_training(argv, __doc__), find_place()
-<<<<<<< HEAD
     require_shareable(request, place)
-=======
-    require_restartable(request, place)
->>>>>>> c9d1a19 (Let no more threads compute than the cores that other programs leave, and say how many and why)
     first = request.configs[0]
     dataset = scan_dataset(Path(first.dataset_path), first.num_classes, first.class_names)
     use_threads(first.threads, speak=place.leads)
