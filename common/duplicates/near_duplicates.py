@@ -20,6 +20,7 @@ _BANDS = 16  # of 16 bits
 _WINDOW = 16  # neighbours on each side within a band's bucket: crowded buckets stay linear
 _MAX_DISTANCE = 88  # bits of 256; unrelated pictures differ in about 128
 _CHUNK = 4096  # pairs
+_ASKED = 1 << 14  # pictures whose candidates are in memory at once
 _FLAT = 0.5  # grey levels: below, a picture has no structure to compare
 
 
@@ -79,9 +80,15 @@ def _band_pairs(hashes: np.ndarray, band: int) -> np.ndarray:
     keys = np.ascontiguousarray(np.roll(hashes, -2 * band, axis=-1)[..., :8]).view(">u8")[..., 0]
     keys = keys.astype(np.uint64)  # (N, 8): the band, then the 48 bits after it
     order = np.argsort(keys[:, 0], kind="stable")
-    index = keys[order, 0]
-    prefixes, wanted = index >> np.uint64(48), keys.ravel() >> np.uint64(48)
-    place = np.searchsorted(index, keys.ravel())
+    starts = range(0, len(keys), _ASKED)  # some at a time: each may have hundreds of candidates
+    return np.concatenate([_asked_pairs(hashes, keys, order, start) for start in starts])
+
+
+def _asked_pairs(hashes: np.ndarray, keys: np.ndarray, order: np.ndarray, start: int) -> np.ndarray:
+    """Encode the candidates of some pictures; order: of all by their keys (N, 8) as they are."""
+    asked, index = keys[start : start + _ASKED].ravel(), keys[order, 0]
+    prefixes, wanted = index >> np.uint64(48), asked >> np.uint64(48)
+    place = np.searchsorted(index, asked)
     low = np.maximum(np.searchsorted(prefixes, wanted, "left"), place - _WINDOW)
     high = np.minimum(np.searchsorted(prefixes, wanted, "right"), place + _WINDOW)
     lengths = np.maximum(high - low, 0)
@@ -89,6 +96,7 @@ def _band_pairs(hashes: np.ndarray, band: int) -> np.ndarray:
     steps = np.arange(len(query)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
     second = order[low[query] + steps]
     first, orientation = np.divmod(query, 8)
+    first += start
     other = first != second
     first, second, orientation = first[other], second[other], orientation[other]
     near = np.concatenate(

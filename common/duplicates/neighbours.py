@@ -23,9 +23,10 @@ from common.duplicates.local_features import LocalFeatures
 BLOCK = 256  # pictures that are encoded or asked for at once
 _BITS = 64
 _NEAR = 22  # bits in which two points of one place may differ; unrelated ones differ in 32
-_WORDS = 64  # at most, on each level
+_WORDS = 64  # at most, on each level, where the sample is no larger than _SAMPLE
 _PER_WORD = 40  # descriptions at least, on average
-_SAMPLE = 100_000  # descriptions
+_SAMPLE = 100_000  # descriptions, of up to 50,000 pictures
+_OF_SAMPLED = 200  # descriptions for each of a larger sample
 _ROUNDS = 6  # of k-means
 _LEAST_VOTES = 2
 
@@ -64,12 +65,18 @@ class Index:
 
 
 def learn_codebook(features: Sequence[LocalFeatures]) -> Codebook:
-    """Learn the vocabulary from a sample of the pictures' descriptions, of which there are some."""
+    """Learn the vocabulary from a sample of the pictures' descriptions, of which there are some.
+
+    Both grow with the pictures, so that a word is that of as many descriptions whatever their
+    number, and all of them are compared in a time that is nearly proportional to it.
+    """
     generator = np.random.default_rng(0)
-    chosen = np.sort(generator.permutation(len(features))[: _SAMPLE // 100])
+    size = max(_SAMPLE, sum(len(one.descriptors) for one in features) // _OF_SAMPLED)
+    chosen = np.sort(generator.permutation(len(features))[: size // 100])
     every = np.concatenate([features[i].descriptors for i in chosen.tolist()])
-    sample = root_sift(every[np.sort(generator.permutation(len(every))[:_SAMPLE])])
-    count = int(np.clip(np.sqrt(len(sample) / _PER_WORD), 1, _WORDS))
+    sample = root_sift(every[np.sort(generator.permutation(len(every))[:size])])
+    most = max(_WORDS, int(np.sqrt(size / _PER_WORD)))
+    count = int(np.clip(np.sqrt(len(sample) / _PER_WORD), 1, most))
     coarse = _k_means(sample, count, generator)
     nearest = _nearest(sample, coarse)
     fine = [_k_means(sample[nearest == k], count, generator) for k in range(count)]
@@ -109,26 +116,34 @@ def build_index(codebook: Codebook, parts: Sequence[Codes], total: int) -> Index
 def neighbours(index: Index, asked: Codes, first: int, number: int, count: int) -> np.ndarray:
     """List (M, 2): a picture asked for and one of the `count` others that it resembles most.
 
-    asked: codes of `number` pictures, the first of which stands at the place `first`.
+    asked: codes of `number` pictures, the first of which stands at the place `first`. Of others
+    with equally many votes those that come first are taken.
     """
-    votes = _votes(index, asked, first, number)
-    rows = np.arange(number)
-    votes[rows, first + rows] = 0  # itself
-    count = min(count, index.total)
-    best = np.argpartition(-votes, count - 1, axis=1)[:, :count]
-    row, place = np.nonzero(votes[rows[:, None], best] >= _LEAST_VOTES)
-    return np.stack([first + row, best[row, place]], axis=1)
+    found, votes = _votes(index, asked, first)
+    asking, other = np.divmod(found, index.total)
+    kept = (votes >= _LEAST_VOTES) & (other != first + asking)
+    asking, other, votes = asking[kept], other[kept], votes[kept]
+    order = np.lexsort((other, -votes, asking))
+    asking, other = asking[order], other[order]
+    rank = np.arange(len(asking)) - np.searchsorted(asking, np.arange(number))[asking]
+    best = rank < count
+    return np.stack([first + asking[best], other[best]], axis=1)
 
 
-def _votes(index: Index, asked: Codes, first: int, number: int) -> np.ndarray:
-    """Count for each picture asked for the points that agree with those of each: (number, N)."""
-    votes = np.zeros(number * index.total, dtype=np.int32)
+def _votes(index: Index, asked: Codes, first: int) -> tuple[np.ndarray, np.ndarray]:
+    """Count the points of the pictures asked for that agree with points of others.
+
+    Returns pairs, each as its first picture's place among those asked for times N plus the
+    second's, in order, and how many points of theirs agree. Pairs without any are not listed: few
+    pictures among many share a point.
+    """
+    hits = [np.empty(0, dtype=np.int64)]
     order = np.argsort(asked.words, kind="stable")
     starts = np.searchsorted(asked.words[order], np.arange(index.codebook.size + 1))
-    for word in range(index.codebook.size):
+    for word in np.flatnonzero(np.diff(starts)).tolist():
         mine = order[starts[word] : starts[word + 1]]
         theirs = slice(index.starts[word], index.starts[word + 1])
-        if not len(mine) or theirs.start == theirs.stop:
+        if theirs.start == theirs.stop:
             continue
         ones = np.unpackbits(asked.bits[mine], axis=1).astype(np.float32)
         others = np.unpackbits(index.codes.bits[theirs], axis=1).astype(np.float32)
@@ -136,8 +151,8 @@ def _votes(index: Index, asked: Codes, first: int, number: int) -> np.ndarray:
         shared = (2 * ones - 1) @ others.T
         row, column = np.nonzero(ones.sum(axis=1, keepdims=True) - shared <= _NEAR)
         places = (asked.pictures[mine] - first).astype(np.int64) * index.total
-        np.add.at(votes, places[row] + index.codes.pictures[theirs][column], 1)
-    return votes.reshape(number, index.total)
+        hits.append(places[row] + index.codes.pictures[theirs][column])
+    return np.unique(np.concatenate(hits), return_counts=True)
 
 
 def _k_means(vectors: np.ndarray, count: int, generator: np.random.Generator) -> np.ndarray:

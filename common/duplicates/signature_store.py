@@ -12,6 +12,7 @@ import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from mmap import ACCESS_READ, mmap
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -21,6 +22,7 @@ import numpy as np
 from common.system.files import atomic_write
 
 _SUFFIX = ".records"
+_ALIGNED = 8  # bytes
 
 
 @dataclass(frozen=True)
@@ -49,17 +51,24 @@ class SignatureStore:
         self._folder = cache_dir / f"signatures-{version}"
 
     def read(self, keys: Iterable[str]) -> dict[str, StoredRecord]:
-        """Return the records that are there for these keys, and whole."""
+        """Return the records that are there for these keys, and whole.
+
+        Their arrays are views of the files, so that the system can do without the memory when it
+        needs it.
+        """
         wanted = set(keys)
         found: dict[str, StoredRecord] = {}
         for path, places in self._places():
-            mine = [place for place in places if place.key in wanted - found.keys()]
-            with suppress(OSError), open(path, "rb") as file:
+            mine = [place for place in places if place.key in wanted]
+            if not mine:
+                continue
+            with suppress(OSError, ValueError), open(path, "rb") as file:
+                content = mmap(file.fileno(), 0, access=ACCESS_READ)
                 for place in mine:
-                    content = os.pread(file.fileno(), place.length, place.offset)
-                    record = _unpack(content, place.checksum)
+                    record = _unpack(content, place)
                     if record is not None:
                         found[place.key] = record
+                        wanted.discard(place.key)
         return found
 
     def add(self, records: Mapping[str, StoredRecord]) -> None:
@@ -72,7 +81,7 @@ class SignatureStore:
             table.append([key, offset, len(content), zlib.crc32(content)])
             offset += len(content)
         with atomic_write(self._folder / f"{uuid4().hex}{_SUFFIX}") as file:
-            file.write(json.dumps(table).encode() + b"\n")
+            file.write(_line(json.dumps(table).encode()))
             for content in contents.values():
                 file.write(content)
 
@@ -102,25 +111,33 @@ def file_key(path: Path) -> str:
 
 
 def _pack(record: StoredRecord) -> bytes:
-    """Write a record as one line of JSON and the bytes of its arrays."""
+    """Write a record as one line of JSON and the bytes of its arrays, at multiples of 8 bytes."""
     arrays = {name: np.ascontiguousarray(array) for name, array in record.arrays.items()}
     shapes = {name: [array.dtype.str, array.shape] for name, array in arrays.items()}
-    head = json.dumps({"values": record.values, "arrays": shapes})
-    return head.encode() + b"\n" + b"".join(array.tobytes() for array in arrays.values())
+    head = json.dumps({"values": record.values, "arrays": shapes}).encode()
+    whole = _line(head) + b"".join(array.tobytes() for array in arrays.values())
+    return whole + bytes(-len(whole) % _ALIGNED)
 
 
-def _unpack(content: bytes, checksum: int) -> StoredRecord | None:
+def _line(text: bytes) -> bytes:
+    """End a line where a multiple of 8 bytes ends."""
+    return text + b" " * (-(len(text) + 1) % _ALIGNED) + b"\n"
+
+
+def _unpack(file: mmap, place: _Place) -> StoredRecord | None:
     """Read what `_pack` has written; None if it is damaged."""
-    if zlib.crc32(content) != checksum:
+    content = memoryview(file)[place.offset : place.offset + place.length]
+    if len(content) != place.length or zlib.crc32(content) != place.checksum:
         return None
     try:
-        head, _, rest = content.partition(b"\n")
-        described = json.loads(head)
-        arrays, start = {}, 0
+        end = file.find(b"\n", place.offset, place.offset + place.length) - place.offset
+        described = json.loads(bytes(content[:end]))
+        arrays, start = {}, end + 1
         for name, (dtype, shape) in described["arrays"].items():
             count = math.prod(shape)
-            flat = np.frombuffer(rest, dtype, count, start) if count else np.empty(0, dtype)
-            arrays[name] = flat.reshape(shape)
+            flat = np.frombuffer(content, dtype, count, start) if count else np.empty(0, dtype)
+            # those of earlier files lie anywhere
+            arrays[name] = (flat if flat.flags.aligned else flat.copy()).reshape(shape)
             start += flat.nbytes
         return StoredRecord(described["values"], arrays)
     except (ValueError, TypeError, KeyError, AttributeError):

@@ -55,27 +55,44 @@ def _key(path: Path) -> str:
 def _stored_as_made(
     files: dict[str, Path], results: Iterator[FileRecord], store: SignatureStore
 ) -> dict[str, FileRecord]:
-    """Store the records of files, given by their keys, as they come; returns them all."""
+    """Store the records of files, given by their keys, as they come; returns them all.
+
+    What is stored is let go of and read again at the end, which takes no memory of its own.
+    """
     records: dict[str, FileRecord] = {}
-    unsaved: dict[str, StoredRecord] = {}
+    stored: list[str] = []
+    unsaved: dict[str, FileRecord] = {}
+
+    def save() -> None:
+        if _save(store, unsaved):
+            stored.extend(unsaved)
+        else:
+            records.update(unsaved)
+        unsaved.clear()
+
     try:
         for (key, path), record in zip(files.items(), results):
-            records[key] = record
-            if record.usable and _key(path) == key:  # not one that was changed meanwhile
-                unsaved[key] = _to_stored(record)
+            if record.usable and _key(path) == key:
+                unsaved[key] = record
+            else:  # or one that was changed meanwhile
+                records[key] = record
             if len(unsaved) == _SAVE_EVERY:
-                _save(store, unsaved)
-                unsaved = {}
+                save()
     finally:
-        _save(store, unsaved)  # when interrupted, too
-    return records
+        save()  # when interrupted, too
+    again = {key: _from_stored(found) for key, found in store.read(stored).items()}
+    lost = [key for key in stored if key not in again]
+    return records | again | {key: inspect_file(files[key]) for key in lost}
 
 
-def _save(store: SignatureStore, records: dict[str, StoredRecord]) -> None:
+def _save(store: SignatureStore, records: dict[str, FileRecord]) -> bool:
+    """Store records; False where that cannot be done: they are computed again next time."""
     try:
-        store.add(records)
-    except OSError as error:  # they are computed again next time
+        store.add({key: _to_stored(record) for key, record in records.items()})
+    except OSError as error:
         log(f"note: what was computed of {len(records)} pictures could not be kept ({error})")
+        return False
+    return True
 
 
 def _inspect(paths: Sequence[Path], num_workers: int) -> Iterator[FileRecord]:
