@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from common.config import LAST, TrainConfig
-from common.joint_runs.heads import held_by_others
+from common.joint_runs.heads import held_by_others, remove_left_locks
 from common.locks.file_lock import Taken
 from common.locks.run_lock import lock_for_a_moment
 from common.model_card.card import card_of_training
@@ -63,7 +63,9 @@ class Standings:
                 return f"the {head.title} is not finished (--resume goes on)"
             return f"the {head.title} is trained, the directory is complete"
         said = [f"{len(self.done)} of {len(self.heads)} pairs are trained"]
-        said += [f"{head.name} by {taken.holder}" for head, taken in self.others.items()]
+        said += [
+            f"{head.name} by {taken.holder}{taken.advice}" for head, taken in self.others.items()
+        ]
         if self.missing:
             flags = " ".join(pair_flag(_pair_of(head), names) for head in self.missing)
             said.append(f"missing {flags} (--resume --pairs {flags} trains them)")
@@ -84,6 +86,7 @@ def conclude(context: TrainContext, trainers: Sequence[HeadTrainer]) -> None:
         log(f"{directory.root}: {found.line(config.names)}")
         if not found.complete:
             return
+        remove_left_locks(directory, config.model, found.heads)
         if not directory.unfinished():
             shutil.rmtree(directory.checkpoints, ignore_errors=True)
         describe_unless_described(directory, directory.root)

@@ -91,6 +91,15 @@ def held_by_others(
     return {head: taken for head, taken in found.items() if taken}
 
 
+def remove_left_locks(directory: ResultDir, model: str, heads: Iterable[Head]) -> None:
+    """Remove the lock files of processes that were killed when all was done."""
+    for head in heads:
+        lock = directory.head_lock(model, head)
+        if lock.exists():
+            with contextlib.suppress(Taken):
+                take(lock).release()
+
+
 def require_some(directory: ResultDir, heads: Sequence[Head], others: dict[Head, Taken]) -> None:
     """Raise InputError where all heads that were asked for are trained by other processes."""
     if len(others) < len(heads):

@@ -22,13 +22,14 @@ class Taken(Exception):
 
     def __init__(self, lock: Path, holder: Holder | None, known: str = "another process") -> None:
         super().__init__(f"{lock} is held by {holder or known}")
-        self.lock, self.holder = lock, str(holder or known)
+        self.lock, self.holder, self._holder = lock, str(holder or known), holder
         self.elsewhere = holder is not None and holder.host != this_process().host
 
     @property
     def advice(self) -> str:
         """Say what a user can do if the holder has ended without letting go; "" if it cannot."""
-        if not (self.elsewhere or _marker(self.lock).exists()):
+        known_here = self._holder is not None and self._holder.is_of_this_machine
+        if known_here or not (self.elsewhere or _marker(self.lock).exists()):
             return ""
         return f"; if that process runs no more: rm {self.lock}*"
 
@@ -52,12 +53,16 @@ class FileLock:
 
 def take(path: Path) -> FileLock:
     """Take a lock if it is free; raises Taken, and OSError where the folder cannot be written."""
-    doubts = doubts_about(path.parent)
-    if not doubts:
+    # a server's own disk may be another machine's network disk, where this file is needed
+    if not doubts_about(path.parent) and not _marker(path).exists():
         handle, excludes = _open_locked(path)
         before = read_holder(os.pread(handle, 4096, 0))
         if excludes:
-            return _write_holder(path, handle, None, before)
+            lock = _write_holder(path, handle, None, before)
+            if not _marker(path).exists():  # such a machine looks into the lock after it made it
+                return lock
+            lock.release()
+            raise Taken(path, None, _said_in(_marker(path)))
         os.close(handle)
     soft = _take_soft(path)
     try:

@@ -35,10 +35,14 @@ class Holder:
         A host's name alone proves nothing, as machines made from one image may share it: the kernel
         must be the same, and so must the numbering of processes.
         """
+        return self.is_of_this_machine and _start_of(self.pid) != self.started
+
+    @property
+    def is_of_this_machine(self) -> bool:
+        """Tell whether the process can be looked for here: it is there, or it has ended."""
         here = this_process()
-        known = (self.host, self.boot, self.numbering, self.started)
-        same_machine = known[:3] == (here.host, here.boot, here.numbering)
-        return all(known) and same_machine and _start_of(self.pid) != self.started
+        known = (self.host, self.boot, self.numbering)
+        return all((*known, self.started)) and known == (here.host, here.boot, here.numbering)
 
 
 def this_process() -> Holder:

@@ -5,7 +5,6 @@ N images, B samples of a head's effective batch.
 
 import math
 import time
-from contextlib import suppress
 from typing import Protocol
 
 import numpy as np
@@ -122,11 +121,11 @@ def _write_history(context: TrainContext, trainers: list[HeadTrainer]) -> None:
     """
     rows = [row for trainer in trainers for row in trainer.history]
     if rows:
-        with (
-            suppress(LockedError),
-            lock_for_a_moment(context.directory.lock, _HISTORY_PATIENCE),
-        ):
-            write_history(context.directory.history, rows, [t.head for t in trainers])
+        try:
+            with lock_for_a_moment(context.directory.lock, _HISTORY_PATIENCE):
+                write_history(context.directory.history, rows, [t.head for t in trainers])
+        except LockedError as error:
+            log(f"note: history.csv is written later: {error}")
 
 
 def run_epoch(

@@ -123,6 +123,26 @@ def test_a_process_of_another_host_is_left_alone_alive_or_dead(tmp_path, monkeyp
             process.wait()
 
 
+def test_a_server_that_shares_its_disk_sees_the_locks_of_those_who_use_it(tmp_path, request):
+    path, abroad = tmp_path / "lock", dataclasses.replace(this_process(), host="node7")
+    request.getfixturevalue("elsewhere")
+    lock = take(path)  # as another machine does, for which this is a network disk
+    path.write_bytes(abroad.to_bytes())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(kernel_locks, "_file_system", lambda folder: "ext4")
+        patch.setattr("common.locks.file_lock.lock_now", lambda handle, kind: None)
+        kernel_locks._doubts.cache_clear()
+        with pytest.raises(Taken, match="on 'node7'"):
+            take(path)
+        lock.release()
+        lock = take(path)
+        path.write_bytes(abroad.to_bytes())
+    kernel_locks._doubts.cache_clear()
+    with pytest.raises(Taken, match="on 'node7'"):
+        take(path)
+    lock.release()
+
+
 def test_on_a_local_disk_a_free_lock_proves_that_its_holder_has_ended(tmp_path, capsys):
     path = tmp_path / "lock"  # such as a container with a new name finds
     path.write_bytes(dataclasses.replace(this_process(), host="node7", pid=1).to_bytes())
