@@ -12,6 +12,7 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from common.locks.file_lock import holder_of
 from common.locks.run_lock import lock_directory
 from common.sharing.launcher import Place
 from common.system.errors import InputError
@@ -21,6 +22,7 @@ from common.system.log import duration, log
 _LOOK_EVERY = 0.1  # seconds
 _SAY_EVERY = 60.0
 _PATIENCE = 600.0  # seconds that the processes of one launch may start apart
+_AND_A_HALF = 1.5  # who follows waits longer than rank 0 may wait for others
 _HELLO, _DONE, _ANSWER = "hello", "done", "answer.json"
 
 
@@ -57,11 +59,7 @@ class Session:
         return True
 
     def _works(self, rank: int) -> bool:
-        try:
-            with _lock(self.folder, rank):
-                return False
-        except InputError:
-            return True
+        return holder_of(_lock_of(self.folder, rank)) is not None
 
 
 @contextmanager
@@ -108,9 +106,9 @@ def follow(folder: Path, place: Place) -> Iterator[Session]:
     hello = folder / f"{_HELLO}.{place.rank}"
     with _lock(folder, place.rank):
         while not _is_answered(folder, word):
-            if waiting.seconds > _PATIENCE:
+            if waiting.seconds > _PATIENCE * _AND_A_HALF:
                 raise InputError(
-                    f"{folder}: rank 0 has not begun within {duration(_PATIENCE)}; see what it "
+                    f"{folder}: rank 0 has not begun within {duration(waiting.seconds)}; see what it "
                     "says, and start all processes together"
                 )
             if _word_in(hello) != word:  # rank 0 may just have emptied the folder
@@ -136,7 +134,11 @@ def _is_answered(folder: Path, word: str) -> bool:
 def _lock(folder: Path, rank: int) -> AbstractContextManager[None]:
     """Hold what tells the others that this process works."""
     what = f"{folder.parent} is written, as rank {rank},"
-    return lock_directory(folder, folder / f"rank_{rank}.lock", what)
+    return lock_directory(folder, _lock_of(folder, rank), what)
+
+
+def _lock_of(folder: Path, rank: int) -> Path:
+    return folder / f"rank_{rank}.lock"
 
 
 def _empty(folder: Path) -> None:

@@ -49,7 +49,7 @@ def _run_lines(run: RunStanding) -> Iterator[str]:
         was = f", {who} is gone" if who else ""
         yield f"  stopped    {_names(own):<20} after {_epochs(own)}{was}"
     if run.of(NEW):
-        yield f"  not begun  {_names(run.of(NEW))}"
+        yield f"  not begun  {_names(run.of(NEW), most=12)}"
 
 
 def _who(each: HeadStanding) -> str:
@@ -57,9 +57,11 @@ def _who(each: HeadStanding) -> str:
     return f"{printable(holder.host)[:20]} pid {holder.pid}" if holder else ""
 
 
-def _names(heads: Sequence[HeadStanding]) -> str:
+def _names(heads: Sequence[HeadStanding], most: int = 5) -> str:
     names = [each.head.name for each in heads]
-    return " ".join(names) if len(names) <= 5 else f"{' '.join(names[:4])} +{len(names) - 4}"
+    if len(names) > most:
+        names = [*names[: most - 1], f"+{len(names) - most + 1}"]
+    return " ".join(names)
 
 
 def _epochs(heads: Sequence[HeadStanding]) -> str:
