@@ -108,8 +108,8 @@ def follow(folder: Path, place: Place) -> Iterator[Session]:
         while not _is_answered(folder, word):
             if waiting.seconds > _PATIENCE * _AND_A_HALF:
                 raise InputError(
-                    f"{folder}: rank 0 has not begun within {duration(waiting.seconds)}; see what it "
-                    "says, and start all processes together"
+                    f"{folder}: rank 0 has not begun within {duration(waiting.seconds)}; see what "
+                    "it says, and start all processes together"
                 )
             if _word_in(hello) != word:  # rank 0 may just have emptied the folder
                 write_json(hello, {"word": word})
