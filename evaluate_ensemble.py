@@ -58,7 +58,7 @@ from common.listing.split_folders import CHOSEN_ON
 from common.listing.walking import count_of
 from common.metrics.grade_mix import GradeMix, parse_prevalence
 from common.metrics.intervals import BootstrapConfig
-from common.model_card.card import card_of_evaluation
+from common.model_card.card import QUESTIONS, card_of_evaluation
 from common.model_card.card_file import write_card
 from common.model_card.sections import what_is_known
 from common.pixel_store.pixel_cache import keep_readable
@@ -638,7 +638,8 @@ def write_cards(
 ) -> None:
     """Write the final grader's model card and, where that is an ensemble, each model's.
 
-    Each model of several is asked the questions for its own, but for those of altered images.
+    Each model of several is asked the questions that its own card answers, but for those of altered
+    images.
     """
     known = [
         what_is_known(model.label, model.run, stored_config(model.run), own, model.pairs)
@@ -648,7 +649,7 @@ def write_cards(
     for model, own in zip(models, known) if len(models) > 1 else ():
         outcome = with_overlaps(model.outcome, setting)
         more = with_earlier_rules(asked, outcome, [model], in_ensemble=True)
-        answers, gates = ask(outcome.grader, more), check_all([model], outcome, setting)
+        answers, gates = ask(outcome.grader, more, QUESTIONS), check_all([model], outcome, setting)
         alone = report_on([model], outcome, answers, gates, setting)
         cards[model.output] = card_of_evaluation(model.output, alone, [own], _OF_ENSEMBLE)
     for directory, card in cards.items():

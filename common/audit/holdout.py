@@ -131,7 +131,8 @@ def _verdict(
             NOT_MEASURED, f"the images that {', '.join(unknown)} learned from are not at hand"
         )
     files, mine = (
-        {found.numbers[path] for part in parts for path in part.paths} for parts in (seen, own)
+        {found.numbers[image.place] for part in parts for image in part.images}
+        for parts in (seen, own)
     )
     of_patients = _said_of_patients(people.patients, bool(own), bool(files - mine))
     reason = (

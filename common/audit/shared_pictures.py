@@ -45,7 +45,7 @@ class Shared:
 class SharedPictures:
     """The images of several splits, and which of them belong together."""
 
-    numbers: dict[Path, int]  # of each image's file, by its path
+    numbers: dict[str, int]  # of each image's file, by its place
     groups: dict[str, np.ndarray]  # kind of _FOUND -> number of each file's group, (U,)
     looked_for: str  # by what they were compared
 
@@ -72,7 +72,7 @@ class SharedPictures:
         return Shared(frozenset(mine.ids[i] for i in np.flatnonzero(told)), tuple(lines))
 
     def _numbers(self, images: Sequence[ImageFile]) -> np.ndarray:
-        return np.array([self.numbers[image.path] for image in images], dtype=np.int64)
+        return np.array([self.numbers[image.place] for image in images], dtype=np.int64)
 
 
 def compare_bytes(splits: Sequence[Split], num_workers: int) -> SharedPictures:
@@ -92,8 +92,8 @@ def compare_pictures(
     found = compare_bytes([*asked, *others], num_workers)
     images: dict[int, ImageFile] = {}  # one for each different file
     for image in (image for part in (*asked, *others) for image in part.images):
-        images.setdefault(found.numbers[image.path], image)
-    of_asked = {found.numbers[path] for part in asked for path in part.paths}
+        images.setdefault(found.numbers[image.place], image)
+    of_asked = {found.numbers[image.place] for part in asked for image in part.images}
     if len(of_asked) == len(images) and len(asked) == 1:
         return SharedPictures(found.numbers, found.groups, "pictures")
     started = time.monotonic()

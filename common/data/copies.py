@@ -108,21 +108,21 @@ def identical_files(splits: Sequence[Split], workers: int = 8) -> list[list[Imag
     return groups
 
 
-def number_files(images: Iterable[ImageFile], workers: int = 8) -> dict[Path, int]:
-    """Number the different files, by their paths: links and copies of one have one number.
+def number_files(images: Iterable[ImageFile], workers: int = 8) -> dict[str, int]:
+    """Number the different files, by their places: links and copies of one have one number.
 
     Files without a byte are different, whatever they are called. Links are not read.
     """
     by_file: dict[tuple[int, int], list[ImageFile]] = {}
-    for image in {image.path: image for image in images}.values():
-        found = image.path.stat()
+    for image in {image.place: image for image in images}.values():
+        found = os.stat(image.place)
         by_file.setdefault((found.st_dev, found.st_ino), []).append(image)
     first = [links[0] for links in by_file.values()]
-    number = {image.path: place for place, image in enumerate(first)}
+    number = {image.place: count for count, image in enumerate(first)}
     full = Split("", tuple(image for image in first if image.size))
     for group in identical_files([full], workers):
-        number |= {image.path: number[group[0].path] for image in group}
-    return {link.path: number[links[0].path] for links in by_file.values() for link in links}
+        number |= {image.place: number[group[0].place] for image in group}
+    return {link.place: number[links[0].place] for links in by_file.values() for link in links}
 
 
 def _equal(images: list[ImageFile], keys: Sequence[Hashable]) -> list[list[ImageFile]]:

@@ -112,8 +112,18 @@ class Split:
 
         with_times: also the places and modification times, which a copied dataset does not keep.
         """
+        return self._fingerprint_with_times if with_times else self._fingerprint
+
+    @cached_property
+    def _fingerprint(self) -> str:
+        return self._hash(())
+
+    @cached_property
+    def _fingerprint_with_times(self) -> str:
+        return self._hash(cache_keys(self.images))
+
+    def _hash(self, places: Iterable[str]) -> str:
         lines = (f"{image.id} {image.label} {image.size}" for image in self.images)
-        places = cache_keys(self.images) if with_times else ()
         digest, between = hashlib.sha256(), b""
         for line in chain(lines, places):
             digest.update(between + line.encode(errors="surrogateescape"))  # need not be UTF-8

@@ -4,7 +4,7 @@ What follows from a grader and what is known of its images is found in `screenin
 each question; here stands which are asked, and why some have no answer.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
@@ -59,21 +59,25 @@ class Answers:
         return given | {name: {"not_answered": why} for name, why in self.unanswered.items()}
 
 
-def ask(grader: Grader, asked: Asked) -> Answers:
-    """Ask all questions of one grader: each has its answer or a reason why there is none."""
+def ask(grader: Grader, asked: Asked, alone: Collection[str] = ()) -> Answers:
+    """Ask all questions of one grader: each has its answer or a reason why there is none.
+
+    alone: the names of those to be asked, where these are not all.
+    """
     rules = tuple(dict.fromkeys((ARGMAX, *asked.operating_points)))
     points = find_operating_points(grader, rules)
     known, decisions = None if isinstance(points, str) else points, decisions_of(points)
-    found: dict[str, Any] = {
-        "operating_points": points,
-        "at_grade_mix": restate_decisions(grader, decisions, asked.grade_mix),
-        "subgroups": measure_subgroups(grader, asked.columns, decisions),
-        "patients": measure_patients(grader, asked.people, asked.patient_rule, known),
-        "abstention": measure_abstention(grader),
-        "conformal_sets": measure_conformal_sets(grader),
-        "robustness": measure_robustness(grader, asked.altered, decisions),
-        "label_errors": find_label_errors(grader),
+    questions: dict[str, Callable[[], Any]] = {
+        "operating_points": lambda: points,
+        "at_grade_mix": lambda: restate_decisions(grader, decisions, asked.grade_mix),
+        "subgroups": lambda: measure_subgroups(grader, asked.columns, decisions),
+        "patients": lambda: measure_patients(grader, asked.people, asked.patient_rule, known),
+        "abstention": lambda: measure_abstention(grader),
+        "conformal_sets": lambda: measure_conformal_sets(grader),
+        "robustness": lambda: measure_robustness(grader, asked.altered, decisions),
+        "label_errors": lambda: find_label_errors(grader),
     }
+    found = {name: answer() for name, answer in questions.items() if not alone or name in alone}
     # a question without an answer gives the reason
     unanswered = {name: answer for name, answer in found.items() if isinstance(answer, str)}
     answered = {name: answer for name, answer in found.items() if name not in unanswered}

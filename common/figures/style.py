@@ -122,7 +122,7 @@ def remove_figure(path: Path) -> None:
 def outline(figure: Figure) -> Bbox:
     """Return the box, in inches, around all that a figure draws."""
     figure.draw_without_rendering()
-    figure.set_layout_engine("none")  # all is in its place now
+    figure.set_layout_engine(None)  # all is in its place now: "none" would have it drawn once more
     return figure.get_tightbbox()
 
 

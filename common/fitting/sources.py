@@ -309,11 +309,11 @@ class _Numbers:
         self._number = number_files(images)
         self._images: dict[int, ImageFile] = {}  # the first of each number
         for image in images:
-            self._images.setdefault(self._number[image.path], image)
+            self._images.setdefault(self._number[image.place], image)
 
     def of(self, image: ImageFile) -> int | None:
         """Return an image's number; None for one that is like none that was asked about."""
-        return self._number.get(image.path)
+        return self._number.get(image.place)
 
     def images(self, split: Split | None) -> dict[int, ImageFile]:
         """List the images of a split by their numbers."""

@@ -32,6 +32,7 @@ from common.system.log import printable
 
 _RESULTS = ("per_class", "confusion")  # tables of a report that a card shows
 _ANSWERS = ("operating_points_referable", "operating_points_vision_threatening", "subgroups")
+QUESTIONS = ("operating_points", "subgroups", "label_errors")  # whose answers a card shows
 _UNANSWERED = {"operating_points": "Who is referred", "subgroups": "By what is known of the images"}
 _HUB_METRICS = {  # by our name: the type in the head, and what it is
     "accuracy": ("accuracy", "Accuracy"),

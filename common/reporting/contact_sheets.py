@@ -63,10 +63,10 @@ def label_error_sheet(found: LabelErrors, split: Split, path: Path) -> None:
     if not found.found:
         path.unlink(missing_ok=True)
         return
-    paths, names = {image.id: image.path for image in split.images}, found.class_names
+    files, names = {image.id: image for image in split.images}, found.class_names
     pictures = [
         CaptionedPicture(
-            paths[each.image],
+            files[each.image].path,
             f"{rank}. {Path(each.image).name}\n"
             f"label {names[each.label]} ({each.label_probability:.2f})\n"
             f"model {names[each.suggested]} ({each.suggested_probability:.2f})",
