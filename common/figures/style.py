@@ -238,10 +238,10 @@ def spread(places: np.ndarray, gap: float, low: float, high: float) -> np.ndarra
 
     They stay within low to high where there is room for that.
     """
-    from sklearn.isotonic import isotonic_regression
+    from scipy.optimize import isotonic_regression
 
     steps = gap * np.arange(len(places))
     if not len(places):
         return places
-    moved = isotonic_regression(places - steps)
+    moved = isotonic_regression(places - steps).x
     return np.clip(moved, low, max(low, high - steps[-1])) + steps

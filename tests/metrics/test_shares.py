@@ -6,8 +6,17 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest
 
+from common.metrics import intervals
+from common.metrics.bounds import metrics_with_intervals
 from common.metrics.intervals import BootstrapConfig
-from common.metrics.shares import clopper_pearson, confusion_matrix, share_interval
+from common.metrics.shares import (
+    Share,
+    average_interval,
+    clopper_pearson,
+    confusion_matrix,
+    share_interval,
+)
+from common.prediction.voting import ClassPredictions
 from common.system.errors import InputError
 
 
@@ -59,3 +68,35 @@ def test_labels_that_are_no_class_are_refused():
             confusion_matrix(np.array(labels), np.array([0, 1]), 2)
         with pytest.raises(InputError, match="expected predictions of 0 to 1"):
             confusion_matrix(np.array([0, 1]), np.array(labels), 2)
+
+
+def test_weights_of_patients_do_not_depend_on_blocks_nor_on_whether_they_are_kept(monkeypatch):
+    bootstrap = BootstrapConfig(30, 5)
+    drawn = []
+    for block, kept in ((2**17, 20_000_000), (50, 20_000_000), (50, 0)):
+        monkeypatch.setattr(intervals, "_BLOCK", block)
+        monkeypatch.setattr(intervals, "_KEPT", kept)
+        intervals._kept_weights.cache_clear()
+        pairs = list(intervals.posterior_weights(20, bootstrap, 3))
+        drawn.append([np.concatenate(each) for each in zip(*pairs)])
+    for own, more in drawn:
+        assert np.array_equal(own, drawn[0][0]) and np.array_equal(more, drawn[0][1])
+        assert np.array_equal(more, intervals.more_weights(bootstrap, 3))
+
+
+@pytest.mark.parametrize("groups", [None, np.arange(60) // 3])
+def test_averages_are_bounded_together_as_each_alone(groups):
+    generator = np.random.default_rng(2)
+    targets = np.arange(60) % 3
+    scores = generator.dirichlet(np.ones(3), 60) + np.eye(3)[targets] / 2
+    classes = ClassPredictions(scores / scores.sum(1, keepdims=True), scores.argmax(1))
+    bootstrap = BootstrapConfig(50, 0, groups)
+    found = metrics_with_intervals(targets, classes, bootstrap)
+    shares = []
+    for k in range(3):
+        mine = targets == k
+        shares.append(Share(mine & (classes.predicted == k), mine, mine))
+    alone = average_interval(shares, groups, bootstrap)
+    for name, value in vars(alone).items():
+        assert vars(found["macro_recall"])[name] == pytest.approx(value, abs=1e-12)
+    assert found["macro_recall"] == found["balanced_accuracy"]

@@ -57,6 +57,13 @@ def test_an_uncertainty_that_says_nothing_has_the_error_rate_as_its_area():
     assert float(area_of_blocks(np.array([10.0]), np.array([3.0]))) == pytest.approx(0.3)
 
 
+def test_neighbours_without_an_error_may_be_one_block_and_many_images_have_a_series():
+    wrong = np.random.default_rng(2).random(400) < 0.2
+    area, _ = aurc_with_intervals(np.arange(400.0), wrong, FEW_DRAWS)
+    assert float(area_of_blocks(np.ones(400), wrong)) == pytest.approx(area.value, abs=1e-13)
+    assert area.value == pytest.approx(plain_area(np.arange(400.0), wrong), abs=1e-13)
+
+
 @pytest.mark.parametrize("right", [0, 10])
 def test_without_right_or_wrong_grades_the_other_ones_are_still_possible(right):
     wrong = np.arange(10) >= right
