@@ -33,7 +33,6 @@ from common.data.patients import AUTO, PATIENT_HELP
 from common.data.synthetic import write_dataset
 from common.flags import default_of
 from common.inspection.relations import what_is_known
-from common.joint_runs.finish import next_command
 from common.listing.split_folders import ALL, SPLITS, split_of
 from common.listing.walking import count_of
 from common.preparation.folds import check_folds, fold_names, plan_folds, write_folds
@@ -45,7 +44,6 @@ from common.preparation.import_table import (
     plan_import,
     write_import,
 )
-from common.preparation.merge import plan_merge, write_merge
 from common.preparation.new_dataset import (
     MANIFEST,
     WAYS,
@@ -368,6 +366,9 @@ def import_dataset(args: argparse.Namespace) -> None:
 
 def merge_results(args: argparse.Namespace) -> None:
     """Join result directories of one run, each with some of its pairs."""
+    from common.joint_runs.finish import next_command
+    from common.preparation.merge import plan_merge, write_merge
+
     for part in args.results_dirs:
         require_apart(part, args.output_dir)
     require_empty(args.output_dir)
