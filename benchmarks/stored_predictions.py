@@ -28,26 +28,20 @@ def write_dataset_and_models(root: Path, images: int, models: int) -> list[Path]
     """Write root/dataset with `images` to test and trained models; returns their directories."""
     dataset = root / "dataset"
     for name, share in _SHARES.items():
-        _write_pictures(dataset / name, round(images * share))
+        _write_pictures(dataset / name, max(2 * GRADES, round(images * share)))
     directories = [root / f"model_{number}" for number in range(models)]
     for number, directory in enumerate(directories):
         words = f"--base_models demo_convnext --no_pretrained --epochs 1 --seed {number}"
         words += " --batch_size 8 --gradient_accumulation_steps 1 --device cpu --precision fp32"
-        places = [
-            "--dataset_path",
-            dataset,
-            "--output_dir",
-            directory,
-            "--cache_dir",
-            root / "cache",
-        ]
-        if train_ovo.main([*words.split(), *map(str, places)]):
+        places = {"dataset_path": dataset, "output_dir": directory, "cache_dir": root / "cache"}
+        given = [word for name, place in places.items() for word in (f"--{name}", str(place))]
+        if train_ovo.main([*words.split(), *given]):
             raise RuntimeError(f"{directory}: the training failed")
     found = scan_dataset(dataset)
     for name in ("val", "test"):
         split = found.split(name)
         for number, directory in enumerate(directories):
-            _store(find_run(ResultDir(directory)), split, number)
+            store_predictions(find_run(ResultDir(directory)), split, number)
     return directories
 
 
@@ -61,7 +55,7 @@ def _write_pictures(folder: Path, count: int) -> None:
         cv2.imwrite(str(place / f"{folder.name}_{number:06d}.png"), noise)
 
 
-def _store(run: Run, split: Split, number: int) -> None:
+def store_predictions(run: Run, split: Split, number: int) -> None:
     """Store drawn predictions of a split as those of a model."""
     shape = (len(split), run.num_classes)
     of_images = random_generator("stored predictions", 0, split.name).normal(0, 1, shape)

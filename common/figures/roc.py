@@ -141,5 +141,5 @@ def roc_of(scores: np.ndarray, positive: np.ndarray, auc: Interval) -> RocCurve 
     false = last + 1 - hits
     corner = np.ones(len(last), dtype=bool)
     corner[1:-1] = (np.diff(hits, 2) != 0) | (np.diff(false, 2) != 0)
-    shares = (np.append(0, counts[corner]) / counts[-1] for counts in (false, hits))
-    return RocCurve(*shares, auc)
+    found, called = (np.append(0, counts[corner]) / counts[-1] for counts in (hits, false))
+    return RocCurve(called, found, auc)

@@ -1,22 +1,27 @@
 """The benchmark of what reads stored predictions: what it writes is used, and laid out."""
 
 import numpy as np
+import torch
 
-import compare_models
 from benchmarks import report, results
 from benchmarks.results import Spent, StoredSection
-from benchmarks.stored_predictions import write_dataset_and_models
+from benchmarks.stored_predictions import store_predictions
+from common.data.folders import scan_dataset
+from common.prediction.predict import PredictionConfig, predict_run
 from common.prediction.predictions import load_predictions
-from common.result_dir import ResultDir
+from common.result_dir import ResultDir, find_run
 
 
-def test_stored_predictions_are_drawn_for_models_that_differ(tmp_path):
-    models = write_dataset_and_models(tmp_path, 200, 2)
-    words = ["--results_dirs", *map(str, models), "--resamples", "20"]
-    assert compare_models.main([*words, "--output_dir", str(tmp_path / "compared")]) == 0
-    first, other = (load_predictions(ResultDir(each).predictions("test")) for each in models)
-    assert len(first.ids) == 200 and np.array_equal(first.targets, other.targets)
-    assert not np.array_equal(first.pair_probabilities, other.pair_probabilities)
+def test_stored_predictions_are_drawn_and_used_as_if_the_model_had_made_them(trained_copy, demo):
+    run, split = find_run(ResultDir(trained_copy)), scan_dataset(demo).split("test")
+    store_predictions(run, split, 0)
+    stored = load_predictions(run.directory.predictions("test"))
+    config = PredictionConfig(trained_copy / "cache", 1, torch.device("cpu"), "fp32")
+    found = predict_run(run, split, config, run.directory.predictions("test"))
+    assert np.array_equal(found.pair_probabilities, stored.pair_probabilities)
+    store_predictions(run, split, 1)
+    other = load_predictions(run.directory.predictions("test"))
+    assert not np.array_equal(other.pair_probabilities, stored.pair_probabilities)
 
 
 def test_what_was_measured_is_kept_and_held_against_its_goals(tmp_path):
