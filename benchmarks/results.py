@@ -76,6 +76,26 @@ class AblationSection:
 
 
 @dataclass(frozen=True)
+class KindOfWork:
+    """The share of an epoch that a kind of operations takes, and how near it is to its bound."""
+
+    share: float
+    of_bound: float  # NaN where nothing bounds it
+
+
+@dataclass
+class ProfileSection:
+    """Where a training epoch's time goes on one device, for each backbone."""
+
+    processor: str
+    command: str
+    ceiling: float  # FLOP/s of large matrix products
+    bandwidth: float  # bytes/s of a large copy
+    models: dict[str, dict[str, KindOfWork]] = field(default_factory=dict)
+    date: str = ""
+
+
+@dataclass(frozen=True)
 class PrecisionDifference:
     """How far predictions under bf16 are from those under fp32; NaN where an AUC is undefined."""
 
@@ -118,7 +138,7 @@ class StoredSection:
     date: str = ""
 
 
-Section = SpeedSection | AblationSection | PrecisionSection | StoredSection
+Section = SpeedSection | AblationSection | ProfileSection | PrecisionSection | StoredSection
 
 
 @dataclass(frozen=True)
@@ -127,6 +147,7 @@ class Results:
 
     speed: dict[str, SpeedSection]
     ablation: dict[str, AblationSection]
+    profile: dict[str, ProfileSection]
     precision: PrecisionSection | None
     stored: StoredSection | None = None
 
@@ -134,6 +155,11 @@ class Results:
 def ablation_key(device: str) -> str:
     """Name the section on a type of device."""
     return f"ablation_{device}"
+
+
+def profile_key(device: str) -> str:
+    """Name the section on where the time goes on a type of device."""
+    return f"profile_{device}"
 
 
 def load(folder: Path) -> Results:
@@ -169,6 +195,11 @@ def _parse(folder: Path, content: dict[str, Any]) -> Results:
             ablation={
                 d: AblationSection(**content[k]) for d, k in ablation.items() if k in content
             },
+            profile={
+                device: _profile_section(content[profile_key(device)])
+                for device in DEVICES
+                if profile_key(device) in content
+            },
             precision=_precision_section(precision) if precision else None,
             stored=_stored_section(content[STORED]) if STORED in content else None,
         )
@@ -194,6 +225,19 @@ def _model_speed(content: dict[str, Any]) -> ModelSpeed:
     }
     rest = {key: value for key, value in content.items() if key != "evaluation, cold"}
     return ModelSpeed(**{**rest, **speeds})
+
+
+def _profile_section(content: dict[str, Any]) -> ProfileSection:
+    models = {
+        name: {kind: _kind_of_work(found) for kind, found in kinds.items()}
+        for name, kinds in content["models"].items()
+    }
+    return ProfileSection(**{**content, "models": models})
+
+
+def _kind_of_work(content: dict[str, Any]) -> KindOfWork:
+    bound = content["of_bound"]
+    return KindOfWork(content["share"], math.nan if bound is None else bound)
 
 
 def _precision_section(content: dict[str, Any]) -> PrecisionSection:
