@@ -122,9 +122,9 @@ def render(results: Results) -> str:
         "`reference.py` is the recipe as one would first write it: a full model per pair, decoding "
         "in a DataLoader, batches of two, fp32. Both work in one process on the same images, in "
         "turn; a ratio is the median over the repeats, with its range.",
-        "Ratios move with the machine and its hour: on another day the same kind of machine gave 2.6x "
-        "for the training and 3.8x for the evaluation of ConvNeXt. Without bf16 hardware the product "
-        "computes in fp32, as the reference does, and gains less.",
+        "Ratios move with the machine and its hour: on another day the same kind of machine gave "
+        "2.6x for the training and 3.8x for the evaluation of ConvNeXt. Without bf16 hardware the "
+        "product computes in fp32, as the reference does, and gains less.",
         "## Goals",
         _goals(results),
     ]
