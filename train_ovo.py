@@ -23,6 +23,7 @@ from common.data.class_names import GRADES, meaning_of
 from common.data.folders import Dataset, Split, scan_dataset
 from common.data.synthetic import synthetic_note
 from common.flags import RESUME_ADVICE, TrainingRequest, parse_training
+from common.history import EpochRow
 from common.in_force import Change
 from common.joint_runs.heads import (
     HeldHeads,
@@ -213,15 +214,46 @@ def begin_run(
         start_config(directory, config, fingerprints, counts)
 
 
-def run(share: BackboneShare, dataset: Dataset, request: TrainingRequest, place: Place) -> None:
-    """Train one backbone, or what this process has of it."""
+def train_held(
+    inputs: RunInputs,
+    fingerprints: Fingerprints,
+    held: HeldHeads,
+    request: TrainingRequest,
+    changes: list[Change],
+) -> list[EpochRow]:
+    """Train the heads that this process holds to their end; returns their history."""
     from torch.utils.tensorboard import SummaryWriter
 
-    from common.joint_runs.finish import conclude, finish_heads
-    from common.training.context import build_context, check_inputs, take_fingerprints
-    from common.training.dry_run import foresee, plan_lines
+    from common.joint_runs.finish import finish_heads
+    from common.training.context import build_context
     from common.training.loop import start_heads, train
     from common.training.resume import note_threads, record_override
+
+    config, directory = inputs.config, held.directory
+    caches = open_caches(inputs)
+    begin_run(inputs, fingerprints, held, request)
+    note_threads(directory)
+    context = build_context(inputs, *caches, directory, fingerprints, bool(changes))
+    describe(context, held.heads)
+    for line in (*left_to_others(held.others), lock_note(directory.root)):
+        if line:
+            log(line)
+    trainers = start_heads(context, held.heads)
+    if changes:  # history.csv now tells from which epochs on they hold
+        with lock_for_a_moment(directory.lock):
+            record_override(directory, config, fingerprints, changes, trainers)
+        held.release_the_rest()
+    with SummaryWriter(str(directory.tensorboard)) as writer:
+        train(context, trainers, writer)
+    finish_heads(context, trainers)
+    return [row for trainer in trainers for row in trainer.history]
+
+
+def run(share: BackboneShare, dataset: Dataset, request: TrainingRequest, place: Place) -> None:
+    """Train one backbone, or what this process has of it."""
+    from common.joint_runs.finish import conclude, finished_before
+    from common.training.context import check_inputs, take_fingerprints
+    from common.training.dry_run import foresee, plan_lines
 
     started = time.monotonic()
     request = replace(request, heads=list(share.heads))
@@ -248,23 +280,16 @@ def run(share: BackboneShare, dataset: Dataset, request: TrainingRequest, place:
         changes = agree_on_settings(inputs, fingerprints, held, request)
         if share.speaks:
             warn_of_dataset(config, dataset)
-        caches = open_caches(inputs)
-        begin_run(inputs, fingerprints, held, request)
-        note_threads(directory)
-        context = build_context(inputs, *caches, directory, fingerprints, bool(changes))
-        describe(context, held.heads)
-        for line in (*left_to_others(held.others), lock_note(directory.root)):
-            if line:
-                log(line)
-        trainers = start_heads(context, held.heads)
-        if changes:  # history.csv now tells from which epochs on they hold
-            with lock_for_a_moment(directory.lock):
-                record_override(directory, config, fingerprints, changes, trainers)
-            held.release_the_rest()
-        with SummaryWriter(str(directory.tensorboard)) as writer:
-            train(context, trainers, writer)
-        finish_heads(context, trainers)
-    conclude(context, trainers)
+        heads = held.heads
+        rows = None if changes else finished_before(directory, config, heads)
+        if rows is None:
+            rows = train_held(inputs, fingerprints, held, request, changes)
+        else:  # nothing is decoded, which a machine without a cache would take hours for
+            begin_run(inputs, fingerprints, held, request)
+            for head in heads:
+                epochs = sum(row.head == head.name for row in rows)
+                log(f"{head.title_with(config.names)}: is finished, {epochs} epochs")
+    conclude(directory, config, heads, rows)
     log(f"finished {config.model} in {duration(time.monotonic() - started)}")
 
 

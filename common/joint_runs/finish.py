@@ -7,12 +7,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from common.config import LAST, TrainConfig
+from common.history import EpochRow
 from common.joint_runs.heads import held_by_others, remove_left_locks
 from common.locks.file_lock import Taken
 from common.locks.run_lock import lock_for_a_moment
 from common.model_card.card import card_of_training
 from common.model_card.card_file import write_card
 from common.model_card.sections import what_is_known
+from common.models.checkpoint import PairCheckpoint
 from common.pairs import Head, Pair, heads_of_model, is_one_network, pair_flag
 from common.result_dir import ResultDir, find_run, read_config, write_history
 from common.system.errors import InputError
@@ -35,6 +37,19 @@ def finish_heads(context: TrainContext, trainers: Sequence[HeadTrainer]) -> None
                 f"{trainer.title}: {kept} epoch {trainer.best_epoch} of {trainer.epoch}, "
                 f"val acc {100 * best.accuracy:.1f} %, AUC {best.auc:.3f}"
             )
+
+
+def finished_before(
+    directory: ResultDir, config: TrainConfig, heads: Sequence[Head]
+) -> list[EpochRow] | None:
+    """Read the history of heads that are all finished; None if anything is left to do for one."""
+    rows: list[EpochRow] = []
+    for head in heads:
+        best = _finished(directory, config.model, head)
+        if best is None:
+            return None
+        rows += best.history
+    return rows
 
 
 @dataclass(frozen=True)
@@ -72,17 +87,17 @@ class Standings:
         return "; ".join(said) if len(said) > 1 else f"{said[0]}, the directory is complete"
 
 
-def conclude(context: TrainContext, trainers: Sequence[HeadTrainer]) -> None:
+def conclude(
+    directory: ResultDir, config: TrainConfig, heads: list[Head], rows: list[EpochRow]
+) -> None:
     """Say how much of the model is there; where all is, tidy up, and describe it.
 
-    To be called when this process has let go of its heads: of several that end at once, the last
-    one to come here finds none with another.
+    To be called when this process has let go of its heads, which are finished: of several that end
+    at once, the last one to come here finds none with another. rows: the history of its heads.
     """
-    config, directory = context.config, context.directory
     with lock_for_a_moment(directory.lock):
-        rows = [row for trainer in trainers for row in trainer.history]
-        write_history(directory.history, rows, [trainer.head for trainer in trainers])
-        found = _standings(context, [trainer.head for trainer in trainers])
+        write_history(directory.history, rows, heads)
+        found = _standings(directory, config, heads)
         log(f"{directory.root}: {found.line(config.names)}")
         if not found.complete:
             return
@@ -101,15 +116,14 @@ def next_command(folder: Path, config: TrainConfig) -> str:
     )
 
 
-def _standings(context: TrainContext, finished: Sequence[Head]) -> Standings:
+def _standings(directory: ResultDir, config: TrainConfig, finished: Sequence[Head]) -> Standings:
     """See which heads are trained; finished: by this process."""
-    config, directory = context.config, context.directory
     heads = heads_of_model(config.num_classes, config.head)
     others = held_by_others(directory, config, heads)
     done = {
         head
         for head in heads
-        if head not in others and (head in finished or _is_done(directory, config.model, head))
+        if head not in others and (head in finished or _finished(directory, config.model, head))
     }
     return Standings(heads, frozenset(done), others)
 
@@ -119,9 +133,11 @@ def _pair_of(head: Head) -> Pair:
     return first, second
 
 
-def _is_done(directory: ResultDir, model: str, head: Head) -> bool:
+def _finished(directory: ResultDir, model: str, head: Head) -> PairCheckpoint | None:
+    """Read a head's file where it is finished and nothing is left to tidy up."""
     best = load_best(directory.best(model, head), model, head, [])
-    return best is not None and best.complete and not directory.goes_on(model, head)
+    done = best is not None and best.complete and not directory.goes_on(model, head)
+    return best if done else None
 
 
 def describe_unless_described(directory: ResultDir, place: Path) -> None:

@@ -89,7 +89,7 @@ def test_settings_that_mean_the_same_are_no_difference(tmp_path, before, now, di
     backbone = build(resolve(MODEL), 64, False, "", new.freezes, 0, new.frozen_stages)
     prints = Fingerprints({"train": "a", "val": "b"}, "c", "fp32", synthetic=False)
     start_config(ResultDir(tmp_path), old, prints, {})
-    check = partial(check_continuation, ResultDir(tmp_path), new, backbone, prints, True, False)
+    check = partial(check_continuation, ResultDir(tmp_path), new, backbone, prints, [], True, False)
     if not differ:
         assert check() == []
         return

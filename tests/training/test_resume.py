@@ -12,7 +12,7 @@ import model_analyzer
 import train_ovo
 from common.models import checkpoint_file
 from common.pairs import Head, pair_head, softmax_head
-from common.result_dir import ResultDir, find_run
+from common.result_dir import ResultDir, find_run, read_config
 from common.training import loop
 
 SMALL_DATA = {
@@ -76,8 +76,10 @@ def test_killed_anywhere_and_resumed_gives_the_same_bits(
 def test_a_resumed_run_says_where_it_goes_on(quick_train, tmp_path, trained, capsys, monkeypatch):
     output = shutil.copytree(trained, tmp_path / "r")
     capsys.readouterr()
-    assert quick_train(output, resume=None) == 0
+    assert quick_train(output, resume=None, cache_dir=tmp_path / "c", tta="flips") == 0
     assert "pair 0-1: is finished, 2 epochs" in capsys.readouterr().out
+    assert not (tmp_path / "c").exists(), "nothing is decoded for what is complete"
+    assert read_config(ResultDir(output))["config"]["tta"] == "flips", "though it is noted"
     with monkeypatch.context() as patch:
         patch.setattr(loop, "epoch_line", lambda *_inputs: (_ for _ in ()).throw(KeyboardInterrupt))
         assert quick_train(tmp_path / "s", pairs="0-1", epochs=3) == 130
