@@ -10,6 +10,7 @@
 here="$(cd "$(dirname "$(readlink -f "$0")")" && pwd)"
 python="$here/.venv/bin/python"
 [ -x "$python" ] || python="$(command -v python || command -v python3)"
+unset TRAINING_LOG # each has its own
 
 fail() {
   echo "error: $* (see train_all.sh --help)" >&2
@@ -38,6 +39,8 @@ while [ $# -gt 0 ]; do
         shift
       done
       ;;
+    --backbones=?*) backbones+=("${word#*=}") ;;
+    --weights=*) fail "$word: expected --weights BACKBONE=PATH, with a space" ;;
     --gpus) given_gpus=yes gpu_list="${1-}" && shift ;;
     --gpus=*) given_gpus=yes gpu_list="${word#*=}" ;;
     --dry_run) plan=yes ;;
@@ -121,6 +124,7 @@ sum_up() {
       if (!workers) { workers = 1; gpu[1] = "-" }
       printf "%-20s %8s %10s %10s  %s\n", "backbone", "hours", "memory GB", "results GB", "GPU"
       for (i = 1; i <= count; i++) {
+        if (memory[i] == "") { printf "%-20s %8s\n", names[i], "refused"; continue }
         free = 1
         for (w = 2; w <= workers; w++) if (busy[w] < busy[free]) free = w
         busy[free] += time[i]; sum += time[i]; disk += kept[i]

@@ -215,8 +215,8 @@ def begin_run(
 
 
 def train_held(
-    inputs: RunInputs,
-    fingerprints: Fingerprints,
+    inputs: "RunInputs",
+    fingerprints: "Fingerprints",
     held: HeldHeads,
     request: TrainingRequest,
     changes: list[Change],
