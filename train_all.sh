@@ -175,11 +175,9 @@ trap 'halt SIGTERM 15' TERM
 trap 'halt Ctrl-C 2' INT
 
 note_ended() { # take those that have ended off the list; true if there were some
-  local pid name left=() alive
-  alive="$(jobs -pr)"
-  alive=" ${alive//$'\n'/ } "
+  local pid name left=()
   for pid in "${running[@]}"; do
-    if [[ "$alive" == *" $pid "* ]]; then
+    if kill -0 "$pid" 2> /dev/null; then
       left+=("$pid")
       continue
     fi
