@@ -83,7 +83,7 @@ class Standings:
         ]
         if self.missing:
             flags = " ".join(pair_flag(_pair_of(head), names) for head in self.missing)
-            said.append(f"missing {flags} (--resume --pairs {flags} trains them)")
+            said.append(f"missing {flags} (--resume with these --pairs trains them)")
         return "; ".join(said) if len(said) > 1 else f"{said[0]}, the directory is complete"
 
 

@@ -171,8 +171,13 @@ def _write_holder(
 ) -> FileLock:
     if before:
         log(f"{path}: left by {before}, which has ended; taken over")
-    os.ftruncate(handle, 0)
-    os.pwrite(handle, this_process().to_bytes(), 0)
-    if soft is not None:
-        os.fsync(handle)  # for other machines to see
+    try:
+        os.ftruncate(handle, 0)
+        os.pwrite(handle, this_process().to_bytes(), 0)
+        if soft is not None:
+            os.fsync(handle)  # for other machines to see
+    except OSError as error:  # a full disk
+        if soft is not None:
+            os.close(handle)
+            raise OSError(error.errno, error.strerror, str(path)) from error
     return FileLock(path, handle, soft)

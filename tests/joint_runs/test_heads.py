@@ -48,7 +48,7 @@ def test_what_others_train_is_left_to_them_and_the_last_one_says_that_all_is_the
         said = capsys.readouterr().out
     assert f"left to process {os.getpid()} on" in said and ": pair 0-2" in said
     assert f"1 of 3 pairs are trained; 0-2 by process {os.getpid()} on" in said
-    assert "missing 1-2 (--resume --pairs 1-2 trains them)" in said
+    assert "missing 1-2 (--resume with these --pairs trains them)" in said
     assert "next: " not in said and not directory.best(MODEL, MIDDLE).exists()
     assert not directory.model_card.exists() and directory.checkpoints.parent.is_dir()
     assert quick_train(directory.root, pairs=["0-2", "1-2"], **common) == 0

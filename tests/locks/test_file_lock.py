@@ -176,6 +176,20 @@ def test_locks_that_do_not_exclude_are_noticed(tmp_path, monkeypatch):
     kernel_locks._doubts.cache_clear()
 
 
+def test_on_a_full_disk_a_lock_holds_and_another_line_says_so(tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "pwrite", full)
+    lock = take(tmp_path / "lock")  # what is written next names its file
+    with pytest.raises(Taken):
+        take(tmp_path / "lock")
+    lock.release()
+    monkeypatch.setenv(kernel_locks.WITHOUT, "1")
+    with pytest.raises(OSError, match=r"No space left on device.*lock"):
+        take(tmp_path / "lock")
+
+
 def test_who_waits_for_a_moment_gets_the_lock_when_it_is_let_go_of(kernel, tmp_path):
     path = tmp_path / "lock"
     with start_holder(path) as process:
