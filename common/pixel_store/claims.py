@@ -67,6 +67,10 @@ class Claims:
                 if not self._is_abandoned(path):
                     return False
                 path.unlink(missing_ok=True)
+            except OSError as error:
+                with suppress(OSError):
+                    path.unlink()
+                raise OSError(error.errno, error.strerror, str(path)) from error
         return False  # another one was quicker
 
     def release(self) -> None:

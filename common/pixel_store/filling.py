@@ -54,6 +54,8 @@ def fill(
     ):
         _fill_blocks(filler, claims, max(_BATCH, _PER_THREAD * workers))
         errors = filler.errors
+    if not errors:
+        return {}
     return {
         image.id: errors[place]
         for place, image in zip(lookup.place.tolist(), split.images)

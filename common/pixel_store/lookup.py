@@ -5,6 +5,7 @@ what is wanted is kept: memory grows with the images wanted, never with the cach
 """
 
 import json
+import os
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -92,8 +93,8 @@ class Lookup:
         """Read what one index file holds beyond what was read of it."""
         if path.name not in self._read:
             pixels = path.with_suffix(PIXELS)
-            if not pixels.is_file():  # lost: its images are decoded again
-                return
+            if not all(os.access(each, os.R_OK) for each in (pixels, path)):
+                return  # lost, or somebody's own: its images are decoded again
             self._read[path.name] = _IndexFile(len(self.files))
             self.files.append(pixels)
         known, damaged = self._read[path.name], 0

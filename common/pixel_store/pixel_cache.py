@@ -75,7 +75,8 @@ class PixelCache:
             raise InputError(f"the cache is damaged, and so is the image: {error}") from error
         rows, view = self._rows, pixels.data.cast("B")
         if zlib.crc32(view) == rows.checksum[index]:
-            with open(rows.files[rows.file[index]], "r+b") as file:
+            # a cache that cannot be written is of use all the same
+            with suppress(OSError), open(rows.files[rows.file[index]], "r+b") as file:
                 os.pwrite(file.fileno(), view, int(rows.number[index]) * len(view))
         return pixels
 
