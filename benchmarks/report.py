@@ -15,6 +15,7 @@ from benchmarks.results import (
     PrecisionSection,
     ProfileSection,
     Results,
+    SideBySideSection,
     Speed,
     SpeedSection,
     StoredSection,
@@ -138,6 +139,7 @@ def render(results: Results) -> str:
             _profile(results.profile.get(device), device),
         ]
     parts += ["## Without a network", _stored(results.stored)]
+    parts += ["## Beside other ways", _side_by_side(results.side_by_side)]
     parts += ["## bf16 against fp32", _precision(results.precision)]
     return "\n\n".join(parts) + "\n"
 
@@ -321,6 +323,38 @@ def profile_table(section: ProfileSection) -> str:
 def _share(found: KindOfWork) -> str:
     bound = "" if math.isnan(found.of_bound) else f" ({100 * found.of_bound:.0f} %)"
     return f"{100 * found.share:.1f} %{bound}"
+
+
+def _side_by_side(section: SideBySideSection | None) -> str:
+    if section is None:
+        command = "python -m benchmarks.side_by_side --dataset_path ./my_graded_photographs"
+        return f"Not measured: `{command}`"
+    return side_by_side_table(section)
+
+
+def side_by_side_table(section: SideBySideSection) -> str:
+    """Lay out what each way gave."""
+    header = ["way", "seconds per epoch", "evaluation, images/s", "quadratic kappa on val (95 %)"]
+    rows = []
+    for title, found in section.ways.items():
+        bounds = (found.kappa, found.kappa_low, found.kappa_high)
+        shown = ["n/a" if math.isnan(value) else f"{value:.2f}" for value in bounds]
+        rows.append(
+            [
+                title,
+                f"{found.seconds_per_epoch:.1f}",
+                f"{found.images_per_second:.1f}",
+                f"{shown[0]} ({shown[1]} to {shown[2]})",
+            ]
+        )
+    return (
+        f"{section.date}; `{section.command}`; {section.processor}\n\n{section.data}. An epoch "
+        "with its validation; timm decodes every photograph in every epoch, the three heads once "
+        "before the first, which is not counted; scikit-learn has one epoch: decoding, features "
+        "and fit. Every way was judged on the val that chose its best epoch (timm's: its last), so "
+        "that kappa compares and promises nothing.\n\n"
+        f"```\n{format_table(header, rows)}\n```"
+    )
 
 
 def _precision(section: PrecisionSection | None) -> str:

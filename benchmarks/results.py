@@ -16,6 +16,7 @@ from common.system.files import read_json, write_json
 HERE = Path(__file__).parent
 DEVICES = ("cpu", "cuda")
 PRECISION = "precision"  # the key of its section
+SIDE_BY_SIDE = "side_by_side"
 STORED = "stored"
 
 
@@ -96,6 +97,28 @@ class ProfileSection:
 
 
 @dataclass(frozen=True)
+class Way:
+    """What one way to grade gave: its speed, and kappa on val with its 95 % interval."""
+
+    seconds_per_epoch: float
+    images_per_second: float  # at evaluation
+    kappa: float
+    kappa_low: float
+    kappa_high: float
+
+
+@dataclass
+class SideBySideSection:
+    """The product beside what else one might take."""
+
+    processor: str
+    command: str
+    data: str
+    ways: dict[str, Way] = field(default_factory=dict)
+    date: str = ""
+
+
+@dataclass(frozen=True)
 class PrecisionDifference:
     """How far predictions under bf16 are from those under fp32; NaN where an AUC is undefined."""
 
@@ -138,7 +161,14 @@ class StoredSection:
     date: str = ""
 
 
-Section = SpeedSection | AblationSection | ProfileSection | PrecisionSection | StoredSection
+Section = (
+    SpeedSection
+    | AblationSection
+    | ProfileSection
+    | SideBySideSection
+    | PrecisionSection
+    | StoredSection
+)
 
 
 @dataclass(frozen=True)
@@ -149,6 +179,7 @@ class Results:
     ablation: dict[str, AblationSection]
     profile: dict[str, ProfileSection]
     precision: PrecisionSection | None
+    side_by_side: SideBySideSection | None
     stored: StoredSection | None = None
 
 
@@ -201,6 +232,7 @@ def _parse(folder: Path, content: dict[str, Any]) -> Results:
                 if profile_key(device) in content
             },
             precision=_precision_section(precision) if precision else None,
+            side_by_side=_side_by_side(content.get(SIDE_BY_SIDE)),
             stored=_stored_section(content[STORED]) if STORED in content else None,
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -233,6 +265,16 @@ def _profile_section(content: dict[str, Any]) -> ProfileSection:
         for name, kinds in content["models"].items()
     }
     return ProfileSection(**{**content, "models": models})
+
+
+def _side_by_side(content: dict[str, Any] | None) -> SideBySideSection | None:
+    if content is None:
+        return None
+    ways = {
+        title: Way(**{name: math.nan if value is None else value for name, value in found.items()})
+        for title, found in content["ways"].items()
+    }
+    return SideBySideSection(**{**content, "ways": ways})
 
 
 def _kind_of_work(content: dict[str, Any]) -> KindOfWork:
