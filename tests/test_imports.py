@@ -26,6 +26,8 @@ for name in {SCRIPTS}:
     for words in (["--help"], ["--no_such_flag"]):
         with contextlib.suppress(SystemExit), contextlib.redirect_stdout(io.StringIO()):
             importlib.import_module(name).main(words)
+with contextlib.redirect_stdout(io.StringIO()):
+    assert sys.modules["model_analyzer"].main(["--watch", "."]) == 0
 with contextlib.redirect_stderr(io.StringIO()):
     assert sys.modules["train_ovo"].main(train) == 2
     assert sys.modules["model_analyzer"].main(["--model", "none.pth", "README.md"]) == 2
