@@ -31,7 +31,7 @@ class Taken(Exception):
         known_here = self._holder is not None and self._holder.is_of_this_machine
         if known_here or not (self.elsewhere or _marker(self.lock).exists()):
             return ""
-        return f"; if that process runs no more: rm {self.lock}*"
+        return f"; if that process runs no more: rm -f {self.lock} {_marker(self.lock)}"
 
 
 @dataclass

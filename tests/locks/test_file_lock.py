@@ -101,7 +101,9 @@ def test_what_another_host_left_is_never_taken_over_in_silence(
         process.kill()
     told = dataclasses.replace(this_process(), host="node7", pid=process.pid)
     path.write_bytes(told.to_bytes())
-    with pytest.raises(InputError, match=rf"process \d+ on 'node7' .* no more: rm {path}\*"):
+    with pytest.raises(
+        InputError, match=rf"process \d+ on 'node7' .* no more: rm -f {path} {path}.soft"
+    ):
         lock_directory(tmp_path, path, "it is written").__enter__()
     assert holder_of(path).elsewhere
     for left in tmp_path.glob("lock*"):  # as the message says
