@@ -76,7 +76,7 @@ def test_flags_within_the_text_of_a_page_exist(page):
         )
     )
     everything += help_of("compare_models.py") + help_of("-m", "benchmarks.accuracy")
-    everything += help_of("model_analyzer.py")
+    everything += help_of("model_analyzer.py") + help_of("-m", "benchmarks.simulate_scaling")
     everything += "--max_restarts --nnodes --kill --ntasks"  # of torchrun and SLURM
     everything += help_of("-m", "dev.golden") + help_of("-m", "dev.fuzz")
     everything += help_of("predict.py") + help_of("explain.py") + help_of("export_model.py")
