@@ -170,6 +170,7 @@ TaskPlugin=task/none
 JobAcctGatherType=jobacct_gather/none
 AccountingStorageType=accounting_storage/none
 SchedulerType=sched/builtin
+SchedulerParameters=sched_interval=3,builtin_interval=3
 SelectType=select/cons_tres
 SelectTypeParameters=CR_Core
 MailProg=/bin/true
@@ -319,7 +320,7 @@ def test_slurm_starts_no_failed_or_cancelled_task_again(cluster, clone):
     cluster.ask("scancel", f"{job}_1")
     cluster.ask("scontrol", "requeue", f"{job}_2")  # as SLURM does to what it preempts
     out = clone / f"ovo_train_{job}_2.out"
-    wait_for(lambda: "start 2, cache in" in out.read_text(), 60)
+    wait_for(lambda: "start 2, cache in" in out.read_text(), 200)
     cluster.ask("scancel", f"{job}_2")
     states = dict(zip((f"{job}_{n}" for n in (0, 1, 2)), ("FAILED", "CANCELLED", "CANCELLED")))
     wait_for(lambda: cluster.states(job) == states, 60)
