@@ -33,7 +33,7 @@ class Assumptions:
     mix: tuple[float, ...] = (0.2, 0.2, 0.2, 0.2, 0.2)  # of the grades
     price: float = 2.0  # of a GPU hour, in any currency
     start: float = 60.0  # seconds
-    by_cost: bool = False  # whether shares are weighed by what a backbone's samples take
+    by_samples: bool = False  # all samples count alike, whatever a backbone takes for one
     troubles: Troubles = field(default_factory=Troubles)
 
 
@@ -63,7 +63,7 @@ def estimate(
     counts = [0.8 * images * share for share in given.mix]
     speed = given.gpu_tflops * 1e3  # GFLOP a second
     costs = [Costs(n.trunk * (1 + _VAL) / speed, n.branch * (3 + _VAL) / speed) for n in networks]
-    divided = shares(len(networks), counts, gpus, costs if given.by_cost else ())
+    divided = shares(len(networks), counts, gpus, () if given.by_samples else costs)
     processes = simulate(divided, counts, costs, given.epochs, given.start, given.troubles, seed)
     training = max(process.end for process in processes)
     alone = given.epochs * sum(epoch_seconds(shares(len(networks), counts, 1)[0], counts, costs))

@@ -59,15 +59,14 @@ def shares(
 ) -> list[list[Work[Unit]]]:
     """Share out the pairs of some backbones; counts: training images of each class.
 
-    costs: weighs a backbone's samples by what one takes; without, all count alike, as they do in
-    `common/sharing`.
+    costs: weighs a backbone's samples by what one takes, as trainings do; without, all count alike.
     """
-    dearest = max((cost.sample for cost in costs), default=1.0)
     work = [
         Work(
             (number, pair),
             number,
-            round(sum(counts[c] for c in pair) * (costs[number].sample / dearest if costs else 1)),
+            round(sum(counts[c] for c in pair)),
+            costs[number].sample if costs else 1.0,
         )
         for number in range(backbones)
         for pair in class_pairs(len(counts))

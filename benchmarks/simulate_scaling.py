@@ -22,6 +22,7 @@ from benchmarks.pages import markdown_table, put_parts, put_section
 from benchmarks.scaling_check import CheckPlan, Shared, check
 from benchmarks.scaling_model import Assumptions, Estimate, Network, estimate
 from benchmarks.scaling_simulation import Troubles
+from common.architectures import stored_architecture
 from common.reporting.table import format_table
 from common.system.environment import versions
 from common.system.errors import InputError
@@ -31,15 +32,19 @@ from common.system.log import log
 HERE = Path(__file__).parent
 FILE = HERE / "scaling.json"
 PAGE = HERE.parent / "docs" / "scaling.md"
-# the set of pixels; GFLOP forwards of the frozen and the trained stages, by PyTorch's counter
-NETWORKS = (
-    Network("coatnet", "first", 224, 2.434, 6.377),
-    Network("convnext", "first", 224, 3.052, 5.858),
-    Network("swinv2", "third", 256, 4.121, 7.757),
-    Network("densenet121", "second", 224, 3.948, 1.718),
-    Network("efficientnetb2", "first", 224, 0.213, 1.102),
-    Network("resnet50", "second", 224, 3.627, 4.547),
-    Network("seresnext50", "first", 224, 3.676, 4.786),
+_PIXELS = {  # of each network of the guide, which set of decoded pixels it takes
+    "coatnet": "first",
+    "convnext": "first",
+    "swinv2": "third",
+    "densenet121": "second",
+    "efficientnetb2": "first",
+    "resnet50": "second",
+    "seresnext50": "first",
+}
+NETWORKS = tuple(
+    Network(name, pixels, spec.img_size, spec.frozen_gflop, spec.trained_gflop)
+    for name, pixels in _PIXELS.items()
+    for spec in (stored_architecture(name),)
 )
 IMAGES = (54_000, 1_000_000, 100_000_000)
 GPUS = (1, 8, 64)
@@ -92,9 +97,9 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         help="a failure starts all processes again, as torchrun --max_restarts does",
     )
     parser.add_argument(
-        "--by_cost",
+        "--by_samples",
         action="store_true",
-        help="weigh shares by what a backbone's samples take, as trainings do not",
+        help="let all samples count alike, whatever their backbone takes for one",
     )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the estimates here, too")
@@ -187,7 +192,7 @@ _CHECK_HEADER = (
 _TROUBLE_HEADER = ("images", "GPUs", "what befalls them", "training", "of it counts")
 _TROUBLES = (
     ("nothing", Troubles(), False),
-    ("nothing; shares weighed by cost", Troubles(), True),
+    ("nothing; shares by samples alone", Troubles(), True),
     ("speeds that differ by 10 %", Troubles(spread=0.1), False),
     ("a failure in 100 hours of each", Troubles(failures=0.01), False),
     (
@@ -204,8 +209,8 @@ def trouble_rows(given: Assumptions) -> list[list[str]]:
     """Simulate a million images on 8 and 64 GPUs under some troubles, a row each: means of 20."""
     rows = []
     for gpus in (8, 64):
-        for title, troubles, by_cost in _TROUBLES:
-            own = dataclasses.replace(given, troubles=troubles, by_cost=by_cost)
+        for title, troubles, by_samples in _TROUBLES:
+            own = dataclasses.replace(given, troubles=troubles, by_samples=by_samples)
             found = [estimate(NETWORKS, 1_000_000, gpus, own, seed) for seed in range(_SIMULATIONS)]
             hours = sum(each.training for each in found) / len(found)
             counting = sum(each.counting for each in found) / len(found)

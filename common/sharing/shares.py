@@ -3,7 +3,7 @@
 Each process computes the shares of all, alike, and takes its own; nobody asks anybody.
 """
 
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from itertools import groupby, pairwise
@@ -19,11 +19,17 @@ class Work(Generic[Key]):
 
     key: Key
     group: int  # the place of the backbone, whose trunk pass they share
-    samples: int  # what it takes: samples of an epoch
+    samples: int  # of an epoch
+    each: float = 1.0  # what a sample takes, beside those of other groups
+
+    @property
+    def weight(self) -> float:
+        """What it takes; nothing is for free."""
+        return max(self.samples, 1) * self.each
 
 
 def share_out(work: Sequence[Work[Key]], size: int) -> list[list[Work[Key]]]:
-    """Give `size` processes shares of nearly equal samples, each of as few groups as can be.
+    """Give `size` processes shares that take nearly as long, each of as few groups as can be.
 
     work: ordered by group. The processes are filled one after the other, group by group, unless
     that makes the last one end later than the largest pieces first would, each given to whoever has
@@ -38,27 +44,23 @@ def share_out(work: Sequence[Work[Key]], size: int) -> list[list[Work[Key]]]:
     return shares
 
 
-def _weight(work: Work[Key]) -> int:
-    return max(work.samples, 1)  # nothing is for free
-
-
-def _longest(work: Sequence[Work[Key]], ranks: Sequence[int]) -> int:
+def _longest(work: Sequence[Work[Key]], ranks: Sequence[int]) -> float:
     """Say how much the process with the largest share has to do; ranks: who does each piece."""
-    loads: Counter[int] = Counter()
+    loads: dict[int, float] = defaultdict(float)
     for each, rank in zip(work, ranks):
-        loads[rank] += _weight(each)
-    return max(loads.values(), default=0)
+        loads[rank] += each.weight
+    return max(loads.values(), default=0.0)
 
 
 def _largest_first(work: Sequence[Work[Key]], size: int) -> list[int]:
     """Give the largest piece that is left to who has least, of several to who has its group."""
-    loads, groups = [0] * size, [set[int]() for _ in range(size)]
+    loads, groups = [0.0] * size, [set[int]() for _ in range(size)]
     ranks = [0] * len(work)
-    for place in sorted(range(len(work)), key=lambda place: -_weight(work[place])):
+    for place in sorted(range(len(work)), key=lambda place: -work[place].weight):
         group = work[place].group
         rank = min(range(size), key=lambda rank: (loads[rank], group not in groups[rank], rank))
         ranks[place] = rank
-        loads[rank] += _weight(work[place])
+        loads[rank] += work[place].weight
         groups[rank].add(group)
     return ranks
 
@@ -69,11 +71,11 @@ def _by_group(work: Sequence[Work[Key]], size: int) -> list[int]:
     The process that a group only fills in part goes on with the next group.
     """
     loads, ranks = [0.0] * size, [0] * len(work)
-    left, free = float(sum(map(_weight, work))), list(range(size))
+    left, free = sum(each.weight for each in work), list(range(size))
     half = left / max(len(work), 1) / 2  # of a piece: less room than that is none
     for _, places in groupby(range(len(work)), key=lambda place: work[place].group):
-        own = sorted(places, key=lambda place: -_weight(work[place]))
-        needed = sum(_weight(work[place]) for place in own)
+        own = sorted(places, key=lambda place: -work[place].weight)
+        needed = sum(work[place].weight for place in own)
         fair = (left + sum(loads[rank] for rank in free)) / len(free)
         rooms: dict[int, float] = {}
         for rank in free:
@@ -83,8 +85,8 @@ def _by_group(work: Sequence[Work[Key]], size: int) -> list[int]:
         for place in own:
             rank = max(rooms, key=lambda rank: (rooms[rank], -rank))
             ranks[place] = rank
-            rooms[rank] -= _weight(work[place])
-            loads[rank] += _weight(work[place])
+            rooms[rank] -= work[place].weight
+            loads[rank] += work[place].weight
         left -= needed
         open_ones = [rank for rank in free if fair - loads[rank] >= half]
         free = open_ones or free[-1:]  # one stays, for what is left

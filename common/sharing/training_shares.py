@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
+from common.architectures import stored_architecture
 from common.config import TrainConfig
 from common.pairs import Head
 from common.sharing.shares import Work, share_out
@@ -39,7 +40,7 @@ class TrainingShares:
 
     def lines(self) -> list[str]:
         """Say who trains what, a line for each process."""
-        size, total = len(self.shares), sum(each.samples for each in sum(self.shares, ()))
+        size, total = len(self.shares), sum(each.weight for each in sum(self.shares, ()))
         lines = []
         for rank, work in enumerate(self.shares):
             samples = sum(each.samples for each in work)
@@ -47,7 +48,8 @@ class TrainingShares:
                 f"{own.config.model} {' '.join(head.name for head in own.heads)}"
                 for own in self.share(rank)
             ]
-            what = f"{'; '.join(parts)} ({samples:,} samples an epoch, {samples / total:.0%})"
+            share = sum(each.weight for each in work) / total
+            what = f"{'; '.join(parts)} ({samples:,} samples an epoch, {share:.0%} of the work)"
             nothing = "no classifier is left for it; it fills the pixel cache"
             lines.append(f"rank {rank} of {size}: {what if work else nothing}")
         return lines
@@ -58,11 +60,22 @@ def share_training(
 ) -> TrainingShares:
     """Share out the classifiers of some backbones among `size` processes.
 
-    heads: of each backbone; counts: training images of each class, which say how long a head takes.
+    heads: of each backbone; counts: training images of each class. How long a head takes follows
+    from these and from the operations of its backbone, where all of them are known.
     """
+    costs = [sample_cost(config) for config in configs]
+    costs = costs if all(costs) else [1.0] * len(configs)
     work = [
-        Work((place, head), place, sum(counts[c] for c in head.classes))
+        Work((place, head), place, sum(counts[c] for c in head.classes), costs[place])
         for place in range(len(configs))
         for head in heads
     ]
     return TrainingShares(tuple(configs), tuple(map(tuple, share_out(work, size))))
+
+
+def sample_cost(config: TrainConfig) -> float:
+    """Estimate the GFLOP of a forward pass of one sample through what is trained; 0: not known."""
+    network = stored_architecture(config.model)
+    gflop = network.trained_gflop + (0.0 if config.freeze_weights else network.frozen_gflop)
+    side = config.img_size or network.img_size
+    return gflop * (side / network.img_size) ** 2 if network.img_size else 0.0

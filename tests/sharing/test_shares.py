@@ -7,7 +7,7 @@ import pytest
 from common.config import TrainConfig
 from common.pairs import class_pairs, heads_of_model
 from common.sharing.shares import Work, ranges, share_out
-from common.sharing.training_shares import share_training
+from common.sharing.training_shares import sample_cost, share_training
 
 EYEPACS = [25810, 2443, 5292, 873, 708]  # images of each grade in a screening programme
 
@@ -73,3 +73,24 @@ def test_the_first_process_of_a_backbone_speaks_of_the_dataset_and_the_plan_name
         "rank 2 of 3: no classifier is left for it; it fills the pixel cache"
     )
     assert not alone.share(2)
+
+
+def test_a_backbone_counts_by_what_its_samples_take_where_that_is_known_of_all():
+    heads, counts = heads_of_model(5, "ovo"), [100] * 5
+
+    def pairs_of_first(*models: str, **changes) -> int:
+        configs = [TrainConfig(model=model, **changes) for model in models]
+        return len(share_training(configs, heads, counts, 2).share(0)[0].heads)
+
+    # a pair of ConvNeXt-T takes 5.9 GFLOP a sample, one of EfficientNet-B2 1.1
+    assert pairs_of_first("convnext_tiny", "efficientnetb2") == 6
+    assert pairs_of_first("convnext_tiny", "demo_convnext") == 10
+    assert pairs_of_first("convnext_tiny", "efficientnetb2", freeze_weights=False) < 10
+
+
+def test_more_pixels_and_less_that_is_frozen_take_more():
+    plain = sample_cost(TrainConfig(model="convnext_tiny"))
+    assert sample_cost(TrainConfig(model="convnext_tiny", img_size=448)) == pytest.approx(4 * plain)
+    whole = sample_cost(TrainConfig(model="convnext_tiny", freeze_weights=False))
+    assert whole == pytest.approx(plain + 3.052)
+    assert sample_cost(TrainConfig(model="demo_convnext")) == 0
