@@ -236,7 +236,6 @@ def main(argv: list[str] | None = None) -> int:
     listing, place = list_pictures(args.images), EvidenceDir(args.output_dir)
     for line in listing.remarks:
         log(line)
-    use_threads(args.threads)
     args.output_dir.mkdir(parents=True, exist_ok=True)  # a mistake is found before time is spent
     models = find_graded_by(args.results_dirs, args.base_models, args.grader)
     from common.evidence.page import PageWords, ShownPicture, write_page
@@ -244,6 +243,7 @@ def main(argv: list[str] | None = None) -> int:
     from common.explaining.kept_maps import open_kept_maps
 
     how = choose_how(args)
+    use_threads(args.threads)
     loaded = open_grader(models, args.tta, how)
     settings = settings_of(loaded, how, args.images)
     with open_kept_maps(place, settings, listing, args.overwrite) as kept:

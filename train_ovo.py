@@ -44,7 +44,7 @@ from common.system import signals
 from common.system.environment import worker_count
 from common.system.errors import InputError
 from common.system.log import duration, log, printable
-from common.system.threads import use_threads
+from common.system.threads import require_threads, use_threads
 from common.training.schedule import schedule_warnings
 
 if TYPE_CHECKING:  # these take seconds to import: steps that need them do it
@@ -232,6 +232,7 @@ def train_held(
     config, directory = inputs.config, held.directory
     caches = open_caches(inputs)
     begin_run(inputs, fingerprints, held, request)
+    use_threads(config.threads)  # not before: a refusal is to be one line, and begins no log
     note_threads(directory)
     context = build_context(inputs, *caches, directory, fingerprints, bool(changes))
     describe(context, held.heads)
@@ -329,8 +330,8 @@ def main(argv: list[str] | None = None) -> int:
     request, place = parse_training(argv, __doc__), find_place()
     require_shareable(request, place)
     first = request.configs[0]
+    require_threads(first.threads)
     dataset = scan_dataset(Path(first.dataset_path), first.num_classes, first.class_names)
-    use_threads(first.threads, speak=place.leads)
     counts = dataset.split("train").counts(first.num_classes)
     shares = share_training(request.configs, request.heads, counts, place.size)
     for line in shares.lines() if place.leads and not place.alone else ():

@@ -49,6 +49,12 @@ def use_threads(asked: str, speak: bool = True, probe: bool = True) -> None:
         log(f"threads: {choice.count} ({choice.reason})")
 
 
+def require_threads(asked: str) -> None:
+    """Raise InputError for what is neither "auto" nor a number of threads."""
+    if asked != AUTO and not (asked.isascii() and asked.isdecimal() and 1 <= int(asked) <= _MOST):
+        raise InputError(f"--threads: expected auto or a number from 1 to {_MOST}, found {asked!r}")
+
+
 def choose_threads(
     asked: str, measure: Callable[[list[int]], dict[int, float]] | None
 ) -> ThreadChoice:
@@ -58,11 +64,8 @@ def choose_threads(
     cannot be measured.
     """
     cores = len(os.sched_getaffinity(0))
+    require_threads(asked)
     if asked != AUTO:
-        if not (asked.isdecimal() and 1 <= int(asked) <= _MOST):
-            raise InputError(
-                f"--threads: expected auto or a number from 1 to {_MOST}, found {asked!r}"
-            )
         return ThreadChoice(int(asked), f"as --threads says; cores: {cores}")
     given = os.environ.get(_VARIABLE, "").split(",")[0].strip()
     if given.isdecimal() and int(given):

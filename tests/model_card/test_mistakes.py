@@ -1,5 +1,7 @@
 """Mistakes are shown with evidence that adds up to what the models said, or with a reason."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -82,7 +84,7 @@ def test_classes_of_a_coarser_set_speak_with_all_of_their_pairs(runs, split, how
 
 
 def _labelled(image, label):
-    return type(image)(**{**vars(image), "label": label})
+    return replace(image, label=label)
 
 
 def test_a_network_that_cannot_be_split_leaves_a_reason(runs, split, how, monkeypatch, tmp_path):

