@@ -35,10 +35,10 @@ from common.listing.walking import count_of
 from common.new_pictures.answers import REVIEW_SHARE, Answers, Doubts, choose_asked
 from common.new_pictures.description import Arithmetic, settings_of, words_of
 from common.new_pictures.journal import (
-    ROWS,
     Journal,
     JournalPart,
     RunFiles,
+    RunSettings,
     open_journal,
     read_rows,
     require_ours,
@@ -52,7 +52,7 @@ from common.release.contract import reference_files
 from common.release.onnx_grader import open_networks
 from common.result_dir import ResultDir
 from common.sharing.launcher import Place, find_place
-from common.sharing.session import follow, lead
+from common.sharing.session import clear_away, follow, lead
 from common.sharing.shares import ranges
 from common.system.errors import InputError
 from common.system.log import log
@@ -219,28 +219,40 @@ def say_what_is_there(journal: Journal, listing: Listing, kept: Kept) -> None:
         log(f"note: {count_of(kept.gone, 'row')} of pictures that are not there any more stay")
 
 
-def own_pictures(listing: Listing, place: Place, chunk: int) -> Sequence[NewPicture]:
-    """Return the pictures that this process grades, whole chunks of the networks."""
-    rows = ranges(len(listing), place.size, chunk)[place.rank]
-    return listing.pictures[rows.start : rows.stop]
+@dataclass(frozen=True)
+class Launch:
+    """What a process of several, or one alone, knows of the work that it shares."""
+
+    place: Place
+    listing: Listing
+    settings: RunSettings
+
+    def own_pictures(self, chunk: int) -> Sequence[NewPicture]:
+        """Return the pictures that this process grades, whole chunks of the networks."""
+        rows = ranges(len(self.listing), self.place.size, chunk)[self.place.rank]
+        return self.listing.pictures[rows.start : rows.stop]
 
 
-def grade_for_the_first(
-    files: RunFiles, form: RowFormat, listing: Listing, place: Place, work: Work
-) -> None:
+def grade_for_the_first(launch: Launch, files: RunFiles, form: RowFormat, work: Work) -> None:
     """Grade a part of the pictures for the process that holds the journal."""
-    with follow(files.parts, place) as session:
-        part = JournalPart(files, form, session.path(ROWS, place.rank))
-        grade_pictures(own_pictures(listing, place, work.networks.chunk), part, work)
+    settings, rank = launch.settings, launch.place.rank
+    with follow(files.parts, launch.place, settings.fingerprint) as session:
+        part = JournalPart(files, form, session.path(settings.part, rank))
+        grade_pictures(launch.own_pictures(work.networks.chunk), part, work)
 
 
-def grade_together(listing: Listing, place: Place, journal: Journal, work: Work) -> None:
-    """Grade a part of the pictures and take the rows of the others from other processes."""
-    with lead(journal.files.parts, place, keep=True) as session:
-        grade_pictures(own_pictures(listing, place, work.networks.chunk), journal, work)
-        for rank in range(1, place.size):
-            session.wait_for_end(rank)
-            journal.add_part(session.path(ROWS, rank))
+def grade_all(launch: Launch, journal: Journal, work: Work) -> None:
+    """Grade the pictures, with the rows that other processes bring, if there are any."""
+    place, settings, folder = launch.place, launch.settings, journal.files.parts
+    if place.alone:
+        clear_away(folder)
+    else:
+        with lead(folder, place, settings.fingerprint, keep=True) as session:
+            grade_pictures(launch.own_pictures(work.networks.chunk), journal, work)
+            for rank in sorted(session.present):
+                session.wait_for_end(rank)
+                journal.add_part(session.path(settings.part, rank))
+    grade_pictures(launch.listing.pictures, journal, work)
 
 
 def write_patients(
@@ -283,10 +295,11 @@ def main(argv: list[str] | None = None) -> int:
     answers = Answers(run.grader, asked, run.doubts)
     form = RowFormat(run.grader.scored.names)
     work = Work(run.networks, answers.judge, answers.refuse, answers.doubts.look, args.num_workers)
-    if not place.leads:
-        grade_for_the_first(files, form, listing, place, work)
-        return 0
     settings = settings_of(answers, form, run.arithmetic, args.images)
+    launch = Launch(place, listing, settings)
+    if not place.leads:
+        grade_for_the_first(launch, files, form, work)
+        return 0
     for name, text in settings.telling["facts"].items():
         log(f"{name.lower()}: {text}")
     for line in settings.telling["warnings"]:
@@ -295,9 +308,7 @@ def main(argv: list[str] | None = None) -> int:
     kept = Kept(listing, files)
     with open_journal(files, form, settings, args.overwrite, kept) as journal:
         say_what_is_there(journal, listing, kept)
-        if not place.alone:
-            grade_together(listing, place, journal, work)
-        grade_pictures(listing.pictures, journal, work)
+        grade_all(launch, journal, work)
         journal.finish([picture.name for picture in listing.pictures])
         write_patients(files, form, listing, answers, args)
         counts = count_rows(read_rows(files.jsonl, form))

@@ -5,6 +5,7 @@ cut away; the CSV file is then written anew from what remains. Beside them stand
 were made with: rows of another model or of other flags never get into one file.
 """
 
+import hashlib
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -23,7 +24,7 @@ from common.system.files import atomic_write, read_json, write_json
 from common.system.log import log, printable
 
 _APPENDED = os.O_WRONLY | os.O_APPEND | os.O_CREAT
-ROWS = "rows"  # the name of the file of such a process, before its rank
+_PART = "rows"  # how the names of the files of such processes begin
 _AT_ONCE = 1000  # rows that are written together
 _SHOWN = 60  # letters of a setting in a message
 START_ANEW = "write elsewhere with --csv FILE, or start anew with --overwrite"
@@ -75,6 +76,18 @@ class RunSettings:
 
     deciding: Mapping[str, Any]  # JSON values that a run that goes on must have alike, by name
     telling: Mapping[str, Any]  # more that a reader wants to know
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash what decides, alike in all processes of a launch, whichever GPU each has."""
+        kind = str(self.deciding.get("device", "")).partition(":")[0]
+        text = json.dumps({**self.deciding, "device": kind}, sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    @property
+    def part(self) -> str:
+        """Name the rows of a process that does not hold the journal: only equal ones are taken."""
+        return f"{_PART}_{self.fingerprint}"
 
 
 class RowSink(Protocol):
@@ -214,12 +227,15 @@ def _go_on(
 ) -> dict[str, FileState]:
     """Mend the files of an earlier process, or begin new ones; returns whose rows are there."""
     require_ours(files)
-    if files.settings.is_file():
+    goes_on = files.settings.is_file()
+    if goes_on:
         require_same_settings(files.settings, settings, f"{files.csv} holds rows")
     else:
         write_json(files.settings, {**settings.deciding, **settings.telling})
     _cut_torn_line(files.jsonl)
-    _take_parts(files, form)
+    own = [path for path in _left_parts(files) if goes_on and _is_of(path, settings)]
+    _remove_others(files, own)
+    _take_parts(files, form, own)
     done: dict[str, FileState] = {}
     kept: list[tuple[str, str] | None] = []  # name and path that each row is to have
     changed = False
@@ -239,13 +255,26 @@ def _go_on(
 
 def _left_parts(files: RunFiles) -> list[Path]:
     """List the rows that processes of an earlier run, which was killed, had left to its first."""
-    return sorted(files.parts.glob(f"{ROWS}.*"))
+    return sorted(files.parts.glob(f"{_PART}[._]*"))
 
 
-def _take_parts(files: RunFiles, form: RowFormat) -> None:
+def _is_of(part: Path, settings: RunSettings) -> bool:
+    return part.name.startswith(f"{settings.part}.")
+
+
+def _remove_others(files: RunFiles, own: Sequence[Path]) -> None:
+    """Remove what processes left of a run that is not this one: its settings may be others."""
+    if others := [path for path in _left_parts(files) if path not in own]:
+        for path in others:
+            path.unlink(missing_ok=True)
+        what = count_of(len(others), "file")
+        log(f"{files.parts}: removed {what} of rows that another run, which was killed, had left")
+
+
+def _take_parts(files: RunFiles, form: RowFormat, parts: Sequence[Path]) -> None:
     """Move such rows to the others; of pictures that have one already they say the same."""
     there = None
-    for part in _left_parts(files):
+    for part in parts:
         if there is None:
             there = {row.image for row in _whole_rows(files.jsonl, form)}
         with files.jsonl.open("ab") as file:

@@ -35,15 +35,20 @@ def contribute(session: Session, name: str, count: int, step: int, compute: Comp
     rank = session.place.rank
     rows = ranges(count, session.place.size, step)[rank]
     if rows:
-        with atomic_write(session.path(name, rank)) as file:
+        with atomic_write(_place_of(session, name, rank, rows)) as file:
             np.save(file, compute(rows), allow_pickle=False)
 
 
 def _bring(session: Session, name: str, rank: int, rows: range) -> np.ndarray | None:
     """Wait for the rows of another process; None if they do not come."""
-    path = session.path(name, rank)
+    path = _place_of(session, name, rank, rows)
     what = f"rows {rows.start} to {rows.stop - 1} ({path.name})"
     return _read(path, len(rows)) if session.wait_for(rank, what, path.exists) else None
+
+
+def _place_of(session: Session, name: str, rank: int, rows: range) -> Path:
+    """Name the file of some rows: processes that count each other otherwise have other ranges."""
+    return session.path(f"{name}_{rows.start}_{rows.stop}", rank)
 
 
 def _read(path: Path, count: int) -> np.ndarray | None:

@@ -1,8 +1,9 @@
 """What processes of one launch tell each other through files in one folder, rank 0 in the lead.
 
-A folder may hold what a launch that was killed has left. So rank 0 empties it first, each other
-process then leaves a word there that nobody else can know, and goes on when rank 0's answer repeats
-it. Each holds a lock while it works: one that is gone is not waited for.
+A folder may hold what a launch that was killed has left, and processes of it may still work. So
+rank 0 empties it first, each other process then leaves a word there that nobody else can know, and
+goes on when rank 0's answer repeats it. The answer also names the launch, at random, and so do all
+later files. Each process holds a lock while it works: one that is gone is not waited for.
 """
 
 import time
@@ -12,7 +13,7 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from common.locks.file_lock import holder_of
+from common.locks.file_lock import Taken, holder_of, take
 from common.locks.run_lock import lock_directory
 from common.sharing.launcher import Place
 from common.system.errors import InputError
@@ -32,11 +33,12 @@ class Session:
 
     folder: Path
     place: Place
+    launch: str  # its name, which no other one has
     present: frozenset[int] = frozenset()  # ranks that rank 0 has heard of
 
     def path(self, name: str, rank: int) -> Path:
         """Name a file of one process."""
-        return self.folder / f"{name}.{rank}"
+        return self.folder / f"{name}.{self.launch}.{rank}"
 
     def wait_for_end(self, rank: int) -> bool:
         """Wait until another process has done all of its part; False if it has ended before."""
@@ -63,25 +65,36 @@ class Session:
 
 
 @contextmanager
-def lead(folder: Path, place: Place, keep: bool = False) -> Iterator[Session]:
+def lead(folder: Path, place: Place, about: str = "", keep: bool = False) -> Iterator[Session]:
     """Gather the processes of a launch, as rank 0; the folder is emptied before, and at the end.
 
     Those that do not come within ten minutes are done without. Raises InputError where another
-    launch works in the folder. keep: leave what is there when an error or a signal ends this
-    process, for the next launch.
+    launch works in the folder. about: says what must be alike in all of them. keep: leave what is
+    there when an error or a signal ends this process, for the next launch.
     """
     with _lock(folder, 0):
         _empty(folder)
-        words = _hear(folder, place)
-        write_json(folder / _ANSWER, {"words": list(words.values())})
+        words, launch = _hear(folder, place), uuid.uuid4().hex[:16]
+        answer = {"words": list(words.values()), "launch": launch, "about": about}
+        write_json(folder / _ANSWER, answer)
         try:
-            yield Session(folder, place, frozenset(words))
+            yield Session(folder, place, launch, frozenset(words))
         except BaseException:
             if not keep:
                 _empty(folder)
             raise
         _empty(folder)
+        _remove_dead_locks(folder)
     _remove(folder)
+
+
+def clear_away(folder: Path) -> None:
+    """Remove what a launch that was killed has left, unless another one works there."""
+    if folder.is_dir():
+        with suppress(InputError, OSError), _lock(folder, 0):
+            _empty(folder)
+            _remove_dead_locks(folder)
+        _remove(folder)
 
 
 def _hear(folder: Path, place: Place) -> dict[int, str]:
@@ -100,12 +113,15 @@ def _hear(folder: Path, place: Place) -> dict[int, str]:
 
 
 @contextmanager
-def follow(folder: Path, place: Place) -> Iterator[Session]:
-    """Join rank 0 of the same launch; raises InputError where it does not begin."""
+def follow(folder: Path, place: Place, about: str = "") -> Iterator[Session]:
+    """Join rank 0 of the same launch; raises InputError where it does not begin, or is not alike.
+
+    about: says what must be alike.
+    """
     word, waiting = uuid.uuid4().hex, _Waiting("rank 0 to begin")
     hello = folder / f"{_HELLO}.{place.rank}"
     with _lock(folder, place.rank):
-        while not _is_answered(folder, word):
+        while (answer := _answer_to(word, folder)) is None:
             if waiting.seconds > _PATIENCE * _AND_A_HALF:
                 raise InputError(
                     f"{folder}: rank 0 has not begun within {duration(waiting.seconds)}; see what "
@@ -114,8 +130,17 @@ def follow(folder: Path, place: Place) -> Iterator[Session]:
             if _word_in(hello) != word:  # rank 0 may just have emptied the folder
                 write_json(hello, {"word": word})
             waiting.pause()
-        yield Session(folder, place)
-        write_json(folder / f"{_DONE}.{place.rank}", {})
+        if answer.about != about:
+            raise InputError(
+                f"{folder}: rank 0 was started with other flags, models or kinds of device than "
+                f"rank {place.rank}; start all processes with the same command"
+            )
+        session = Session(folder, place, answer.launch)
+        yield session
+        write_json(session.path(_DONE, place.rank), {})
+        if _answer_to(word, folder) is None:  # of a launch whose rank 0 is gone
+            for path in folder.glob(f"*.{answer.launch}.{place.rank}"):
+                path.unlink(missing_ok=True)
     _remove(folder)
 
 
@@ -125,10 +150,19 @@ def _word_in(path: Path) -> str:
     return ""
 
 
-def _is_answered(folder: Path, word: str) -> bool:
+@dataclass(frozen=True)
+class _Answer:
+    launch: str
+    about: str
+
+
+def _answer_to(word: str, folder: Path) -> _Answer | None:
+    """Read what rank 0 has answered to a word; None if it has not."""
     with suppress(InputError, KeyError, TypeError):
-        return word in read_json(folder / _ANSWER)["words"]
-    return False
+        found = read_json(folder / _ANSWER)
+        if word in found["words"]:
+            return _Answer(str(found["launch"]), str(found["about"]))
+    return None
 
 
 def _lock(folder: Path, rank: int) -> AbstractContextManager[None]:
@@ -147,6 +181,14 @@ def _empty(folder: Path) -> None:
         if not path.name.startswith("rank_"):
             with suppress(OSError):
                 path.unlink()
+
+
+def _remove_dead_locks(folder: Path) -> None:
+    """Remove the locks that killed processes have left, where they are surely gone."""
+    for lock in folder.glob("rank_*.lock"):
+        with suppress(Taken, OSError):
+            if lock.stat().st_size and holder_of(lock) is None:
+                take(lock).release()
 
 
 def _remove(folder: Path) -> None:

@@ -7,14 +7,14 @@ import time
 from dataclasses import replace
 
 import pytest
-from helpers import run_ranks
+from helpers import run_ranks, wait_for
 from new_pictures.quick_networks import QuickNetworks
 
 import predict
 from common.new_pictures.journal import RunFiles, RunSettings, open_journal, read_rows
 from common.new_pictures.listing import list_pictures
 from common.new_pictures.rows import RowFormat
-from common.new_pictures.run import Kept, Work, grade_pictures
+from common.new_pictures.run import Kept, Work
 from common.sharing.launcher import find_place
 
 
@@ -22,22 +22,20 @@ from common.sharing.launcher import find_place
 def grade(photos, answers, tmp_path):
     """Return work for a rank: grade the pictures into files of a name, slowly if asked to."""
 
-    def work(name, seconds=0.0, workers=1):
+    def work(name, seconds=0.0, workers=1, model="m"):
         listing, form = list_pictures([str(photos)]), RowFormat(answers.grader.scored.names)
         files = RunFiles(tmp_path / f"{name}.csv")
-        settings = RunSettings({"model": "m"}, {"begun": "now"})
+        settings = RunSettings({"model": model}, {"begun": "now"})
 
         def run(rank):
             networks = QuickNetworks(2, before=lambda: time.sleep(seconds))
             do = Work(networks, answers.judge, answers.refuse, answers.doubts.look, workers)
-            place = find_place()
-            if not place.leads:
-                predict.grade_for_the_first(files, form, listing, place, do)
+            launch = predict.Launch(find_place(), listing, settings)
+            if not launch.place.leads:
+                predict.grade_for_the_first(launch, files, form, do)
                 return 0
             with open_journal(files, form, settings, False, Kept(listing, files)) as journal:
-                if not place.alone:
-                    predict.grade_together(listing, place, journal, do)
-                grade_pictures(listing.pictures, journal, do)
+                predict.grade_all(launch, journal, do)
                 journal.finish([picture.name for picture in listing.pictures])
             return 0
 
@@ -75,4 +73,34 @@ def test_a_run_that_is_killed_goes_on_with_any_number_of_processes(grade, answer
         kills += -signal.SIGKILL in run_ranks(size, grade("x", 0.1), tmp_path / "log", kill)
     assert kills  # how many depends on how fast this machine is
     assert run_ranks(4, grade("x"), tmp_path / "log") == [0] * 4
+    assert contents(tmp_path, answers, "x") == contents(tmp_path, answers, "one")
+
+
+def test_rows_of_a_killed_run_are_no_part_of_one_that_begins_with_other_flags(
+    grade, answers, tmp_path
+):
+    def kill(children):
+        wait_for(lambda: any(p.stat().st_size for p in parts.glob("rows*")), 20)
+        for child in children:
+            os.kill(child, signal.SIGKILL)
+
+    parts = tmp_path / ".x.jsonl.parts"
+    run_ranks(2, grade("x", 0.3), tmp_path / "log", kill)
+    for path in tmp_path.glob("x*"):
+        path.unlink()
+    (tmp_path / "log").unlink()
+    assert run_ranks(1, grade("x", model="another"), tmp_path / "log") == [0]
+    said = (tmp_path / "log").read_text()
+    assert "removed 1 file of rows that another run" in said and "are there" not in said
+    assert run_ranks(1, grade("one"), tmp_path / "log") == [0]
+    assert contents(tmp_path, answers, "x") == contents(tmp_path, answers, "one")
+
+
+def test_a_process_that_was_started_otherwise_than_the_first_brings_nothing(
+    grade, answers, tmp_path
+):
+    works = grade("x"), grade("x", model="another")
+    assert run_ranks(2, lambda rank: works[rank](rank), tmp_path / "log") == [0, 70]
+    assert "rank 0 was started with other flags" in (tmp_path / "log").read_text()
+    assert run_ranks(1, grade("one"), tmp_path / "log") == [0]
     assert contents(tmp_path, answers, "x") == contents(tmp_path, answers, "one")
