@@ -26,6 +26,7 @@ from common.flags import RESUME_ADVICE, TrainingRequest, parse_training
 from common.history import EpochRow
 from common.in_force import Change
 from common.joint_runs.heads import (
+    AllHeldError,
     HeldHeads,
     held_by_others,
     hold_heads,
@@ -339,9 +340,17 @@ def main(argv: list[str] | None = None) -> int:
     if request.dry_run and not place.leads:
         return 0
     own = shares.share(place.rank)
+    held: list[AllHeldError] = []
     for share in own:
         signals.check()
-        run(share, dataset, request, place)
+        try:
+            run(share, dataset, request, place)
+        except AllHeldError as error:  # whoever has these pairs trains them; the others are ours
+            held.append(error)
+            if len(own) > 1 or not place.alone:
+                log(f"left to others: {error}")
+    if held and len(held) == len(own) and place.alone:
+        raise held[0]
     if not own:
         fill_caches(request.configs, dataset)
     return 0

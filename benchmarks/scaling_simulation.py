@@ -14,6 +14,9 @@ import numpy as np
 
 from common.pairs import class_pairs
 from common.sharing.shares import Work, share_out
+from common.system.errors import InputError
+
+_HOPELESS = 7.0  # strikes in an epoch: one try in a thousand ends
 
 Unit = tuple[int, tuple[int, int]]  # a backbone's number and a pair of classes
 
@@ -118,8 +121,21 @@ def simulate(
             key=lambda strike: strike.time,
         )
         each = epoch_seconds(share, counts, costs)
+        require_ends(slowness * max(each, default=0.0), rate + troubles.preemptions)
         found.append(_run([slowness * s for s in each], epochs, start, strikes))
     return found
+
+
+def require_ends(epoch: float, rate: float) -> None:
+    """Raise InputError where an epoch of so many seconds hardly ever ends between two strikes.
+
+    rate: strikes an hour, which leave e^(-rate epoch) of the tries whole.
+    """
+    if rate * epoch / 3600 > _HOPELESS:
+        raise InputError(
+            f"--failures and --preemptions: {rate:g} an hour hardly ever let an epoch of "
+            f"{epoch / 3600:.1f} h end; take fewer of them, fewer --images or more --gpus"
+        )
 
 
 def _strikes(rate: float, wait: float, generator: np.random.Generator) -> Iterator[Strike]:

@@ -13,6 +13,7 @@ from common.cli import guarded
 
 import argparse
 import dataclasses
+import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -111,14 +112,14 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
 def assumptions(args: argparse.Namespace) -> Assumptions:
     """Check what was given. Raises InputError."""
     for name in ("gpu_tflops", "cores", "decoding", "epochs"):
-        if getattr(args, name) <= 0:
+        if not 0 < getattr(args, name) < math.inf:
             raise InputError(f"--{name} {getattr(args, name)}: expected more than 0")
     for name in ("price", "start", "spread", "failures", "preemptions", "requeue"):
-        if getattr(args, name) < 0:
+        if not 0 <= getattr(args, name) < math.inf:
             raise InputError(f"--{name} {getattr(args, name)}: expected 0 or more")
     if min(*args.images, *args.gpus) < 1:
         raise InputError("--images and --gpus: expected 1 or more")
-    if len(args.mix) < 2 or min(args.mix) <= 0 or abs(sum(args.mix) - 1) > 0.01:
+    if len(args.mix) < 2 or min(args.mix) <= 0 or not abs(sum(args.mix) - 1) <= 0.01:
         raise InputError(f"--mix {args.mix}: expected two shares or more that add up to 1")
     if args.together and not args.failures:
         raise InputError("--together has no effect without --failures")

@@ -97,6 +97,8 @@ def test_the_table_is_printed_and_kept_as_json(tmp_path, capsys):
         (["--mix", "0.5", "0.1"], "--mix"),
         (["--together"], "--together has no effect without --failures"),
         (["--preemptions", "-1"], "--preemptions -1.0: expected 0 or more"),
+        (["--spread", "nan"], "--spread nan: expected 0 or more"),
+        (["--failures", "2"], "hardly ever let an epoch of"),
     ],
 )
 def test_what_cannot_be_is_refused(words, said, capsys):

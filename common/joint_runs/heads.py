@@ -100,14 +100,18 @@ def remove_left_locks(directory: ResultDir, model: str, heads: Iterable[Head]) -
                 take(lock).release()
 
 
+class AllHeldError(InputError):
+    """Other processes train all that this one was to train of a backbone."""
+
+
 def require_some(directory: ResultDir, heads: Sequence[Head], others: dict[Head, Taken]) -> None:
-    """Raise InputError where all heads that were asked for are trained by other processes."""
+    """Raise AllHeldError where all heads that were asked for are trained by other processes."""
     if len(others) < len(heads):
         return
     taken = others[heads[0]]
     which = "" if heads[0].kind != "ovo" else f", {', '.join(head.name for head in heads)}"
     pairs = "" if heads[0].kind != "ovo" else " other --pairs or"
-    raise InputError(
+    raise AllHeldError(
         f"{directory.root}{which} is being trained by {said_of(others)}; wait for it, stop it, or "
         f"choose{pairs} another --output_dir (lock: {taken.lock}{taken.advice})"
     )

@@ -55,7 +55,7 @@ def find_place(environment: Mapping[str, str] | None = None) -> Place:
         place = _read(found, _SRUN)
     else:
         return ALONE
-    return place if not place.alone else ALONE
+    return Place(max_restarts=place.max_restarts) if place.alone else place
 
 
 def _read(found: Mapping[str, str], names: tuple[str, str, str]) -> Place:

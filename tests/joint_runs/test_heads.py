@@ -57,6 +57,19 @@ def test_what_others_train_is_left_to_them_and_the_last_one_says_that_all_is_the
     assert directory.model_card.exists() and history_of(directory.root) == history_of(alone)
 
 
+def test_a_backbone_that_others_train_keeps_no_other_one_waiting(
+    quick_train, three_classes, tmp_path, capsys
+):
+    common = {"dataset_path": three_classes, **THREE, "epochs": 1, "pairs": "0-1"}
+    common["base_models"] = [MODEL, "demo_swinv2"]
+    with in_another_training(ResultDir(tmp_path / f"{MODEL}_3class_results"), FIRST):
+        assert quick_train(tmp_path, **common) == 0
+    said = capsys.readouterr().out
+    assert "left to others: " in said and f"is being trained by process {os.getpid()}" in said
+    (other,) = tmp_path.rglob("best_*.pth")
+    assert "swinv2" in other.name
+
+
 def test_another_configuration_or_seed_is_refused_with_the_difference(
     quick_train, three_classes, alone, tmp_path, capsys
 ):

@@ -20,6 +20,10 @@ SRUN = {"SLURM_PROCID": "1", "SLURM_STEP_NUM_TASKS": "2", "SLURM_LOCALID": "0"}
         ({"RANK": "1", "WORLD_SIZE": "2"}, Place(1, 2, 1)),
         ({"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0"}, ALONE),
         ({"RANK": "", "WORLD_SIZE": ""}, ALONE),
+        (
+            {"RANK": "0", "WORLD_SIZE": "1", "TORCHELASTIC_MAX_RESTARTS": "3"},
+            Place(max_restarts=3),  # one process is started again, too
+        ),
         (SRUN, Place(1, 2, 0)),
         (SRUN | TORCHRUN, Place(3, 8, 1)),  # torchrun within a step
         ({"SLURM_PROCID": "0", "SLURM_NTASKS": "4"}, ALONE),  # a batch script is no step
