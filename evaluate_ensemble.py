@@ -94,7 +94,7 @@ from common.sharing.session import Session, follow, lead
 from common.system.errors import InputError
 from common.system.files import read_json, write_json
 from common.system.log import duration, log, said_once
-from common.system.threads import use_threads
+from common.system.threads import require_threads, use_threads
 
 if TYPE_CHECKING:  # these take seconds to import: steps that need them do it
     from common.model_card.mistakes import Mistakes
@@ -693,6 +693,7 @@ def print_results(report: Report, output: ResultDir, verbose: bool) -> None:
 def main(argv: list[str] | None = None) -> int:
     """Evaluate every model, then their ensemble, then compare both with the gates."""
     args, place = parse_args(argv), find_place()
+    require_threads(args.threads)
     if args.verify and not place.leads:
         return 0
     asked = what_is_asked(args)

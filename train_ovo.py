@@ -329,9 +329,9 @@ def require_shareable(request: TrainingRequest, place: Place) -> None:
 def main(argv: list[str] | None = None) -> int:
     """Train every backbone that was asked for, or this process's share, one after the other."""
     request, place = parse_training(argv, __doc__), find_place()
-    require_shareable(request, place)
     first = request.configs[0]
     require_threads(first.threads)
+    require_shareable(request, place)
     dataset = scan_dataset(Path(first.dataset_path), first.num_classes, first.class_names)
     counts = dataset.split("train").counts(first.num_classes)
     shares = share_training(request.configs, request.heads, counts, place.size)

@@ -153,8 +153,9 @@ def boolean(text: str) -> bool:
 
 def whole_number(text: str) -> int:
     """Read a whole number of 0 or more."""
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"expected a whole number of 0 or more, found {text!r}")
+    if not text.isdecimal() or len(text) > 18:
+        shown = repr(text[:40])
+        raise argparse.ArgumentTypeError(f"expected a whole number of 0 or more, found {shown}")
     return int(text)
 
 

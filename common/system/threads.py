@@ -6,7 +6,6 @@ than one. n threads, c cores that this process may use.
 """
 
 import os
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -34,25 +33,31 @@ class ThreadChoice:
 def use_threads(asked: str, speak: bool = True, probe: bool = True) -> None:
     """Let as many threads compute as asked for, or as is best here, and say so in a line.
 
-    asked: "auto" or a number. probe: PyTorch computes, and may be asked how fast. Raises InputError
-    for anything else.
+    asked: "auto" or a number. probe: PyTorch computes, and may be asked how fast; without, whatever
+    computes reads the environment. Raises InputError for anything else.
     """
     choice = choose_threads(asked, _measure if probe else None)
-    if not os.environ.get(_VARIABLE) or asked != AUTO:
-        if "torch" in sys.modules:
-            import torch
+    if probe:
+        import torch  # its own reading of the environment knows other limits
 
-            torch.set_num_threads(choice.count)
-        else:  # for what is imported later
-            os.environ[_VARIABLE] = str(choice.count)
+        torch.set_num_threads(choice.count)
+    else:
+        os.environ[_VARIABLE] = str(choice.count)
     if speak:
         log(f"threads: {choice.count} ({choice.reason})")
 
 
 def require_threads(asked: str) -> None:
     """Raise InputError for what is neither "auto" nor a number of threads."""
-    if asked != AUTO and not (asked.isascii() and asked.isdecimal() and 1 <= int(asked) <= _MOST):
+    if asked != AUTO and _number(asked) is None:
         raise InputError(f"--threads: expected auto or a number from 1 to {_MOST}, found {asked!r}")
+
+
+def _number(text: str) -> int | None:
+    """Read a number of threads; None for anything else."""
+    if not (text.isascii() and text.isdecimal() and len(text) <= len(str(_MOST))):
+        return None
+    return int(text) if 1 <= int(text) <= _MOST else None
 
 
 def choose_threads(
@@ -67,14 +72,18 @@ def choose_threads(
     require_threads(asked)
     if asked != AUTO:
         return ThreadChoice(int(asked), f"as --threads says; cores: {cores}")
-    given = os.environ.get(_VARIABLE, "").split(",")[0].strip()
-    if given.isdecimal() and int(given):
-        return ThreadChoice(int(given), f"as {_VARIABLE} says, which --threads would overrule")
+    text = os.environ.get(_VARIABLE, "")
+    given = _number(text.split(",")[0].strip())
+    if given is not None:
+        reason = f"as {_VARIABLE}={text} says" + (", on the cores there are" * (given > cores))
+        return ThreadChoice(min(given, cores), f"{reason}; --threads would overrule it")
     limit, quota = cores, cpu_quota()
-    of = f"of {cores} cores"
+    of = f"of {cores} {'core' if cores == 1 else 'cores'}"
     if quota is not None and quota < cores:
         limit = max(1, int(quota))
-        of = f"of {cores} cores, of which a quota grants {quota:g}"
+        of += f", of which a quota grants {quota:g}"
+    if text.strip():
+        of += f"; {_VARIABLE}={text[:40]!r} is no number of threads"
     others = busy_others()
     if limit == 1 or limit + others <= cores:
         return ThreadChoice(limit, f"{of}; nothing else keeps them busy" if limit > 1 else of)

@@ -37,6 +37,28 @@ def test_the_flag_counts_before_the_environment_and_that_before_the_machine(mach
     assert choice.count == 3 and "OMP_NUM_THREADS" in choice.reason
 
 
+def test_what_the_environment_says_is_held_to_the_cores_and_nonsense_is_named(machine, monkeypatch):
+    machine(2)
+    monkeypatch.setenv("OMP_NUM_THREADS", "99")
+    choice = choose_threads("auto", refuse)
+    assert choice.count == 2 and "OMP_NUM_THREADS=99" in choice.reason
+    for text in ("abc", "0", "9" * 5000, "٣"):
+        monkeypatch.setenv("OMP_NUM_THREADS", text)
+        choice = choose_threads("auto", refuse)
+        assert choice.count == 2 and "is no number of threads" in choice.reason
+
+
+def test_what_is_said_is_what_a_new_process_computes_with():
+    code = "import sys, torch; from common.system.threads import use_threads; "
+    code += "use_threads(sys.argv[1]); print(torch.get_num_threads())"
+    for asked, given, expected in (("5", "", 5), ("auto", "abc", None), ("auto", "1", 1)):
+        environment = {**os.environ, "OMP_NUM_THREADS": given}
+        command = [sys.executable, "-c", code, asked]
+        said = subprocess.run(command, capture_output=True, text=True, env=environment).stdout
+        line, count = said.strip().splitlines()
+        assert f"threads: {count} (" in line and (expected is None or int(count) == expected)
+
+
 def test_a_quiet_machine_gives_a_thread_to_each_core(machine):
     machine(4)
     assert choose_threads("auto", refuse).count == 4
@@ -68,7 +90,7 @@ def test_a_probe_times_every_number_of_threads(monkeypatch):
     assert set(found) == {2, 1} and all(took > 0 for took in found.values())
 
 
-@pytest.mark.parametrize("asked", ["0", "-1", "two", "", "1.5", "1025"])
+@pytest.mark.parametrize("asked", ["0", "-1", "two", "", "1.5", "1025", "٣", "9" * 5000])
 def test_other_numbers_are_refused(asked):
     with pytest.raises(InputError, match="--threads: expected auto or a number"):
         choose_threads(asked, refuse)
