@@ -38,6 +38,11 @@ class Holder:
         return self.is_of_this_machine and _start_of(self.pid) != self.started
 
     @property
+    def process(self) -> tuple[str | int, ...]:
+        """What tells processes apart, and is the same in all lock files of one."""
+        return self.pid, self.host, self.boot, self.numbering, self.started
+
+    @property
     def is_of_this_machine(self) -> bool:
         """Tell whether the process can be looked for here: it is there, or it has ended."""
         here = this_process()

@@ -5,7 +5,15 @@ from itertools import groupby
 
 from common.locks.holder import Holder
 from common.system.log import duration, printable, utc_now
-from common.watching.standing import DONE, NEW, RUNNING, STOPPED, HeadStanding, RunStanding
+from common.watching.standing import (
+    DONE,
+    NEW,
+    RUNNING,
+    SILENT,
+    STOPPED,
+    HeadStanding,
+    RunStanding,
+)
 
 _NAME = 40  # letters of a directory's name
 
@@ -14,7 +22,7 @@ def screen(runs: Sequence[RunStanding], width: int = 80) -> str:
     """Lay out some directories, in lines of at most `width` letters."""
     lines = [_summary(runs)]
     for run in runs:
-        lines += _run_lines(run)
+        lines += _run_lines(run, width)
     return "\n".join(_cut(line, width) for line in lines)
 
 
@@ -27,13 +35,13 @@ def all_done(runs: Sequence[RunStanding]) -> bool:
 
 def _summary(runs: Sequence[RunStanding]) -> str:
     heads = [each for run in runs for each in run.heads]
-    counts = [(state, sum(each.state == state for each in heads)) for state in (DONE, RUNNING)]
-    counts += [(state, sum(each.state == state for each in heads)) for state in (STOPPED, NEW)]
+    states = (DONE, RUNNING, SILENT, STOPPED, NEW)
+    counts = [(state, sum(each.state == state for each in heads)) for state in states]
     said = ", ".join(f"{count} {state}" for state, count in counts if count or state == DONE)
     return f"{utc_now()}  {len(heads)} classifiers: {said}"
 
 
-def _run_lines(run: RunStanding) -> Iterator[str]:
+def _run_lines(run: RunStanding, width: int) -> Iterator[str]:
     name = printable(run.root.resolve().name)
     name = name if len(name) <= _NAME else f"{name[: _NAME - 3]}..."
     if run.problem:
@@ -43,13 +51,28 @@ def _run_lines(run: RunStanding) -> Iterator[str]:
     running = sorted(run.of(RUNNING), key=lambda each: (_who(each), each.waits))
     for (who, waits), group in groupby(running, key=lambda each: (_who(each), each.waits)):
         own = list(group)
-        yield f"  running    {_names(own):<20} {_epochs(own)}, {_eta(own, waits)}, {who}"
+        line = f"  running    {_names(own):<20} {_epochs(own)}, {_eta(own, waits)}, {who}"
+        yield from _with_sign(line, own, width)
+    for who, group in groupby(sorted(run.of(SILENT), key=_who), key=_who):
+        own = list(group)
+        line = f"  silent     {_names(own):<20} after {_epochs(own)}, {who}"
+        yield from _with_sign(line, own, width)
     for who, group in groupby(sorted(run.of(STOPPED), key=_who), key=_who):
         own = list(group)
         was = f", {who} is gone" if who else ""
         yield f"  stopped    {_names(own):<20} after {_epochs(own)}{was}"
     if run.of(NEW):
         yield f"  not begun  {_names(run.of(NEW), most=12)}"
+
+
+def _with_sign(line: str, heads: Sequence[HeadStanding], width: int) -> list[str]:
+    """Add the last sign of life of a process of another machine, below where it is too long."""
+    ages = [each.sign_age for each in heads if each.sign_age is not None]
+    if not ages:
+        return [line]
+    said = f"last sign {duration(min(ages))} ago"
+    joined = f"{line}, {said}"
+    return [joined] if len(joined) <= width else [line, f"{'':13}{said}"]
 
 
 def _who(each: HeadStanding) -> str:

@@ -2,8 +2,11 @@
 
 A classifier that is trained has a lock file that names the process; one that is complete has its
 own file and no checkpoint any more; one with a checkpoint whose process is gone can be resumed.
+Whether a process of another machine lives, nobody here can tell: what it wrote last says how long
+ago it did.
 """
 
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -14,10 +17,14 @@ import numpy as np
 from common.history import EpochRow
 from common.locks.holder import Holder, read_holder
 from common.pairs import Head, heads_of_model
-from common.result_dir import ResultDir, read_config, read_history
+from common.result_dir import ResultDir, model_files, read_config, read_history
 from common.system.errors import MISFIT, InputError
 
 DONE, RUNNING, STOPPED, NEW = "done", "running", "stopped", "not begun"
+SILENT = "silent"  # of another machine, and has written nothing for long
+_SILENT = 3.0  # epochs without a sign of life until a process is called silent
+_SILENT_AT_LEAST = 600.0  # seconds; epochs can be short
+_SILENT_AT_FIRST = 6 * 3600.0  # seconds, before it is known how long an epoch takes
 _LATE = 3.0  # epochs without a checkpoint of its own while others of its process write theirs
 _RECENT = 10  # epochs that say how long one takes
 
@@ -27,12 +34,13 @@ class HeadStanding:
     """How far one classifier is."""
 
     head: Head
-    state: str  # DONE, RUNNING, STOPPED or NEW
+    state: str  # DONE, RUNNING, SILENT, STOPPED or NEW
     epoch: int  # that were finished
     epochs: int  # at most
     holder: Holder | None = None  # who trains it, or was killed while doing that
     seconds: float = 0.0  # that an epoch takes; 0: not known
     waits: bool = False  # its training has ended, that of others in the same process has not
+    sign_age: float | None = None  # seconds since its process, of another machine, wrote anything
 
     @property
     def left(self) -> float | None:
@@ -62,25 +70,29 @@ def find_runs_below(places: Sequence[Path]) -> list[ResultDir]:
     for place in places:
         if not place.is_dir():
             raise InputError(f"--watch {place}: expected a folder, found none")
-        own, inside = ResultDir(place), []
-        if not own.config.is_file():
+        inside = []
+        if not _is_run(ResultDir(place)):
             with suppress(OSError):
-                inside = [p for p in sorted(place.iterdir()) if ResultDir(p).config.is_file()]
+                inside = [path for path in sorted(place.iterdir()) if _is_run(ResultDir(path))]
         for path in inside or [place]:
             found.setdefault(path.resolve(), ResultDir(path))
     return list(found.values())
 
 
+def _is_run(directory: ResultDir) -> bool:
+    return directory.config.is_file() or bool(model_files(directory))
+
+
 def standing_of(directory: ResultDir) -> RunStanding:
     """Look at the files of one result directory; never raises for what is in them."""
+    if not directory.config.is_file():
+        return _standing_by_names(directory)
     try:
         config = read_config(directory)["config"]
         model, epochs = str(config["model"]), int(config["epochs"])
         heads = heads_of_model(int(config["num_classes"]), str(config.get("head", "ovo")))
     except InputError as error:
-        empty = not directory.config.is_file()
-        problem = "nothing has been begun here" if empty else str(error)
-        return RunStanding(directory.root, "", (), problem)
+        return RunStanding(directory.root, "", (), str(error))
     except MISFIT as error:
         problem = f"{directory.config} lacks a setting ({type(error).__name__}: {error})"
         return RunStanding(directory.root, "", (), problem)
@@ -88,7 +100,25 @@ def standing_of(directory: ResultDir) -> RunStanding:
     with suppress(OSError, ValueError, *MISFIT):
         rows = read_history(directory.history)
     found = [_head_standing(directory, model, head, epochs, rows) for head in heads]
-    return RunStanding(directory.root, model, tuple(_with_waiting(directory, model, found)))
+    found = _with_signs(directory, model, _with_waiting(directory, model, found))
+    return RunStanding(directory.root, model, tuple(found))
+
+
+def _standing_by_names(directory: ResultDir) -> RunStanding:
+    """See what the earlier trainer has left, which wrote no config.json: a file for each pair."""
+    found = model_files(directory)
+    if not found:
+        return RunStanding(directory.root, "", (), "nothing has been begun here")
+    model, files = next(iter(found.items()))
+    highest = max((int(name.split("-")[1]) for name in files if "-" in name), default=0)
+    if len(found) > 1 or not all("-" in name for name in files) or not 1 <= highest < 100:
+        problem = f"no config.json, and {directory.models} does not hold the pairs of one model"
+        return RunStanding(directory.root, "", (), problem)
+    heads = [
+        HeadStanding(head, DONE if head.name in files else NEW, 0, 0)
+        for head in heads_of_model(highest + 1, "ovo")
+    ]
+    return RunStanding(directory.root, model, tuple(heads))
 
 
 def _head_standing(
@@ -117,23 +147,58 @@ def _with_waiting(
 ) -> list[HeadStanding]:
     """Mark those that are trained no more while others of the same process are."""
     written = {each.head: _last_written(directory, model, each.head) for each in found}
-    newest: dict[Holder, float] = {}
+    newest: dict[tuple[str | int, ...], float] = {}
     for each in found:
         if each.state == RUNNING and each.holder:
-            newest[each.holder] = max(newest.get(each.holder, 0.0), written[each.head])
+            process = each.holder.process
+            newest[process] = max(newest.get(process, 0.0), written[each.head])
     marked = []
     for each in found:
         if each.state == RUNNING and each.holder and each.epoch:
-            behind = newest[each.holder] - written[each.head]
+            behind = newest[each.holder.process] - written[each.head]
             late = behind > _LATE * each.seconds > 0
             each = replace(each, waits=late or each.epoch >= each.epochs)
         marked.append(each)
     return marked
 
 
+def _with_signs(
+    directory: ResultDir, model: str, found: Sequence[HeadStanding]
+) -> list[HeadStanding]:
+    """Say of processes of other machines when they last wrote anything; call some silent.
+
+    All that a process holds is looked at: what waits in it for others is not written any more.
+    """
+    signs: dict[tuple[str | int, ...], float] = {}
+    paces: dict[tuple[str | int, ...], float] = {}
+    for each in found:
+        if each.holder:
+            process, sign = each.holder.process, _last_sign(directory, model, each.head)
+            signs[process] = max(signs.get(process, 0.0), sign)
+            paces[process] = max(paces.get(process, 0.0), each.seconds)
+    now, marked = time.time(), []
+    for each in found:
+        if each.state == RUNNING and each.holder and not each.holder.is_of_this_machine:
+            pace, age = paces[each.holder.process], max(now - signs[each.holder.process], 0.0)
+            patience = max(_SILENT * pace, _SILENT_AT_LEAST) if pace else _SILENT_AT_FIRST
+            each = replace(each, sign_age=age, state=SILENT if age > patience else RUNNING)
+        marked.append(each)
+    return marked
+
+
+def _last_sign(directory: ResultDir, model: str, head: Head) -> float:
+    """Tell when something of a head was written last, its lock included."""
+    named = (directory.best, directory.last, directory.previous, directory.head_lock)
+    return max(_written_at(path(model, head)) for path in named)
+
+
 def _last_written(directory: ResultDir, model: str, head: Head) -> float:
+    return _written_at(directory.last(model, head))
+
+
+def _written_at(path: Path) -> float:
     with suppress(OSError):
-        return directory.last(model, head).stat().st_mtime
+        return path.stat().st_mtime
     return 0.0
 
 

@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import subprocess
+import time
 from dataclasses import replace
 
 import pytest
@@ -15,7 +16,7 @@ from common.locks.holder import this_process
 from common.pairs import heads_of_model
 from common.result_dir import ResultDir, write_history
 from common.watching.screen import screen
-from common.watching.standing import DONE, NEW, RUNNING, STOPPED, standing_of
+from common.watching.standing import DONE, NEW, RUNNING, SILENT, STOPPED, standing_of
 
 HEADS = heads_of_model(5, "ovo")
 
@@ -80,6 +81,67 @@ def test_ten_pairs_of_seven_backbones_fit_a_screen_of_80_columns(half_way, tmp_p
         runs.append(standing_of(ResultDir(copy)))
     lines = screen(runs).splitlines()
     assert len(lines) == 1 + 7 * 4 and max(map(len, lines)) <= 80
+
+
+def on_another_host(directory, hours):
+    """Let the running pairs be of another host, and have been written some hours ago."""
+    holder = replace(this_process(), host="gpu01", pid=4711)
+    then = time.time() - hours * 3600
+    for place, head in enumerate(HEADS[2:5]):  # a process takes its locks one after the other
+        lock = directory.head_lock(MODEL, head)
+        lock.write_bytes(replace(holder, since=f"2026-11-26T12:00:0{place}+00:00").to_bytes())
+        for path in (lock, directory.best(MODEL, head), directory.last(MODEL, head)):
+            os.utime(path, (then, then))
+
+
+def test_of_another_host_the_last_sign_of_life_is_said_and_a_silent_one_has_no_eta(half_way):
+    on_another_host(half_way, hours=1 / 30)
+    standing = standing_of(half_way)
+    assert [each.state for each in standing.heads[2:5]] == [RUNNING] * 3
+    wide, narrow = (screen([standing], width).splitlines() for width in (120, 80))
+    assert wide[2].endswith("epoch 12/50, ETA 38 min, gpu01 pid 4711, last sign 2 min ago")
+    assert f"{wide[2]}".startswith(narrow[2]) and narrow[3].strip() == "last sign 2 min ago"
+    on_another_host(half_way, hours=3)
+    standing = standing_of(half_way)
+    assert [each.state for each in standing.heads[2:5]] == [SILENT] * 3
+    lines = screen([standing], 120).splitlines()
+    assert "2 done, 3 silent, 1 stopped, 4 not begun" in lines[0]
+    assert lines[2] == (
+        "  silent     0-3 0-4 1-2          after epoch 12/50, gpu01 pid 4711, "
+        "last sign 3 h 00 min ago"
+    )
+
+
+def test_a_process_is_silent_only_after_three_epochs_of_its_own_time(half_way):
+    rows = [row for head in HEADS[2:5] for row in rows_of(head, 12, seconds=7200.0)]
+    write_history(half_way.history, rows, HEADS[2:5])
+    on_another_host(half_way, hours=3)
+    assert standing_of(half_way).heads[2].state == RUNNING, "less than two epochs"
+    on_another_host(half_way, hours=7)
+    lone = half_way.last(MODEL, HEADS[4])
+    assert standing_of(half_way).heads[2].state == SILENT
+    lone.touch()  # a pair of the same process
+    assert [each.state for each in standing_of(half_way).heads[2:5]] == [RUNNING] * 3
+    half_way.history.unlink()  # nothing says how long an epoch takes
+    on_another_host(half_way, hours=5)
+    assert standing_of(half_way).heads[2].state == RUNNING
+
+
+def test_the_files_of_the_earlier_trainer_are_counted_by_their_names(tmp_path, capsys, monkeypatch):
+    directory = ResultDir(tmp_path / "all" / "old_5class_results")
+    directory.models.mkdir(parents=True)
+    for head in HEADS:
+        directory.best(MODEL, head).touch()
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)  # it ends, as all is done
+    for place in (directory.root, directory.root.parent):
+        assert model_analyzer.main(["--watch", str(place)]) == 0
+        assert "10 classifiers: 10 done\nold_5class_results: 10 of 10 done\n" in (
+            capsys.readouterr().out
+        )
+    directory.best(MODEL, HEADS[4]).unlink()
+    assert [each.head for each in standing_of(directory).of(NEW)] == [HEADS[4]]
+    (directory.models / "best_other_0_1.pth").touch()
+    assert "does not hold the pairs of one model" in standing_of(directory).problem
 
 
 @pytest.mark.parametrize("text", [b"", b"{", b"[]", b'{"config": {}}', b"\xff", b'{"config": 3}'])
