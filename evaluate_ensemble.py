@@ -90,7 +90,7 @@ from common.result_dir import (
 from common.review_sheet import update_review_sheet
 from common.screening.patients import People
 from common.sharing.launcher import Place, find_place
-from common.sharing.session import Session, follow, lead
+from common.sharing.session import Session, clear_away, follow, lead
 from common.system.errors import InputError
 from common.system.files import read_json, write_json
 from common.system.log import duration, log, said_once
@@ -711,6 +711,8 @@ def main(argv: list[str] | None = None) -> int:
 
     setting = build_setting(models, skipped, args)
     trained = find_training([(model.label, model.run) for model in models], models[0].dataset)
+    if place.alone:
+        clear_away(session_folder(models))
     with nullcontext() if place.alone else lead(session_folder(models), place) as session:
         predict_models(models, session, args)  # first, so that a bad checkpoint is named at once
         holdout = look_for_training_images(models, trained, setting, args)

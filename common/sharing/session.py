@@ -72,20 +72,22 @@ def lead(folder: Path, place: Place, about: str = "", keep: bool = False) -> Ite
     launch works in the folder. about: says what must be alike in all of them. keep: leave what is
     there when an error or a signal ends this process, for the next launch.
     """
-    with _lock(folder, 0):
-        _empty(folder)
-        words, launch = _hear(folder, place), uuid.uuid4().hex[:16]
-        answer = {"words": list(words.values()), "launch": launch, "about": about}
-        write_json(folder / _ANSWER, answer)
-        try:
-            yield Session(folder, place, launch, frozenset(words))
-        except BaseException:
-            if not keep:
-                _empty(folder)
-            raise
-        _empty(folder)
-        _remove_dead_locks(folder)
-    _remove(folder)
+    try:
+        with _lock(folder, 0):
+            _empty(folder)
+            words, launch = _hear(folder, place), uuid.uuid4().hex[:16]
+            answer = {"words": list(words.values()), "launch": launch, "about": about}
+            write_json(folder / _ANSWER, answer)
+            try:
+                yield Session(folder, place, launch, frozenset(words))
+            except BaseException:
+                if not keep:
+                    _empty(folder)
+                raise
+            _empty(folder)
+            _remove_dead_locks(folder)
+    finally:
+        _remove(folder)
 
 
 def clear_away(folder: Path) -> None:
@@ -118,30 +120,43 @@ def follow(folder: Path, place: Place, about: str = "") -> Iterator[Session]:
 
     about: says what must be alike.
     """
-    word, waiting = uuid.uuid4().hex, _Waiting("rank 0 to begin")
-    hello = folder / f"{_HELLO}.{place.rank}"
-    with _lock(folder, place.rank):
-        while (answer := _answer_to(word, folder)) is None:
-            if waiting.seconds > _PATIENCE * _AND_A_HALF:
+    word, hello = uuid.uuid4().hex, folder / f"{_HELLO}.{place.rank}"
+    try:
+        with _lock(folder, place.rank):
+            try:
+                answer = _ask(folder, hello, word)
+            finally:
+                hello.unlink(missing_ok=True)
+            if answer.about != about:
                 raise InputError(
-                    f"{folder}: rank 0 has not begun within {duration(waiting.seconds)}; see what "
-                    "it says, and start all processes together"
+                    f"{folder}: rank 0 was started with other flags, models or kinds of device "
+                    f"than rank {place.rank}; start all processes with the same command"
                 )
-            if _word_in(hello) != word:  # rank 0 may just have emptied the folder
-                write_json(hello, {"word": word})
-            waiting.pause()
-        if answer.about != about:
+            session = Session(folder, place, answer.launch)
+            try:
+                yield session
+                write_json(session.path(_DONE, place.rank), {})
+            finally:
+                if _answer_to(word, folder) is None:  # rank 0 of this launch takes nothing any more
+                    for path in folder.glob(f"*.{answer.launch}.{place.rank}"):
+                        path.unlink(missing_ok=True)
+    finally:
+        _remove(folder)
+
+
+def _ask(folder: Path, hello: Path, word: str) -> "_Answer":
+    """Leave a word until rank 0 answers it."""
+    waiting = _Waiting("rank 0 to begin")
+    while (answer := _answer_to(word, folder)) is None:
+        if waiting.seconds > _PATIENCE * _AND_A_HALF:
             raise InputError(
-                f"{folder}: rank 0 was started with other flags, models or kinds of device than "
-                f"rank {place.rank}; start all processes with the same command"
+                f"{folder}: rank 0 has not begun within {duration(waiting.seconds)}; see what "
+                "it says, and start all processes together"
             )
-        session = Session(folder, place, answer.launch)
-        yield session
-        write_json(session.path(_DONE, place.rank), {})
-        if _answer_to(word, folder) is None:  # of a launch whose rank 0 is gone
-            for path in folder.glob(f"*.{answer.launch}.{place.rank}"):
-                path.unlink(missing_ok=True)
-    _remove(folder)
+        if _word_in(hello) != word:  # rank 0 may just have emptied the folder
+            write_json(hello, {"word": word})
+        waiting.pause()
+    return answer
 
 
 def _word_in(path: Path) -> str:
@@ -168,7 +183,7 @@ def _answer_to(word: str, folder: Path) -> _Answer | None:
 def _lock(folder: Path, rank: int) -> AbstractContextManager[None]:
     """Hold what tells the others that this process works."""
     what = f"{folder.parent} is written, as rank {rank},"
-    return lock_directory(folder, _lock_of(folder, rank), what)
+    return lock_directory(folder, _lock_of(folder, rank), what, "place for the results")
 
 
 def _lock_of(folder: Path, rank: int) -> Path:

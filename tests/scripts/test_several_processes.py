@@ -60,6 +60,9 @@ def test_what_several_processes_cannot_do_is_refused(
 def evaluation(trained, folder, demo, cache):
     """Return the work of evaluating a copy of a model in a folder, on its way to be the same."""
     copy = shutil.copytree(trained, folder / "demo_5class_results")
+    left = ResultDir(copy).results / ".parts" / "answer.json"  # by a launch that was killed
+    left.parent.mkdir(parents=True)
+    left.touch()
     values = {"results_dirs": copy, "dataset_path": demo, "cache_dir": cache, "device": "cpu"}
     values |= {"resamples": 20, "evidence_maps": 0, "holdout_check": "names", "num_workers": 1}
     values |= {"figure_format": "none", "precision": "fp32"}

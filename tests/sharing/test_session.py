@@ -11,7 +11,7 @@ from helpers import run_ranks, wait_for
 from common.sharing import session as session_module
 from common.sharing.launcher import Place
 from common.sharing.parts import contribute, gather
-from common.sharing.session import follow, lead
+from common.sharing.session import Session, clear_away, follow, lead
 from common.system.errors import InputError
 
 COUNT = 23
@@ -69,6 +69,7 @@ def test_what_a_killed_process_does_not_bring_is_computed_by_the_first(tmp_path)
     found = run_ranks(3, together(tmp_path / "p", slow), tmp_path / "log", kill)
     assert found == [0, -signal.SIGKILL, -signal.SIGKILL]
     assert "rank 1 has ended without rows 8 to 15" in (tmp_path / "log").read_text()
+    assert not (tmp_path / "p").exists(), "not even the locks of the dead"
 
 
 def test_damaged_rows_are_computed_again(tmp_path):
@@ -84,8 +85,10 @@ def test_processes_that_never_start_are_done_without(tmp_path, monkeypatch):
 
 def test_who_waits_in_vain_for_the_first_says_so(tmp_path, monkeypatch):
     monkeypatch.setattr(session_module, "_PATIENCE", 0.2)
-    with pytest.raises(InputError, match="rank 0 has not begun"), follow(tmp_path, Place(1, 2)):
+    folder = tmp_path / "p"
+    with pytest.raises(InputError, match="rank 0 has not begun"), follow(folder, Place(1, 2)):
         pass
+    assert not folder.exists()
 
 
 def test_a_second_launch_into_one_place_is_refused(tmp_path, monkeypatch):
@@ -96,3 +99,45 @@ def test_a_second_launch_into_one_place_is_refused(tmp_path, monkeypatch):
         lead(tmp_path / "p", Place(0, 2)),
     ):
         pass
+
+
+@pytest.mark.parametrize(("launch", "size"), [("earlier", 2), ("this", 3)])
+def test_rows_of_another_launch_or_of_another_range_are_not_taken(tmp_path, launch, size):
+    first = Session(tmp_path, Place(0, 2), "this", frozenset([1]))
+    other = Session(tmp_path, Place(1, size), launch)
+    contribute(other, "x", 2, 1, lambda which: rows(which) - 9)
+    assert len(list(tmp_path.iterdir())) == 1
+    assert np.array_equal(gather(first, "x", 2, 1, rows), rows(range(2)))
+
+
+def test_a_process_whose_first_is_gone_removes_what_it_has_written(tmp_path):
+    folder, begun = tmp_path / "p", tmp_path / "begun"
+
+    def work(rank):
+        if rank:
+            with follow(folder, Place(1, 2)) as session:
+                begun.touch()
+                wait_for(lambda: not (folder / "answer.json").exists(), 20)
+                session.path("x", 1).touch()
+            return 0
+        with lead(folder, Place(0, 2)):
+            wait_for(begun.exists, 20)
+            raise ValueError
+
+    assert run_ranks(2, work, tmp_path / "log") == [70, 0]
+    assert not folder.exists()
+
+
+def test_one_process_clears_away_what_killed_ones_have_left(tmp_path):
+    folder = tmp_path / "p"
+    locks = [folder / f"rank_{rank}.lock" for rank in (0, 1)]
+
+    def kill(children):
+        wait_for(lambda: all(lock.is_file() and lock.stat().st_size for lock in locks), 20)
+        for child in children[:2]:
+            os.kill(child, signal.SIGKILL)
+
+    run_ranks(3, together(folder, fail_as=2), tmp_path / "log", kill)
+    assert all(lock.exists() for lock in locks)
+    clear_away(folder)
+    assert not folder.exists()
