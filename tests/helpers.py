@@ -31,6 +31,7 @@ from common.grading.stored_grader import StoredGrader, StoredMember, unevaluated
 from common.grading.torch_networks import TorchModel, TorchNetworks
 from common.history import EpochRow
 from common.joint_runs.heads import hold_heads
+from common.locks.holder import this_process
 from common.metrics.intervals import BootstrapConfig
 from common.models import checkpoint_file
 from common.models.backbones import build, preprocessing_for, resolve
@@ -159,6 +160,17 @@ def in_another_training(directory: ResultDir, *heads: Head) -> Iterator[None]:
     names = {"num_classes": 5, "model": MODEL}
     with hold_heads(directory, TrainConfig(**names), heads or heads_of_model(5, "ovo")):
         yield
+
+
+def left_by_another_host(directory: ResultDir, *heads: Head) -> list[Path]:
+    """Leave lock files as a killed process of another host does; return them."""
+    directory.root.mkdir(parents=True, exist_ok=True)
+    locks = [directory.head_lock(MODEL, head) for head in heads]
+    for second, lock in enumerate(locks):
+        since = f"2026-11-26T12:00:0{second}+00:00"
+        holder = dataclasses.replace(this_process(), host="node7", since=since)
+        lock.write_bytes(holder.to_bytes())
+    return locks
 
 
 # -- the outcome of a training -----------------------------------------------------------------

@@ -9,7 +9,7 @@ from pathlib import Path
 from common.config import LAST, TrainConfig
 from common.history import EpochRow
 from common.joint_runs.heads import held_by_others, remove_left_locks
-from common.locks.file_lock import Taken
+from common.locks.file_lock import Taken, advice_on
 from common.locks.run_lock import lock_for_a_moment
 from common.model_card.card import card_of_training
 from common.model_card.card_file import write_card
@@ -78,9 +78,9 @@ class Standings:
                 return f"the {head.title} is not finished (--resume goes on)"
             return f"the {head.title} is trained, the directory is complete"
         said = [f"{len(self.done)} of {len(self.heads)} pairs are trained"]
-        said += [
-            f"{head.name} by {taken.holder}{taken.advice}" for head, taken in self.others.items()
-        ]
+        said += [f"{head.name} by {taken.holder}" for head, taken in self.others.items()]
+        if said[1:]:
+            said[-1] += advice_on(self.others.values())
         if self.missing:
             flags = " ".join(pair_flag(_pair_of(head), names) for head in self.missing)
             said.append(f"missing {flags} (--resume with these --pairs trains them)")

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from common.config import TrainConfig
-from common.locks.file_lock import FileLock, Taken, holder_of, take
+from common.locks.file_lock import FileLock, Taken, advice_on, by_process, holder_of, take
 from common.locks.run_lock import lock_for_a_moment
 from common.pairs import Head, heads_of_model
 from common.result_dir import ResultDir
@@ -36,15 +36,19 @@ class HeldHeads:
         To be called by who has locked what all share. what: is not possible beside others, in
         words. Raises InputError where there are some.
         """
+        others: dict[Head, Taken] = {}
         for head in heads_of_model(config.num_classes, config.head):
             if head not in self.locks:
                 try:
                     self.locks[head] = take(self.directory.head_lock(self.model, head))
                 except Taken as taken:
-                    raise InputError(
-                        f"{what}, and {head.title} is being trained by {taken.holder}; wait for "
-                        f"it, or stop it (lock: {taken.lock}{taken.advice})"
-                    ) from None
+                    others[head] = taken
+        if others:
+            titles = ", ".join(head.title for head in others)
+            raise InputError(
+                f"{what}, and {titles} is being trained by {said_of(others)}; wait for it, or "
+                f"stop it ({locks_of(others)})"
+            )
 
     def release_the_rest(self) -> None:
         """Let others have what is not trained here."""
@@ -108,27 +112,31 @@ def require_some(directory: ResultDir, heads: Sequence[Head], others: dict[Head,
     """Raise AllHeldError where all heads that were asked for are trained by other processes."""
     if len(others) < len(heads):
         return
-    taken = others[heads[0]]
     which = "" if heads[0].kind != "ovo" else f", {', '.join(head.name for head in heads)}"
     pairs = "" if heads[0].kind != "ovo" else " other --pairs or"
     raise AllHeldError(
         f"{directory.root}{which} is being trained by {said_of(others)}; wait for it, stop it, or "
-        f"choose{pairs} another --output_dir (lock: {taken.lock}{taken.advice})"
+        f"choose{pairs} another --output_dir ({locks_of(others)})"
     )
 
 
 def said_of(others: dict[Head, Taken]) -> str:
     """Name the processes that train heads, each once."""
-    return "; ".join(dict.fromkeys(taken.holder for taken in others.values()))
+    return "; ".join(own[0].holder for own in by_process(others.values()))
+
+
+def locks_of(others: dict[Head, Taken]) -> str:
+    """Name the lock, or the first of several, and all that is to be removed of dead processes."""
+    first, *more = others.values()
+    which = f"locks: {first.lock} and {len(more)} more" if more else f"lock: {first.lock}"
+    return which + advice_on(others.values())
 
 
 def left_to_others(others: dict[Head, Taken]) -> list[str]:
     """Say in lines of the log who trains what was asked for, too."""
-    by_holder: dict[str, list[Head]] = {}
-    for head, taken in others.items():
-        by_holder.setdefault(taken.holder, []).append(head)
+    titles = {taken.lock: head.title for head, taken in others.items()}
     return [
-        f"note: left to {holder}: {', '.join(head.title for head in heads)}"
-        + others[heads[0]].advice
-        for holder, heads in by_holder.items()
+        f"note: left to {own[0].holder}: {', '.join(titles[taken.lock] for taken in own)}"
+        + advice_on(own)
+        for own in by_process(others.values())
     ]

@@ -7,6 +7,8 @@ process is surely gone; otherwise people are told who it was, and what to do.
 import contextlib
 import fcntl
 import os
+import shlex
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,12 +28,40 @@ class Taken(Exception):
         self.elsewhere = holder is not None and holder.host != this_process().host
 
     @property
+    def process(self) -> tuple[str | int, ...]:
+        """What tells holders apart, and is the same in all locks of one."""
+        return self._holder.process if self._holder else (self.holder,)
+
+    @property
     def advice(self) -> str:
         """Say what a user can do if the holder has ended without letting go; "" if it cannot."""
+        return advice_on([self])
+
+    @property
+    def left_files(self) -> list[Path]:
+        """The files to remove if the holder has ended without letting go; none if it cannot."""
         known_here = self._holder is not None and self._holder.is_of_this_machine
         if known_here or not (self.elsewhere or _marker(self.lock).exists()):
-            return ""
-        return f"; if that process runs no more: rm -f {self.lock} {_marker(self.lock)}"
+            return []
+        return [self.lock, _marker(self.lock)]
+
+
+def by_process(locks: Iterable[Taken]) -> list[list[Taken]]:
+    """Put the locks of each process together."""
+    found: dict[tuple[str | int, ...], list[Taken]] = {}
+    for taken in locks:
+        found.setdefault(taken.process, []).append(taken)
+    return list(found.values())
+
+
+def advice_on(locks: Iterable[Taken]) -> str:
+    """Say what a user can do if holders have ended without letting go, a command for each."""
+    processes, said = by_process(locks), []
+    for own in processes:
+        if files := [shlex.quote(str(path)) for taken in own for path in taken.left_files]:
+            who = "that process" if len(processes) == 1 else own[0].holder
+            said.append(f"; if {who} runs no more: rm -f {' '.join(files)}")
+    return "".join(said)
 
 
 @dataclass

@@ -16,7 +16,7 @@ from common.config import TrainConfig, config_differences
 from common.history import EpochRow
 from common.in_force import Change
 from common.joint_runs.finish import Standings, describe_unless_described
-from common.joint_runs.heads import held_by_others, said_of
+from common.joint_runs.heads import held_by_others, locks_of, said_of
 from common.models.checkpoint import PairCheckpoint, load_pair
 from common.pairs import Head, heads_of_model
 from common.preparation.new_dataset import new_dataset
@@ -130,6 +130,8 @@ def write_merge(merge: Merge, target: Path) -> None:
 
 def _open(directory: ResultDir) -> Source:
     """Read what a directory says of its run; raises InputError where that is not to be merged."""
+    if not directory.config.is_file():
+        raise InputError(_why_not(directory))
     content = read_config(directory)
     names = {item.name for item in fields(TrainConfig)}
     known = {name: value for name, value in content["config"].items() if name in names}
@@ -145,8 +147,24 @@ def _open(directory: ResultDir) -> Source:
             f"{source.config.model}; a directory is of one model: move the others away"
         )
     if others := held_by_others(directory, source.config, heads):
-        raise InputError(f"{directory.root} is being trained by {said_of(others)}; wait for it")
+        raise InputError(
+            f"{directory.root} is being trained by {said_of(others)}; wait for it, or stop it "
+            f"({locks_of(others)})"
+        )
     return source
+
+
+def _why_not(directory: ResultDir) -> str:
+    """Say what can be done with a directory that lacks config.json."""
+    if model_files(directory):
+        return (
+            f"{directory.root} has no config.json, as directories of the earlier trainer: they "
+            "cannot be merged, since nothing tells whether their pairs are of one run; leave it "
+            "out, or, if you know that, copy their models/best_*.pth into one directory's "
+            "models/, which evaluate_ensemble.py takes as it is"
+        )
+    found = "no config.json there" if directory.root.is_dir() else "no such folder"
+    return f"{directory.root}: expected a result directory of train_ovo.py, found {found}"
 
 
 def _require_same_run(first: Source, other: Source) -> None:

@@ -2,12 +2,24 @@
 
 import os
 
-from helpers import MODEL, THREE, history_of, in_another_training, same_weights
+import pytest
+from helpers import (
+    MODEL,
+    THREE,
+    history_of,
+    in_another_training,
+    left_by_another_host,
+    same_weights,
+)
 
 import train_ovo
+from common.config import TrainConfig
+from common.joint_runs.finish import Standings
+from common.joint_runs.heads import hold_heads, left_to_others
 from common.locks import kernel_locks
 from common.pairs import heads_of_model
 from common.result_dir import ResultDir, read_config
+from common.system.errors import InputError
 
 FIRST, MIDDLE, LAST = heads_of_model(3, "ovo")
 
@@ -68,6 +80,25 @@ def test_a_backbone_that_others_train_keeps_no_other_one_waiting(
     assert "left to others: " in said and f"is being trained by process {os.getpid()}" in said
     (other,) = tmp_path.rglob("best_*.pth")
     assert "swinv2" in other.name
+
+
+def test_all_that_another_host_has_left_is_removed_by_one_command(tmp_path, monkeypatch):
+    monkeypatch.setenv(kernel_locks.WITHOUT, "1")
+    directory, config = ResultDir(tmp_path / "r"), TrainConfig(model=MODEL, num_classes=3)
+    locks = left_by_another_host(directory, MIDDLE, LAST)
+    command = "rm -f " + " ".join(f"{lock} {lock}.soft" for lock in locks)
+    with hold_heads(directory, config, [FIRST, MIDDLE, LAST]) as held:
+        (note,) = left_to_others(held.others)
+        assert note.endswith(f": pair 0-2, pair 1-2; if that process runs no more: {command}")
+        said = Standings([FIRST, MIDDLE, LAST], frozenset({FIRST}), held.others).line("012")
+        assert said.count("rm -f") == 1 and said.endswith(command)
+        with pytest.raises(InputError, match=f"pair 0-2, pair 1-2 is being .*{command}"):
+            held.take_the_rest(config, "this")
+    with (
+        pytest.raises(InputError, match=rf"and 1 more; if that process .*{command}\)"),
+        hold_heads(directory, config, [MIDDLE, LAST]),
+    ):
+        pass
 
 
 def test_another_configuration_or_seed_is_refused_with_the_difference(

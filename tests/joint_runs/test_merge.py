@@ -4,9 +4,18 @@ import json
 import shutil
 
 import pytest
-from helpers import MODEL, THREE, at_step, history_of, in_another_training, same_weights
+from helpers import (
+    MODEL,
+    THREE,
+    at_step,
+    history_of,
+    in_another_training,
+    left_by_another_host,
+    same_weights,
+)
 
 import prepare_dataset
+from common.locks import kernel_locks
 from common.pairs import heads_of_model
 from common.result_dir import ResultDir, find_run, read_config
 from common.system import signals
@@ -123,3 +132,33 @@ def test_a_directory_that_is_being_trained_is_not_merged(apart, tmp_path, capsys
     with in_another_training(ResultDir(apart[0]), FIRST):
         assert merge(*apart, tmp_path / "merged") == 2
     assert "is being trained by process" in capsys.readouterr().err
+
+
+def test_what_another_host_has_left_in_it_is_named_with_its_files(
+    apart, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.setenv(kernel_locks.WITHOUT, "1")
+    part = copy_of(apart[1], tmp_path)
+    locks = left_by_another_host(ResultDir(part), MIDDLE, LAST)
+    assert merge(apart[0], part, tmp_path / "merged") == 2
+    said = capsys.readouterr().err
+    assert f"runs no more: rm -f {locks[0]} {locks[0]}.soft {locks[1]} {locks[1]}.soft" in said
+    for lock in locks:
+        lock.unlink()
+    assert merge(apart[0], part, tmp_path / "merged") == 0
+
+
+def test_a_directory_without_config_is_refused_in_a_line(apart, tmp_path, capsys):
+    part = copy_of(apart[1], tmp_path)
+    ResultDir(part).config.unlink()  # as the earlier trainer left it
+    for folder, said in (
+        (part, "directories of the earlier trainer: they cannot be merged"),
+        (
+            part / "models",
+            "expected a result directory of train_ovo.py, found no config.json there",
+        ),
+        (tmp_path / "nowhere", "found no such folder"),
+    ):
+        assert merge(apart[0], folder, tmp_path / "merged") == 2
+        error = capsys.readouterr().err
+        assert said in error and error.count("\n") == 1

@@ -4,6 +4,7 @@ import dataclasses
 import errno
 import fcntl
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -12,7 +13,7 @@ import pytest
 from helpers import ROOT
 
 from common.locks import kernel_locks
-from common.locks.file_lock import Taken, holder_of, take
+from common.locks.file_lock import Taken, advice_on, holder_of, take
 from common.locks.holder import this_process
 from common.locks.run_lock import lock_directory, lock_for_a_moment
 from common.system.errors import InputError
@@ -109,6 +110,21 @@ def test_what_another_host_left_is_never_taken_over_in_silence(
     for left in tmp_path.glob("lock*"):  # as the message says
         left.unlink()
     take(path).release()
+
+
+def test_all_files_that_dead_processes_left_are_named_a_command_for_each(tmp_path):
+    held, folder = [], tmp_path / "it's here"
+    for second, (name, pid) in enumerate([("a", 7), ("b", 8), ("c", 7)]):
+        told = dataclasses.replace(this_process(), host="node7", pid=pid)
+        told = dataclasses.replace(told, since=f"2026-11-26T12:00:0{second}+00:00")
+        held.append(Taken(folder / name, told))
+    one = advice_on([held[0], held[2]])
+    assert one.startswith("; if that process runs no more: rm -f ")
+    files = shlex.split(one.partition("rm -f ")[2])
+    assert files == [str(folder / name) for name in ("a", "a.soft", "c", "c.soft")]
+    both = advice_on(held)
+    assert both.count("; if process ") == both.count("rm -f ") == 2 and "if process 8 on" in both
+    assert advice_on([Taken(folder / "a", this_process())]) == "" == advice_on([])
 
 
 def test_a_process_of_another_host_is_left_alone_alive_or_dead(tmp_path, monkeypatch):
