@@ -170,23 +170,32 @@ def class_line(context: "TrainContext") -> str:
     return f"classes, from folders: {', '.join(held)}; referable: {classes.referable}"
 
 
+def differences(
+    inputs: "RunInputs", fingerprints: "Fingerprints", held: HeldHeads, request: TrainingRequest
+) -> list[Change]:
+    """Refuse what does not fit the run that lies there; returns what an override may change."""
+    from common.training.resume import check_continuation
+
+    return check_continuation(
+        held.directory,
+        inputs.config,
+        inputs.backbone,
+        fingerprints,
+        held.heads,
+        request.resume,
+        request.override,
+    )
+
+
 def agree_on_settings(
     inputs: "RunInputs", fingerprints: "Fingerprints", held: HeldHeads, request: TrainingRequest
 ) -> list[Change]:
     """Refuse what does not fit the run that is there; returns what an override changes in it."""
-    from common.training.resume import check_continuation, find_standing, require_effect
+    from common.training.resume import find_standing, require_effect
 
     config, directory = inputs.config, held.directory
     with lock_for_a_moment(directory.lock):
-        changes = check_continuation(
-            directory,
-            config,
-            inputs.backbone,
-            fingerprints,
-            held.heads,
-            request.resume,
-            request.override,
-        )
+        changes = differences(inputs, fingerprints, held, request)
         if changes:
             standings = [find_standing(directory, config, head, True) for head in held.heads]
             require_effect(directory, changes, [standing.finished for standing in standings])
@@ -198,20 +207,12 @@ def begin_run(
     inputs: "RunInputs", fingerprints: "Fingerprints", held: HeldHeads, request: TrainingRequest
 ) -> None:
     """Write config.json, unless another process has begun the run meanwhile: then fit that."""
-    from common.training.resume import check_continuation, start_config
+    from common.training.resume import start_config
 
     config, directory = inputs.config, held.directory
     counts = {each.name: each.counts(config.num_classes) for each in (inputs.train, inputs.val)}
     with lock_for_a_moment(directory.lock):
-        check_continuation(
-            directory,
-            config,
-            inputs.backbone,
-            fingerprints,
-            held.heads,
-            request.resume,
-            request.override,
-        )
+        differences(inputs, fingerprints, held, request)
         start_config(directory, config, fingerprints, counts)
 
 
