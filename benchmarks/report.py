@@ -287,8 +287,9 @@ def _stored(section: StoredSection | None) -> str:
     ]
     return (
         f"{section.date}; `{section.command}`; {section.processor}\n\n"
-        f"Predictions of {section.models} models on {section.images:,} images are stored, and so "
-        f"is what was looked at of the pictures; {section.resamples:,} resamples.\n\n"
+        f"Predictions of {section.models} models on {section.images:,} images are stored; "
+        f"{section.resamples:,} resamples; files are compared with those of training by name and "
+        "bytes (`--holdout_check names`).\n\n"
         f"```\n{format_table(['command', 'processor s', 's'], rows)}\n```"
     )
 
