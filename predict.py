@@ -249,9 +249,10 @@ def grade_all(launch: Launch, journal: Journal, work: Work) -> None:
     else:
         with lead(folder, place, settings.fingerprint, keep=True) as session:
             grade_pictures(launch.own_pictures(work.networks.chunk), journal, work)
+            listed = {picture.name for picture in launch.listing.pictures}
             for rank in sorted(session.present):
                 session.wait_for_end(rank)
-                journal.add_part(session.path(settings.part, rank))
+                journal.add_part(session.path(settings.part, rank), listed)
     grade_pictures(launch.listing.pictures, journal, work)
 
 

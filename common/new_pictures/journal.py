@@ -8,7 +8,7 @@ were made with: rows of another model or of other flags never get into one file.
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -121,11 +121,18 @@ class Journal:
         except OSError as error:
             raise OSError(error.errno, error.strerror, str(path)) from error
 
-    def add_part(self, part: Path) -> None:
-        """Write the rows of another process, as far as they are whole and not there yet."""
-        rows = _whole_rows(part, self.form)
+    def add_part(self, part: Path, listed: Container[str]) -> None:
+        """Write the rows of another process, as far as they are whole and not there yet.
+
+        listed: the names of the pictures; those of others, which it was given alone, are left out.
+        """
+        rows, others = _whole_rows(part, self.form), 0
         while some := list(islice(rows, _AT_ONCE)):
-            self.add([row for row in some if row.image not in self.done])
+            others += sum(row.image not in listed for row in some)
+            self.add([r for r in some if r.image in listed and r.image not in self.done])
+        if others:
+            what = count_of(others, "row")
+            log(f"note: left out {what} of pictures that only another process was given ({part})")
 
     def rows(self) -> Iterator[Row]:
         """Read all rows, one after the other."""

@@ -2,6 +2,7 @@
 
 import os
 import random
+import shutil
 import signal
 import time
 from dataclasses import replace
@@ -22,8 +23,8 @@ from common.sharing.launcher import find_place
 def grade(photos, answers, tmp_path):
     """Return work for a rank: grade the pictures into files of a name, slowly if asked to."""
 
-    def work(name, seconds=0.0, workers=1, model="m"):
-        listing, form = list_pictures([str(photos)]), RowFormat(answers.grader.scored.names)
+    def work(name, seconds=0.0, workers=1, model="m", images=photos):
+        listing, form = list_pictures([str(images)]), RowFormat(answers.grader.scored.names)
         files = RunFiles(tmp_path / f"{name}.csv")
         settings = RunSettings({"model": model}, {"begun": "now"})
 
@@ -104,3 +105,12 @@ def test_a_process_that_was_started_otherwise_than_the_first_brings_nothing(
     assert "rank 0 was started with other flags" in (tmp_path / "log").read_text()
     assert run_ranks(1, grade("one"), tmp_path / "log") == [0]
     assert contents(tmp_path, answers, "x") == contents(tmp_path, answers, "one")
+
+
+def test_rows_of_pictures_that_the_first_was_not_given_are_left_out(
+    grade, answers, photos, tmp_path
+):
+    works = grade("x"), grade("x", images=shutil.copytree(photos, tmp_path / "others"))
+    assert run_ranks(2, lambda rank: works[rank](rank), tmp_path / "log") == [0, 0]
+    assert "of pictures that only another process was given" in (tmp_path / "log").read_text()
+    assert len(contents(tmp_path, answers, "x")[0]) == 12
