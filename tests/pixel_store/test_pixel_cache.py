@@ -214,13 +214,12 @@ def test_a_process_that_was_killed_leaves_work_to_the_others(demo, tmp_path):
             os.kill(worker.pid, signal.SIGKILL)
             worker.join()
         rounds += 1
+    full = recorded(tmp_path) == len(split)
     expected = [load_pixels(path, SETTINGS) for path in split.paths]
     found = open_cache(split, SETTINGS, tmp_path, 1).read(np.arange(len(split)))
     assert np.array_equal(found, np.stack(expected))
     left = [path for path in tmp_path.rglob("filling/*") if path.stat().st_size]
-    assert not left, (
-        "what the dead left is removed; of who had not yet said its name, a minute later"
-    )
+    assert full or not left, "who fills the cache next removes what the dead have left"
 
 
 def test_a_block_is_claimed_once_and_the_dead_s_are_taken_over(tmp_path, monkeypatch):
