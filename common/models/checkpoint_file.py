@@ -18,10 +18,8 @@ from common.system.errors import InputError
 from common.system.files import atomic_write
 
 _CHECKSUM = "checksum"  # its key in a checkpoint
-_ARCHIVE, _PICKLE = (
-    b"PK\x03\x04",
-    b"\x80",
-)  # how PyTorch's begin, now and before 1.6
+_ARCHIVE = b"PK\x03\x04"  # how PyTorch's files begin
+_PICKLE = b"\x80"  # the same before 1.6
 # the earlier trainer recorded accuracies as NumPy scalars; nothing else may be rebuilt
 NUMPY_SCALARS: list[Any] = [
     np.float64(0).__reduce__()[0],  # the function that rebuilds them; its place has moved

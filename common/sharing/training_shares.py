@@ -30,12 +30,11 @@ class TrainingShares:
 
     def share(self, rank: int) -> list[BackboneShare]:
         """List what one process trains, a backbone after the other; [] where nothing is left."""
+        spoken_for = {each.group for share in self.shares[:rank] for each in share}
         found = []
         for place, work in groupby(self.shares[rank], key=lambda each: each.group):
             heads = tuple(each.key[1] for each in work)
-            earlier = self.shares[:rank]
-            speaks = not any(each.group == place for share in earlier for each in share)
-            found.append(BackboneShare(self.configs[place], heads, speaks))
+            found.append(BackboneShare(self.configs[place], heads, place not in spoken_for))
         return found
 
     def lines(self) -> list[str]:
