@@ -168,12 +168,13 @@ def check_rows(found: Sequence[Shared]) -> list[list[str]]:
     return [
         [
             str(len(run.measured)),
+            str(run.threads),
             f"{max(run.measured):.1f} s",
-            f"{max(run.predicted):.1f} s",
-            f"{run.error:+.0%}",
+            f"{max(run.predicted):.1f} s" if run.predicted else "-",
+            f"{run.error:+.0%}" if run.predicted else "-",
             f"{sum(run.measured):.1f} s",
-            f"{sum(run.predicted):.1f} s",
-            f"{run.wall:.0f} s",
+            f"{sum(run.predicted):.1f} s" if run.predicted else "-",
+            f"{run.wall:.1f} s",
         ]
         for run in found
     ]
@@ -181,12 +182,13 @@ def check_rows(found: Sequence[Shared]) -> list[list[str]]:
 
 _CHECK_HEADER = (
     "processes",
+    "threads of each",
     "longest, measured",
     "longest, predicted",
     "error",
     "all, measured",
     "all, predicted",
-    "wall, machine shared",
+    "on the clock",
 )
 
 
