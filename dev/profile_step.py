@@ -30,7 +30,7 @@ from benchmarks import report, results
 from benchmarks.bench import Bench, build_bench
 from benchmarks.results import KindOfWork, ProfileSection
 from benchmarks.run import positive
-from benchmarks.timing import matmul_ceiling, processor
+from benchmarks.timing import in_own_process, matmul_ceiling, processor
 from common.data.synthetic import write_dataset
 from common.models import ovo
 from common.models.backbones import resolve
@@ -156,9 +156,8 @@ def main(argv: list[str] | None = None) -> int:
     with tempfile.TemporaryDirectory() as folder:
         write_dataset(Path(folder), {"train": args.images}, 0, 768)
         for name in args.base_models:
-            section.models[resolve(name).alias] = profile_model(
-                name, Path(folder), device, args.rows, section.ceiling, section.bandwidth
-            )
+            given = name, Path(folder), device, args.rows, section.ceiling, section.bandwidth
+            section.models[resolve(name).alias] = in_own_process(profile_model, *given)
             if args.output_dir:
                 key = results.profile_key(device.type)
                 report.write(args.output_dir, results.store(args.output_dir, key, section))
