@@ -83,6 +83,11 @@ def methods_of(models: Sequence[str]) -> list[Method]:
         found += [
             Method("networks", f"(f) {len(models)} networks of (e)", networks),
             Method(
+                "heads and networks",
+                f"(f) (b) + {len(models)} networks of (e)",
+                (softmax, *networks),
+            ),
+            Method(
                 "networks with probes",
                 f"(f) {len(models)} networks of (a) and (e)",
                 probes + networks,
