@@ -4,7 +4,7 @@ A section that was never measured says so, with the command that would.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -326,11 +326,17 @@ def _share(found: KindOfWork) -> str:
     return f"{100 * found.share:.1f} %{bound}"
 
 
-def _side_by_side(section: SideBySideSection | None) -> str:
-    if section is None:
+def _side_by_side(sections: Mapping[str, SideBySideSection]) -> str:
+    if not sections:
         command = "python -m benchmarks.side_by_side --dataset_path ./my_graded_photographs"
         return f"Not measured: `{command}`"
-    return side_by_side_table(section)
+    told = (
+        "An epoch with its validation; timm decodes every photograph in every epoch, the three "
+        "heads once before the first, which is not counted; scikit-learn has one epoch: decoding, "
+        "features and fit. Every way was judged on the val that chose its best epoch (timm's: its "
+        "last), so that kappa compares and promises nothing."
+    )
+    return "\n\n".join([told, *map(side_by_side_table, sections.values())])
 
 
 def side_by_side_table(section: SideBySideSection) -> str:
@@ -349,11 +355,7 @@ def side_by_side_table(section: SideBySideSection) -> str:
             ]
         )
     return (
-        f"{section.date}; `{section.command}`; {section.processor}\n\n{section.data}. An epoch "
-        "with its validation; timm decodes every photograph in every epoch, the three heads once "
-        "before the first, which is not counted; scikit-learn has one epoch: decoding, features "
-        "and fit. Every way was judged on the val that chose its best epoch (timm's: its last), so "
-        "that kappa compares and promises nothing.\n\n"
+        f"{section.date}; `{section.command}`; {section.processor}\n\n{section.data}.\n\n"
         f"```\n{format_table(header, rows)}\n```"
     )
 

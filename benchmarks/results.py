@@ -16,7 +16,7 @@ from common.system.files import read_json, write_json
 HERE = Path(__file__).parent
 DEVICES = ("cpu", "cuda")
 PRECISION = "precision"  # the key of its section
-SIDE_BY_SIDE = "side_by_side"
+_SIDE_BY_SIDE = "side_by_side_"  # and the network
 STORED = "stored"
 
 
@@ -179,7 +179,7 @@ class Results:
     ablation: dict[str, AblationSection]
     profile: dict[str, ProfileSection]
     precision: PrecisionSection | None
-    side_by_side: SideBySideSection | None
+    side_by_side: dict[str, SideBySideSection]  # by network
     stored: StoredSection | None = None
 
 
@@ -191,6 +191,11 @@ def ablation_key(device: str) -> str:
 def profile_key(device: str) -> str:
     """Name the section on where the time goes on a type of device."""
     return f"profile_{device}"
+
+
+def side_by_side_key(model: str) -> str:
+    """Name the section on what else one might take in place of a network's classifiers."""
+    return f"{_SIDE_BY_SIDE}{model}"
 
 
 def load(folder: Path) -> Results:
@@ -232,7 +237,11 @@ def _parse(folder: Path, content: dict[str, Any]) -> Results:
                 if profile_key(device) in content
             },
             precision=_precision_section(precision) if precision else None,
-            side_by_side=_side_by_side(content.get(SIDE_BY_SIDE)),
+            side_by_side={
+                key.removeprefix(_SIDE_BY_SIDE): _side_by_side(found)
+                for key, found in content.items()
+                if key.startswith(_SIDE_BY_SIDE)
+            },
             stored=_stored_section(content[STORED]) if STORED in content else None,
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -267,9 +276,7 @@ def _profile_section(content: dict[str, Any]) -> ProfileSection:
     return ProfileSection(**{**content, "models": models})
 
 
-def _side_by_side(content: dict[str, Any] | None) -> SideBySideSection | None:
-    if content is None:
-        return None
+def _side_by_side(content: dict[str, Any]) -> SideBySideSection:
     ways = {
         title: Way(**{name: math.nan if value is None else value for name, value in found.items()})
         for title, found in content["ways"].items()

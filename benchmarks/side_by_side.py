@@ -188,6 +188,7 @@ def main(argv: list[str] | None = None) -> int:
         data=f"{args.data_name or args.dataset_path.name}, {len(train)} images of train and "
         f"{len(val)} of val; {spec.name} at {size} px from {start}, {args.epochs} epochs",
     )
+    key = results.side_by_side_key(spec.alias)
     with tempfile.TemporaryDirectory() as scratch:
         for title in (_TIMM, _SKLEARN, *_HEADS.values()):
             if title == _TIMM:
@@ -199,7 +200,7 @@ def main(argv: list[str] | None = None) -> int:
                 found = take_product(args, head, val, device, Path(scratch))
             section.ways[title] = found
             log(f"{title}: {found}")
-            kept = results.store(args.output_dir, results.SIDE_BY_SIDE, section)
+            kept = results.store(args.output_dir, key, section)
             report.write(args.output_dir, kept)
     print(report.side_by_side_table(section))
     return 0

@@ -15,7 +15,11 @@ def test_each_way_has_a_row_and_what_is_not_known_is_not_zero(tmp_path):
         "other": Way(1.0, 2.0, math.nan, math.nan, math.nan),
     }
     section = SideBySideSection("a processor", "a command", "photographs, 19 of val", ways)
-    text = report.write(tmp_path, results.store(tmp_path, results.SIDE_BY_SIDE, section))
+    results.store(tmp_path, results.side_by_side_key("resnet50"), section)
+    other = SideBySideSection("a processor", "another command", "other photographs", ways)
+    kept = results.store(tmp_path, results.side_by_side_key("swinv2"), other)
+    text = report.write(tmp_path, kept)
     assert "0.57 (0.25 to 0.81)" in text or "0.58 (0.25 to 0.81)" in text
     assert "n/a (n/a to n/a)" in text and "photographs, 19 of val" in text
-    assert math.isnan(results.load(tmp_path).side_by_side.ways["other"].kappa)
+    assert "`another command`" in text, "each network has a table"
+    assert math.isnan(results.load(tmp_path).side_by_side["swinv2"].ways["other"].kappa)
