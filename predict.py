@@ -119,15 +119,19 @@ class GraderToRun:
 
 
 def open_grader(args: argparse.Namespace, place: Place) -> GraderToRun:
-    """Load the models in PyTorch, which is imported only here, with what was chosen for them."""
+    """Load the models in PyTorch, which is imported only here, with what was chosen for them.
+
+    What can be refused without it comes first.
+    """
     if args.onnx:
-        return open_exported(args)
+        return open_exported(args, place)
+    found = find_graded_by(args.results_dirs, args.base_models, args.grader)
+    use_threads(args.threads, place.leads)
     from common.grading.loading import load_grader_and_models
     from common.system.device import resolve_precision, select_device
 
     device = select_device(args.device, place.local_rank)
     precision = resolve_precision(args.precision, True, device)
-    found = find_graded_by(args.results_dirs, args.base_models, args.grader)
     loaded = load_grader_and_models(found.runs, found.given, args.tta, device, precision)
     tta = tuple(model.tta for model in loaded.networks.models)
     models = loaded.networks.models
@@ -137,7 +141,7 @@ def open_grader(args: argparse.Namespace, place: Place) -> GraderToRun:
     return GraderToRun(loaded.grader, loaded.networks, arithmetic, doubts)
 
 
-def open_exported(args: argparse.Namespace) -> GraderToRun:
+def open_exported(args: argparse.Namespace, place: Place) -> GraderToRun:
     """Open a file of export_model.py, in which all that was chosen is already."""
     for name in ("results_dirs", "base_models", "grader", "tta"):
         if getattr(args, name):
@@ -147,6 +151,7 @@ def open_exported(args: argparse.Namespace) -> GraderToRun:
             )
     if args.precision != "auto":
         raise InputError(f"--onnx {args.onnx} has a precision of its own; leave out --precision")
+    use_threads(args.threads, place.leads, probe=False)
     networks = open_networks(args.onnx, args.device)
     tta = tuple(member.tta for member in networks.contract.members)
     arithmetic = Arithmetic("onnxruntime", networks.device, networks.contract.weights, tta)
@@ -291,7 +296,6 @@ def main(argv: list[str] | None = None) -> int:
             log(line)
         require_free_places(files, args.report, listing, args)
         say_who_they_are_of(listing, args.patient_regex)  # first: a mistake is named at once
-    use_threads(args.threads, place.leads, probe=args.onnx is None)
     run = open_grader(args, place)
     asked = choose_asked(run.grader, args.operating_point, args.review_share)
     answers = Answers(run.grader, asked, run.doubts)

@@ -18,8 +18,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
 
-import torch
-
 from benchmarks import accuracy_report, accuracy_results
 from benchmarks.accuracy_gather import gather_changes, gather_methods
 from benchmarks.accuracy_methods import BEST, CHANGES, PROBE, SOUP, TRAINED, UNSEEDED, views_of
@@ -27,7 +25,6 @@ from benchmarks.accuracy_runs import FOLDS, ROOT, Place, Run, make_folds, run_al
 from common.config import VIEWS, config_differences
 from common.flags import default_of
 from common.metrics.intervals import BootstrapConfig
-from common.models.backbones import preprocessing_for, resolve
 from common.reporting.table import format_table
 from common.system.errors import InputError
 from common.system.log import duration, log
@@ -117,6 +114,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 def checked(args: argparse.Namespace) -> argparse.Namespace:
     """Fill in what depends on other flags; raises InputError for what cannot be."""
+    from common.models.backbones import resolve
+
     cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else [0]
     if not 1 <= args.jobs <= len(cores):
         raise InputError(f"expected --jobs 1 to {len(cores)}, the cores here, found {args.jobs}")
@@ -175,6 +174,8 @@ def plan(args: argparse.Namespace, place: Place) -> list[Run]:
 
 def expected_seconds(place: Place, run: Run, images: int) -> float:
     """Estimate how long a run takes: as long as those like it did, or from measured speeds."""
+    from common.models.backbones import preprocessing_for, resolve
+
     before = [place.seconds(other) for other in place.complete(run.recipe, run.model)]
     if before:
         return median(before)
@@ -214,6 +215,8 @@ def main(argv: list[str] | None = None) -> int:
     if args.render_only:
         accuracy_report.write(page, accuracy_results.load(file))
         return 0
+    import torch
+
     torch.set_num_threads(1)
     bootstrap = BootstrapConfig(args.resamples)
     place = Place(

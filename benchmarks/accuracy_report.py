@@ -23,8 +23,6 @@ from benchmarks.pages import (
     short,
     with_interval,
 )
-from common.figures.comparison import draw_interval, prepare_rows
-from common.figures.style import COLORS, LINE, PAGE, QUIET, new_figure, save_figure, wrapped
 from common.metrics.intervals import Interval
 
 FIGURE = Path("images") / "accuracy.png"  # as seen from the page
@@ -198,6 +196,9 @@ def _drawn_name(result: MethodResult) -> str:
 
 def draw(path: Path, methods: Sequence[MethodResult]) -> None:
     """Draw kappa and AUC of each method: its mean with the interval, and a dot for each seed."""
+    from common.figures.comparison import draw_interval, prepare_rows
+    from common.figures.style import COLORS, LINE, PAGE, QUIET, new_figure, save_figure, wrapped
+
     shown = [("kappa", "quadratic kappa"), ("macro_auc", "macro AUC")]
     names = [wrapped(_drawn_name(each), 34) for each in reversed(methods)]
     lines = [name.count("\n") + 1 for name in names]

@@ -22,11 +22,8 @@ from pathlib import Path
 from queue import SimpleQueue
 
 import numpy as np
-import torch
 
 from benchmarks.accuracy_methods import BEST, PROBE, SOUP, flags_of, trial_of, views_of
-from benchmarks.accuracy_probe import ProbeSetting, ask_probe
-from benchmarks.accuracy_soup import average_weights
 from benchmarks.timing import in_own_process, processor
 from common.config import TrainConfig, config_differences
 from common.data.folders import scan_dataset, scan_split
@@ -34,12 +31,10 @@ from common.fitting.ensemble import apply_vote
 from common.fitting.images import FittingImages, fitting_images
 from common.flags import parse_training
 from common.listing.tables import Table, read_table
-from common.prediction.predict import PredictionConfig, predict_run
 from common.prediction.predictions import load_predictions, save_predictions
 from common.preparation.folds import fold_names
 from common.preparation.new_dataset import MANIFEST
 from common.result_dir import ResultDir, find_run, read_config, read_history
-from common.system.device import resolve_precision, select_device
 from common.system.environment import git_commit, versions
 from common.system.errors import InputError
 from common.system.files import read_json, write_json
@@ -269,6 +264,10 @@ class _Children:
 
 def _make(place: Place, run: Run, children: _Children) -> None:
     """Make one run unless it is complete."""
+    import torch
+
+    from benchmarks.accuracy_soup import average_weights
+
     if place.is_complete(run):
         return
     log(f"{run.title}: begins")
@@ -327,6 +326,11 @@ def training_seconds(directory: Path) -> float:
 
 def predict_val(place: Place, run: Run, tta: str = "") -> None:
     """Ask the classifiers of a run about val of its fold, and keep what they say."""
+    import torch
+
+    from common.prediction.predict import PredictionConfig, predict_run
+    from common.system.device import resolve_precision, select_device
+
     torch.set_num_threads(1)
     device = select_device(place.device)
     precision = resolve_precision("auto", True, device)
@@ -339,6 +343,11 @@ def predict_val(place: Place, run: Run, tta: str = "") -> None:
 
 def fit_probe(place: Place, run: Run) -> float:
     """Fit a probe on train of a fold and keep what it says of val; returns the seconds it took."""
+    import torch
+
+    from benchmarks.accuracy_probe import ProbeSetting, ask_probe
+    from common.system.device import select_device
+
     torch.set_num_threads(1)
     started = time.perf_counter()
     config = place.config(run)

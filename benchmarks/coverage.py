@@ -13,7 +13,6 @@ from itertools import product
 from pathlib import Path
 
 import numpy as np
-from scipy.stats import binom, norm
 
 from common.metrics.auc import auc_interval, roc_auc
 from common.metrics.bounds import metrics_with_intervals
@@ -76,6 +75,8 @@ def summarise(figure: str, condition: str, truth: float, intervals: Sequence[Int
 
 def of_shares() -> Iterator[Coverage]:
     """Compute exactly how often the bounds of independent images hold a share."""
+    from scipy.stats import binom
+
     for trials in (20, 50, 100, 250, 1000):
         found = [clopper_pearson(successes, trials) for successes in range(trials + 1)]
         low, high = (np.array([vars(each)[end] for each in found]) for end in ("low", "high"))
@@ -113,6 +114,8 @@ def _chances(truth: float, icc: float, count: int, generator: np.random.Generato
 
 def of_aucs(trials: int) -> Iterator[Coverage]:
     """Simulate normal scores of positives and others, each image by itself."""
+    from scipy.stats import norm
+
     generator = random_generator("coverage of AUCs")
     numbers = ((5, 50), (10, 40), (25, 25), (25, 200), (100, 100), (250, 1000))
     for (first, second), truth in product(numbers, (0.7, 0.9, 0.97, 0.99, 0.999)):

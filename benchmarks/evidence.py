@@ -26,25 +26,25 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from benchmarks import evidence_report, evidence_results
 from benchmarks.accuracy_runs import ROOT
-from benchmarks.evidence_gather import Gatherer, View, check, gather
-from benchmarks.evidence_judged import Judged, Search, find_judged, note_uneven
-from benchmarks.evidence_maps import TARGETS, Look, Place
 from benchmarks.evidence_measures import UPSAMPLINGS
-from benchmarks.evidence_results import CHECKS, Conditions, Section
+from benchmarks.evidence_results import CHECKS, TARGETS, Conditions, Section
 from common.config import PRECISIONS, VIEWS
 from common.data.synthetic import LESIONS_FILE
-from common.evidence.exact import EXACT
-from common.evidence.maps import KINDS
+from common.evidence.maps import EXACT, KINDS
 from common.flags import default_of
 from common.listing.split_folders import SPLITS
 from common.metrics.intervals import BootstrapConfig
-from common.system.device import resolve_precision, select_device
 from common.system.environment import git_commit, versions
 from common.system.errors import InputError
 from common.system.log import log
+
+if TYPE_CHECKING:  # these take seconds to import: steps that need them do it
+    from benchmarks.evidence_gather import Gatherer, View
+    from benchmarks.evidence_judged import Judged
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -155,8 +155,10 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     return args
 
 
-def find_all(args: argparse.Namespace) -> list[Judged]:
+def find_all(args: argparse.Namespace) -> list["Judged"]:
     """Find all models with their images; raises InputError where one has none."""
+    from benchmarks.evidence_judged import Search, find_judged
+
     if not args.results_dirs:
         raise InputError("expected --results_dirs, the models to judge, found none")
     folders = list(dict.fromkeys(path.resolve() for path in args.results_dirs))
@@ -181,8 +183,11 @@ def find_all(args: argparse.Namespace) -> list[Judged]:
     return found
 
 
-def views_of(args: argparse.Namespace) -> list[View]:
+def views_of(args: argparse.Namespace) -> list["View"]:
     """List the ways to look at maps: the first, then each with one thing changed."""
+    from benchmarks.evidence_gather import View
+    from benchmarks.evidence_maps import Look
+
     target, layer, tta, how = (
         list(dict.fromkeys(getattr(args, name)))
         for name in ("target", "layer", "tta", "upsampling")
@@ -197,9 +202,11 @@ def views_of(args: argparse.Namespace) -> list[View]:
 
 
 def conditions_of(
-    judged: Sequence[Judged], view: View, gatherer: Gatherer, resamples: int
+    judged: Sequence["Judged"], view: "View", gatherer: "Gatherer", resamples: int
 ) -> Conditions:
     """Say what was measured on, and with."""
+    from benchmarks.evidence_judged import note_uneven
+
     boxes = {id_: len(own.lesions) for one in judged for id_, own in one.boxes.items()}
     groups = {group for one in judged for group in one.groups.values()}
     roots = dict.fromkeys(Path(one.split.paths[0]).parents[2] for one in judged)
@@ -233,6 +240,10 @@ def main(argv: list[str] | None = None) -> int:
     if args.render_only:
         evidence_report.write(page, evidence_results.load(file))
         return 0
+    from benchmarks.evidence_gather import Gatherer, check, gather
+    from benchmarks.evidence_maps import Place
+    from common.system.device import resolve_precision, select_device
+
     bootstrap = BootstrapConfig(args.resamples)
     device = select_device(args.device)
     judged = find_all(args)

@@ -27,7 +27,6 @@ from common.system.log import log
 from common.system.random_streams import torch_generator
 
 LAYERS = {EXACT: evidence_of, FINER: finer_evidence_of}  # that a model is asked for
-TARGETS = ("referable", "grade", "pair")
 SHUFFLES = ("classifier", "trained layers", "all layers")
 
 
@@ -129,7 +128,7 @@ def shuffled(model: LoadedModel, which: str) -> LoadedModel:
 
 
 def pair_weights(target: str, logits: np.ndarray, referable_from: int) -> np.ndarray:
-    """Say how much each pair counts for one of TARGETS, with its sign, for each image: (N, P).
+    """Say how much each pair counts for a target, with its sign, for each image: (N, P).
 
     logits (N, P) in grade order: what a model says of its images. referable: the referable classes
     against the others. grade: the predicted class against all others. pair: the predicted class

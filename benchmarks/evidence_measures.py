@@ -11,7 +11,6 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
-from scipy.stats import rankdata
 
 from benchmarks.lesions import Regions
 from benchmarks.over_seeds import (
@@ -72,6 +71,8 @@ def measure_map(values: np.ndarray, regions: Regions) -> Measures:
 
 def likeness(one: np.ndarray, other: np.ndarray) -> float:
     """Return the rank correlation (Spearman 1904) of two maps (h, w); NaN if one is flat."""
+    from scipy.stats import rankdata
+
     first, second = (rankdata(each) for each in (one, other))
     if not first.std() or not second.std():
         return math.nan

@@ -2,9 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
-
-from matplotlib.axes import Axes
+from typing import TYPE_CHECKING, Any
 
 from benchmarks.evidence_findings import findings, verdicts
 from benchmarks.evidence_results import CHECKS, KINDS, Conditions, Curve, Results, Row, Section
@@ -18,22 +16,11 @@ from benchmarks.pages import (
     short,
     with_interval,
 )
-from common.evidence.exact import EXACT
-from common.evidence.maps import COMBINED, FINER
-from common.figures.comparison import draw_interval, prepare_rows
-from common.figures.style import (
-    COLORS,
-    LINE,
-    PAGE,
-    QUIET,
-    looks,
-    near,
-    new_figure,
-    quiet_grid,
-    save_figure,
-    wrapped,
-)
+from common.evidence.maps import COMBINED, EXACT, FINER
 from common.metrics.intervals import Interval
+
+if TYPE_CHECKING:  # takes a second to import: what draws does it
+    from matplotlib.axes import Axes
 
 _NAMES = {"evidence": "most evidence first", "random": "by chance", "others": "another picture's"}
 _MAPS = {EXACT: "exact map", FINER: "finer map", COMBINED: "finer map weighed by the exact"}
@@ -174,6 +161,18 @@ def _conditions(found: Conditions) -> str:
 
 def draw(path: Path, section: Section, curve: Curve | None) -> None:
     """Draw gain and pointing of each model and layer, and a deletion curve if there is one."""
+    from common.figures.comparison import draw_interval, prepare_rows
+    from common.figures.style import (
+        COLORS,
+        LINE,
+        PAGE,
+        QUIET,
+        near,
+        new_figure,
+        save_figure,
+        wrapped,
+    )
+
     rows = [row for row in section.rows if row.setting in ("", "layer")][::-1]
     named = (
         f"{row.method}: {_MAPS.get(row.to, row.to)}" if row.setting else row.method for row in rows
@@ -211,8 +210,10 @@ def draw(path: Path, section: Section, curve: Curve | None) -> None:
     save_figure(figure, path, "none")
 
 
-def _draw_curve(axes: Axes, curve: Curve) -> None:
+def _draw_curve(axes: "Axes", curve: Curve) -> None:
     """Draw how the score falls, by the order in which places are blurred."""
+    from common.figures.style import looks, quiet_grid
+
     for look, (name, values) in zip(looks(len(curve.curves)), curve.curves.items()):
         style: dict[str, Any] = {
             "color": look.color,

@@ -14,6 +14,7 @@ from common.system.files import read_json
 CHECKS = "_checks"  # after the kind of pictures: of what deletion and shuffled weights do
 KINDS = ("photographs", "drawn")
 SECTIONS = (*KINDS, *(kind + CHECKS for kind in KINDS))
+TARGETS = ("referable", "grade", "pair")  # what a map is evidence for
 
 
 @dataclass(frozen=True)

@@ -17,16 +17,14 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
-import torch
-from torch import nn
 
 from benchmarks import accuracy_report, accuracy_results
 from benchmarks.accuracy_gather import change_result
 from benchmarks.accuracy_measures import Answers
-from benchmarks.accuracy_probe import pair_probabilities
 from benchmarks.accuracy_results import Changes, Conditions, Grid
 from benchmarks.accuracy_runs import FOLDS, ROOT, Place, make_folds
 from benchmarks.timing import processor
@@ -34,12 +32,13 @@ from common.config import PixelOptions
 from common.data.folders import scan_split
 from common.flags import default_of
 from common.metrics.intervals import BootstrapConfig
-from common.models.backbones import build, preprocessing_for, resolve
-from common.models.ovo import chunk_size, trunk_features
 from common.pixels.preprocessing import Preprocessing, load_pixels
 from common.prediction.voting import combine_pairs
 from common.system.environment import git_commit, versions
 from common.system.log import log
+
+if TYPE_CHECKING:  # takes seconds to import: steps that need it do it
+    from torch import nn
 
 GRADES = 5
 STRENGTH = 0.01  # C of every probe, fixed beforehand
@@ -112,9 +111,13 @@ def read_changed(path: Path, plain: Preprocessing, change: PixelChange) -> np.nd
 
 
 def pooled_features(
-    network: nn.Module, files: list[Path], plain: Preprocessing, change: PixelChange
+    network: "nn.Module", files: list[Path], plain: Preprocessing, change: PixelChange
 ) -> np.ndarray:
     """Return the features (N, F) of all photographs with one thing changed."""
+    import torch
+
+    from common.models.ovo import chunk_size, trunk_features
+
     device, found = torch.device("cpu"), []
     size = chunk_size(device)
     for start in range(0, len(files), size):
@@ -142,6 +145,8 @@ def list_images(place: Place) -> tuple[list[Path], Answers]:
 
 def ask(features: np.ndarray, images: Answers) -> Answers:
     """Let probes of the other folds grade each fold, by its features (N, F)."""
+    from benchmarks.accuracy_probe import pair_probabilities
+
     shares = np.zeros_like(images.probabilities)
     for fold in np.unique(images.folds):
         own = images.folds == fold
@@ -155,6 +160,10 @@ def ask(features: np.ndarray, images: Answers) -> Answers:
 def main(argv: list[str] | None = None) -> int:
     """Ask a probe about the photographs with each change, and write the table."""
     args = parse_args(argv)
+    import torch
+
+    from common.models.backbones import build, preprocessing_for, resolve
+
     torch.set_num_threads(1)
     place = Place(root=args.output_dir.resolve(), dataset=args.dataset_path.resolve())
     make_folds(place)

@@ -4,14 +4,22 @@ A section that was never measured says so, with the command that would.
 """
 
 import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
 
+from benchmarks.goals import (
+    CNNS,
+    DEVICES,
+    LITE,
+    STORED_COMMAND,
+    THREE,
+    goals_table,
+    percent,
+    speed_command,
+)
 from benchmarks.results import (
     AblationSection,
     KindOfWork,
-    ModelSpeed,
     PrecisionSection,
     ProfileSection,
     Results,
@@ -23,90 +31,10 @@ from benchmarks.results import (
 from common.reporting.table import format_table
 from common.system.files import write_text
 
-THREE = ("coatnet", "convnext", "swinv2")
-SEVEN = (*THREE, "densenet121", "efficientnetb2", "resnet50", "seresnext50")
-_DEVICES = {"cpu": "CPU", "cuda": "GPU"}
 _PRECISION_COMMAND = (
     "python -m dev.bf16_vs_fp32 --results_dirs ./*_5class_results "
     "--dataset_path ./my_graded_photographs --device cuda"
 )
-
-
-@dataclass(frozen=True)
-class Goal:
-    """A bound that a measurement of each backbone should keep, on a CPU and on a GPU.
-
-    at_most: the bound is the greatest value allowed, otherwise the least. Without a bound for a
-    type of device, there is no goal.
-    """
-
-    title: str
-    value: Callable[[ModelSpeed], float]
-    bounds: dict[str, float]
-    show: Callable[[float], str]
-    at_most: bool = False
-
-    def limit(self, device: str) -> str:
-        """Write the bound."""
-        return f"{'<=' if self.at_most else '>='} {self.show(self.bounds[device])}"
-
-    def is_met(self, value: float, device: str) -> bool:
-        """Tell whether a value keeps the bound."""
-        bound = self.bounds[device]
-        return value <= bound if self.at_most else value >= bound
-
-
-def _times(value: float) -> str:
-    return f"{value:.2f}x"
-
-
-def _percent(value: float) -> str:
-    return f"{100 * value:.2f} %"
-
-
-def _gigabytes(value: float) -> str:
-    return f"{value:.1f} GB"
-
-
-_TRAINING = Goal(
-    "training, pair-samples/s against the reference",
-    lambda found: found.training.ratio,
-    {"cpu": 2.5, "cuda": 20.0},
-    _times,
-)
-_EVALUATION = Goal(
-    "evaluation of ten pairs, images/s against the reference",
-    lambda found: found.evaluation.ratio,
-    {"cpu": 3.0, "cuda": 10.0},
-    _times,
-)
-_READING = Goal(
-    "reading pixels, share of the second epoch",
-    lambda found: found.data_share,
-    {"cpu": 0.02, "cuda": 0.02},
-    _percent,
-    at_most=True,
-)
-_FILLING = Goal(
-    "first fill of the cache against an epoch of the reference's decoding",
-    lambda found: 1 / found.decoding.ratio,
-    {"cpu": 1.0, "cuda": 1.0},
-    _times,
-    at_most=True,
-)
-_MEMORY = Goal(
-    "peak device memory, GB",
-    lambda found: found.peak_gb,
-    {"cuda": 15.0},
-    _gigabytes,
-    at_most=True,
-)
-_STORED_COMMAND = "python -m benchmarks.stored"
-_STORED = (  # title, seconds of the processor at most, of which commands, their place in results
-    ("--help of each script", 1.5, "helps"),
-    ("evaluate_ensemble.py, stored predictions of seven models", 30.0, "scripts"),
-)
-_SEVEN_TITLE = "seven-model evaluation, images/s against the reference"
 
 
 def write(folder: Path, results: Results) -> str:
@@ -127,9 +55,9 @@ def render(results: Results) -> str:
         "2.6x for the training and 3.8x for the evaluation of ConvNeXt. Without bf16 hardware the "
         "product computes in fp32, as the reference does, and gains less.",
         "## Goals",
-        _goals(results),
+        goals_table(results),
     ]
-    for device, title in _DEVICES.items():
+    for device, title in DEVICES.items():
         parts += [
             f"## {title}",
             _speed(results.speed.get(device), device),
@@ -144,62 +72,12 @@ def render(results: Results) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def _goals(results: Results) -> str:
-    """Compare every measurement with what was asked, as a Markdown table."""
-    lines = ["| | device | asked | measured | |", "|---|---|---|---|---|"]
-    for goal in (_TRAINING, _EVALUATION):
-        lines += [_goal(goal, device, results.speed.get(device)) for device in goal.bounds]
-    lines += [_goal_of_seven(device, results.speed.get(device)) for device in _DEVICES]
-    for goal in (_READING, _FILLING, _MEMORY):
-        lines += [_goal(goal, device, results.speed.get(device)) for device in goal.bounds]
-    return "\n".join([*lines, *_stored_goals(results.stored)])
-
-
-def _stored_goals(section: StoredSection | None) -> list[str]:
-    lines = []
-    for title, bound, part in _STORED:
-        start = f"| {title}, processor time | CPU | < {bound:g} s |"
-        if section is None:
-            lines.append(f"{start} not measured | `{_STORED_COMMAND}` |")
-            continue
-        of_all = part == "helps"
-        spent = section.helps if of_all else section.scripts
-        most = max(
-            own.processor_seconds for name, own in spent.items() if name in title or part == "helps"
-        )
-        lines.append(f"{start} {most:.1f} s | {'met' if most < bound else 'missed'} |")
-    return lines
-
-
-def _goal(goal: Goal, device: str, section: SpeedSection | None) -> str:
-    start = f"| {goal.title} | {_DEVICES[device]} | {goal.limit(device)} |"
-    if section is None or not section.models:
-        return f"{start} not measured | `{_speed_command(device)}` |"
-    values = {name: goal.value(found) for name, found in section.models.items()}
-    shown = ", ".join(f"{name} {goal.show(value)}" for name, value in values.items())
-    verdict = "met" if all(goal.is_met(v, device) for v in values.values()) else "missed"
-    missing = sorted(set(THREE) - set(values))
-    verdict += f", without {', '.join(missing)}" if missing else ""
-    return f"{start} {shown} | {verdict} |"
-
-
-def _goal_of_seven(device: str, section: SpeedSection | None) -> str:
-    bound = _EVALUATION.bounds[device]
-    start = f"| {_SEVEN_TITLE} | {_DEVICES[device]} | {_EVALUATION.limit(device)} |"
-    seven = section.seven if section else None
-    if seven is None or set(seven.names) != set(SEVEN):
-        return f"{start} not measured | `{_speed_command(device)}` |"
-    verdict = "met" if seven.ratio >= bound else "missed"
-    return f"{start} all {_times(seven.ratio)} | {verdict} |"
-
-
-def _speed_command(device: str) -> str:
-    return f"python -m benchmarks.run --device {device}"
-
-
 def _speed(section: SpeedSection | None, device: str) -> str:
     if section is None:
-        return f"Not measured. Where there is one: `{_speed_command(device)}`"
+        return (
+            f"Not measured. Where there is one: `{speed_command(device)}` and, of the other "
+            f"networks, `{speed_command(device, *CNNS, LITE)}`"
+        )
     rows = []
     for name, found in section.models.items():
         rows += [
@@ -211,17 +89,20 @@ def _speed(section: SpeedSection | None, device: str) -> str:
     if section.seven:
         title = f"{len(section.seven.names)} models"
         rows.append(_speed_row(title, "evaluation", "images/s", section.seven))
+    missing = [name for name in (*THREE, *CNNS, LITE) if name not in section.models]
+    rows += [[name, "not measured", *"-----"] for name in missing]
     header = ["model", "work", "unit", "reference", "product", "ratio", "range"]
     software = ", ".join(f"{key} {value}" for key, value in section.versions.items())
     peak = "Peak: of the product alone, all defaults, and the most that the pixels of a larger "
     peak += "dataset may take."
     if device == "cpu":
         peak = "Peak: resident memory of the process with both loops."
+    rest = f" Not measured: `{speed_command(device, *missing)}`" if missing else ""
     return (
         f"{section.date}; `{section.command}`; {section.processor}\n\n{software}\n\n"
         f"```\n{format_table(header, rows)}\n\n{_details(section)}\n```\n\n"
         "Evaluation reads a filled cache; cold fills it first, timed after the others. Decoding: "
-        f"the reference's epoch of ten pairs against the product's first fill. {peak}"
+        f"the reference's epoch of ten pairs against the product's first fill. {peak}{rest}"
     )
 
 
@@ -252,7 +133,7 @@ def _details(section: SpeedSection) -> str:
             name,
             found.precision,
             found.img_size,
-            _percent(found.data_share),
+            percent(found.data_share),
             f"{found.training_flops / 1e9:.1f}",
             f"{100 * found.share_of_ceiling:.0f} %",
             f"{found.peak_gb:.1f}",
@@ -280,8 +161,10 @@ def _ablation(section: AblationSection | None, device: str) -> str:
 
 def _stored(section: StoredSection | None) -> str:
     if section is None:
-        return f"Not measured: `{_STORED_COMMAND}`"
-    found = {**section.scripts, **{f"{name} --help": own for name, own in section.helps.items()}}
+        return f"Not measured: `{STORED_COMMAND}`"
+    found = dict(section.scripts)
+    found |= {f"model_analyzer.py: {name}": own for name, own in section.refusals.items()}
+    found |= {f"{name} --help": own for name, own in section.helps.items()}
     rows = [
         [name, f"{own.processor_seconds:.1f}", f"{own.seconds:.1f}"] for name, own in found.items()
     ]

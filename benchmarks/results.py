@@ -156,8 +156,9 @@ class StoredSection:
     images: int
     models: int
     resamples: int
-    helps: dict[str, Spent]  # of each script's --help
+    helps: dict[str, Spent]  # of each command's --help
     scripts: dict[str, Spent]
+    refusals: dict[str, Spent] = field(default_factory=dict)  # of what model_analyzer.py is given
     date: str = ""
 
 
@@ -297,7 +298,8 @@ def _precision_section(content: dict[str, Any]) -> PrecisionSection:
 def _stored_section(content: dict[str, Any]) -> StoredSection:
     parts = {
         part: {name: Spent(**spent) for name, spent in content[part].items()}
-        for part in ("helps", "scripts")
+        for part in ("helps", "scripts", "refusals")
+        if part in content  # earlier results hold no refusals
     }
     return StoredSection(**{**content, **parts})
 

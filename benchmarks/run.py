@@ -10,31 +10,20 @@ their range. Writes benchmarks/RESULTS.md and results.json (one section per devi
 from common.cli import Parser, guarded
 
 import argparse
-import resource
-import statistics
 import sys
 import tempfile
-from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
-
-import torch
+from typing import TYPE_CHECKING
 
 from benchmarks import report, results
-from benchmarks.bench import PAIRS, Bench, build_bench
-from benchmarks.report import SEVEN, THREE
-from benchmarks.results import EnsembleSpeed, ModelSpeed, Speed, SpeedSection
-from benchmarks.timing import compare, in_own_process, interleave, matmul_ceiling, processor
+from benchmarks.goals import SEVEN, THREE
+from benchmarks.results import SpeedSection
+from benchmarks.timing import in_own_process, processor
 from common.data.synthetic import write_dataset
-from common.models.backbones import resolve
-from common.models.ovo import chunk_size
-from common.pairs import pair_head
-from common.pixels.device_pixels import MAX_RESIDENT_BYTES
-from common.system.device import select_device
 from common.system.environment import versions, worker_count
-from common.system.errors import InputError
-from common.system.log import log
-from common.training.trainer import build_trainer
+
+if TYPE_CHECKING:  # takes seconds to import: steps that need it do it
+    import torch
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -64,6 +53,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("--output_dir", type=Path, default=results.HERE)
     args = parser.parse_args(argv)
+    from common.models.backbones import resolve
+
     for name in (*args.base_models, *args.ensemble):
         resolve(name)
     return args
@@ -76,98 +67,7 @@ def positive(text: str) -> int:
     return int(text)
 
 
-def measure(name: str, root: Path, device: torch.device, repeats: int, workers: int) -> ModelSpeed:
-    """Measure everything for one backbone."""
-    if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(device)
-    log(f"{name}: measuring")
-    bench = build_bench(name, root, device, workers)
-    bench.prepare_product()
-    bench.train_product()
-    peak = torch.cuda.max_memory_allocated(device) / 1e9 if device.type == "cuda" else 0.0
-    data_share = bench.data_share()
-    bench.prepare_reference()
-
-    def speed(title: str, slow: Callable[[], None], fast: Callable[[], None], amount: int) -> Speed:
-        found = compare(slow, fast, amount, repeats, device)
-        bench.end_workers()
-        log(f"{name}: {title} {found.ratio:.2f}x")
-        return found
-
-    count = len(bench.split)
-    training = speed("training", bench.train_reference, bench.train_product, 4 * count)
-    evaluation = speed("evaluation", bench.evaluate_reference, bench.evaluate_product, count)
-    decoding = speed("decoding", bench.decode_reference, bench.fill_product, count)
-    flops = bench.flops_per_sample() * training.product_per_second
-    if device.type == "cuda":  # a real dataset keeps more pixels there than this one
-        peak_gb = peak + MAX_RESIDENT_BYTES / 1e9
-    else:
-        peak_gb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
-    return ModelSpeed(
-        precision=bench.context.precision,
-        img_size=bench.context.preprocessing.img_size,
-        data_share=data_share,
-        training=training,
-        evaluation=evaluation,
-        cold=cold_evaluation(bench, evaluation.reference_per_second, repeats),
-        decoding=decoding,
-        training_flops=flops,
-        share_of_ceiling=flops / matmul_ceiling(device, bench.context.precision),
-        peak_gb=peak_gb,
-    )
-
-
-def cold_evaluation(bench: Bench, reference_speed: float, repeats: int) -> Speed:
-    """Measure the product's evaluation from an empty cache against the reference's, in images/s."""
-    seconds = interleave({"product": bench.evaluate_cold}, repeats, bench.context.device)["product"]
-    speeds = [len(bench.split) / s for s in seconds]
-    return Speed(
-        reference_per_second=reference_speed,
-        product_per_second=statistics.median(speeds),
-        ratio=statistics.median(speeds) / reference_speed,
-        ratio_low=min(speeds) / reference_speed,
-        ratio_high=max(speeds) / reference_speed,
-    )
-
-
-def measure_ensemble(
-    names: list[str], root: Path, device: torch.device, repeats: int, workers: int
-) -> EnsembleSpeed:
-    """Measure the evaluation of several models with ten pairs each, one model after the other.
-
-    To fit into memory each model holds one classifier that is run ten times, in both forms.
-    """
-    benches = [build_bench(name, root, device, workers) for name in names]
-    for bench in benches:
-        one = build_trainer(bench.context, pair_head(PAIRS[0]))
-        bench.trainers = [one] * len(PAIRS)
-        bench.plain = [bench.reference_of(one)] * len(PAIRS)
-
-    def evaluate_references() -> None:
-        for bench in benches:
-            bench.evaluate_reference()
-
-    def evaluate_products() -> None:
-        for bench in benches:
-            bench.evaluate_product()
-
-    count = len(benches[0].split)
-    found = compare(evaluate_references, evaluate_products, count, repeats, device)
-    log(f"evaluation of {len(benches)} models {found.ratio:.2f}x")
-    return EnsembleSpeed(**asdict(found), names=names)
-
-
-def whole_chunks(root: Path, device: torch.device) -> None:
-    """Leave as many images as fill the trunk's batches, as nearly all of a real dataset do."""
-    paths = sorted((root / "train").rglob("*.jpg"), key=lambda path: path.name[::-1])
-    chunk = chunk_size(device)
-    if len(paths) < chunk:
-        raise InputError(f"--images: expected {chunk} images or more in all, found {len(paths)}")
-    for path in paths[: len(paths) % chunk]:
-        path.unlink()
-
-
-def begin_section(args: argparse.Namespace, device: torch.device) -> SpeedSection:
+def begin_section(args: argparse.Namespace, device: "torch.device") -> SpeedSection:
     """Return what was measured before under the same conditions, to be added to, or nothing yet."""
     section = SpeedSection(
         versions=versions(),
@@ -186,6 +86,9 @@ def begin_section(args: argparse.Namespace, device: torch.device) -> SpeedSectio
 def main(argv: list[str] | None = None) -> int:
     """Measure every backbone, then the ensemble, and write what there is after each."""
     args = parse_args(argv)
+    from benchmarks.speed import measure, measure_ensemble, whole_chunks
+    from common.system.device import select_device
+
     device, workers = select_device(args.device), worker_count(args.workers)
     args.images = args.images or (64 if device.type == "cuda" else 7)
     section = begin_section(args, device)

@@ -18,18 +18,11 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import timm
-import torch
-from sklearn.linear_model import LogisticRegression
-from timm.data import create_dataset, create_loader, resolve_data_config
-from timm.optim import create_optimizer_v2
-from timm.scheduler import CosineLRScheduler
-from torch import nn
 
 from benchmarks import report, results
-from benchmarks.accuracy_probe import ProbeSetting, pooled_features
 from benchmarks.results import SideBySideSection, Way
 from benchmarks.run import positive
 from benchmarks.timing import processor
@@ -38,12 +31,12 @@ from common.data.folders import Split, scan_split
 from common.fitting.ensemble import apply_vote
 from common.metrics.bounds import metrics_with_intervals
 from common.metrics.intervals import BootstrapConfig
-from common.models.backbones import preprocessing_for, resolve
-from common.prediction.predict import PredictionConfig, predict_run
 from common.prediction.voting import ClassPredictions
 from common.result_dir import ResultDir, find_run, read_history
-from common.system.device import autocast, resolve_precision, select_device
 from common.system.log import log
+
+if TYPE_CHECKING:  # takes seconds to import: steps that need it do it
+    import torch
 
 _TIMM, _SKLEARN = "timm's loop, one network of all classes", "scikit-learn on frozen features"
 _HEADS = {"softmax": "softmax head", "shared": "shared OVO head", "ovo": "OVO, a branch per pair"}
@@ -62,6 +55,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--device", default="auto")
     parser.add_argument("--output_dir", type=Path, default=results.HERE)
     args = parser.parse_args(argv)
+    from common.models.backbones import resolve
+
     resolve(args.base_model)
     return args
 
@@ -73,8 +68,18 @@ def way(seconds: float, speed: float, targets: np.ndarray, predictions: ClassPre
     return Way(seconds, speed, kappa.value, kappa.low, kappa.high)
 
 
-def take_timm(args: argparse.Namespace, train: Split, val: Split, device: torch.device) -> Way:
+def take_timm(args: argparse.Namespace, train: Split, val: Split, device: "torch.device") -> Way:
     """Train as timm's documentation does: its loader, optimiser and scheduler."""
+    import timm
+    import torch
+    from timm.data import create_dataset, create_loader, resolve_data_config
+    from timm.optim import create_optimizer_v2
+    from timm.scheduler import CosineLRScheduler
+    from torch import nn
+
+    from common.models.backbones import resolve
+    from common.system.device import autocast, resolve_precision
+
     name, classes = resolve(args.base_model).builder, len(np.unique(train.labels))
     pretrained = not args.no_pretrained and args.weights is None
     model = timm.create_model(name, pretrained=pretrained, num_classes=classes).to(device)
@@ -128,9 +133,13 @@ def take_timm(args: argparse.Namespace, train: Split, val: Split, device: torch.
 
 
 def take_sklearn(
-    config: TrainConfig, train: Split, val: Split, device: torch.device, cache: Path
+    config: TrainConfig, train: Split, val: Split, device: "torch.device", cache: Path
 ) -> Way:
     """Fit a logistic regression; its time is that of the features and the fit."""
+    from sklearn.linear_model import LogisticRegression
+
+    from benchmarks.accuracy_probe import ProbeSetting, pooled_features
+
     setting = ProbeSetting(config, device, cache, np.arange(len(train)))
     started = time.perf_counter()
     inputs = pooled_features(train, setting)
@@ -145,9 +154,12 @@ def take_sklearn(
 
 
 def take_product(
-    args: argparse.Namespace, head: str, val: Split, device: torch.device, scratch: Path
+    args: argparse.Namespace, head: str, val: Split, device: "torch.device", scratch: Path
 ) -> Way:
     """Train through train_ovo.py; time the epochs that it records."""
+    from common.prediction.predict import PredictionConfig, predict_run
+    from common.system.device import resolve_precision
+
     output, start = scratch / head, ["--weights", str(args.weights)] if args.weights else []
     start = ["--no_pretrained"] if args.no_pretrained else start
     places = ["--dataset_path", str(args.dataset_path), "--cache_dir", str(scratch / "cache")]
@@ -170,6 +182,9 @@ def take_product(
 def main(argv: list[str] | None = None) -> int:
     """Take every way in turn, and write what there is after each."""
     args = parse_args(argv)
+    from common.models.backbones import preprocessing_for, resolve
+    from common.system.device import select_device
+
     device = select_device(args.device)
     train, val = (scan_split(args.dataset_path, name) for name in ("train", "val"))
     spec = resolve(args.base_model)

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Measure what runs no network: --help of each script, and what reads stored predictions.
+"""Measure what runs no network: --help, refusals, and what reads stored predictions.
 
     python -m benchmarks.stored --images 10000 --models 7
 
@@ -18,11 +18,8 @@ import tempfile
 import time
 from pathlib import Path
 
-import torch
-
 from benchmarks import report, results
 from benchmarks.results import Spent, StoredSection
-from benchmarks.stored_predictions import write_dataset_and_models
 from benchmarks.timing import processor
 from common.system.errors import InputError
 from common.system.log import log
@@ -33,6 +30,10 @@ _ANALYSES = (
     "analyze_ensemble_diversity.py",
     "analyze_per_class_strengths.py",
 )
+_REFUSED = {  # what model_analyzer.py is given as a classifier, under the root
+    "a file that is not there": "none.pth",
+    "a file that is no classifier": "README.md",
+}
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -48,21 +49,52 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     return args
 
 
-def spend(script: str, *words: str) -> Spent:
-    """Run a script and say what it took; InputError if it failed."""
+def commands() -> dict[str, list[str]]:
+    """List what has a --help: the scripts, and the tools of benchmarks/ and dev/."""
+    scripts = [path.name for path in sorted(ROOT.glob("*.py"))]
+    tools = [
+        f"{path.parent.name}.{path.stem}"
+        for folder in ("benchmarks", "dev")
+        for path in sorted((ROOT / folder).glob("*.py"))
+        if "def main(" in path.read_text()
+    ]
+    return {name: [name] for name in scripts} | {f"-m {name}": ["-m", name] for name in tools}
+
+
+def spend(*words: str, status: int = 0) -> Spent:
+    """Run Python with some words and say what it took; InputError on another exit status."""
     before, started = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
     done = subprocess.run(
-        [sys.executable, ROOT / script, *words],
+        [sys.executable, *words],
+        cwd=ROOT,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
     )
     seconds, after = time.perf_counter() - started, resource.getrusage(resource.RUSAGE_CHILDREN)
-    if done.returncode:
-        raise InputError(f"{script}: exit status {done.returncode}: {done.stderr.strip()[-300:]}")
+    if done.returncode != status:
+        said = done.stderr.strip()[-300:]
+        raise InputError(f"{' '.join(words[:2])}: exit status {done.returncode}: {said}")
     used = (after.ru_utime - before.ru_utime) + (after.ru_stime - before.ru_stime)
     return Spent(used, seconds)
+
+
+def measure_helps() -> dict[str, Spent]:
+    """Ask each command for its help, each a second time, when it is compiled and read."""
+    found = {}
+    for name, words in commands().items():
+        spend(*words, "--help")
+        found[name] = spend(*words, "--help")
+    return found
+
+
+def measure_refusals() -> dict[str, Spent]:
+    """Give model_analyzer.py what is no classifier."""
+    return {
+        title: spend("model_analyzer.py", "--model", name, status=2)
+        for title, name in _REFUSED.items()
+    }
 
 
 def measure_scripts(root: Path, models: list[Path], resamples: int) -> dict[str, Spent]:
@@ -71,10 +103,10 @@ def measure_scripts(root: Path, models: list[Path], resamples: int) -> dict[str,
     evaluate = [*given, "--dataset_path", str(root / "dataset"), "--cache_dir", str(root / "cache")]
     evaluate += ["--output_dir", str(root / "ensemble"), "--device", "cpu", "--precision", "fp32"]
     evaluate += ["--holdout_check", "names"]  # comparing all pictures once takes far longer
-    commands = {"evaluate_ensemble.py": evaluate}
-    commands |= {name: [*given, "--output_dir", str(root / name[:-3])] for name in _ANALYSES}
+    reading = {"evaluate_ensemble.py": evaluate}
+    reading |= {name: [*given, "--output_dir", str(root / name[:-3])] for name in _ANALYSES}
     found = {}
-    for name, words in commands.items():
+    for name, words in reading.items():
         spend(name, *words)
         found[name] = spend(name, *words)
         log(f"{name}: {found[name].processor_seconds:.1f} s of the processor")
@@ -83,12 +115,13 @@ def measure_scripts(root: Path, models: list[Path], resamples: int) -> dict[str,
 
 @guarded
 def main(argv: list[str] | None = None) -> int:
-    """Write the predictions, time what reads them and all flags, then lay the results out."""
+    """Time flags and refusals, then what reads stored predictions, and lay the results out."""
     args = parse_args(argv)
-    names = sorted(path.name for path in ROOT.glob("*.py"))
-    for name in names:  # compiled, and in the file system's cache
-        spend(name, "--help")
-    helps = {name: spend(name, "--help") for name in names}
+    import torch
+
+    from benchmarks.stored_predictions import write_dataset_and_models
+
+    helps, refusals = measure_helps(), measure_refusals()
     with tempfile.TemporaryDirectory() as place:
         models = write_dataset_and_models(Path(place), args.images, args.models)
         scripts = measure_scripts(Path(place), models, args.resamples)
@@ -101,6 +134,7 @@ def main(argv: list[str] | None = None) -> int:
         resamples=args.resamples,
         helps=helps,
         scripts=scripts,
+        refusals=refusals,
     )
     print(report.write(args.output_dir, results.store(args.output_dir, results.STORED, section)))
     return 0

@@ -8,22 +8,24 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
-from typing import ParamSpec, TypeVar
-
-import torch
+from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 from benchmarks.results import Speed
-from common.system.device import tune_malloc, wait_for
 from common.system.errors import InputError
+
+if TYPE_CHECKING:  # takes seconds to import: what computes does it
+    import torch
 
 Inputs = ParamSpec("Inputs")
 Found = TypeVar("Found")
 
 
 def interleave(
-    works: Mapping[str, Callable[[], None]], repeats: int, device: torch.device
+    works: Mapping[str, Callable[[], None]], repeats: int, device: "torch.device"
 ) -> dict[str, list[float]]:
     """Time each work once per repeat, in turn, after one round to warm up."""
+    from common.system.device import wait_for
+
     seconds: dict[str, list[float]] = {name: [] for name in works}
     for number in range(repeats + 1):
         for name, work in works.items():
@@ -41,13 +43,14 @@ def compare(
     fast: Callable[[], None],
     amount: int,
     repeats: int,
-    device: torch.device,
+    device: "torch.device",
 ) -> Speed:
     """Compare the speeds of the reference and the product at the same amount of work.
 
     The product keeps freed memory on a CPU; the reference, a process of its own in practice, does
     as glibc does.
     """
+    from common.system.device import tune_malloc
 
     def plain() -> None:
         tune_malloc(False)
@@ -68,8 +71,12 @@ def compare(
     )
 
 
-def matmul_ceiling(device: torch.device, precision: str) -> float:
+def matmul_ceiling(device: "torch.device", precision: str) -> float:
     """Measure the FLOP/s of large matrix products, the best of all."""
+    import torch
+
+    from common.system.device import wait_for
+
     kind = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
     best = 0.0
     for size in (8192, 16384) if device.type == "cuda" else (1024, 2048, 4096):
@@ -96,8 +103,10 @@ def in_own_process(
             ) from error
 
 
-def processor(device: torch.device) -> str:
+def processor(device: "torch.device") -> str:
     """Name the processor and its cores, or the GPU."""
+    import torch
+
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     lines = Path("/proc/cpuinfo").read_text().splitlines()

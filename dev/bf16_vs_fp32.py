@@ -24,10 +24,8 @@ from common.pairs import class_pairs, pair_targets
 from common.pixel_store.pixel_cache import open_cache
 from common.prediction.classes import SetMatcher
 from common.prediction.labels import label_runs
-from common.prediction.predict import load_model, pair_probabilities, predict_logits
 from common.prediction.voting import combine_pairs
 from common.result_dir import ResultDir, Run, find_run
-from common.system.device import select_device
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -68,6 +66,9 @@ def largest(differences: np.ndarray) -> float:
 
 def compare(run: Run, args: argparse.Namespace) -> PrecisionDifference:
     """Predict with both precisions and measure the differences; NaN where no AUC is defined."""
+    from common.prediction.predict import load_model, pair_probabilities, predict_logits
+    from common.system.device import select_device
+
     split = scan_split(args.dataset_path, args.split, matcher=SetMatcher(run.names))
     member, device = load_model(run), select_device(args.device)
     cache = open_cache(split, member.preprocessing, args.cache_dir, args.num_workers)
@@ -93,6 +94,8 @@ def compare(run: Run, args: argparse.Namespace) -> PrecisionDifference:
 def main(argv: list[str] | None = None) -> int:
     """Compare every directory and write the results."""
     args = parse_args(argv)
+    from common.system.device import select_device
+
     results.load(args.output_dir)
     runs = [find_run(ResultDir(path)) for path in args.results_dirs]
     section = PrecisionSection(

@@ -23,9 +23,6 @@ from typing import Any
 
 import cv2
 import numpy as np
-import timm
-import torch
-from threadpoolctl import threadpool_limits
 
 ROOT = Path(__file__).resolve().parent.parent
 GOLDEN = ROOT / "tests" / "golden.json"
@@ -47,6 +44,9 @@ _WORDS = ("bootstrap", "holdout", "undefined", "referable", "scored_classes", "o
 
 def conditions() -> dict[str, str]:
     """Name what the bits of a result depend on beside the code."""
+    import timm
+    import torch
+
     fields = [line.partition(":")[::2] for line in Path("/proc/cpuinfo").read_text().splitlines()]
     cpu = {name.strip(): value.strip() for name, value in fields}
     flags = hashlib.sha256(" ".join(sorted(cpu.get("flags", "").split())).encode()).hexdigest()[:8]
@@ -61,6 +61,9 @@ def conditions() -> dict[str, str]:
 
 def measure(folder: Path) -> dict[str, dict[str, str]]:
     """Train and evaluate both models in an empty folder; returns model -> what -> SHA-256."""
+    import torch
+    from threadpoolctl import threadpool_limits
+
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -90,6 +93,8 @@ def _measure(folder: Path) -> dict[str, dict[str, str]]:
 
 def hash_weights(folder: Path) -> str:
     """Hash names, types, shapes and bits of all tensors in a folder of classifiers."""
+    import torch
+
     digest = hashlib.sha256()
     for path in sorted(folder.glob("*.pth")):
         content = torch.load(path, map_location="cpu", weights_only=True)

@@ -20,10 +20,8 @@ import tempfile
 import time
 from pathlib import Path
 
-import torch
-
 from common.data.synthetic import write_dataset
-from dev.kill_training import ROOT, command, history, tensors
+from dev.kill_training import ROOT, command, history, same_tensors, tensors
 
 PAIRS = ("0-1", "0-2", "1-3", "2-4")
 _AT_WORK = "classifiers: "  # in the line of a process that has found its checkpoints
@@ -112,8 +110,7 @@ def main(argv: list[str] | None = None) -> int:
             name = f"killed_{number}"
             done += train_and_kill(folder, name, args, args.kills - done, moments)
             found = tensors(folder / name)
-            same = found.keys() == whole.keys()
-            same = same and all(torch.equal(found[k], whole[k]) for k in whole)
+            same = same_tensors(found, whole)
             left = [path for path in (folder / name).rglob(".*") if path.is_file()]
             print(f"training {number}: {done} kills in all, same bits: {same}, left over: {left}")
             agree &= same and not left and bool(whole)

@@ -26,13 +26,14 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
-
-import torch
+from typing import TYPE_CHECKING
 
 from common.data.synthetic import write_dataset
 from common.locks.kernel_locks import WITHOUT
-from common.models.checkpoint_file import load_checkpoint
 from common.system.errors import InputError
+
+if TYPE_CHECKING:  # takes seconds to import: steps that need it do it
+    import torch
 
 ROOT = Path(__file__).resolve().parents[1]
 PAIRS = ("0-1", "2-4")
@@ -132,14 +133,23 @@ for line in sys.stdin:
 """
 
 
-def tensors(folder: Path) -> dict[str, torch.Tensor]:
+def tensors(folder: Path) -> dict[str, "torch.Tensor"]:
     """Read every tensor of a result directory's classifiers."""
+    from common.models.checkpoint_file import load_checkpoint
+
     found: dict[str, torch.Tensor] = {}
     for path in sorted((folder / "models").glob("best_*.pth")):
         content = load_checkpoint(path)
         for part in ("trunk", "top", "classifier"):
             found |= {f"{path.name} {part} {k}": v for k, v in content[part].items()}
     return found
+
+
+def same_tensors(one: dict[str, "torch.Tensor"], other: dict[str, "torch.Tensor"]) -> bool:
+    """Tell whether two trainings gave the same, to the last bit."""
+    import torch
+
+    return one.keys() == other.keys() and all(torch.equal(one[k], other[k]) for k in one)
 
 
 def joint_campaign(
@@ -166,7 +176,7 @@ def joint_campaign(
         with ThreadPoolExecutor() as pool:
             done = sum(pool.map(work, (0, 1)))
     whole, found = tensors(folder / "whole"), tensors(folder / "joint")
-    same = found.keys() == whole.keys() and all(torch.equal(found[k], whole[k]) for k in whole)
+    same = same_tensors(found, whole)
     left = [*(folder / "joint").rglob("*.part"), *(folder / "joint").glob(".lock*")]
     rows = [history(folder / name) for name in ("joint", "whole")]
     print(f"{done} kills, same bits: {same}, rows {rows}, left over: {len(left)}", flush=True)
@@ -193,7 +203,7 @@ def _campaign(
         name = f"killed_{number}"
         done += killed_until_done(trainer, folder, name, epochs, kills - done, moments)
         found = tensors(folder / name)
-        same = found.keys() == whole.keys() and all(torch.equal(found[k], whole[k]) for k in whole)
+        same = same_tensors(found, whole)
         left = list((folder / name).rglob("*.part"))
         print(
             f"training {number}: {done} kills in all, same bits: {same}, left over: {len(left)}",

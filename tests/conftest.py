@@ -58,8 +58,21 @@ _DRAWING = {
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Start with what takes long, so that several workers end at the same time."""
+    """Start with what takes long, so that several workers end at the same time.
+
+    Without a GPU leave out what needs one.
+    """
     items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+    if not torch.cuda.is_available():
+        for item in items:
+            if item.get_closest_marker("gpu"):
+                item.add_marker(pytest.mark.skip(reason="there is no GPU here"))
+
+
+@pytest.fixture(params=["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
+def device(request) -> torch.device:
+    """The CPU, and a GPU where there is one: one test of both."""
+    return torch.device(request.param)
 
 
 @pytest.fixture(scope="session", autouse=True)

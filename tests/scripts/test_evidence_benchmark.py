@@ -199,7 +199,7 @@ def test_boxes_are_found_by_the_images_names(tmp_path):
 
 def test_each_target_adds_its_pairs_up_with_their_signs():
     logits = np.array([[2.0, 3.0, 1.0], [-2.0, -3.0, -1.0]])  # 0-1, 0-2, 1-2: grade 2, grade 0
-    found = {name: pair_weights(name, logits, 2) for name in evidence_maps.TARGETS}
+    found = {name: pair_weights(name, logits, 2) for name in evidence_results.TARGETS}
     likely = combine_pairs(scipy.special.expit(logits), 3).probabilities
     assert np.array_equal(likely.argmax(1), [2, 0]), "what explain.py weighs by, too"
     sides = {"referable": [([2], [0, 1])] * 2, "grade": [([2], [0, 1]), ([0], [1, 2])]}

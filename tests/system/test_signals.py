@@ -18,7 +18,6 @@ MODULES = [
     "benchmarks.run",
     "dev.ablation",
     "dev.bf16_vs_fp32",
-    "dev.fuzz",
     "dev.golden",
 ]
 MODULES += ["dev.kill_training", "dev.profile_step"]

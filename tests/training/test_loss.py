@@ -13,9 +13,11 @@ TARGETS = torch.tensor([0, 1, 0, 1])
 ONES = torch.ones(2)
 
 
-def test_without_focus_it_is_cross_entropy():
+def test_without_focus_it_is_cross_entropy(device):
     expected = F.binary_cross_entropy_with_logits(LOGITS, TARGETS.float(), reduction="none")
-    assert torch.allclose(binary_focal_loss(LOGITS, TARGETS, ONES, 0.0, 1.0, 0.0), expected)
+    given = (values.to(device) for values in (LOGITS, TARGETS, ONES))
+    found = binary_focal_loss(*given, 0.0, 1.0, 0.0)
+    assert torch.allclose(found.cpu(), expected)
 
 
 def test_the_loss_is_that_computed_by_hand():
@@ -37,9 +39,10 @@ def test_smoothing_moves_the_target_not_the_focus():
 
 @pytest.mark.parametrize("gamma", [0.5, 3.0])
 @pytest.mark.parametrize("logit", [-90.0, 0.0, 90.0])
-def test_gradients_stay_finite_however_sure_the_classifier(gamma, logit):
-    z = torch.full((2,), logit, requires_grad=True)
-    binary_focal_loss(z, torch.tensor([0, 1]), ONES, gamma, 1.0, 0.1).sum().backward()
+def test_gradients_stay_finite_however_sure_the_classifier(gamma, logit, device):
+    z = torch.full((2,), logit, requires_grad=True, device=device)
+    targets, weights = torch.tensor([0, 1], device=device), ONES.to(device)
+    binary_focal_loss(z, targets, weights, gamma, 1.0, 0.1).sum().backward()
     assert torch.isfinite(z.grad).all()
 
 
@@ -50,9 +53,9 @@ def test_balanced_weights_give_each_class_the_same_total():
         balanced_class_weights([3, 0])
 
 
-def test_of_all_classes_without_focus_it_is_smoothed_cross_entropy():
-    logits, targets = torch.randn(6, 5), torch.tensor([0, 1, 2, 3, 4, 0])
-    weights = torch.tensor([1.0, 2.0, 3.0, 4.0, 5.0])
+def test_of_all_classes_without_focus_it_is_smoothed_cross_entropy(device):
+    logits, targets = torch.randn(6, 5).to(device), torch.tensor([0, 1, 2, 3, 4, 0], device=device)
+    weights = torch.tensor([1.0, 2.0, 3.0, 4.0, 5.0], device=device)
     expected = weights[targets] * F.cross_entropy(
         logits, targets, reduction="none", label_smoothing=0.1
     )

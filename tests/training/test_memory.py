@@ -12,16 +12,36 @@ from common.pairs import pair_head
 from common.training import step
 
 
+@pytest.fixture
+def run_out(device):
+    """Run out of memory: a GPU really does, where a CPU would end the process."""
+
+    def allocate():
+        if device.type == "cpu":
+            raise torch.OutOfMemoryError("CUDA out of memory (simulated)")
+        held = []
+        while True:
+            held.append(torch.empty(2**28, dtype=torch.uint8, device=device))
+
+    if device.type == "cpu":
+        yield allocate
+        return
+    whole = torch.cuda.get_device_properties(device).total_memory
+    torch.cuda.set_per_process_memory_fraction(min(1.0, 4e9 / whole))
+    yield allocate
+    torch.cuda.set_per_process_memory_fraction(1.0)
+
+
 def test_a_smaller_micro_batch_changes_the_outcome_to_rounding_only(
-    quick_train, tmp_path, monkeypatch, capsys
+    quick_train, tmp_path, monkeypatch, capsys, device, run_out
 ):
-    options = {"pairs": "1-3", "batch_size": 8, "ovo_dropout": 0.28}
+    options = {"pairs": "1-3", "batch_size": 8, "ovo_dropout": 0.28, "device": device.type}
     assert quick_train(tmp_path / "whole", **options) == 0
     forward = Branch.forward
 
     def small_device(self, features, mask=None):
         if torch.is_grad_enabled() and len(features) > 2:
-            raise torch.OutOfMemoryError("CUDA out of memory (simulated)")
+            run_out()
         return forward(self, features, mask)
 
     monkeypatch.setattr(Branch, "forward", small_device)
@@ -30,7 +50,8 @@ def test_a_smaller_micro_batch_changes_the_outcome_to_rounding_only(
     said = capsys.readouterr().out
     assert "micro-batch 16 -> 8" in said and "micro-batch 4 -> 2" in said
     assert "the effective batch stays 16" in said
-    assert close_weights(tmp_path / "whole", tmp_path / "parts", 2e-4, pair_head((1, 3)))
+    tolerance = 2e-4 if device.type == "cpu" else 5e-3  # its convolutions round to TF32
+    assert close_weights(tmp_path / "whole", tmp_path / "parts", tolerance, pair_head((1, 3)))
 
 
 def test_memory_that_is_never_enough_ends_in_one_line(quick_train, tmp_path, monkeypatch, capsys):

@@ -6,13 +6,19 @@ from helpers import HEAD, MODEL
 
 from common.models import checkpoint_file
 from common.result_dir import ResultDir
-from dev import fuzz
+from dev.fuzz import TARGETS
+from dev.fuzz_runs import campaign
+from dev.fuzz_targets import MAKERS
 
 
 @pytest.mark.parametrize("target", ["images", "checkpoints", "config", "predictions", "flags"])
 def test_mutated_inputs_end_in_a_result_or_one_line(target, tmp_path):
-    run = fuzz.campaign([target], 150, 7)[target]
+    run = campaign([target], 150, 7)[target]
     assert run.count >= 150 and not run.failures, run.failures[:1]
+
+
+def test_the_flags_know_all_targets():
+    assert tuple(MAKERS) == TARGETS
 
 
 def test_every_bit_that_matters_is_under_the_checksum(trained, tmp_path):
