@@ -296,7 +296,7 @@ def _precision_section(content: dict[str, Any]) -> PrecisionSection:
 
 
 def _stored_section(content: dict[str, Any]) -> StoredSection:
-    parts = {
+    parts: dict[str, dict[str, Spent]] = {
         part: {name: Spent(**spent) for name, spent in content[part].items()}
         for part in ("helps", "scripts", "refusals")
         if part in content  # earlier results hold no refusals
