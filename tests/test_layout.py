@@ -42,6 +42,7 @@ FLOORS = (
     ("evidence",),
     ("explaining",),
     ("model_card", "release"),
+    ("evaluation_steps",),
     ("joint_runs",),
     ("audit",),
     ("preparation",),

@@ -2,18 +2,13 @@
 
 import json
 import math
-from dataclasses import replace
-from types import SimpleNamespace
 
 import pytest
-from helpers import flags, stored_grader
+from helpers import flags
 
 import evaluate_ensemble
-from common.evaluation.questions import Asked
-from common.fitting.threshold import parse_rule
-from common.grading.stored_grader import StoredPoint, load_grader, save_grader
+from common.grading.stored_grader import load_grader
 from common.result_dir import ResultDir
-from common.screening.operating_point import Decision
 
 
 @pytest.fixture
@@ -66,25 +61,6 @@ def test_operating_points_and_the_rule_for_patients_change_what_is_answered(
     assert load_grader(ResultDir(trained_copy).grader).points == stored.points
     assert "--operating_point youden, sensitivity=0.9 were chosen again, too; unless told" in said
     assert mean["patients"]["results"][1] != worst["patients"]["results"][1]
-
-
-def test_a_model_in_an_ensemble_keeps_its_own_rules_first(tmp_path):
-    stored = stored_grader()
-    point = StoredPoint("referable", "", Decision("specificity=0.8", 2, 0.4))
-    directory = ResultDir(tmp_path)
-    save_grader(directory.grader, replace(stored, points=(*stored.points, point)))
-    outcome = SimpleNamespace(output=directory, grader=SimpleNamespace(chosen_on="val"))
-    print_of = {"checkpoints": stored.members[0].checkpoints}
-    model = SimpleNamespace(pairs=SimpleNamespace(origin=SimpleNamespace(**print_of)))
-    asked = Asked((parse_rule("youden"),))
-    for in_ensemble, order in ((True, "specificity=0.8 youden"), (False, "youden specificity=0.8")):
-        found = evaluate_ensemble.with_earlier_rules(asked, outcome, [model], in_ensemble)
-        assert " ".join(map(str, found.operating_points)) == order
-    print_of["checkpoints"] = "others"
-    other = SimpleNamespace(pairs=SimpleNamespace(origin=SimpleNamespace(**print_of)))
-    assert evaluate_ensemble.with_earlier_rules(asked, outcome, [other], True) == asked
-    (said,) = evaluate_ensemble.say_of_earlier_rules(asked, asked, outcome)
-    assert said.endswith("was of other classifiers; its --operating_point specificity=0.8 is gone")
 
 
 def test_an_operating_point_that_is_none_ends_in_one_line(demo, trained_copy, capsys):
