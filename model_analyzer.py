@@ -211,7 +211,7 @@ def require_usable(checkpoint: "PairCheckpoint", path: Path) -> None:
     import torch
 
     from common.models.checkpoint import restore_pair
-    from common.prediction.predict import require_names
+    from common.trained_networks.loading import require_names
 
     network = restore_pair(checkpoint, str(path))
     parameters = [*network.trunk.parameters(), *network.branch.parameters()]

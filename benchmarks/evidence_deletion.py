@@ -15,10 +15,11 @@ import scipy.special
 from benchmarks.evidence_maps import Asked, Look
 from common.pixels.retina import retina_mask
 from common.prediction.altered import AlteredPixels
-from common.prediction.predict import predict_logits, probabilities_of
 from common.result_dir import read_predictions, write_predictions
 from common.system.log import log
 from common.system.random_streams import random_generator
+from common.trained_networks.outputs import probabilities_of
+from common.trained_networks.running import predict_logits
 
 BLOCKS = 16  # a side, whatever the map's own resolution
 SHARES = (0.1, 0.3)  # of the retina's blocks

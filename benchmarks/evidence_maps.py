@@ -19,12 +19,12 @@ from common.evidence.exact import EXACT, Evidence, evidence_of
 from common.evidence.finer import finer_evidence_of
 from common.evidence.maps import FINER, pair_shares
 from common.pixel_store.pixel_cache import PixelCache, open_cache
-from common.prediction.predict import LoadedModel, fingerprint_files, load_model
 from common.prediction.voting import combine_pairs
 from common.result_dir import read_predictions, write_predictions
 from common.system.errors import InputError
 from common.system.log import log
 from common.system.random_streams import torch_generator
+from common.trained_networks.loading import LoadedModel, fingerprint_files, load_model
 
 LAYERS = {EXACT: evidence_of, FINER: finer_evidence_of}  # that a model is asked for
 SHUFFLES = ("classifier", "trained layers", "all layers")

@@ -14,10 +14,11 @@ from common.data.class_names import GRADES
 from common.data.folders import Split, scan_dataset
 from common.fitting.ensemble import apply_vote
 from common.prediction.classes import classes_of
-from common.prediction.predict import fingerprint_files, pair_probabilities
 from common.prediction.predictions import Cost, Origin, PairPredictions, save_predictions
 from common.result_dir import ResultDir, Run, find_run
 from common.system.random_streams import random_generator
+from common.trained_networks.loading import fingerprint_files
+from common.trained_networks.outputs import pair_probabilities
 
 SIZE = 32  # pixels: none is looked at but by the networks of the worst mistakes
 _SHARES = {"train": 0.02, "val": 0.2, "test": 1.0}  # of the images that are asked for

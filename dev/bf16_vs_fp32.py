@@ -66,8 +66,10 @@ def largest(differences: np.ndarray) -> float:
 
 def compare(run: Run, args: argparse.Namespace) -> PrecisionDifference:
     """Predict with both precisions and measure the differences; NaN where no AUC is defined."""
-    from common.prediction.predict import load_model, pair_probabilities, predict_logits
     from common.system.device import select_device
+    from common.trained_networks.loading import load_model
+    from common.trained_networks.outputs import pair_probabilities
+    from common.trained_networks.running import predict_logits
 
     split = scan_split(args.dataset_path, args.split, matcher=SetMatcher(run.names))
     member, device = load_model(run), select_device(args.device)

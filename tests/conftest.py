@@ -41,12 +41,14 @@ from common.inspection import file_checks
 from common.metrics.intervals import BootstrapConfig, Interval
 from common.model_card import mistakes
 from common.prediction import altered, predict
-from common.prediction.predict import LoadedModel, PredictionConfig, fingerprint_files
+from common.prediction.predict import PredictionConfig
 from common.prediction.voting import ClassPredictions
 from common.reporting.summary import Part, Report
 from common.reporting.tables import evaluation_tables
 from common.result_dir import ResultDir, find_run
 from common.system.files import atomic_write
+from common.trained_networks import loading
+from common.trained_networks.loading import LoadedModel, fingerprint_files
 
 # tests send Ctrl-C, which a shell tells what it starts in the background to ignore
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -155,7 +157,7 @@ def remembered_models():
     """
     known: dict[tuple[object, ...], LoadedModel] = {}
     said: list[str] = []
-    real = {"load": predict.load_model, "log": predict.log}
+    real = {"load": loading.load_model, "log": loading.log}
 
     def log(text):
         said.append(text)
@@ -173,7 +175,7 @@ def remembered_models():
         return known[key]
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(predict, "log", log)
+        patch.setattr(loading, "log", log)
         for module in (predict, altered, mistakes, training_pictures):
             patch.setattr(module, "load_model", load)
         yield

@@ -40,11 +40,12 @@ from common.pairs import Head, class_pairs, heads_of_model, pair_head
 from common.pixels.preprocessing import Preprocessing
 from common.prediction.altered import AlteredPixels
 from common.prediction.classes import Classes, classes_of, scored_classes
-from common.prediction.predict import Columns, LoadedModel, TrunkGroup, pair_probabilities
 from common.prediction.predictions import Cost, Origin, PairPredictions
 from common.prediction.voting import VOTES, ClassPredictions
 from common.result_dir import ResultDir, Run
 from common.system import files
+from common.trained_networks.loading import Columns, LoadedModel, TrunkGroup
+from common.trained_networks.outputs import pair_probabilities
 from common.training import loop
 
 ROOT = Path(__file__).parents[1]

@@ -27,6 +27,7 @@ FLOORS = (
     ("result_dir",),
     ("review_sheet",),
     ("watching",),
+    ("trained_networks",),
     ("prediction",),
     ("metrics",),
     ("comparison",),

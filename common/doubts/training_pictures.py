@@ -18,16 +18,12 @@ from common.doubts.references import (
 from common.fitting.sources import Trained
 from common.models.ovo import chunk_size
 from common.pixel_store.pixel_cache import open_cache
-from common.prediction.predict import (
-    LoadedModel,
-    PredictionConfig,
-    load_model,
-    move_to,
-    predict_pixels,
-)
+from common.prediction.predict import PredictionConfig
 from common.system.errors import InputError
 from common.system.log import log, progress_bar
 from common.system.random_streams import random_generator
+from common.trained_networks.loading import LoadedModel, load_model
+from common.trained_networks.running import move_to, predict_pixels
 
 
 def keep_reference(trained: Trained, checkpoints: str, config: PredictionConfig, most: int) -> str:

@@ -60,7 +60,7 @@ def leave_out_unreadable(
 
     Returns their ids, by split.
     """
-    from common.prediction.predict import pixels_of
+    from common.trained_networks.loading import pixels_of
 
     first, skipped = models[0], {}
     fitted_on = [name for name in CHOSEN_ON if first.dataset.has(name)]

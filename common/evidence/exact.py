@@ -19,15 +19,10 @@ from common.evidence.maps import EXACT
 from common.models.ovo import chunk_size
 from common.pairs import class_pairs
 from common.pixels.device_pixels import DevicePixels, PixelSource, unturn, views
-from common.prediction.predict import (
-    Columns,
-    LoadedModel,
-    branch_logits,
-    in_grade_order,
-    move_to,
-    pair_logits,
-)
 from common.system.errors import InputError
+from common.trained_networks.loading import Columns, LoadedModel
+from common.trained_networks.outputs import in_grade_order, pair_logits
+from common.trained_networks.running import branch_logits, move_to
 
 # how far map and logit may lie apart, as a share of what is added up: the arithmetic's rounding
 _TOLERANCE = {"fp32": 1e-4, "bf16": 0.03, "fp16": 0.005}

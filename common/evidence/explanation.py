@@ -26,8 +26,8 @@ from common.grading.stored_grader import StoredGrader, grade
 from common.grading.torch_networks import TorchModel
 from common.pixels.device_pixels import PixelSource
 from common.prediction.classes import Classes
-from common.prediction.predict import LoadedModel
 from common.system.errors import InputError
+from common.trained_networks.loading import LoadedModel
 
 _MOST_PAIRS = 3  # of a picture that are shown
 Finder = Callable[[LoadedModel, PixelSource, torch.device, str, str], Evidence]

@@ -17,9 +17,10 @@ from common.evidence.ending import Ending
 from common.evidence.exact import Evidence, Split, empty_split, endings_of, gather
 from common.models.ovo import Branch, trunk_features
 from common.pixels.device_pixels import PixelSource
-from common.prediction.predict import LoadedModel, move_to
 from common.system.device import autocast
 from common.system.errors import InputError
+from common.trained_networks.loading import LoadedModel
+from common.trained_networks.running import move_to
 
 _TIMES = 2  # the sides of the last map, at least
 

@@ -14,7 +14,8 @@ from common.evidence.exact import pairs_in_grade_order
 from common.evidence.maps import resample
 from common.models.ovo import chunk_size
 from common.pixels.device_pixels import PixelSource
-from common.prediction.predict import LoadedModel, move_to, predict_pixels
+from common.trained_networks.loading import LoadedModel
+from common.trained_networks.running import move_to, predict_pixels
 
 PARTS = 8  # to a side
 _DARK = 10  # of 255: what is no brighter is not of the retina

@@ -14,11 +14,11 @@ from common.grading.stored_grader import StoredGrader, StoredMember, unevaluated
 from common.grading.torch_networks import TorchNetworks, build_torch_networks
 from common.prediction.classes import require_same_classes, scored_classes
 from common.prediction.labels import label_runs
-from common.prediction.predict import in_grade_order
 from common.prediction.voting import VOTES
 from common.result_dir import Run
 from common.system.errors import InputError
 from common.system.log import log
+from common.trained_networks.outputs import in_grade_order
 
 
 @dataclass(frozen=True)

@@ -9,15 +9,11 @@ import torch
 from common.grading.networks import Said
 from common.models.ovo import chunk_size
 from common.pixels.preprocessing import Preprocessing
-from common.prediction.predict import (
-    LoadedModel,
-    load_model,
-    move_to,
-    predict_pixels,
-    probabilities_of,
-)
 from common.result_dir import Run
 from common.system.device import to_device
+from common.trained_networks.loading import LoadedModel, load_model
+from common.trained_networks.outputs import probabilities_of
+from common.trained_networks.running import move_to, predict_pixels
 
 
 @dataclass(frozen=True)

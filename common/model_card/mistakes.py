@@ -17,13 +17,14 @@ from common.evidence.maps import sum_pairs, weigh_models
 from common.evidence.overlay import WORDS, choose_scale, lay_over
 from common.pixel_store.pixel_cache import open_cache
 from common.pixels.preprocessing import Preprocessing
-from common.prediction.predict import PredictionConfig, load_model
+from common.prediction.predict import PredictionConfig
 from common.prediction.voting import ClassPredictions
 from common.reporting.report import MistakePictures
 from common.result_dir import Run
 from common.system.errors import InputError
 from common.system.files import atomic_write
 from common.system.log import printable
+from common.trained_networks.loading import load_model
 
 _SIDE = 448  # pixels of a square as it is drawn
 _ACROSS, _LINE, _EDGE, _LETTER = 2, 18, 10, 13  # mistakes beside each other; pixels

@@ -21,18 +21,15 @@ from common.pairs import heads_of_model
 from common.pixels.decoding import ImageError, decode_image
 from common.pixels.preprocessing import Preprocessing, preprocess
 from common.prediction.alterations import ALTERATIONS, Alteration, photograph
-from common.prediction.predict import (
-    PredictionConfig,
-    load_model,
-    pixels_of,
-    predict_logits,
-    probabilities_of,
-)
+from common.prediction.predict import PredictionConfig
 from common.prediction.predictions import PairPredictions
 from common.result_dir import Run, read_predictions, write_predictions
 from common.system.environment import worker_count
 from common.system.errors import InputError
 from common.system.log import duration, log
+from common.trained_networks.loading import load_model, pixels_of
+from common.trained_networks.outputs import probabilities_of
+from common.trained_networks.running import predict_logits
 
 _ROOM = 2**30  # bytes of altered pixels at a time
 _MOST_IMAGES = 256  # of a part: so much is lost when the run is killed

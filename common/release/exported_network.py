@@ -20,10 +20,11 @@ from common.pairs import class_pairs, has_pair_outputs, heads_of_model, is_one_n
 from common.pixels.augmentation import normalise
 from common.pixels.device_pixels import unturn, views
 from common.pixels.preprocessing import Preprocessing
-from common.prediction.predict import LoadedModel, TrunkGroup, in_grade_order
 from common.release.contract import Contract, NetworkMember, input_names
 from common.release.tensor_voting import Grading
 from common.system.errors import InputError
+from common.trained_networks.loading import LoadedModel, TrunkGroup
+from common.trained_networks.outputs import in_grade_order
 
 
 class _Trunk(nn.Module):

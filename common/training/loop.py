@@ -22,12 +22,12 @@ from common.pairs import Head, pair_name, pair_targets
 from common.pixels.augmentation import augmentation_table
 from common.pixels.device_pixels import DevicePixels
 from common.prediction.classes import classes_of
-from common.prediction.predict import pair_probabilities
 from common.prediction.voting import combine_pairs
 from common.result_dir import write_history
 from common.system import signals
 from common.system.device import autocast, to_device
 from common.system.log import duration, log, progress_bar
+from common.trained_networks.outputs import pair_probabilities
 from common.training.context import TrainContext, require_images
 from common.training.resume import resume_head
 from common.training.step import choose_parallelism, make_batch, sample_losses, train_step

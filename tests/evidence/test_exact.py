@@ -10,9 +10,9 @@ from helpers import noise_for, random_model
 from common.evidence.ending import LINEARISED, NORMALISED, find_ending
 from common.evidence.exact import EXACT, evidence_of
 from common.models.legacy import legacy_head
-from common.prediction import predict
-from common.prediction.predict import in_grade_order, pair_logits, predict_logits
 from common.system.errors import InputError
+from common.trained_networks.outputs import in_grade_order, pair_logits, pair_probabilities
+from common.trained_networks.running import predict_logits
 
 CPU = torch.device("cpu")
 SEVEN = (
@@ -129,7 +129,7 @@ def test_classes_that_were_trained_in_another_order_are_turned_to_grade_order():
     assert np.allclose(found.logits[:, 1], -logits[:, 0]), "No_DR against Severe, trained turned"
     assert np.array_equal(
         1 / (1 + np.exp(-found.logits.astype(float))) > 0.5,
-        in_grade_order(predict.pair_probabilities(logits, "shared"), (1, 2, 0)) > 0.5,
+        in_grade_order(pair_probabilities(logits, "shared"), (1, 2, 0)) > 0.5,
     )
     require_sums(found)
 

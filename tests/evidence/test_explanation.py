@@ -27,9 +27,9 @@ from common.grading.torch_networks import TorchModel
 from common.pairs import class_pairs
 from common.prediction.altered import AlteredPixels
 from common.prediction.classes import classes_of
-from common.prediction.predict import predict_logits
 from common.result_dir import ResultDir, Run
 from common.system.errors import InputError
+from common.trained_networks.running import predict_logits
 
 CPU = torch.device("cpu")
 

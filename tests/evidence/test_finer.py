@@ -8,8 +8,8 @@ from helpers import noise_for, random_model
 from common.evidence.exact import evidence_of
 from common.evidence.finer import finer_evidence_of
 from common.models.ovo import trunk_features
-from common.prediction.predict import predict_logits
 from common.system.errors import InputError
+from common.trained_networks.running import predict_logits
 
 CPU = torch.device("cpu")
 

@@ -22,11 +22,11 @@ from common.fitting.ensemble import (
 from common.fitting.images import fitting_images, pool
 from common.metrics.calibration_error import negative_log_likelihood
 from common.prediction.labels import label_runs, unique_labels
-from common.prediction.predict import pair_probabilities
 from common.prediction.predictions import PairPredictions, require_same_images
 from common.prediction.voting import SKLEARN_VOTE, VOTES, combine_pairs
 from common.result_dir import ResultDir, Run
 from common.system.errors import InputError
+from common.trained_networks.outputs import pair_probabilities
 
 RNG = np.random.default_rng(0)
 

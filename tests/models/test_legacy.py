@@ -19,9 +19,10 @@ from common.models.checkpoint_file import CheckpointError
 from common.models.ovo import trunk_features
 from common.pairs import class_pairs
 from common.pixels.preprocessing import load_pixels
-from common.prediction.predict import PredictionConfig, load_model, predict_run
+from common.prediction.predict import PredictionConfig, predict_run
 from common.result_dir import ResultDir, find_run
 from common.system.errors import InputError
+from common.trained_networks.loading import load_model
 
 
 class EarlierNet(nn.Module):

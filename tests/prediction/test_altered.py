@@ -13,9 +13,10 @@ from common.pixels.preprocessing import load_pixels
 from common.prediction import altered
 from common.prediction.alterations import ALTERATIONS, Alteration, chosen_alterations
 from common.prediction.altered import Predicted, altered_pixels, predict_altered
-from common.prediction.predict import PredictionConfig, pixels_of, predict_run
+from common.prediction.predict import PredictionConfig, predict_run
 from common.result_dir import ResultDir, find_run
 from common.system.errors import InputError
+from common.trained_networks.loading import pixels_of
 
 CPU = torch.device("cpu")
 NOTHING = Alteration("nothing", "left as it is", lambda photo: photo.pixels)

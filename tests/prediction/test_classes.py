@@ -15,9 +15,9 @@ from common.prediction.classes import (
     scored_classes,
     sum_up,
 )
-from common.prediction.predict import in_grade_order
 from common.prediction.voting import ClassPredictions
 from common.system.errors import InputError
+from common.trained_networks.outputs import in_grade_order
 
 NUMBERS, NAMES = tuple("01234"), ("No_DR", "Mild", "Moderate", "Severe", "PDR")
 PLACE = Path("images/test")

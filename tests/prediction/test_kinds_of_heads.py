@@ -15,10 +15,10 @@ from common.fitting.grader import model_grader
 from common.flags import default_directory, find_runs
 from common.metrics.intervals import BootstrapConfig
 from common.pairs import class_pairs, heads_of_model, split_head
-from common.prediction.predict import pair_probabilities, probabilities_of
 from common.result_dir import ResultDir, Run, find_run
 from common.system.errors import InputError
 from common.system.files import write_json
+from common.trained_networks.outputs import pair_probabilities, probabilities_of
 
 FEW = BootstrapConfig(resamples=20, seed=0)
 ACCURACIES = np.linspace(0.5, 1.0, 10)

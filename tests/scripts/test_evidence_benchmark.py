@@ -31,10 +31,10 @@ from common.data.synthetic import draw_with_findings
 from common.evidence.maps import pair_shares
 from common.metrics.intervals import BootstrapConfig, Interval
 from common.pixels.preprocessing import Preprocessing, load_pixels
-from common.prediction.predict import load_model
 from common.prediction.voting import combine_pairs
 from common.result_dir import ResultDir, find_run
 from common.system.errors import InputError
+from common.trained_networks.loading import load_model
 
 FEW = BootstrapConfig(50)
 SIZE = 40

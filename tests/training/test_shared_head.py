@@ -12,8 +12,8 @@ from common.history import EpochRow, Validation
 from common.models.backbones import build, resolve
 from common.models.ovo import Branch, build_branch
 from common.pairs import class_pairs, pair_head, shared_head
-from common.prediction.predict import pair_probabilities
 from common.prediction.voting import combine_pairs
+from common.trained_networks.outputs import pair_probabilities
 from common.training import loop
 from common.training.loss import binary_focal_loss, shared_focal_loss
 from common.training.step import decide, sample_losses
