@@ -15,6 +15,7 @@ from common.cli import Parser, folder, guarded
 import argparse
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -111,25 +112,49 @@ def choose_how(args: argparse.Namespace) -> "How":
     return How(device, precision, args.maps, args.occlusion)
 
 
+@dataclass(frozen=True)
+class Deciding:
+    """What a run that goes on must have alike, in the order in which it is stored."""
+
+    model: str  # fingerprint of the networks
+    device: str
+    precision: str
+    tta: tuple[str, ...]
+    maps: str
+    occlusion: bool
+    chosen: str  # fingerprint of what the evaluation chose
+
+
+@dataclass(frozen=True)
+class Telling:
+    """What a reader of the maps wants to know beside that."""
+
+    images: tuple[str, ...]
+    label: str
+    classes: tuple[str, ...]
+    begun: str
+    versions: dict[str, str]
+
+
 def settings_of(loaded: "LoadedGrader", how: "How", places: Sequence[str]) -> RunSettings:
     """Say what maps are made with; a run that goes on must have the first part alike."""
     grader, models = loaded.grader, loaded.networks.models
-    deciding = {
-        "model": grader.fingerprint,
-        "device": str(how.device),
-        "precision": how.precision,
-        "tta": [model.tta for model in models],
-        "maps": how.maps,
-        "occlusion": how.occlusion,
-        "chosen": fingerprint_choices(grader),
-    }
-    telling = {
-        "images": list(places),
-        "label": grader.label,
-        "classes": list(grader.scored.names),
-        "begun": utc_now(),
-        "versions": versions(),
-    }
+    deciding = Deciding(
+        model=grader.fingerprint,
+        device=str(how.device),
+        precision=how.precision,
+        tta=tuple(model.tta for model in models),
+        maps=how.maps,
+        occlusion=how.occlusion,
+        chosen=fingerprint_choices(grader),
+    )
+    telling = Telling(
+        images=tuple(places),
+        label=grader.label,
+        classes=tuple(grader.scored.names),
+        begun=utc_now(),
+        versions=versions(),
+    )
     return RunSettings(deciding, telling)
 
 

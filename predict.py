@@ -33,7 +33,13 @@ from common.grading.networks import Networks
 from common.grading.stored_grader import StoredGrader
 from common.listing.walking import count_of
 from common.new_pictures.answers import REVIEW_SHARE, Answers, Doubts, choose_asked
-from common.new_pictures.description import Arithmetic, settings_of, words_of
+from common.new_pictures.description import (
+    Arithmetic,
+    facts_of,
+    settings_of,
+    warnings_of,
+    words_of,
+)
 from common.new_pictures.journal import (
     Journal,
     JournalPart,
@@ -306,9 +312,9 @@ def main(argv: list[str] | None = None) -> int:
     if not place.leads:
         grade_for_the_first(launch, files, form, work)
         return 0
-    for name, text in settings.telling["facts"].items():
+    for name, text in facts_of(answers, run.arithmetic):
         log(f"{name.lower()}: {text}")
-    for line in settings.telling["warnings"]:
+    for line in warnings_of(answers, run.arithmetic):
         log(f"note: {line}")
 
     kept = Kept(listing, files)

@@ -23,7 +23,8 @@ class BackboneSpec(Architecture):
 
     img_size: 0 for that of the model's own configuration. last_frozen: the last stage that freezing
     freezes, "" for the one in the middle. frozen_gflop, trained_gflop: what these stages and the
-    others take for one picture of that size, forwards, by PyTorch's counter; 0: not known.
+    others take for one picture of that size, forwards, by PyTorch's counter (`python -m
+    dev.count_flops`); 0: not known.
     """
 
     alias: str

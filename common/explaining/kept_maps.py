@@ -202,7 +202,7 @@ def _settings_to_go_on(place: EvidenceDir, settings: RunSettings) -> dict[str, A
         return read_json(place.settings)
     for path in _files_of(place, numbered):  # squares of a run that was killed before its first map
         path.unlink()
-    return {**settings.deciding, **settings.telling, "pictures": []}
+    return {**settings.to_json(), "pictures": []}
 
 
 def _require_listed(others: Collection[str], place: EvidenceDir) -> None:

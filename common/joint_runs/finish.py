@@ -74,6 +74,8 @@ class Standings:
         """Say it for people. names: of the classes."""
         head = self.heads[0]
         if is_one_network(head.kind):
+            if taken := self.others.get(head):
+                return f"the {head.title} is with {taken.holder}{advice_on([taken])}"
             if not self.complete:
                 return f"the {head.title} is not finished (--resume goes on)"
             return f"the {head.title} is trained, the directory is complete"

@@ -27,33 +27,62 @@ class Arithmetic:
     tta: tuple[str, ...]  # of each model, one of `config.VIEWS`
 
 
+@dataclass(frozen=True)
+class _Deciding:
+    """What a run that goes on must have alike, in the order in which it is stored."""
+
+    model: str  # fingerprint of the networks
+    runner: str
+    device: str
+    precision: str
+    tta: tuple[str, ...]
+    operating_point: str | None
+    review_share: float | None
+    chosen: str  # fingerprint of what the evaluation chose
+    doubts: str
+    columns: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class _Telling:
+    """What a reader of the rows wants to know beside that."""
+
+    images: tuple[str, ...]
+    label: str
+    classes: tuple[str, ...]
+    facts: dict[str, str]  # by their names
+    warnings: tuple[str, ...]
+    begun: str
+    versions: dict[str, str]
+
+
 def settings_of(
     answers: Answers, form: RowFormat, arithmetic: Arithmetic, places: Sequence[str]
 ) -> RunSettings:
     """Say what rows are made with; a run that goes on must have the first part alike."""
     grader, asked = answers.grader, answers.asked
     review = grader.review.thresholds
-    deciding = {
-        "model": grader.fingerprint,
-        "runner": arithmetic.runner,
-        "device": arithmetic.device,
-        "precision": arithmetic.precision,
-        "tta": list(arithmetic.tta),
-        "operating_point": None if asked.point is None else grader.points[asked.point].rule,
-        "review_share": None if asked.review is None else review[asked.review].share,
-        "chosen": fingerprint_choices(grader),
-        "doubts": answers.doubts.fingerprint,
-        "columns": form.columns,
-    }
-    telling = {
-        "images": list(places),
-        "label": grader.label,
-        "classes": list(grader.scored.names),
-        "facts": dict(facts_of(answers, arithmetic)),
-        "warnings": warnings_of(answers, arithmetic),
-        "begun": utc_now(),
-        "versions": versions(),
-    }
+    deciding = _Deciding(
+        model=grader.fingerprint,
+        runner=arithmetic.runner,
+        device=arithmetic.device,
+        precision=arithmetic.precision,
+        tta=arithmetic.tta,
+        operating_point=None if asked.point is None else grader.points[asked.point].rule,
+        review_share=None if asked.review is None else review[asked.review].share,
+        chosen=fingerprint_choices(grader),
+        doubts=answers.doubts.fingerprint,
+        columns=tuple(form.columns),
+    )
+    telling = _Telling(
+        images=tuple(places),
+        label=grader.label,
+        classes=tuple(grader.scored.names),
+        facts=dict(facts_of(answers, arithmetic)),
+        warnings=tuple(warnings_of(answers, arithmetic)),
+        begun=utc_now(),
+        versions=versions(),
+    )
     return RunSettings(deciding, telling)
 
 

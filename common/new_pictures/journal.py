@@ -8,7 +8,7 @@ were made with: rows of another model or of other flags never get into one file.
 import hashlib
 import json
 import os
-from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -70,19 +70,32 @@ class RunFiles:
         return self.csv.with_name(f"{self.csv.name.removesuffix('.csv')}{ending}")
 
 
+class Deciding(Protocol):
+    """What a run that goes on must have alike: a frozen dataclass of values that JSON knows."""
+
+    @property
+    def device(self) -> str:
+        """What computes, such as "cuda:1"."""
+        ...
+
+
 @dataclass(frozen=True)
 class RunSettings:
     """What rows were made with."""
 
-    deciding: Mapping[str, Any]  # JSON values that a run that goes on must have alike, by name
-    telling: Mapping[str, Any]  # more that a reader wants to know
+    deciding: Deciding
+    telling: object  # more that a reader wants to know, a dataclass, too
 
     @property
     def fingerprint(self) -> str:
         """Hash what decides, alike in all processes of a launch, whichever GPU each has."""
-        kind = str(self.deciding.get("device", "")).partition(":")[0]
-        text = json.dumps({**self.deciding, "device": kind}, sort_keys=True)
+        kind = self.deciding.device.partition(":")[0]
+        text = json.dumps({**vars(self.deciding), "device": kind}, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return all of it, as it is stored."""
+        return {**vars(self.deciding), **vars(self.telling)}
 
     @property
     def part(self) -> str:
@@ -126,7 +139,7 @@ class Journal:
 
         listed: the names of the pictures; those of others, which it was given alone, are left out.
         """
-        rows, others = _whole_rows(part, self.form), 0
+        rows, others = read_rows(part, self.form), 0
         while some := list(islice(rows, _AT_ONCE)):
             others += sum(row.image not in listed for row in some)
             self.add([r for r in some if r.image in listed and r.image not in self.done])
@@ -170,7 +183,7 @@ class JournalPart:
     def __init__(self, files: RunFiles, form: RowFormat, part: Path) -> None:
         """part: the file of this process."""
         self.files, self.form, self._part = files, form, part
-        self.done = {row.image: row.file for row in _whole_rows(files.jsonl, form)}
+        self.done = {row.image: row.file for row in read_rows(files.jsonl, form)}
 
     def add(self, rows: Sequence[Row]) -> None:
         """Write rows; when this returns they are on the disk."""
@@ -238,7 +251,7 @@ def _go_on(
     if goes_on:
         require_same_settings(files.settings, settings, f"{files.csv} holds rows")
     else:
-        write_json(files.settings, {**settings.deciding, **settings.telling})
+        write_json(files.settings, settings.to_json())
     _cut_torn_line(files.jsonl)
     own = [path for path in _left_parts(files) if goes_on and _is_of(path, settings)]
     _remove_others(files, own)
@@ -283,9 +296,9 @@ def _take_parts(files: RunFiles, form: RowFormat, parts: Sequence[Path]) -> None
     there = None
     for part in parts:
         if there is None:
-            there = {row.image for row in _whole_rows(files.jsonl, form)}
+            there = {row.image for row in read_rows(files.jsonl, form)}
         with files.jsonl.open("ab") as file:
-            for row in _whole_rows(part, form):
+            for row in read_rows(part, form):
                 if row.image not in there:
                     there.add(row.image)
                     file.write(f"{form.to_json(row)}\n".encode())
@@ -334,7 +347,7 @@ def require_same_settings(
     stored = read_json(file)
     if not isinstance(stored, dict):
         raise InputError(f"{file}: expected the settings of a run; {start_anew}")
-    wanted = json.loads(json.dumps(settings.deciding))  # tuples are lists there
+    wanted = json.loads(json.dumps(vars(settings.deciding)))  # tuples are lists there
     different = [
         f"{name.replace('_', ' ')} was {_short(stored.get(name))}, is {_short(value)}"
         for name, value in wanted.items()
@@ -381,30 +394,21 @@ def _rewrite(path: Path, form: RowFormat, kept: Sequence[tuple[str, str] | None]
                 file.write(f"{form.to_json(row)}\n".encode())
 
 
-def _whole_rows(path: Path, form: RowFormat) -> Iterator[Row]:
-    """Read rows up to a last line whose end is not written, or not yet."""
+def read_rows(path: Path, form: RowFormat) -> Iterator[Row]:
+    """Read the rows of a JSONL file, one after the other; one that is not there yet has none.
+
+    A last line whose end is not written, or not yet, is no row. Raises InputError naming the line
+    for anything else that `RowFormat.to_json` does not write.
+    """
     if not path.is_file():
         return
     with path.open("rb") as file:
         for number, line in enumerate(file, 1):
-            if line.endswith(b"\n"):
-                yield _row_of(line, path, number, form)
-
-
-def read_rows(path: Path, form: RowFormat) -> Iterator[Row]:
-    """Read the rows of a JSONL file, one after the other.
-
-    Raises InputError naming the line for anything that `RowFormat.to_json` does not write.
-    """
-    with path.open("rb") as file:
-        for number, line in enumerate(file, 1):
-            yield _row_of(line, path, number, form)
-
-
-def _row_of(line: bytes, path: Path, number: int, form: RowFormat) -> Row:
-    try:
-        return form.from_json(line)
-    except (ValueError, TypeError, KeyError, RecursionError) as error:
-        raise InputError(
-            f"{path}: line {number} is no row of this run ({error}); {START_ANEW}"
-        ) from error
+            if not line.endswith(b"\n"):
+                return
+            try:
+                yield form.from_json(line)
+            except (ValueError, TypeError, KeyError, RecursionError) as error:
+                raise InputError(
+                    f"{path}: line {number} is no row of this run ({error}); {START_ANEW}"
+                ) from error

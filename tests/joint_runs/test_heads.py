@@ -1,6 +1,7 @@
 """Any number of processes train the pairs of one result directory, each pair once."""
 
 import os
+from dataclasses import replace
 
 import pytest
 from helpers import (
@@ -17,6 +18,8 @@ from common.config import TrainConfig
 from common.joint_runs.finish import Standings
 from common.joint_runs.heads import hold_heads, left_to_others
 from common.locks import kernel_locks
+from common.locks.file_lock import Taken
+from common.locks.holder import this_process
 from common.pairs import heads_of_model
 from common.result_dir import ResultDir, read_config
 from common.system.errors import InputError
@@ -47,6 +50,15 @@ def test_pairs_trained_side_by_side_are_those_of_one_process(
         return {str(path) for path in found if "tensorboard" not in path.parts}
 
     assert files(output) == files(alone) and not (output / "checkpoints").exists()
+
+
+def test_one_network_that_another_process_trains_is_said_to_be_with_it(tmp_path):
+    (network,) = heads_of_model(3, "shared")
+    holder = replace(this_process(), host="node7", since="2026-11-26T12:00:00+00:00")
+    taken = Taken(tmp_path / ".lock", holder)
+    said = Standings([network], frozenset(), {network: taken}).line("012")
+    assert said.startswith(f"the {network.title} is with {taken.holder}; if that process runs no")
+    assert Standings([network], frozenset({network}), {}).line("012").endswith("is complete")
 
 
 def test_what_others_train_is_left_to_them_and_the_last_one_says_that_all_is_there(

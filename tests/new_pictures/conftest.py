@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from helpers import stored_grader
-from new_pictures.quick_networks import QuickNetworks
+from new_pictures.quick_networks import Begun, Deciding, QuickNetworks
 from PIL import Image
 
 from common.new_pictures.answers import Answers, Asked, NoDoubts
@@ -39,11 +39,11 @@ def run(photos, answers, tmp_path):
     """Grade the pictures: run(name, networks) -> the rows; it goes on where it ended."""
 
     def grade(
-        name: str, networks: QuickNetworks, workers: int = 2, places: Sequence[str] = (), **settings
+        name: str, networks: QuickNetworks, workers: int = 2, places: Sequence[str] = ()
     ) -> list[Row]:
         listing = list_pictures(places or [str(photos)])
         form = RowFormat(answers.grader.scored.names)
-        made_with = RunSettings({"model": "m", **settings}, {"begun": "now"})
+        made_with = RunSettings(Deciding(), Begun())
         files = RunFiles(tmp_path / f"{name}.csv")
         work = Work(networks, answers.judge, answers.refuse, answers.doubts.look, workers)
         with open_journal(files, form, made_with, False, Kept(listing, files)) as journal:

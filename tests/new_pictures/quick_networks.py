@@ -10,6 +10,22 @@ from common.grading.networks import Said
 from common.pixels.preprocessing import Preprocessing
 
 
+@dataclass(frozen=True)
+class Deciding:
+    """What a run of them that goes on must have alike."""
+
+    model: str = "m"
+    device: str = "cpu"
+    tta: tuple[str, ...] = ("none",)
+
+
+@dataclass(frozen=True)
+class Begun:
+    """What else is told of it."""
+
+    begun: str = "now"
+
+
 @dataclass
 class QuickNetworks:
     """Two models whose pair probabilities follow from the pixels' mean."""

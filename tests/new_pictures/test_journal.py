@@ -5,13 +5,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from new_pictures.quick_networks import Begun, Deciding
 
 from common.new_pictures.journal import RunFiles, RunSettings, open_journal
 from common.new_pictures.rows import GRADED, UNREADABLE, FileState, Row, RowFormat
 from common.system.errors import InputError
 
 FORM = RowFormat("01234")
-MADE_WITH = RunSettings({"model": "abc", "tta": ("none",)}, {"begun": "now"})
+MADE_WITH = RunSettings(Deciding(model="abc"), Begun())
 
 
 def row(image: str, **changes) -> Row:
@@ -79,7 +80,7 @@ def test_a_line_that_was_cut_off_anywhere_is_cut_away_and_the_table_mended(files
 
 def test_a_run_goes_on_only_with_what_it_was_begun_with(files):
     write(files)
-    other = RunSettings({**MADE_WITH.deciding, "tta": ["d4"]}, {})
+    other = replace(MADE_WITH, deciding=Deciding(model="abc", tta=("d4",)))
     before = files.jsonl.read_bytes()
     with pytest.raises(InputError, match=r'tta was \["none"\], is \["d4"\].*--overwrite'):
         opened(files, other).__enter__()

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import pytest
 from helpers import run_ranks, wait_for
-from new_pictures.quick_networks import QuickNetworks
+from new_pictures.quick_networks import Begun, Deciding, QuickNetworks
 
 import predict
 from common.new_pictures.journal import RunFiles, RunSettings, open_journal, read_rows
@@ -26,7 +26,7 @@ def grade(photos, answers, tmp_path):
     def work(name, seconds=0.0, workers=1, model="m", images=photos):
         listing, form = list_pictures([str(images)]), RowFormat(answers.grader.scored.names)
         files = RunFiles(tmp_path / f"{name}.csv")
-        settings = RunSettings({"model": model}, {"begun": "now"})
+        settings = RunSettings(Deciding(model=model), Begun())
 
         def run(rank):
             networks = QuickNetworks(2, before=lambda: time.sleep(seconds))
