@@ -5,7 +5,8 @@
         --output_dir ./coatnet_5class_results --resume
 
 Reads DATASET_PATH/{train,val}/<grade>/, writes OUTPUT_DIR (see README.md). In `test` it only looks
-for copies of files, to warn of them.
+for copies of files, to warn of them; of several processes, those for which nothing is left decode
+and predict it for the evaluation, and compute no figure.
 """
 
 from common.cli import guarded
@@ -40,7 +41,7 @@ from common.pixel_store.pixel_cache import PixelCache, keep_readable, open_cache
 from common.prediction.classes import classes_of
 from common.result_dir import ResultDir
 from common.sharing.launcher import Place, find_place
-from common.sharing.training_shares import BackboneShare, share_training
+from common.sharing.training_shares import BackboneShare, TrainingShares, share_training
 from common.system import signals
 from common.system.environment import worker_count
 from common.system.errors import InputError
@@ -296,19 +297,18 @@ def run(share: BackboneShare, dataset: Dataset, request: TrainingRequest, place:
     log(f"finished {config.model} in {duration(time.monotonic() - started)}")
 
 
-def fill_caches(configs: list[TrainConfig], dataset: Dataset) -> None:
-    """Decode what other processes will ask for, the last backbone's first: nothing else is left."""
-    from common.models.backbones import preprocessing_for, resolve
-    from common.training.resume import pixel_version_of
+def work_beside(shares: TrainingShares, heads: list[Head], dataset: Dataset, place: Place) -> None:
+    """Do what is left for a process that trains nothing: decode, predict for the evaluation."""
+    from common.joint_runs.surplus import Surplus, help_evaluating
 
-    for config in reversed(configs):
-        signals.check()
-        version = pixel_version_of(ResultDir(Path(config.output_dir)))
-        pixels = preprocessing_for(resolve(config.model), config.pixel_options, version)
-        fill = keep_readable if config.skip_unreadable else open_cache
-        for name in ("train", "val"):
-            fill(dataset.split(name), pixels, Path(config.cache_dir), config.num_workers)
-    log("no classifier is left for this process; the pixel cache is filled")
+    surplus = Surplus(
+        configs=shares.configs,
+        heads=heads,
+        predicts=shares.predicts(place.rank),
+        trainers=place.size - len(shares.surplus),
+        local_rank=place.local_rank,
+    )
+    help_evaluating(surplus, dataset)
 
 
 def require_shareable(request: TrainingRequest, place: Place) -> None:
@@ -353,7 +353,7 @@ def main(argv: list[str] | None = None) -> int:
     if held and len(held) == len(own) and place.alone:
         raise held[0]
     if not own:
-        fill_caches(request.configs, dataset)
+        work_beside(shares, request.heads, dataset, place)
     return 0
 
 

@@ -37,6 +37,16 @@ class TrainingShares:
             found.append(BackboneShare(self.configs[place], heads, place not in spoken_for))
         return found
 
+    @property
+    def surplus(self) -> list[int]:
+        """The ranks of processes for which nothing is left."""
+        return [rank for rank, work in enumerate(self.shares) if not work]
+
+    def predicts(self, rank: int) -> tuple[TrainConfig, ...]:
+        """Say which backbones a process predicts with for which nothing is left to train."""
+        surplus = self.surplus
+        return self.configs[surplus.index(rank) :: len(surplus)]
+
     def lines(self) -> list[str]:
         """Say who trains what, a line for each process."""
         size, total = len(self.shares), sum(each.weight for each in sum(self.shares, ()))
@@ -49,9 +59,16 @@ class TrainingShares:
             ]
             share = sum(each.weight for each in work) / total
             what = f"{'; '.join(parts)} ({samples:,} samples an epoch, {share:.0%} of the work)"
-            nothing = "no classifier is left for it; it fills the pixel cache"
-            lines.append(f"rank {rank} of {size}: {what if work else nothing}")
+            lines.append(f"rank {rank} of {size}: {what if work else self._beside(rank)}")
         return lines
+
+    def _beside(self, rank: int) -> str:
+        """Say what a process does for which nothing is left."""
+        decodes = "no classifier is left for it; it fills the pixel cache, of test, too"
+        names = ", ".join(config.model for config in self.predicts(rank))
+        if not names:
+            return decodes
+        return f"{decodes}, then predicts val and test with {names} once complete"
 
 
 def share_training(

@@ -1,15 +1,20 @@
 """The scripts as torchrun starts them: several processes, and the outcome of one."""
 
 import json
+import os
 import shutil
+import signal
 
 import numpy as np
 import pytest
-from helpers import flags, history_of, run_ranks, same_weights
+from helpers import flags, history_of, run_ranks, same_weights, wait_for
 
 import evaluate_ensemble
+from common.joint_runs import surplus
 from common.pairs import heads_of_model
 from common.result_dir import ResultDir
+
+SPLITS = ("test", "val")
 
 
 def test_two_processes_train_the_pairs_of_one_to_the_same_bits(trained, quick_train, tmp_path):
@@ -30,13 +35,57 @@ def test_two_processes_train_the_pairs_of_one_to_the_same_bits(trained, quick_tr
     assert sum("data check: looked at" in line for line in lines) == 1, "once for all"
 
 
-def test_a_process_for_which_no_pair_is_left_fills_the_cache(quick_train, tmp_path):
-    output, log = tmp_path / "o", tmp_path / "log.txt"
-    values = {"pairs": "0-1", "cache_dir": tmp_path / "cache", "epochs": 1}
-    assert run_ranks(2, lambda rank: quick_train(output, **values), log) == [0, 0]
-    said = log.read_text()
-    assert "rank 1 of 2: no classifier is left for it; it fills the pixel cache" in said
-    assert "[rank 1 of 2] no classifier is left for this process; the pixel cache is filled" in said
+@pytest.fixture
+def train_beside(quick_train, tmp_path, monkeypatch):
+    """Train one network in the first of two processes: nothing is left for the second."""
+    monkeypatch.setattr(surplus, "_LOOK_EVERY", 0.1)
+    monkeypatch.setattr(surplus, "_PATIENCE", 1.0)
+    output, log = tmp_path / "demo_5class_results", tmp_path / "log.txt"
+
+    def train(kill=lambda children: None, **changes):
+        values = {"head": "shared", "epochs": 1, **changes}
+        statuses = run_ranks(2, lambda rank: quick_train(output, **values), log, kill)
+        return statuses, log.read_text()
+
+    return ResultDir(output), log, train
+
+
+def test_a_process_for_which_nothing_is_left_predicts_what_the_evaluation_takes_up(
+    train_beside, demo, tmp_path, capsys
+):
+    (directory, _, train), cache = train_beside, tmp_path / "cache"
+    statuses, said = train(cache_dir=cache)
+    assert statuses == [0, 0]
+    assert "it fills the pixel cache, of test, too, then predicts val and test with demo_co" in said
+    assert "[rank 1 of 2] test is decoded, too" in said and "the pixel cache is filled" in said
+    assert "[rank 1 of 2] demo_convnext shared: predicting 20 images of test, fp32" in said
+    assert {path.name for path in directory.results.iterdir()} == {
+        "predictions_test.npz",
+        "predictions_val.npz",
+    }, "no figure of them"
+    before = [np.load(directory.predictions(split))["pair_probabilities"] for split in SPLITS]
+    words = evaluation_flags(directory.root, demo, cache, reference_pictures=0)
+    assert evaluate_ensemble.main(words) == 0
+    said = capsys.readouterr().out
+    assert all(f": predictions on {split} are reused, nothing has ch" in said for split in SPLITS)
+    after = [np.load(directory.predictions(split))["pair_probabilities"] for split in SPLITS]
+    assert all(map(np.array_equal, before, after))
+
+
+def test_who_waits_for_a_process_that_was_killed_says_so_and_ends(train_beside):
+    directory, log, train = train_beside
+    (network,) = heads_of_model(5, "shared")
+
+    def kill(children):
+        lock = directory.head_lock("demo_convnext", network)
+        wait_for(lambda: lock.exists() and "cache is filled" in log.read_text(), 60)
+        os.kill(children[0], signal.SIGKILL)
+
+    statuses, said = train(kill, epochs=1000, monitor="last")
+    assert statuses == [-signal.SIGKILL, 0]
+    assert f"{directory.root}: is not complete, and nobody trains it any more" in said
+    assert not directory.results.exists()
+    assert not list(directory.root.glob(".parts")), "nothing of the second is left"
 
 
 @pytest.mark.parametrize(
@@ -57,16 +106,20 @@ def test_what_several_processes_cannot_do_is_refused(
     assert said in error and error.count("\n") == 1 and not (tmp_path / "o").exists()
 
 
+def evaluation_flags(directory, demo, cache, **changes):
+    """Return the flags of a quick evaluation."""
+    values = {"results_dirs": directory, "dataset_path": demo, "cache_dir": cache, "device": "cpu"}
+    values |= {"resamples": 20, "evidence_maps": 0, "holdout_check": "names", "num_workers": 1}
+    return flags(**values, figure_format="none", precision="fp32", **changes)
+
+
 def evaluation(trained, folder, demo, cache):
     """Return the work of evaluating a copy of a model in a folder, on its way to be the same."""
     copy = shutil.copytree(trained, folder / "demo_5class_results")
     left = ResultDir(copy).results / ".parts" / "answer.json"  # by a launch that was killed
     left.parent.mkdir(parents=True)
     left.touch()
-    values = {"results_dirs": copy, "dataset_path": demo, "cache_dir": cache, "device": "cpu"}
-    values |= {"resamples": 20, "evidence_maps": 0, "holdout_check": "names", "num_workers": 1}
-    values |= {"figure_format": "none", "precision": "fp32"}
-    return lambda rank: evaluate_ensemble.main(flags(**values))
+    return lambda rank: evaluate_ensemble.main(evaluation_flags(copy, demo, cache))
 
 
 def test_an_evaluation_by_three_processes_is_that_of_one(trained, demo, shared_cache, tmp_path):

@@ -70,9 +70,14 @@ def test_the_first_process_of_a_backbone_speaks_of_the_dataset_and_the_plan_name
     assert plan.lines()[0].startswith("rank 0 of 4: convnext 1-2 (50 samples an ep")
     alone = share_training(configs, heads_of_model(3, "softmax"), [10, 20, 30], 3)
     assert alone.lines()[2] == (
-        "rank 2 of 3: no classifier is left for it; it fills the pixel cache"
+        "rank 2 of 3: no classifier is left for it; it fills the pixel cache, of test, too, then "
+        "predicts val and test with convnext, coatnet once complete"
     )
     assert not alone.share(2)
+    several = share_training(configs, heads_of_model(3, "softmax"), [10, 20, 30], 5)
+    found = [[config.model for config in several.predicts(rank)] for rank in several.surplus]
+    assert found == [["convnext"], ["coatnet"], []]
+    assert several.lines()[4].endswith("it fills the pixel cache, of test, too")
 
 
 def test_a_backbone_counts_by_what_its_samples_take_where_that_is_known_of_all():
