@@ -135,7 +135,8 @@ def follow(folder: Path, place: Place, about: str = "") -> Iterator[Session]:
             session = Session(folder, place, answer.launch)
             try:
                 yield session
-                write_json(session.path(_DONE, place.rank), {})
+                with suppress(FileNotFoundError):  # rank 0 has all it needs, and empties the folder
+                    write_json(session.path(_DONE, place.rank), {})
             finally:
                 if _answer_to(word, folder) is None:  # rank 0 of this launch takes nothing any more
                     for path in folder.glob(f"*.{answer.launch}.{place.rank}"):
@@ -153,8 +154,9 @@ def _ask(folder: Path, hello: Path, word: str) -> "_Answer":
                 f"{folder}: rank 0 has not begun within {duration(waiting.seconds)}; see what "
                 "it says, and start all processes together"
             )
-        if _word_in(hello) != word:  # rank 0 may just have emptied the folder
-            write_json(hello, {"word": word})
+        if _word_in(hello) != word:  # rank 0 may just have emptied the folder, or does so now
+            with suppress(FileNotFoundError):
+                write_json(hello, {"word": word})
         waiting.pause()
     return answer
 

@@ -56,6 +56,21 @@ def test_what_a_launch_left_that_was_killed_is_not_taken_for_this_one_s(tmp_path
     assert run_ranks(3, together(folder), tmp_path / "log") == [0, 0, 0]
 
 
+def test_who_writes_while_the_first_empties_the_folder_is_not_ended_by_that(tmp_path, monkeypatch):
+    real, lost = session_module.write_json, set()
+
+    def write(path, content):
+        kind = path.name.partition(".")[0]
+        if kind in ("hello", "done") and kind not in lost:
+            lost.add(kind)
+            raise FileNotFoundError(path)
+        real(path, content)
+
+    monkeypatch.setattr(session_module, "write_json", write)
+    assert run_ranks(3, together(tmp_path / "p"), tmp_path / "log") == [0, 0, 0]
+    assert not (tmp_path / "p").exists()
+
+
 def test_what_a_killed_process_does_not_bring_is_computed_by_the_first(tmp_path):
     def slow(which):
         (tmp_path / f"begun_{which.start}").touch()
