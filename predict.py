@@ -271,9 +271,10 @@ def write_patients(
     files: RunFiles, form: RowFormat, listing: Listing, answers: Answers, args: argparse.Namespace
 ) -> None:
     """Write the table of patients, if any are known."""
-    rows = read_rows(files.jsonl, form)
-    names = answers.grader.scored.names
-    table = tabulate_patients(rows, listing, names, args.patient_regex, read_metadatas(listing))
+    images = [row.image for row in read_rows(files.jsonl, form)]
+    rows, names = read_rows(files.jsonl, form), answers.grader.scored.names
+    metadata = read_metadatas(listing)
+    table = tabulate_patients(images, rows, listing, names, args.patient_regex, metadata)
     if table.rows:
         table.write(files.patients)
         others = f"; {count_of(table.others, 'picture')} of nobody known" if table.others else ""

@@ -69,7 +69,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     rows: list[list[object]] = []
     for name, (change, quality) in CHANGES.items():
-        copies = [_copy(paths[i], change, quality) for i in chosen.tolist()]
+        copies = [copy_of(paths[i], change, quality) for i in chosen.tolist()]
         found = measure(originals, links, copies, chosen, workers)
         rows.append([name, found.by_hashes, found.found, found.false])
         print(*rows[-1], sep=" | ", flush=True)
@@ -134,7 +134,8 @@ def _signature_of_file(path: Path) -> Signature:
     return signature_of(cut_out_retina(decode_image(path.read_bytes(), path.name)).crop)
 
 
-def _copy(path: Path, change: Change, quality: int) -> Signature:
+def copy_of(path: Path, change: Change, quality: int) -> Signature:
+    """Reduce a photograph that was changed and saved as JPEG again."""
     changed = np.ascontiguousarray(change(decode_image(path.read_bytes(), path.name)))
     bgr = cv2.cvtColor(changed, cv2.COLOR_RGB2BGR)
     data = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, quality])[1].tobytes()

@@ -79,7 +79,8 @@ def mirrored(signature: Signature) -> Signature:
 def root_sift(descriptors: np.ndarray) -> np.ndarray:
     """Turn SIFT's descriptors (n, 128) uint8 into unit vectors (n, 128) float32."""
     values = descriptors.astype(np.float32)
-    return np.sqrt(values / np.maximum(values.sum(axis=1, keepdims=True), 1))
+    values /= np.maximum(values.sum(axis=1, keepdims=True), 1)
+    return np.sqrt(values, out=values)
 
 
 def agreement(first: Signature, second: Signature, a: np.ndarray, b: np.ndarray) -> Agreement:

@@ -28,6 +28,7 @@ _PER_WORD = 40  # descriptions at least, on average
 _SAMPLE = 100_000  # descriptions, of up to 50,000 pictures
 _OF_SAMPLED = 200  # descriptions for each of a larger sample
 _ROUNDS = 6  # of k-means
+_AT_ONCE = 1 << 17  # descriptions that are compared with all words at once
 _LEAST_VOTES = 2
 
 
@@ -64,17 +65,17 @@ class Index:
     total: int  # N
 
 
-def learn_codebook(features: Sequence[LocalFeatures]) -> Codebook:
+def learn_codebook(features: Sequence[LocalFeatures], descriptions: int | None = None) -> Codebook:
     """Learn the vocabulary from a sample of the pictures' descriptions, of which there are some.
 
     Both grow with the pictures, so that a word is that of as many descriptions whatever their
     number, and all of them are compared in a time that is nearly proportional to it.
+    descriptions: how many the vocabulary is for; None: those of the pictures.
     """
     generator = np.random.default_rng(0)
-    size = max(_SAMPLE, sum(len(one.descriptors) for one in features) // _OF_SAMPLED)
-    chosen = np.sort(generator.permutation(len(features))[: size // 100])
-    every = np.concatenate([features[i].descriptors for i in chosen.tolist()])
-    sample = root_sift(every[np.sort(generator.permutation(len(every))[:size])])
+    total = sum(len(one.descriptors) for one in features) if descriptions is None else descriptions
+    size = max(_SAMPLE, total // _OF_SAMPLED)
+    sample = _draw_sample(features, size, generator)
     most = max(_WORDS, int(np.sqrt(size / _PER_WORD)))
     count = int(np.clip(np.sqrt(len(sample) / _PER_WORD), 1, most))
     coarse = _k_means(sample, count, generator)
@@ -82,6 +83,15 @@ def learn_codebook(features: Sequence[LocalFeatures]) -> Codebook:
     fine = [_k_means(sample[nearest == k], count, generator) for k in range(count)]
     directions = np.linalg.qr(generator.normal(size=(128, 128)))[0][:, :_BITS]
     return Codebook(coarse, np.stack(fine), directions.astype(np.float32))
+
+
+def _draw_sample(
+    features: Sequence[LocalFeatures], size: int, generator: np.random.Generator
+) -> np.ndarray:
+    """Draw unit vectors (size, 128) of descriptions, or all where there are fewer."""
+    chosen = np.sort(generator.permutation(len(features))[: size // 100])
+    every = np.concatenate([features[i].descriptors for i in chosen.tolist()])
+    return root_sift(every[np.sort(generator.permutation(len(every))[:size])])
 
 
 def encode(codebook: Codebook, features: Sequence[LocalFeatures], first: int) -> Codes:
@@ -172,4 +182,7 @@ def _k_means(vectors: np.ndarray, count: int, generator: np.random.Generator) ->
 
 def _nearest(vectors: np.ndarray, centres: np.ndarray) -> np.ndarray:
     """Number the centre nearest to each of vectors (T, 128), as (T,)."""
-    return (vectors @ centres.T - 0.5 * (centres**2).sum(axis=1)).argmax(axis=1)
+    half = 0.5 * (centres**2).sum(axis=1)
+    parts = [vectors[start : start + _AT_ONCE] for start in range(0, len(vectors), _AT_ONCE)]
+    found = [(part @ centres.T - half).argmax(axis=1) for part in parts]
+    return np.concatenate([np.empty(0, dtype=np.int64), *found])

@@ -46,7 +46,7 @@ class Matches:
     agreements: list[Agreement]
 
 
-_Found = list[tuple[tuple[int, int], Agreement]]
+Found = list[tuple[tuple[int, int], Agreement]]
 
 
 def matching_pictures(
@@ -64,7 +64,7 @@ def matching_pictures(
     if asked is not None:
         candidates = candidates[asked[candidates[:, 0]] | asked[candidates[:, 1]]]
     parts = np.array_split(candidates, max(1, -(-len(candidates) // _CHUNK)))
-    found = _share(partial(_compare, signatures), parts, workers)
+    found = _share(partial(compare_candidates, signatures), parts, workers)
     best: dict[tuple[int, int], Agreement] = {}
     for pair, match in (one for part in found for one in part):
         if pair not in best or match.correlation > best[pair].correlation:
@@ -115,9 +115,9 @@ def _ask_mirrored(index: Index, features: Sequence[LocalFeatures], start: int) -
     return neighbours(index, codes, start, len(block), NEIGHBOURS)
 
 
-def _compare(signatures: Sequence[Signature], candidates: np.ndarray) -> _Found:
+def compare_candidates(signatures: Sequence[Signature], candidates: np.ndarray) -> Found:
     """Compare candidates (M, 3), ordered by their first picture; keep those that agree."""
-    found: _Found = []
+    found: Found = []
     last, mine, vectors = None, signatures[0], np.empty((0, 128), np.float32)
     for first, second, mirror in candidates.tolist():
         if (first, mirror) != last:

@@ -39,7 +39,7 @@ def inspect_files(
         return list(progress_bar(_inspect(paths, num_workers), title, len(paths)))
     store = SignatureStore(cache_dir, VERSION)
     keys = [_key(path) for path in paths]
-    records = {key: _from_stored(found) for key, found in store.read(keys).items()}
+    records = {key: from_stored(found) for key, found in store.read(keys).items()}
     left = {key: path for key, path in zip(keys, paths) if key not in records}
     if left:
         results = progress_bar(_inspect(list(left.values()), num_workers), title, len(left))
@@ -80,7 +80,7 @@ def _stored_as_made(
                 save()
     finally:
         save()  # when interrupted, too
-    again = {key: _from_stored(found) for key, found in store.read(stored).items()}
+    again = {key: from_stored(found) for key, found in store.read(stored).items()}
     lost = [key for key in stored if key not in again]
     return records | again | {key: inspect_file(files[key]) for key in lost}
 
@@ -88,7 +88,7 @@ def _stored_as_made(
 def _save(store: SignatureStore, records: dict[str, FileRecord]) -> bool:
     """Store records; False where that cannot be done: they are computed again next time."""
     try:
-        store.add({key: _to_stored(record) for key, record in records.items()})
+        store.add({key: to_stored(record) for key, record in records.items()})
     except OSError as error:
         log(f"note: what was computed of {len(records)} pictures could not be kept ({error})")
         return False
@@ -120,13 +120,15 @@ def _start_worker() -> None:
     signal.signal(signal.SIGTERM, signal.SIG_DFL)  # by which it ends its workers
 
 
-def _to_stored(record: FileRecord) -> StoredRecord:
+def to_stored(record: FileRecord) -> StoredRecord:
+    """Put what is known of a file as it is stored."""
     values = {field.name: getattr(record, field.name) for field in fields(record)}
     signature = values.pop("signature")
     return StoredRecord(values, {} if signature is None else vars(signature))
 
 
-def _from_stored(stored: StoredRecord) -> FileRecord:
+def from_stored(stored: StoredRecord) -> FileRecord:
+    """Read what `to_stored` has put."""
     values: dict[str, Any] = {**stored.values, "faults": tuple(stored.values["faults"])}
     signature = Signature(**stored.arrays) if stored.arrays else None
     return FileRecord(**values, signature=signature)

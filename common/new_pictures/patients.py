@@ -4,6 +4,7 @@ N pictures.
 """
 
 import os
+import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -76,13 +77,19 @@ def recognise_people(
     return People(recognise_patients(ids, regex, known), recognise_eyes(ids, known).tolist())
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class _Seen:
-    """What a patient's row is made of, for one picture."""
+    """What a patient's row is made of, for one picture: there may be very many."""
 
-    row: Row
-    place: int  # of its class among all; -1 if it is not graded
+    image: str
     eye: str
+    graded: bool
+    place: int  # of its class among all; -1 if it is not graded
+    grade: int | str | None
+    p_referable: float | None
+    referable: bool | None
+    review: bool
+    reason: str
 
 
 @dataclass(frozen=True)
@@ -98,6 +105,7 @@ class PatientTable:
 
 
 def tabulate_patients(
+    images: Sequence[str],
     rows: Iterable[Row],
     listing: Listing,
     class_names: Sequence[str],
@@ -106,17 +114,29 @@ def tabulate_patients(
 ) -> PatientTable:
     """Gather the rows of each patient: the worst grade and probability of any picture count.
 
-    regex, metadata: as `recognise_people` takes them.
+    images: the pictures of the rows, in their order, which tell the patients; the rows themselves
+    are read once and let go of. regex, metadata: as `recognise_people` takes them.
     """
-    all_rows = list(rows)
-    people = recognise_people([row.image for row in all_rows], listing, regex, metadata)
+    people = recognise_people(images, listing, regex, metadata)
     places = {name: place for place, name in enumerate(class_names)}
     seen: dict[str, list[_Seen]] = {}
-    for row, eye, patient in zip(all_rows, people.eyes, people.patients.called):
+    for row, eye, patient in zip(rows, people.eyes, people.patients.called, strict=True):
         if patient:
             place = places[row.class_name] if row.class_name is not None else -1
-            seen.setdefault(patient, []).append(_Seen(row, place, eye))
-    table = [_row_of(patient, found) for patient, found in sorted(seen.items())]
+            seen.setdefault(patient, []).append(
+                _Seen(
+                    image=row.image,
+                    eye=eye,
+                    graded=row.outcome == GRADED,
+                    place=place,
+                    grade=row.grade,
+                    p_referable=row.p_referable,
+                    referable=row.referable,
+                    review=row.review,
+                    reason=sys.intern(row.reason),
+                )
+            )
+    table = [_row_of(patient, found, class_names) for patient, found in sorted(seen.items())]
     return PatientTable(table, people.patients.unknown)
 
 
@@ -200,20 +220,20 @@ def _are_grades(folders: Sequence[str]) -> bool:
     return len(folders) > 1 and None not in grades_of(folders)
 
 
-def _row_of(patient: str, seen: Sequence[_Seen]) -> list[Any]:
-    graded = [found for found in seen if found.row.outcome == GRADED]
-    worst = max(graded, key=lambda found: (found.place, found.row.p_referable or 0), default=None)
-    scores = [found.row.p_referable for found in graded if found.row.p_referable is not None]
-    decisions = [found.row.referable for found in graded if found.row.referable is not None]
-    reviewed = [found for found in seen if found.row.review]
-    reasons = dict.fromkeys(found.row.reason for found in reviewed)
+def _row_of(patient: str, seen: Sequence[_Seen], class_names: Sequence[str]) -> list[Any]:
+    graded = [found for found in seen if found.graded]
+    worst = max(graded, key=lambda found: (found.place, found.p_referable or 0), default=None)
+    scores = [found.p_referable for found in graded if found.p_referable is not None]
+    decisions = [found.referable for found in graded if found.referable is not None]
+    reviewed = [found for found in seen if found.review]
+    reasons = dict.fromkeys(found.reason for found in reviewed)
     return [
         patient,
         len(seen),
         len(graded),
-        worst.row.grade if worst else None,
-        worst.row.class_name if worst else None,
-        worst.row.image if worst else None,
+        worst.grade if worst else None,
+        class_names[worst.place] if worst and worst.place >= 0 else None,
+        worst.image if worst else None,
         worst.eye if worst else None,
         *(_worst_of_eye(graded, eye) for eye in ("left", "right")),
         max(scores, default=None),
@@ -227,7 +247,7 @@ def _row_of(patient: str, seen: Sequence[_Seen]) -> list[Any]:
 
 def _worst_of_eye(graded: Sequence[_Seen], eye: str) -> int | str | None:
     own = [found for found in graded if found.eye == eye]
-    return max(own, key=lambda found: found.place).row.grade if own else None
+    return max(own, key=lambda found: found.place).grade if own else None
 
 
 def _word(truth: bool) -> str:

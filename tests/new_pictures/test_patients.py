@@ -33,7 +33,9 @@ def tabulate(tmp_path, monkeypatch):
                 changes["referable"] = grade > 1
             rows.append(row(f"{name}.jpg", **changes))
         listing = list_pictures(places)
-        table = tabulate_patients(rows, listing, "01234", regex, read_metadatas(listing))
+        table = tabulate_patients(
+            [row.image for row in rows], rows, listing, "01234", regex, read_metadatas(listing)
+        )
         table.write(tmp_path / "p.csv")
         with open(tmp_path / "p.csv", newline="") as file:
             return {line["patient"]: line for line in csv.DictReader(file)}, table
@@ -154,7 +156,7 @@ def test_a_picture_that_is_gone_stays_with_its_patient(tabulate, tmp_path):
     (tmp_path / "photos" / "1_right.jpg").unlink()
     rows = [row(f"photos/{name}.jpg", class_name="1") for name in NAMES]
     listing = list_pictures(["photos"])
-    table = tabulate_patients(rows, listing, "01234", AUTO, {})
+    table = tabulate_patients([row.image for row in rows], rows, listing, "01234", AUTO, {})
     assert [line[:2] for line in table.rows] == [["1", 2], ["2", 2]]
 
 
