@@ -31,14 +31,14 @@ def test_copies_are_searched_for_among_made_up_pictures(tmp_path, page, monkeypa
     monkeypatch.setattr(audit_scale, "in_own_process", lambda work, *inputs: work(*inputs))
     words = ["--dataset_path", str(tmp_path / "eyes"), "--work_dir", str(tmp_path / "work")]
     words += ["--report_dir", str(page.parents[1]), "--photographs", "2", "--copies", "1"]
-    words += ["--sample", "8", "--vocabularies", "1000000"]
-    assert audit_scale.main([*words, "--pictures", "24", "40"]) == 0
+    words += ["--sample", "2", "--vocabularies", "1000000"]
+    assert audit_scale.main([*words, "--pictures", "12", "20"]) == 0
     text = page.read_text()
-    assert "of 2 |" in text and "| 40 |" in text and "| 24 pictures | 40 pictures |" in text
+    assert "of 2 |" in text and "| 20 |" in text and "| 12 pictures | 20 pictures |" in text
     runs = json.loads((page.parents[1] / "benchmarks" / "scaling.json").read_text())["audit"][
         "runs"
     ]
-    assert [run["measured"]["pictures"] for run in runs] == [24, 40, 40]
+    assert [run["measured"]["pictures"] for run in runs] == [12, 20, 20]
     assert all(runs[1]["measured"]["others"]["found"])
     assert all(run["measured"]["own"] > 10e6 for run in runs)
     assert audit_scale.main([*words, "--pictures", "5", "40"]) == 2
