@@ -22,8 +22,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from benchmarks.large_dataset import link_pictures, write_large
-from benchmarks.process_use import Used, run_command
 from benchmarks.pages import markdown_table, put_parts, put_section
+from benchmarks.process_use import Used, run_command
 from common.reporting.table import format_table
 from common.result_dir import ResultDir
 from common.system.environment import versions
