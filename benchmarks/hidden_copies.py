@@ -136,7 +136,7 @@ def made_up(records: Sequence[FileRecord], count: int, name: str) -> list[FileRe
             sketch=np.clip(np.round(sketch), -127, 127).astype(np.int8),
             hashes=_mixed_hashes(hashes, generator),
         )
-        made.append(replace(records[generator.integers(len(records))], signature=looks))
+        made.append(replace(records[int(generator.integers(len(records)))], signature=looks))
     return made
 
 
