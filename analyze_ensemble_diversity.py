@@ -7,7 +7,7 @@
 Reads what evaluate_ensemble.py has stored; writes tables, heat maps and a dendrogram.
 """
 
-from common.cli import Parser, guarded
+from common.cli import Parser, guarded, rare_collections
 
 import argparse
 import sys
@@ -237,6 +237,7 @@ def draw(
 
 
 @guarded
+@rare_collections()
 def main(argv: list[str] | None = None) -> int:
     """Analyse all models that are found."""
     args = parse_args(argv)

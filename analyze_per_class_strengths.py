@@ -7,7 +7,7 @@ Reads what evaluate_ensemble.py has stored; suggests weights per grade from val 
 evaluated, too. Writes tables and a heat map.
 """
 
-from common.cli import Parser, guarded
+from common.cli import Parser, guarded, rare_collections
 
 import argparse
 import math
@@ -313,6 +313,7 @@ def draw(
 
 
 @guarded
+@rare_collections()
 def main(argv: list[str] | None = None) -> int:
     """Analyse all models that are found."""
     args = parse_args(argv)

@@ -7,7 +7,7 @@
 Reads what evaluate_ensemble.py has stored; writes tables, figures and validation.json.
 """
 
-from common.cli import Parser, guarded
+from common.cli import Parser, guarded, rare_collections
 
 import argparse
 import sys
@@ -198,6 +198,7 @@ def referable_curves(models: list[Model]) -> "dict[str, RocCurve]":
 
 
 @guarded
+@rare_collections()
 def main(argv: list[str] | None = None) -> int:
     """Compare all models that are found."""
     args = parse_args(argv)

@@ -8,7 +8,7 @@ Writes metrics, predictions, figures and a model card into each directory, those
 the gates and the report into --output_dir. Everything that is fitted is fitted on cal or val.
 """
 
-from common.cli import Parser, guarded
+from common.cli import Parser, guarded, rare_collections
 
 import argparse
 import sys
@@ -279,6 +279,7 @@ def verify_models(models: list[Model], ensemble: ResultDir, args: argparse.Names
 
 
 @partial(guarded, shares=True)
+@rare_collections()
 def main(argv: list[str] | None = None) -> int:
     """Evaluate every model, then their ensemble, then compare both with the gates."""
     args, place = parse_args(argv), find_place()

@@ -20,6 +20,7 @@ import pytest
 import torch
 from helpers import GRADES, QUICK, QUICK_AUDIT, flags
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from PIL import Image
 
 import train_ovo
@@ -54,9 +55,8 @@ from common.trained_networks.loading import LoadedModel, fingerprint_files
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 SEEN = ("train", "val")
-_DRAWING = {
-    name: getattr(Figure, name) for name in ("savefig", "draw_without_rendering", "get_tightbbox")
-}
+_DRAWING = [(Figure, "savefig"), (Figure, "get_tightbbox"), (ConstrainedLayoutEngine, "execute")]
+_DRAWN = [(place, name, getattr(place, name)) for place, name in _DRAWING]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -91,7 +91,7 @@ def blank_figures():
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Figure, "savefig", save)
-        patch.setattr(Figure, "draw_without_rendering", lambda figure: None)
+        patch.setattr(ConstrainedLayoutEngine, "execute", lambda engine, figure: None)
         patch.setattr(Figure, "get_tightbbox", lambda figure: figure.bbox_inches)
         yield
 
@@ -99,8 +99,8 @@ def blank_figures():
 @pytest.fixture
 def drawn_figures(monkeypatch):
     """Draw figures after all, in a test that looks at them."""
-    for name, method in _DRAWING.items():
-        monkeypatch.setattr(Figure, name, method)
+    for place, name, method in _DRAWN:
+        monkeypatch.setattr(place, name, method)
 
 
 @pytest.fixture(scope="session")

@@ -25,19 +25,37 @@ def sign_flip_p(differences: np.ndarray) -> float:
     is McNemar's exact test (1947). The sum's distribution is the convolution of binomial ones, one
     for each size of a difference.
     """
-    from scipy.signal import fftconvolve
-    from scipy.stats import binom
-
     sizes, counts = np.unique(np.abs(differences[differences != 0]), return_counts=True)
     chances = np.ones(1)  # of 0, 1, 2, ... images that the first model alone gets right
     for size, count in zip(sizes.astype(int), counts):
         spread = np.zeros(size * count + 1)
-        spread[::size] = binom.pmf(np.arange(count + 1), count, 0.5)
-        chances = spread if len(chances) == 1 else fftconvolve(chances, spread)
+        spread[::size] = _of_a_coin(int(count))
+        chances = spread if len(chances) == 1 else _convolve(chances, spread)
     right_alone = np.arange(len(chances))
     total = len(chances) - 1
     extreme = np.abs(2 * right_alone - total) >= abs(int(differences.sum()))
     return float(np.clip(chances[extreme].sum(), 0, 1))
+
+
+def _of_a_coin(throws: int) -> np.ndarray:
+    """Return the chances (throws + 1,) of so many heads of a fair coin.
+
+    The function that SciPy's `binom.pmf` calls; all of `scipy.stats` takes a second to import.
+    """
+    try:
+        from scipy.special._ufuncs import _binom_pmf as chances_of
+    except ImportError:  # it is none of what SciPy promises to keep
+        from scipy.stats import binom
+
+        chances_of = binom.pmf
+    return chances_of(np.arange(throws + 1), throws, 0.5)
+
+
+def _convolve(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """Convolve distributions through their Fourier transforms."""
+    from scipy.signal import fftconvolve
+
+    return fftconvolve(one, other)
 
 
 def swap_p_values(paired: Sequence[Paired], units: Units, draws: int, seed: int) -> np.ndarray:

@@ -10,8 +10,6 @@ from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
-from scipy.cluster.hierarchy import dendrogram, linkage
-from scipy.spatial.distance import squareform
 
 from common.figures.style import (
     DIVERGING,
@@ -196,6 +194,9 @@ def _fits(characters: int, cell: float) -> bool:
 
 def plot_dendrogram(distances: np.ndarray, names: Sequence[str], title: str) -> Figure:
     """Draw which models err alike: average linkage of (L, L) distances."""
+    from scipy.cluster.hierarchy import dendrogram, linkage
+    from scipy.spatial.distance import squareform
+
     figure = new_figure(5.0, 1.1 + 1.6 * LINE * len(names), title)
     axes = figure.subplots()
     links = linkage(squareform(np.nan_to_num(distances), checks=False), "average")

@@ -121,8 +121,9 @@ def remove_figure(path: Path) -> None:
 
 def outline(figure: Figure) -> Bbox:
     """Return the box, in inches, around all that a figure draws."""
-    figure.draw_without_rendering()
-    figure.set_layout_engine(None)  # all is in its place now: "none" would have it drawn once more
+    if (engine := figure.get_layout_engine()) is not None:
+        engine.execute(figure)
+        figure.set_layout_engine(None)  # all is in its place now, and need not be put there again
     return figure.get_tightbbox()
 
 
