@@ -98,3 +98,12 @@ def test_the_reference_reads_the_product_s_pixels(demo):
     assert not torch.equal(images[0][0], augmented[0][0])
     batch, targets = next(iter(reference.loader(images, 2, False, 0)))
     assert batch.shape == (2, 3, 64, 64) and targets.dtype == torch.float32
+
+
+def test_depthwise_networks_say_the_same(demo, shared_cache, tmp_path):
+    context, trainer = product("tf_efficientnet_lite0", demo, shared_cache, tmp_path)
+    pixels = next(iter(micro_batches(context, 0)))[0]
+    with torch.no_grad():
+        expected = trainer.branch.eval()(context.backbone.trunk(pixels))
+        found = twin(context, trainer).eval()(pixels)
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
