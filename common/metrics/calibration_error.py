@@ -3,7 +3,9 @@
 N images, K classes, R resamples. A resample is a row of weights (R, N).
 """
 
+import functools
 import math
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 
@@ -20,6 +22,7 @@ from common.system.random_streams import random_generator
 
 _BINS = 15
 _ROUNDING = 1e-5  # of probabilities in single precision
+_KEPT = 10_000_000  # numbers at most that are drawn once for all models and votes (80 MB)
 
 
 def expected_calibration_error(
@@ -47,22 +50,38 @@ def calibrated_level(confidences: np.ndarray, bootstrap: BootstrapConfig) -> Int
         return Interval(math.nan, math.nan, math.nan)
     order = np.argsort(confidences, kind="stable")
     confidences = confidences[order]
-    generator = random_generator("calibrated", bootstrap.seed)
     members = number_patients(len(confidences), bootstrap.groups)
     if bootstrap.groups is not None:  # else the level does not depend on the order of images
         members = members[order]
     patients = int(members.max()) + 1
     starts = np.flatnonzero(np.diff(_bin_of(confidences), prepend=-1))  # of each bin, in this order
     expected = np.add.reduceat(confidences, starts)
+    what = patients, len(confidences), bootstrap.resamples, bootstrap.seed
+    blocks: Iterable[np.ndarray] = _draw(*what)
+    if patients * bootstrap.resamples <= _KEPT:
+        blocks = _kept(*what)
     errors = []
-    for size in block_sizes(bootstrap.resamples, len(confidences)):
-        drawn = generator.random((size, patients))
+    for drawn in blocks:
         right = (drawn if bootstrap.groups is None else drawn[:, members]) < confidences
         found = np.add.reduceat(right, starts, axis=1, dtype=np.float64)
         errors.append(np.abs(found - expected).sum(1) / len(confidences))
     levels = np.concatenate(errors)
     low, high = np.percentile(levels, [2.5, 97.5])
     return Interval(float(levels.mean()), float(low), float(high))
+
+
+def _draw(patients: int, images: int, resamples: int, seed: int) -> Iterator[np.ndarray]:
+    """Draw a number in 0..1 for each patient in each resample, in blocks (B, patients)."""
+    generator = random_generator("calibrated", seed)
+    for size in block_sizes(resamples, images):
+        drawn = generator.random((size, patients))
+        drawn.flags.writeable = False
+        yield drawn
+
+
+@functools.lru_cache(maxsize=1)
+def _kept(patients: int, images: int, resamples: int, seed: int) -> tuple[np.ndarray, ...]:
+    return tuple(_draw(patients, images, resamples, seed))
 
 
 def squared_calibration_error(
