@@ -29,7 +29,7 @@ def match_names(names: Sequence[str], files: Sequence[str]) -> Matches:
     rows = [_parts(name) for name in names]
     depth = max(map(len, rows), default=0)
     by_end: dict[_Parts, list[int]] = defaultdict(list)  # files by the last parts of their paths
-    paths = [_parts(file) for file in files]
+    paths = [_parts(file)[-depth:] for file in files]  # further up no row names anything
     for i, parts in enumerate(paths):
         for length in range(1, min(len(parts), depth) + 1):
             by_end[parts[-length:]].append(i)

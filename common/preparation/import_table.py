@@ -58,7 +58,7 @@ class ImportConfig:
         return self.class_names or tuple(map(str, range(self.num_classes)))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Row:
     """A row of a table: what it says of a picture."""
 
@@ -70,7 +70,7 @@ class Row:
     metadata: dict[str, str]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class ManifestRow:
     """What became of a row or a picture; the fields are the columns of manifest.csv."""
 
@@ -162,13 +162,15 @@ def write_import(plan: ImportPlan, target: Path, way: str) -> tuple[str, ...]:
         for split in plan.splits:
             for name in plan.folders:
                 (folder / split / name).mkdir(parents=True)
-        manifest, known, taken = [], [], set[str]()
+        known, taken = [], set[str]()
+        manifest: list[ManifestRow] = []
         for row, i in plan.used:
             place = f"{row.split}/{plan.folders[row.grade or 0]}".lstrip("/")
             file = free_name(place, plan.pictures[i].name, taken)
             put_file(plan.pictures[i], folder / file, way)
             manifest.append(_manifest_row(row, file, str(plan.pictures[i])))
-            known.append([file, *(row.metadata.get(column, "") for column in columns)])
+            if columns:
+                known.append([file, *(row.metadata.get(column, "") for column in columns)])
         for row, picture in plan.left_out:
             source = "" if picture is None else str(plan.pictures[picture])
             manifest.append(_manifest_row(row, "", source))
