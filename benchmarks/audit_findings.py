@@ -33,6 +33,7 @@ HEADER = (
     "with views of files",
 )
 WORDS_HEADER = (
+    "pictures",
     "vocabulary for",
     "words",
     "learning",
@@ -120,11 +121,12 @@ def rows_of_pictures(found: Sequence[Found]) -> list[list[str]]:
 
 
 def rows_of_words(found: Sequence[Found]) -> list[list[str]]:
-    """Lay out what the vocabularies do among the most pictures."""
-    most = max(each.pictures for each in found)
-    chosen = [each for each in found if each.pictures == most]
+    """Lay out what other vocabularies do, beside the pictures' own."""
+    tried = {each.pictures for each in found if each.measured.others is None}
+    chosen = [each for each in found if each.pictures in tried]
     return [
         [
+            f"{each.pictures:,}",
             f"{each.measured.vocabulary_of:,} pictures",
             f"{each.measured.points.words:,}",
             _seconds(each.measured.points.learning),
@@ -133,7 +135,7 @@ def rows_of_words(found: Sequence[Found]) -> list[list[str]]:
             _share(each.among, each.copies),
             _bytes(each.measured.own),
         ]
-        for each in sorted(chosen, key=lambda each: each.measured.vocabulary_of)
+        for each in sorted(chosen, key=lambda each: (each.pictures, each.measured.vocabulary_of))
     ]
 
 

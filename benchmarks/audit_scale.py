@@ -7,8 +7,8 @@
 Altered copies of real photographs lie among made-up pictures (benchmarks/hidden_copies.py says how
 these are made). Each number of pictures is searched by a process of its own on one thread. A whole
 audit of 100,000 takes hours of a core: a sample of them and all copies are asked for, and seconds
-are of the processor. Among the most pictures the vocabularies of other numbers are tried, too, that
-of a million among them. Writes docs/scaling.md and benchmarks/scaling.json.
+are of the processor. Vocabularies of other numbers are tried, too: of fewer pictures among the
+most, of more among the second most. Writes docs/scaling.md and benchmarks/scaling.json.
 """
 
 from common.cli import Parser, folder, guarded, known_folder, whole_number
@@ -57,7 +57,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         nargs="*",
         default=list(VOCABULARIES),
         metavar="N",
-        help="of so many pictures, tried among the most (default 10000 1000000)",
+        help="for so many pictures, tried among others (default 10000 1000000)",
     )
     parser.add_argument(
         "--photographs", type=whole_number, default=60, help="that are copied (default 60)"
@@ -99,7 +99,7 @@ def find_photographs(root: Path) -> list[Path]:
 
 
 def measure_all(args: argparse.Namespace) -> list[Found]:
-    """Measure each number of pictures, then the other vocabularies among the most."""
+    """Measure each number of pictures, then the other vocabularies."""
     numbers = sorted(set(args.pictures))
     hidden = write_hidden(
         args.work_dir,
@@ -113,8 +113,9 @@ def measure_all(args: argparse.Namespace) -> list[Found]:
         raise InputError(
             f"--pictures {numbers[0]}: expected more than the {hidden.real} photographs and copies"
         )
+    most, second = numbers[-1], numbers[-2]
     runs = [(number, number) for number in numbers]
-    runs += [(numbers[-1], number) for number in args.vocabularies if number != numbers[-1]]
+    runs += [(most if each < most else second, each) for each in args.vocabularies if each != most]
     found = []
     for number, vocabulary_of in runs:
         one = in_own_process(measure, hidden, number, vocabulary_of, args.sample)

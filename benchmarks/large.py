@@ -189,7 +189,8 @@ def _cells(few: Row, many: Row) -> list[str]:
     if few.images == many.images:
         return [str(many.images or "any"), peaks, "-", ", ".join(seconds)]
     grown = (many.used.peak - few.used.peak) / (many.images - few.images)
-    return [f"{few.images:,}, {many.images:,}", peaks, f"{grown:,.0f}", ", ".join(seconds)]
+    each = f"{grown:,.0f}" if grown > 0 else "none"
+    return [f"{few.images:,}, {many.images:,}", peaks, each, ", ".join(seconds)]
 
 
 @guarded
