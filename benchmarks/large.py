@@ -206,7 +206,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.scripts:
         return 0
     words = " ".join(map(str, args.images))
-    conditions = {"command": f"python -m benchmarks.large --images {words}"} | versions()
+    command = f"python -m benchmarks.large --images {words} --most_predicted {args.most_predicted}"
+    conditions = {"command": command} | versions()
     section = {"rows": [asdict(row) for row in rows], "conditions": conditions}
     put_section(args.report_dir / "benchmarks" / "scaling.json", "scripts", section, "scaling")
     page = args.report_dir / "docs" / "scaling.md"
