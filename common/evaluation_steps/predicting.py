@@ -87,7 +87,8 @@ def predict_and_keep(
 ) -> PairPredictions:
     """Predict a split and store that, unless what is stored holds still.
 
-    vote: by which the classes follow that are stored beside the pairs' probabilities.
+    vote: by which the classes follow that are stored beside the pairs' probabilities: the model's
+    own, however coarsely the images are graded, as an evaluation stores them.
     """
     from common.prediction.predict import predict_run
 
@@ -95,7 +96,7 @@ def predict_and_keep(
     pairs = predict_run(run, split, config, path, referable_from)
     if stored is None or stored.origin != pairs.origin:
         voted = apply_vote(label, pairs, vote)
-        save_predictions(path, pairs, voted.classes, voted.vote)
+        save_predictions(path, pairs, voted.tempered, voted.vote)
     return pairs
 
 

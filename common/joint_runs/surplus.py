@@ -58,7 +58,8 @@ def help_evaluating(surplus: Surplus, dataset: Dataset) -> None:
     Ends when that is done, or when nobody trains any more what is missing. What stands in the way
     of predictions is said and left to the evaluation: it is no reason to end those who train.
     """
-    decode_all(surplus.configs, dataset)
+    if not decode_all(surplus.configs, dataset):
+        return
     if surplus.predicts:
         use_threads(surplus.predicts[0].threads)
     for config in complete_ones(surplus):
@@ -66,24 +67,38 @@ def help_evaluating(surplus: Surplus, dataset: Dataset) -> None:
         try:
             predict_splits(config, surplus.local_rank)
         except (InputError, OSError, OutOfMemoryError) as error:
-            reason = " ".join(str(error).split())[:300]
-            log(f"note: {folder}: not predicted, which is left to the evaluation: {reason}")
+            left = f"not predicted, which is left to the evaluation: {_reason(error)}"
+            log(f"note: {folder}: {left}")
 
 
-def decode_all(configs: Sequence[TrainConfig], dataset: Dataset) -> None:
-    """Decode what others will ask for, the last backbone's pixels first: these are needed last."""
+def decode_all(configs: Sequence[TrainConfig], dataset: Dataset) -> bool:
+    """Decode what others will ask for, the last backbone's pixels first: these are needed last.
+
+    Returns whether it makes sense to help on: a cache that cannot be written for train and val is
+    of no use for the rest either. Raises InputError for pictures that no training can use.
+    """
     later = [name for name in _OF_EVALUATION if name not in LEARNED_FROM and dataset.has(name)]
-    for name in LEARNED_FROM:
-        for config in reversed(configs):
-            _decode(config, dataset.split(name))
+    try:
+        for name in LEARNED_FROM:
+            for config in reversed(configs):
+                _decode(config, dataset.split(name))
+    except OSError as error:  # who trains may have all it needs, and says so itself if not
+        log(f"note: this process cannot help those that train, and ends: {_reason(error)}")
+        return False
     for name in later:
         log(f"{name} is decoded, too, for the evaluation: pixels alone, nothing reads its labels")
         for config in reversed(configs):
             try:
                 _decode(config, dataset.split(name))
-            except InputError as error:
-                log(f"note: {error}")
-    log("no classifier is left for this process; the pixel cache is filled")
+            except (InputError, OSError) as error:
+                log(f"note: {name} is left to the evaluation: {_reason(error)}")
+    log("no classifier is left for this process; what could be decoded is in the pixel cache")
+    return True
+
+
+def _reason(error: Exception) -> str:
+    """Say in one line what stands in the way."""
+    return " ".join(str(error).split())[:300]
 
 
 def _decode(config: TrainConfig, split: Split) -> None:

@@ -32,8 +32,13 @@ class Claims:
 
     def __enter__(self) -> "Claims":
         self._folder.mkdir(exist_ok=True)
-        me = {"host": socket.gethostname(), "pid": os.getpid()}
-        self._alive_file(self._name).write_text(json.dumps(me))
+        me, path = {"host": socket.gethostname(), "pid": os.getpid()}, self._alive_file(self._name)
+        try:
+            path.write_text(json.dumps(me))
+        except OSError as error:  # a full disk names no file
+            with suppress(OSError):
+                path.unlink()
+            raise OSError(error.errno, error.strerror, str(path)) from error
         self._heart.start()
         return self
 
@@ -64,6 +69,8 @@ class Claims:
                 self._held.add(block)
                 return True
             except FileExistsError:
+                if path.is_dir():  # nobody's claim, and in the way of any
+                    return True
                 if not self._is_abandoned(path):
                     return False
                 path.unlink(missing_ok=True)

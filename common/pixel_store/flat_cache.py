@@ -39,7 +39,7 @@ def read_index(folder: Path) -> FlatIndex | None:
             return FlatIndex(list(content), np.array(rows, dtype=np.uint32).reshape(-1, 2))
     except FileNotFoundError:
         return None
-    except _NO_JSON:
+    except (OSError, *_NO_JSON):
         pass
     log(f"cache: {path} is damaged; its images are decoded again")
     return None

@@ -61,6 +61,7 @@ class Lookup:
     noted: np.ndarray = field(init=False)  # (U,) bool: the file is odd
     files: list[Path] = field(default_factory=list)
     _read: dict[str, _IndexFile] = field(default_factory=dict)
+    _no_files: set[str] = field(default_factory=set)  # names that folders or pipes have
 
     def __post_init__(self) -> None:
         count = len(self.keys)
@@ -95,6 +96,10 @@ class Lookup:
             pixels = path.with_suffix(PIXELS)
             if not all(os.access(each, os.R_OK) for each in (pixels, path)):
                 return  # lost, or somebody's own: its images are decoded again
+            for each in (pixels, path):
+                if not each.is_file():
+                    self._pass_over(each)
+                    return
             self._read[path.name] = _IndexFile(len(self.files))
             self.files.append(pixels)
         known, damaged = self._read[path.name], 0
@@ -106,6 +111,12 @@ class Lookup:
                 known.end, damaged = part.end, damaged + part.damaged
         if damaged:
             log(f"cache: {path} is damaged; {damaged} of its images are decoded again")
+
+    def _pass_over(self, path: Path) -> None:
+        """Say once that a folder or a pipe lies where a file should be."""
+        if path.name not in self._no_files:
+            self._no_files.add(path.name)
+            log(f"cache: {path} is no file; its images are decoded again")
 
     def keep(self, keys: np.ndarray, numbers: np.ndarray, checksums: np.ndarray, file: int) -> None:
         """Keep of some rows of a file those that are wanted and not found yet."""
@@ -131,6 +142,8 @@ class Lookup:
         found = self._flat_notes()
         with_notes = np.unique(self.file[self.noted & (self.file != MISSING)]).tolist()
         for path in (self.files[file].with_suffix(NOTES) for file in with_notes):
+            if not path.is_file():  # a pipe would be waited for
+                continue
             with suppress(OSError), open(path, errors="replace") as file:
                 for line in file:
                     with suppress(ValueError, TypeError):

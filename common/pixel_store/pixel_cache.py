@@ -7,9 +7,11 @@ written by the process alone that began it, so that any number of processes, of 
 machines, fill and read a cache at once.
 """
 
+import errno
 import os
 import zlib
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -148,13 +150,34 @@ def _filled(
 ) -> tuple[Lookup, dict[str, ImageError]]:
     """Decode what the cache lacks; returns where all is, and what cannot be used, by id."""
     folder = cache_dir / preprocessing.cache_key()
-    folder.mkdir(parents=True, exist_ok=True)
-    lookup = look_up(folder, split)
-    if lookup.complete:
-        return lookup, {}
-    if not (folder / "settings.json").is_file():
-        write_json(folder / "settings.json", asdict(preprocessing))
-    return lookup, fill(lookup, split, preprocessing, num_workers)
+    with _named_as_cache(cache_dir):
+        folder.mkdir(parents=True, exist_ok=True)
+        lookup = look_up(folder, split)
+        if lookup.complete:
+            return lookup, {}
+        if not (folder / "settings.json").exists():  # says that this is a cache
+            write_json(folder / "settings.json", asdict(preprocessing))
+        return lookup, fill(lookup, split, preprocessing, num_workers)
+
+
+@contextmanager
+def _named_as_cache(cache_dir: Path) -> Iterator[None]:
+    """Name the cache, and the flag that moves it, where one of its files cannot be written."""
+    try:
+        yield
+    except OSError as error:
+        # what names no file of the cache is of something else, such as a log on a full disk
+        path = Path(str(error.filename or ""))
+        if not error.filename or not (
+            path.is_relative_to(cache_dir) or cache_dir.is_relative_to(path)
+        ):
+            raise
+        raise OSError(
+            error.errno or errno.EIO,
+            f"{error.strerror} ({path.name}): the cache of decoded pixels cannot be written; make "
+            "room, or give another folder with --cache_dir, in place of the one",
+            str(cache_dir),
+        ) from error
 
 
 def _refusal(

@@ -4,6 +4,7 @@ import pytest
 from helpers import HEAD, MODEL, in_another_training, left_by_another_host
 
 from common.config import TrainConfig
+from common.data.folders import scan_dataset
 from common.joint_runs import surplus
 from common.joint_runs.surplus import Surplus, complete_ones
 from common.pairs import heads_of_model
@@ -22,6 +23,26 @@ def waiting(folder, heads=PAIRS):
     """Return a process that waits for one backbone, which another one trains."""
     config = TrainConfig(model=MODEL, output_dir=str(folder))
     return Surplus([config], heads, [config], trainers=1, local_rank=0)
+
+
+@pytest.mark.parametrize(
+    ("split", "goes_on", "said"),
+    [
+        ("train", False, "note: this process cannot help those that train, and ends: "),
+        ("val", False, "note: this process cannot help those that train, and ends: "),
+        ("test", True, "note: test is left to the evaluation: "),
+    ],
+)
+def test_a_cache_that_cannot_be_written_ends_no_training(
+    demo, tmp_path, monkeypatch, capsys, split, goes_on, said
+):
+    def decode(config, found):
+        if found.name == split:
+            raise OSError(30, "Read-only file system", "cache")
+
+    monkeypatch.setattr(surplus, "_decode", decode)
+    assert surplus.decode_all(waiting(tmp_path).configs, scan_dataset(demo)) is goes_on
+    assert f"{said}[Errno 30] Read-only file system: 'cache'" in capsys.readouterr().out
 
 
 def test_what_is_complete_is_not_waited_for(trained):

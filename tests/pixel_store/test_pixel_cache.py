@@ -187,6 +187,29 @@ def test_lost_pixels_are_built_again(demo, tmp_path):
     assert np.array_equal(open_cache(split, SETTINGS, tmp_path, 1).read(np.arange(20)), before)
 
 
+def test_folders_and_pipes_where_files_should_be_are_passed_over(demo, tmp_path, capsys):
+    split = scan_split(demo, "val")
+    before = open_cache(split, SETTINGS, tmp_path, 1).read(np.arange(20))
+    folder = tmp_path / SETTINGS.cache_key()
+    for ending, make in (("rows", os.mkdir), ("rows", os.mkfifo), ("u8", os.mkdir)):
+        path = next(each for each in folder.glob(f"*.{ending}") if each.is_file())
+        path.unlink()
+        make(path)
+        assert np.array_equal(open_cache(split, SETTINGS, tmp_path, 1).read(np.arange(20)), before)
+        assert f"{path} is no file; its images are decoded again" in capsys.readouterr().out
+    with claims.Claims(folder / "filling") as mine:
+        (folder / "filling" / "007.claim").mkdir()
+        assert mine.take(7), "nobody would ever give it back"
+
+
+def test_a_cache_that_cannot_be_written_is_named_with_the_flag_that_moves_it(demo, tmp_path):
+    (tmp_path / "c" / SETTINGS.cache_key()).mkdir(parents=True)
+    (tmp_path / "c" / SETTINGS.cache_key() / "filling").touch()
+    with pytest.raises(OSError, match="give another folder with --cache_dir") as found:
+        open_cache(scan_split(demo, "val"), SETTINGS, tmp_path / "c", 1)
+    assert found.value.filename == str(tmp_path / "c")
+
+
 def test_shards_stay_below_their_size(demo, tmp_path, monkeypatch):
     monkeypatch.setattr(shard, "SHARD_BYTES", 7 * 48 * 48 * 3)
     monkeypatch.setattr(pixel_cache, "_OPEN_FILES", 2)
