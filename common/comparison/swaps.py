@@ -38,17 +38,12 @@ def sign_flip_p(differences: np.ndarray) -> float:
 
 
 def _of_a_coin(throws: int) -> np.ndarray:
-    """Return the chances (throws + 1,) of so many heads of a fair coin.
-
-    The function that SciPy's `binom.pmf` calls; all of `scipy.stats` takes a second to import.
-    """
-    try:
-        from scipy.special._ufuncs import _binom_pmf as chances_of
-    except ImportError:  # it is none of what SciPy promises to keep
-        from scipy.stats import binom
-
-        chances_of = binom.pmf
-    return chances_of(np.arange(throws + 1), throws, 0.5)
+    """Return the chances (throws + 1,) of so many heads of a fair coin, from whole numbers."""
+    chances, ways, all_ways = [], 1, 2**throws
+    for heads in range(throws + 1):
+        chances.append(ways / all_ways)
+        ways = ways * (throws - heads) // (heads + 1)
+    return np.array(chances)
 
 
 def _convolve(one: np.ndarray, other: np.ndarray) -> np.ndarray:
