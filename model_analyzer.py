@@ -98,7 +98,9 @@ def positive_seconds(text: str) -> float:
 
 def watch(places: list[Path], every: float) -> None:
     """Print how far trainings are; on a terminal again and again, until all are done."""
-    find_runs_below(places)  # a mistake is named at once
+    for place in places:  # a mistake is named at once; what is removed later, on the screen
+        if not place.is_dir():
+            raise InputError(f"--watch {place}: expected a folder, found none")
     while True:
         runs = [standing_of(directory) for directory in find_runs_below(places)]
         on_terminal = sys.stdout.isatty()

@@ -8,7 +8,7 @@ later files. Each process holds a lock while it works: one that is gone is not w
 
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,9 +21,11 @@ from common.system.files import read_json, write_json
 from common.system.log import duration, log
 
 _LOOK_EVERY = 0.1  # seconds
+_SAY_FIRST = 10.0
 _SAY_EVERY = 60.0
 _PATIENCE = 600.0  # seconds that the processes of one launch may start apart
 _AND_A_HALF = 1.5  # who follows waits longer than rank 0 may wait for others
+_NAMED = 8  # ranks that a message names
 _HELLO, _DONE, _ANSWER = "hello", "done", "answer.json"
 
 
@@ -49,7 +51,7 @@ class Session:
 
         what: it is, in words.
         """
-        waiting = _Waiting(f"rank {rank} to bring {what}")
+        waiting = _Waiting()
         while not there():
             if rank not in self.present or self.path(_DONE, rank).exists():
                 return there()
@@ -57,7 +59,7 @@ class Session:
                 if not there():
                     log(f"rank {rank} has ended without {what}, which is made here now")
                 return there()
-            waiting.pause()
+            waiting.pause(f"rank {rank}, which works, to bring {what}")
         return True
 
     def _works(self, rank: int) -> bool:
@@ -102,16 +104,22 @@ def clear_away(folder: Path) -> None:
 def _hear(folder: Path, place: Place) -> dict[int, str]:
     """Wait for a word of each of the other processes."""
     words: dict[int, str] = {}
-    waiting = _Waiting("the other processes to start")
-    while len(words) < place.size - 1 and waiting.seconds < _PATIENCE:
-        for rank in range(1, place.size):
+    missing, waiting = list(range(1, place.size)), _Waiting(_PATIENCE)
+    while missing and waiting.seconds < _PATIENCE:
+        for rank in missing:
             if word := _word_in(folder / f"{_HELLO}.{rank}"):
                 words[rank] = word
-        waiting.pause()
-    if len(words) < place.size - 1:
-        missing = ", ".join(str(rank) for rank in range(1, place.size) if rank not in words)
-        log(f"note: going on without rank {missing}, of which nothing was heard")
+        missing = [rank for rank in missing if rank not in words]
+        waiting.pause(f"a first sign of {_ranks(missing)} (if one has ended, stop all, start anew)")
+    if missing:
+        log(f"note: going on without {_ranks(missing)}, of which nothing was heard")
     return words
+
+
+def _ranks(ranks: Sequence[int]) -> str:
+    """Name some ranks, the first few of many."""
+    more = f" and {len(ranks) - _NAMED} more" if len(ranks) > _NAMED else ""
+    return f"rank {', '.join(map(str, ranks[:_NAMED]))}{more}"
 
 
 @contextmanager
@@ -147,7 +155,7 @@ def follow(folder: Path, place: Place, about: str = "") -> Iterator[Session]:
 
 def _ask(folder: Path, hello: Path, word: str) -> "_Answer":
     """Leave a word until rank 0 answers it."""
-    waiting = _Waiting("rank 0 to begin")
+    waiting = _Waiting(_PATIENCE * _AND_A_HALF)
     while (answer := _answer_to(word, folder)) is None:
         if waiting.seconds > _PATIENCE * _AND_A_HALF:
             raise InputError(
@@ -157,7 +165,7 @@ def _ask(folder: Path, hello: Path, word: str) -> "_Answer":
         if _word_in(hello) != word:  # rank 0 may just have emptied the folder, or does so now
             with suppress(FileNotFoundError):
                 write_json(hello, {"word": word})
-        waiting.pause()
+        waiting.pause("rank 0 to begin")
     return answer
 
 
@@ -215,20 +223,22 @@ def _remove(folder: Path) -> None:
 
 
 class _Waiting:
-    """Waiting for something, with a line now and then that says for what."""
+    """Waiting for something, with a line soon and each minute that says for what, how long."""
 
-    def __init__(self, what: str) -> None:
-        self._what, self._started = what, time.monotonic()
-        self._said = self._started
+    def __init__(self, most: float = 0.0) -> None:
+        """most: seconds after which it is given up; 0: it ends in another way."""
+        self._most, self._started = most, time.monotonic()
+        self._say_at = self._started + _SAY_FIRST
 
     @property
     def seconds(self) -> float:
         """For how long."""
         return time.monotonic() - self._started
 
-    def pause(self) -> None:
-        """Wait a moment."""
-        if time.monotonic() - self._said > _SAY_EVERY:
-            log(f"waiting for {self._what}, {duration(self.seconds)} so far")
-            self._said = time.monotonic()
+    def pause(self, what: str) -> None:
+        """Wait a moment; what: for, in words."""
+        if (now := time.monotonic()) > self._say_at:
+            most = f", {duration(self._most)} at most" if self._most else ""
+            log(f"waiting for {what}: {duration(self.seconds)} so far{most}")
+            self._say_at = now + _SAY_EVERY
         time.sleep(_LOOK_EVERY)

@@ -6,6 +6,7 @@ Whether a process of another machine lives, nobody here can tell: what it wrote 
 ago it did.
 """
 
+import csv
 import time
 from collections.abc import Sequence
 from contextlib import suppress
@@ -27,6 +28,9 @@ _SILENT_AT_LEAST = 600.0  # seconds; epochs can be short
 _SILENT_AT_FIRST = 6 * 3600.0  # seconds, before it is known how long an epoch takes
 _LATE = 3.0  # epochs without a checkpoint of its own while others of its process write theirs
 _RECENT = 10  # epochs that say how long one takes
+_LONGEST_EPOCH = 1e8  # seconds: three years; what says more is damaged
+_MOST_EPOCHS = 10**9
+_LARGEST = 2**28  # bytes of a file that is read each time; 5,000 pairs have histories of 100 MB
 
 
 @dataclass(frozen=True)
@@ -65,11 +69,9 @@ class RunStanding:
 
 
 def find_runs_below(places: Sequence[Path]) -> list[ResultDir]:
-    """List result directories, those in a folder that is none in its place; InputError for none."""
+    """List result directories, those in a folder that is none in its place."""
     found: dict[Path, ResultDir] = {}
     for place in places:
-        if not place.is_dir():
-            raise InputError(f"--watch {place}: expected a folder, found none")
         inside = []
         if not _is_run(ResultDir(place)):
             with suppress(OSError):
@@ -80,28 +82,61 @@ def find_runs_below(places: Sequence[Path]) -> list[ResultDir]:
 
 
 def _is_run(directory: ResultDir) -> bool:
-    return directory.config.is_file() or bool(model_files(directory))
+    with suppress(OSError):  # a folder that cannot be read
+        return directory.config.exists() or bool(model_files(directory))
+    return False
 
 
 def standing_of(directory: ResultDir) -> RunStanding:
     """Look at the files of one result directory; never raises for what is in them."""
-    if not directory.config.is_file():
-        return _standing_by_names(directory)
     try:
-        config = read_config(directory)["config"]
-        model, epochs = str(config["model"]), int(config["epochs"])
-        heads = heads_of_model(int(config["num_classes"]), str(config.get("head", "ovo")))
+        if not directory.root.is_dir():
+            raise InputError("the folder is not there any more")
+        if directory.config.exists():
+            return _standing_by_config(directory)
+        return _standing_by_names(directory)
     except InputError as error:
-        return RunStanding(directory.root, "", (), str(error))
+        problem = str(error)
+    except (OSError, *MISFIT) as error:
+        problem = f"its files cannot be understood ({type(error).__name__}: {error})"
+    return RunStanding(directory.root, "", (), problem)
+
+
+def _standing_by_config(directory: ResultDir) -> RunStanding:
+    """See how far what config.json speaks of is; raises one of MISFIT for what makes no sense."""
+    _require_readable(directory.config)
+    config = read_config(directory)["config"]
+    try:
+        model, epochs = str(config["model"]), int(config["epochs"])
+        classes, head = int(config["num_classes"]), str(config.get("head", "ovo"))
     except MISFIT as error:
-        problem = f"{directory.config} lacks a setting ({type(error).__name__}: {error})"
-        return RunStanding(directory.root, "", (), problem)
+        raise InputError(
+            f"{directory.config} lacks a setting ({type(error).__name__}: {error})"
+        ) from error
+    for name, value, most in (("num_classes", classes, 100), ("epochs", epochs, _MOST_EPOCHS)):
+        least = 2 if name == "num_classes" else 1
+        if not least <= value <= most:
+            raise InputError(f"{directory.config}: {name} {value}; expected {least} to {most:,}")
+    if not model or "\0" in model:
+        raise InputError(f"{directory.config}: model {model[:40]!r}; expected the name of one")
     rows: list[EpochRow] = []
-    with suppress(OSError, ValueError, *MISFIT):
-        rows = read_history(directory.history)
+    if directory.history.exists():
+        _require_readable(directory.history)
+        with suppress(OSError, csv.Error, *MISFIT):
+            rows = read_history(directory.history)
+    heads = heads_of_model(classes, head)
     found = [_head_standing(directory, model, head, epochs, rows) for head in heads]
     found = _with_signs(directory, model, _with_waiting(directory, model, found))
     return RunStanding(directory.root, model, tuple(found))
+
+
+def _require_readable(path: Path) -> None:
+    """Raise InputError for what would be waited for, or read for minutes, at each look."""
+    if not path.is_file():
+        raise InputError(f"{path}: expected a file, found a folder, a pipe or a device")
+    size = path.stat().st_size
+    if size > _LARGEST:
+        raise InputError(f"{path}: {size / 1e6:,.0f} MB; expected {_LARGEST / 1e6:.0f} at most")
 
 
 def _standing_by_names(directory: ResultDir) -> RunStanding:
@@ -126,12 +161,12 @@ def _head_standing(
 ) -> HeadStanding:
     own = [row for row in rows if row.head == head.name]
     epoch = max((row.epoch for row in own), default=0)
-    seconds = [row.seconds for row in own[-_RECENT:] if np.isfinite(row.seconds)]
+    seconds = [row.seconds for row in own[-_RECENT:] if 0 < row.seconds < _LONGEST_EPOCH]
     holder = _holder_of(directory.head_lock(model, head))
     has_best = directory.best(model, head).is_file()
     goes_on = directory.goes_on(model, head)
     state = NEW
-    if has_best and not goes_on and epoch:
+    if has_best and not goes_on and (epoch or holder is None):  # the history may be lost
         state = DONE
     elif holder is not None and not holder.is_gone():
         state = RUNNING
@@ -203,6 +238,8 @@ def _written_at(path: Path) -> float:
 
 
 def _holder_of(lock: Path) -> Holder | None:
-    with suppress(OSError):
-        return read_holder(lock.read_bytes()[:4096])
+    with suppress(OSError, *MISFIT):
+        if lock.is_file():  # a pipe would be waited for
+            with lock.open("rb") as file:
+                return read_holder(file.read(4096))
     return None

@@ -94,8 +94,14 @@ def test_damaged_rows_are_computed_again(tmp_path):
 
 def test_processes_that_never_start_are_done_without(tmp_path, monkeypatch):
     monkeypatch.setattr(session_module, "_PATIENCE", 2.0)  # for those that do
+    monkeypatch.setattr(session_module, "_SAY_FIRST", 1.5)
     assert run_ranks(3, together(tmp_path / "p", fail_as=2), tmp_path / "log") == [0, 0, 2]
-    assert "going on without rank 2" in (tmp_path / "log").read_text()
+    said = (tmp_path / "log").read_text()
+    assert said.count("waiting for a first") == 1 and "going on without rank 2" in said
+    assert (
+        "waiting for a first sign of rank 2 (if one has ended, stop all, start anew): 2 s" in said
+    )
+    assert "anew): 2 s so far, 2 s at most" in said
 
 
 def test_who_waits_in_vain_for_the_first_says_so(tmp_path, monkeypatch):

@@ -152,7 +152,59 @@ def test_what_cannot_be_read_is_said_in_a_line(half_way, text):
     assert screen([standing]).count("\n") == 1
 
 
-@pytest.mark.parametrize("text", [b"", b"{}", b'{"pid": "x"}', b"\xff\x00"])
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("num_classes", 100_000, "num_classes 100000; expected 2 to 100"),
+        ("num_classes", 1, "num_classes 1; expected 2 to 100"),
+        ("epochs", 10**400, "; expected 1 to 1,000,000,000"),
+        ("model", "a\0b", "expected the name of one"),
+        ("model", "a" * 5000, "its files cannot be understood (OSError: "),
+    ],
+)
+def test_settings_that_cannot_be_are_a_line_and_hide_nobody_else(
+    half_way, name, value, said, capsys
+):
+    other = shutil.copytree(half_way.root, half_way.root.parent / "other_5class_results")
+    content = json.loads(half_way.config.read_text())
+    content["config"][name] = value
+    half_way.config.write_text(json.dumps(content))
+    assert model_analyzer.main(["--watch", str(half_way.root.parent)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert said in standing_of(half_way).problem and lines[1].startswith("demo_5class_results: ")
+    assert lines[2] == f"{other.name}: 2 of 10 done"
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir, lambda path: path.symlink_to("/dev/zero")])
+def test_what_is_no_file_is_not_waited_for(half_way, make):
+    make(half_way.head_lock(MODEL, HEADS[9]))
+    assert [each.state for each in standing_of(half_way).heads][:3] == [DONE, DONE, RUNNING]
+    for path in (half_way.history, half_way.config):
+        path.unlink()
+        make(path)
+        assert standing_of(half_way).problem.startswith(f"{path}: expected a file, found a folder")
+    with open(half_way.root / "large", "wb") as file:
+        file.truncate(2**29)
+    half_way.config.rmdir() if half_way.config.is_dir() else half_way.config.unlink()
+    (half_way.root / "large").rename(half_way.config)
+    assert ": 537 MB; expected 268 at most" in standing_of(half_way).problem
+    shutil.rmtree(half_way.root)
+    assert "not there any more" in screen([standing_of(half_way)])
+
+
+def test_classifiers_whose_history_is_lost_are_done(half_way):
+    half_way.history.unlink()
+    states = [each.state for each in standing_of(half_way).heads]
+    assert states == [DONE] * 2 + [RUNNING] * 3 + [STOPPED] + [NEW] * 4
+
+
+def test_times_that_cannot_be_are_not_counted(half_way):
+    rows = [row for head in HEADS[2:5] for row in rows_of(head, 12, 1e308)]
+    write_history(half_way.history, rows, HEADS[2:5])
+    assert "ETA not known" in screen([standing_of(half_way)])
+
+
+@pytest.mark.parametrize("text", [b"", b"{}", b'{"pid": "x"}', b'{"pid": Infinity}', b"\xff\x00"])
 def test_damaged_locks_and_histories_do_not_end_it(half_way, text):
     half_way.history.write_bytes(text)
     half_way.head_lock(MODEL, HEADS[2]).write_bytes(text)
