@@ -16,13 +16,17 @@ from filelock import SoftFileLock, Timeout
 
 from common.locks.holder import Holder, read_holder, this_process
 from common.locks.kernel_locks import doubts_about, lock_now
+from common.locks.marker import Marker, files_of, said_in, take_marker
 from common.system.log import log
+
+
+_SOMEBODY = "another process"
 
 
 class Taken(Exception):
     """Another process holds a lock."""
 
-    def __init__(self, lock: Path, holder: Holder | None, known: str = "another process") -> None:
+    def __init__(self, lock: Path, holder: Holder | None, known: str = _SOMEBODY) -> None:
         super().__init__(f"{lock} is held by {holder or known}")
         self.lock, self.holder, self._holder = lock, str(holder or known), holder
         self.elsewhere = holder is not None and holder.host != this_process().host
@@ -43,7 +47,7 @@ class Taken(Exception):
         known_here = self._holder is not None and self._holder.is_of_this_machine
         if known_here or not (self.elsewhere or _marker(self.lock).exists()):
             return []
-        return [self.lock, _marker(self.lock)]
+        return [self.lock, *files_of(_marker(self.lock))]
 
 
 def by_process(locks: Iterable[Taken]) -> list[list[Taken]]:
@@ -70,7 +74,7 @@ class FileLock:
 
     path: Path
     _handle: int
-    _soft: SoftFileLock | None  # held, too, where the kernel's lock may not do
+    _soft: Marker | SoftFileLock | None  # held, too, where the kernel's lock may not do
 
     def release(self) -> None:
         """Let go of it and remove its files."""
@@ -92,7 +96,7 @@ def take(path: Path) -> FileLock:
             if not _marker(path).exists():  # such a machine looks into the lock after it made it
                 return lock
             lock.release()
-            raise Taken(path, None, _said_in(_marker(path)))
+            raise Taken(path, None, said_in(_marker(path)) or _SOMEBODY)
         os.close(handle)
     soft = _take_soft(path)
     try:
@@ -110,8 +114,9 @@ def take(path: Path) -> FileLock:
 def holder_of(path: Path) -> Taken | None:
     """Tell who holds a lock, without taking it; None if it is free."""
     holder = _holder_in(path)
-    if _marker(path).exists() and not (holder and holder.is_gone()):
-        return Taken(path, holder)
+    marked = said_in(_marker(path))  # "": not there, or nobody's, which is taken over
+    if marked and not (holder and holder.is_gone()):
+        return Taken(path, holder, marked)
     try:
         handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
     except OSError:
@@ -147,28 +152,19 @@ def _marker(path: Path) -> Path:
     return path.with_name(f"{path.name}.soft")
 
 
-def _take_soft(path: Path) -> SoftFileLock:
-    """Make the file that is the lock; filelock itself takes over that of a process that is gone.
+def _take_soft(path: Path) -> Marker | SoftFileLock:
+    """Make the file that is the lock; that of a process that is gone is taken over.
 
-    It knows a machine by its name; so who is known better, and is not surely gone, is asked first.
+    filelock knows a machine by its name; so who is known better, and is not surely gone, is asked
+    first.
     """
     marker, holder = _marker(path), _holder_in(path)
     if marker.exists() and holder is not None and not holder.is_gone():
         raise Taken(path, holder)
-    soft = SoftFileLock(str(marker))
     try:
-        soft.acquire(timeout=0)
+        return take_marker(marker)
     except Timeout:
-        raise Taken(path, holder, _said_in(marker)) from None
-    return soft
-
-
-def _said_in(marker: Path) -> str:
-    """Name the process in a file of filelock's."""
-    with contextlib.suppress(OSError, ValueError, IndexError):
-        pid, host = marker.read_text().split()[:2]
-        return f"process {int(pid)} on {host[:80]!r}"
-    return "another process"
+        raise Taken(path, holder, said_in(marker) or _SOMEBODY) from None
 
 
 def _holder_in(path: Path) -> Holder | None:
@@ -197,7 +193,7 @@ def _open_locked(path: Path) -> tuple[int, bool]:
 
 
 def _write_holder(
-    path: Path, handle: int, soft: SoftFileLock | None, before: Holder | None
+    path: Path, handle: int, soft: Marker | SoftFileLock | None, before: Holder | None
 ) -> FileLock:
     if before:
         log(f"{path}: left by {before}, which has ended; taken over")

@@ -4,15 +4,17 @@ import dataclasses
 import errno
 import fcntl
 import os
+import random
 import shlex
 import signal
 import subprocess
 import sys
+import time
 
 import pytest
 from helpers import ROOT
 
-from common.locks import kernel_locks
+from common.locks import kernel_locks, marker
 from common.locks.file_lock import Taken, advice_on, holder_of, take
 from common.locks.holder import this_process
 from common.locks.run_lock import lock_directory, lock_for_a_moment
@@ -217,3 +219,47 @@ def test_who_waits_for_a_moment_gets_the_lock_when_it_is_let_go_of(kernel, tmp_p
         process.wait()
         with lock_for_a_moment(path, 5):
             assert holder_of(path)
+
+
+@pytest.mark.parametrize("text", ["", "1", "12\nnode7", "nonsense\n"])
+def test_a_marker_that_names_nobody_is_taken_over_when_it_has_stayed_so(
+    kernel, text, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setattr(marker, "_WRITING", 0.1)
+    path, soft = tmp_path / "lock", tmp_path / "lock.soft"
+    soft.write_text(text)
+    assert holder_of(path) is None, "as take does"
+    with lock_for_a_moment(path, 5):
+        assert f"process {os.getpid()} on " in holder_of(path).holder
+    said = capsys.readouterr().out
+    assert f"{soft}: left by a process that was killed when it took the lock; taken over" in said
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_marker_that_is_written_meanwhile_is_its_writer_s(tmp_path, monkeypatch):
+    monkeypatch.setenv(kernel_locks.WITHOUT, "1")
+    path, soft = tmp_path / "lock", tmp_path / "lock.soft"
+    soft.touch()
+
+    def write(seconds):
+        soft.write_text("12\nnode7\n")
+
+    monkeypatch.setattr(marker.time, "sleep", write)
+    with pytest.raises(Taken, match="is held by process 12 on 'node7'") as found:
+        take(path)
+    assert found.value.left_files == [path, soft] and holder_of(path).holder == found.value.holder
+
+
+def test_a_process_that_is_killed_at_any_moment_keeps_nobody_waiting(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv(kernel_locks.WITHOUT, "1")
+    path, chance = tmp_path / "lock", random.Random(0)
+    for _ in range(12):
+        child = os.fork()
+        while not child:
+            take(path).release()
+        time.sleep(chance.uniform(0.001, 0.02))
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        take(path).release()
+    assert "names no process" not in capsys.readouterr().out, "so nobody waits"
+    assert not list(tmp_path.iterdir())
