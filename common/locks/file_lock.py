@@ -19,7 +19,6 @@ from common.locks.kernel_locks import doubts_about, lock_now
 from common.locks.marker import Marker, files_of, said_in, take_marker
 from common.system.log import log
 
-
 _SOMEBODY = "another process"
 
 
