@@ -13,6 +13,7 @@ from heapq import merge
 import numpy as np
 
 from common.pairs import class_pairs
+from common.sharing.launcher import MOST_PROCESSES
 from common.sharing.shares import Work, share_out
 from common.system.errors import InputError
 
@@ -74,7 +75,8 @@ def shares(
         for number in range(backbones)
         for pair in class_pairs(len(counts))
     ]
-    return share_out(work, size)
+    divided = share_out(work, min(size, MOST_PROCESSES))
+    return divided + [[] for _ in range(size - len(divided))]
 
 
 def epoch_seconds(
@@ -108,7 +110,8 @@ def simulate(
 
     start: seconds from the start of a process to its first step.
     """
-    seeds = np.random.SeedSequence(seed).spawn(len(all_shares) + 1)
+    busy = max((rank + 1 for rank, share in enumerate(all_shares) if share), default=0)
+    seeds = np.random.SeedSequence(seed).spawn(busy + 1)
     found = []
     for share, own_seed in zip(all_shares, seeds[1:]):
         own = np.random.default_rng(own_seed)
@@ -121,20 +124,22 @@ def simulate(
             key=lambda strike: strike.time,
         )
         each = epoch_seconds(share, counts, costs)
-        require_ends(slowness * max(each, default=0.0), rate + troubles.preemptions)
+        longest = slowness * max(each, default=0.0)
+        require_ends(longest + (start if share else 0.0), rate + troubles.preemptions)
         found.append(_run([slowness * s for s in each], epochs, start, strikes))
-    return found
+    return found + [Process(0.0, 0.0, 0.0)] * (len(all_shares) - busy)
 
 
 def require_ends(epoch: float, rate: float) -> None:
-    """Raise InputError where an epoch of so many seconds hardly ever ends between two strikes.
+    """Raise InputError where a start and an epoch hardly ever end between two strikes.
 
+    epoch: seconds of both.
     rate: strikes an hour, which leave e^(-rate epoch) of the tries whole.
     """
     if rate * epoch / 3600 > _HOPELESS:
         raise InputError(
-            f"--failures and --preemptions: {rate:g} an hour hardly ever let an epoch of "
-            f"{epoch / 3600:.1f} h end; take fewer of them, fewer --images or more --gpus"
+            f"--failures and --preemptions: {rate:g} an hour hardly ever let a start and an "
+            f"epoch of {epoch / 3600:.1f} h end; take fewer of them, fewer --images or more --gpus"
         )
 
 

@@ -9,7 +9,7 @@ No GPU was measured: what one does each second is an assumption, as all flags ar
 something tiny in 1, 2 and 4 processes and holds the simulation to what they took.
 """
 
-from common.cli import guarded
+from common.cli import Parser, guarded, whole_number
 
 import argparse
 import dataclasses
@@ -49,6 +49,7 @@ NETWORKS = tuple(
 )
 IMAGES = (54_000, 1_000_000, 100_000_000)
 GPUS = (1, 8, 64)
+_MOST_GPUS, _MOST_EPOCHS, _MOST_GRADES = 100_000, 10_000, 10  # more take minutes to simulate
 _HEADER = (
     "images",
     "GPUs",
@@ -65,12 +66,10 @@ _HEADER = (
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(description=__doc__)
     usual, no_trouble = Assumptions(), Troubles()
-    parser.add_argument("--images", type=int, nargs="+", default=list(IMAGES), metavar="N")
-    parser.add_argument("--gpus", type=int, nargs="+", default=list(GPUS), metavar="G")
+    parser.add_argument("--images", type=whole_number, nargs="+", default=list(IMAGES), metavar="N")
+    parser.add_argument("--gpus", type=whole_number, nargs="+", default=list(GPUS), metavar="G")
     for name, text in (
         ("gpu_tflops", "TFLOP/s that a GPU does in training"),
         ("cores", "cores of a machine for each of its GPUs"),
@@ -80,7 +79,8 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         ("start", "seconds from a process's start to its first step"),
     ):
         value = getattr(usual, name)
-        parser.add_argument(f"--{name}", type=type(value), default=value, help=f"{text} ({value})")
+        kind = whole_number if isinstance(value, int) else float
+        parser.add_argument(f"--{name}", type=kind, default=value, help=f"{text} ({value})")
     parser.add_argument(
         "--mix", type=float, nargs="+", default=list(usual.mix), help="shares of the grades"
     )
@@ -102,7 +102,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         action="store_true",
         help="let all samples count alike, whatever their backbone takes for one",
     )
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=whole_number, default=0, help="of what befalls processes")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the estimates here, too")
     parser.add_argument("--check", action="store_true", help="measure 1, 2 and 4 processes")
     parser.add_argument("--write", action="store_true", help="put the tables into docs/scaling.md")
@@ -119,8 +119,20 @@ def assumptions(args: argparse.Namespace) -> Assumptions:
             raise InputError(f"--{name} {getattr(args, name)}: expected 0 or more")
     if min(*args.images, *args.gpus) < 1:
         raise InputError("--images and --gpus: expected 1 or more")
-    if len(args.mix) < 2 or min(args.mix) <= 0 or not abs(sum(args.mix) - 1) <= 0.01:
-        raise InputError(f"--mix {args.mix}: expected two shares or more that add up to 1")
+    for name, values, most in (
+        ("gpus", args.gpus, _MOST_GPUS),
+        ("epochs", [args.epochs], _MOST_EPOCHS),
+    ):
+        if max(values) > most:
+            raise InputError(f"--{name} {max(values)}: expected {most:,} at most")
+    if args.spread > 1:
+        raise InputError(
+            f"--spread {args.spread:g}: expected 0 to 1, such as 0.1 for speeds that differ by "
+            "10 %; at 1 a third of the processes are 2.7 times as fast or as slow as they should be"
+        )
+    share_out = 2 <= len(args.mix) <= _MOST_GRADES and min(args.mix) > 0
+    if not share_out or not abs(sum(args.mix) - 1) <= 0.01:
+        raise InputError(f"--mix: expected 2 to {_MOST_GRADES} shares above 0 that add up to 1")
     if args.together and not args.failures:
         raise InputError("--together has no effect without --failures")
     of = {field.name for field in dataclasses.fields(Troubles)}

@@ -89,6 +89,23 @@ def test_the_table_is_printed_and_kept_as_json(tmp_path, capsys):
     assert kept["assumptions"]["troubles"]["requeue"] == 600
 
 
+@pytest.mark.parametrize("words", [["--seed", "-1"], ["--images", "1e6"], ["--epochs", "x"]])
+def test_what_is_no_number_is_one_line(words, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        simulate_scaling.main(words)
+    error = capsys.readouterr().err
+    assert f"argument {words[0]}: expected a whole number of 0 or more" in error
+    assert error.count("\n") == 1
+
+
+def test_processes_without_end_are_quickly_shared_out():
+    counts, costs = [2e5] * 5, [Costs(1e-4, 2e-4)] * 7
+    few, many = (shares(7, counts, size, costs) for size in (70, 100_000))
+    assert sorted(filter(None, few), key=repr) == sorted(filter(None, many), key=repr)
+    ended = simulate(many, counts, costs, 10, 30.0, Troubles(spread=0.1), 0)
+    assert len(ended) == 100_000 and sum(each.end > 0 for each in ended) == 70
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
@@ -98,7 +115,12 @@ def test_the_table_is_printed_and_kept_as_json(tmp_path, capsys):
         (["--together"], "--together has no effect without --failures"),
         (["--preemptions", "-1"], "--preemptions -1.0: expected 0 or more"),
         (["--spread", "nan"], "--spread nan: expected 0 or more"),
-        (["--failures", "2"], "hardly ever let an epoch of"),
+        (["--failures", "2"], "hardly ever let a start and an epoch of"),
+        (["--failures", "1e9", "--images", "1"], "hardly ever let a start and an epoch of"),
+        (["--spread", "5"], "--spread 5: expected 0 to 1, such as 0.1"),
+        (["--gpus", "1000000000"], "--gpus 1000000000: expected 100,000 at most"),
+        (["--epochs", "1000000000"], "--epochs 1000000000: expected 10,000 at most"),
+        (["--mix", *["0.01"] * 100], "--mix: expected 2 to 10 shares"),
     ],
 )
 def test_what_cannot_be_is_refused(words, said, capsys):

@@ -11,6 +11,8 @@ from common.system.errors import InputError
 # script has SLURM_PROCID and SLURM_NTASKS, too, and is alone all the same.
 _TORCHRUN = ("RANK", "WORLD_SIZE", "LOCAL_RANK")
 _SRUN = ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS", "SLURM_LOCALID")
+MOST_PROCESSES = 4096  # there is less work than that to share out
+_DIGITS = 18
 _MAX_RESTARTS = "TORCHELASTIC_MAX_RESTARTS"
 
 
@@ -67,6 +69,10 @@ def _read(found: Mapping[str, str], names: tuple[str, str, str]) -> Place:
                 f"does, or neither (unset {other})"
             )
     rank, size = _number(found, rank_name), _number(found, size_name)
+    if size > MOST_PROCESSES:
+        raise InputError(
+            f"{size_name}={found[size_name][:40]}: expected {MOST_PROCESSES:,} at most"
+        )
     if rank >= size:
         raise InputError(
             f"{rank_name}={rank} and {size_name}={size}: expected ranks 0 to {size_name} - 1; set "
@@ -79,7 +85,7 @@ def _read(found: Mapping[str, str], names: tuple[str, str, str]) -> Place:
 
 def _number(found: Mapping[str, str], name: str) -> int:
     text = found[name].strip()
-    if not (text.isascii() and text.isdecimal()):
+    if not (text.isascii() and text.isdecimal() and len(text) <= _DIGITS):
         raise InputError(f"{name}={text[:40]!r}: expected a whole number of 0 or more")
     return int(text)
 

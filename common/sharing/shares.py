@@ -55,11 +55,12 @@ def _longest(work: Sequence[Work[Key]], ranks: Sequence[int]) -> float:
 def _largest_first(work: Sequence[Work[Key]], size: int) -> list[int]:
     """Give the largest piece that is left to who has least, of several to who has its group."""
     loads, groups = [0.0] * size, [set[int]() for _ in range(size)]
-    ranks = [0] * len(work)
+    ranks, used = [0] * len(work), 0  # those beyond have nothing yet: the first is as good as all
     for place in sorted(range(len(work)), key=lambda place: -work[place].weight):
         group = work[place].group
-        rank = min(range(size), key=lambda rank: (loads[rank], group not in groups[rank], rank))
-        ranks[place] = rank
+        candidates = range(min(size, used + 1))
+        rank = min(candidates, key=lambda rank: (loads[rank], group not in groups[rank], rank))
+        ranks[place], used = rank, max(used, rank + 1)
         loads[rank] += work[place].weight
         groups[rank].add(group)
     return ranks

@@ -41,6 +41,8 @@ def test_a_launcher_tells_a_process_its_place(environment, place):
         ({"RANK": "8"}, "RANK=8 and WORLD_SIZE=8: expected ranks 0 to"),
         ({"WORLD_SIZE": "0"}, "RANK=3 and WORLD_SIZE=0"),
         ({"RANK": "-1"}, "RANK='-1': expected a whole number"),
+        ({"WORLD_SIZE": "99999999999"}, "WORLD_SIZE=99999999999: expected 4,096 at most"),
+        ({"WORLD_SIZE": "9" * 5000}, "expected a whole number"),
         ({"WORLD_SIZE": "two"}, "WORLD_SIZE='two': expected a whole number"),
         ({"LOCAL_RANK": "x"}, "LOCAL_RANK='x': expected a whole number"),
     ],
