@@ -119,12 +119,12 @@ def assumptions(args: argparse.Namespace) -> Assumptions:
             raise InputError(f"--{name} {getattr(args, name)}: expected 0 or more")
     if min(*args.images, *args.gpus) < 1:
         raise InputError("--images and --gpus: expected 1 or more")
-    for name, values, most in (
+    for name, numbers, most in (
         ("gpus", args.gpus, _MOST_GPUS),
         ("epochs", [args.epochs], _MOST_EPOCHS),
     ):
-        if max(values) > most:
-            raise InputError(f"--{name} {max(values)}: expected {most:,} at most")
+        if max(numbers) > most:
+            raise InputError(f"--{name} {max(numbers)}: expected {most:,} at most")
     if args.spread > 1:
         raise InputError(
             f"--spread {args.spread:g}: expected 0 to 1, such as 0.1 for speeds that differ by "
