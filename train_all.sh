@@ -5,7 +5,7 @@
 #   ./train_all.sh --dry_run          the whole plan: hours, memory, disk; nothing is trained
 #   ./train_all.sh --backbones coatnet swinv2 --weights coatnet=a.pth swinv2=b.pth
 # All other flags go to every training. A failure stops no other one; the table at the end names it,
-# and the exit status is 1. SIGTERM or Ctrl-C ends all with everything saved (143, 130). Run again, it
+# and what other processes had and have not trained, and the exit status is 1. SIGTERM or Ctrl-C ends all with everything saved (143, 130). Run again, it
 # goes on where it was and skips what is complete. Follow it with: tail -f *_training_log.txt
 here="$(cd "$(dirname "$(readlink -f "$0")")" && pwd)"
 python="$here/.venv/bin/python"
@@ -98,11 +98,17 @@ train() { # BACKBONE GPU FLAGS...: in place of this process
   [ -z "$2" ] || export CUDA_VISIBLE_DEVICES="$2"
   [ -z "${weights[$name]}" ] || own=(--weights "${weights[$name]}")
   shift 2
-  exec "$here/train_guide.sh" "$name" "${own[@]}" "${flags[@]}" "$@"
+  exec "$here/train_guide.sh" "$name" "${own[@]}" "$@" "${flags[@]}"
 }
 
 why() { # BACKBONE: the line that says why its training failed
   { grep '^error: ' "$said/$1" || cat "$said/$1"; } | tail -n 1
+}
+
+others() { # BACKBONE: the same, where it left something to others
+  local line
+  line="$(why "$1")"
+  echo "${line#error: }"
 }
 
 # -- the plan ------------------------------------------------------------------------------------
@@ -186,7 +192,11 @@ note_ended() { # take those that have ended off the list; true if there were som
     status[$name]=$?
     seconds[$name]=$((SECONDS - ${seconds[$name]}))
     free+=("${gpu_of[$name]}")
-    if [ "${status[$name]}" -eq 0 ]; then say "$name is complete"; else say "$name: $(why "$name")"; fi
+    case "${status[$name]}" in
+      0) say "$name is complete" ;;
+      3) say "$name ended; $(others "$name")" ;;
+      *) say "$name: $(why "$name")" ;;
+    esac
   done
   [ ${#left[@]} -lt ${#running[@]} ] && running=("${left[@]}")
 }
@@ -198,7 +208,7 @@ for name in "${backbones[@]}"; do
   gpu_of[$name]="${free[0]}" seconds[$name]=$SECONDS
   free=("${free[@]:1}")
   say "$name begins${gpu_of[$name]:+ on GPU ${gpu_of[$name]}}; tail -f ${name}_training_log.txt"
-  (train "$name" "${gpu_of[$name]}") > "$said/$name" 2>&1 &
+  (train "$name" "${gpu_of[$name]}" --require_trained) > "$said/$name" 2>&1 &
   running+=($!)
   name_of[$!]="$name"
   [ -z "$stop" ] || kill -TERM $! # it came just now
@@ -207,12 +217,13 @@ while [ ${#running[@]} -gt 0 ]; do note_ended || { sleep 0.5 & wait $!; }; done
 
 # -- what has become of them ---------------------------------------------------------------------
 
-failed=""
+failed="" left=""
 printf '%-20s %-20s %9s  %s\n' backbone status time log
 for name in "${backbones[@]}"; do
   log="${name}_training_log.txt"
   case "${status[$name]-none}" in
     0) word="complete" ;;
+    3) word="ended" left=yes log="$(others "$name")" ;;
     none) word="not begun" log="" ;;
     143)
       word="stopped, all saved"
@@ -230,5 +241,9 @@ done
 }
 [ -z "$failed" ] || {
   echo "error: some have failed; run the same command again to go on with them" >&2
+  exit 1
+}
+[ -z "$left" ] || {
+  echo "error: other processes had a part and have not trained it; run the same command again once they have ended" >&2
   exit 1
 }

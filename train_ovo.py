@@ -44,7 +44,7 @@ from common.sharing.launcher import Place, find_place
 from common.sharing.training_shares import BackboneShare, TrainingShares, share_training
 from common.system import signals
 from common.system.environment import worker_count
-from common.system.errors import InputError
+from common.system.errors import InputError, LeftToOthersError
 from common.system.log import duration, log, printable
 from common.system.threads import require_threads, use_threads
 from common.training.schedule import schedule_warnings
@@ -253,8 +253,11 @@ def train_held(
     return [row for trainer in trainers for row in trainer.history]
 
 
-def run(share: BackboneShare, dataset: Dataset, request: TrainingRequest, place: Place) -> None:
-    """Train one backbone, or what this process has of it."""
+def run(share: BackboneShare, dataset: Dataset, request: TrainingRequest, place: Place) -> str:
+    """Train one backbone, or what this process has of it.
+
+    Returns what others have of that and is not trained, in words; "" where all is.
+    """
     from common.joint_runs.finish import conclude, finished_before
     from common.training.context import check_inputs, take_fingerprints
     from common.training.dry_run import foresee, plan_lines
@@ -272,7 +275,7 @@ def run(share: BackboneShare, dataset: Dataset, request: TrainingRequest, place:
         standings = foresee(inputs, heads, request.resume, request.override)
         plan = plan_lines(inputs, heads, standings)
         print("\n".join([*plan, *left_to_others(others), *dataset.remarks()]))
-        return
+        return ""
     for line in schedule_warnings(config):
         log(line)
     directory = ResultDir(Path(config.output_dir))
@@ -293,8 +296,10 @@ def run(share: BackboneShare, dataset: Dataset, request: TrainingRequest, place:
             for head in heads:
                 epochs = sum(row.head == head.name for row in rows)
                 log(f"{head.title_with(config.names)}: is finished, {epochs} epochs")
-    conclude(directory, config, heads, rows)
+    found = conclude(directory, config, heads, rows)
     log(f"finished {config.model} in {duration(time.monotonic() - started)}")
+    left = found.left_of(share.heads)
+    return f"{directory.root}: {left}" if left else ""
 
 
 def work_beside(shares: TrainingShares, heads: list[Head], dataset: Dataset, place: Place) -> None:
@@ -324,6 +329,12 @@ def require_shareable(request: TrainingRequest, place: Place) -> None:
             f"--max_restarts {place.max_restarts}: a training that is started again goes on from "
             "its checkpoints; add --resume, which begins one where there is none yet"
         )
+    if request.require_trained and not place.alone:
+        raise InputError(
+            "--require_trained: torchrun would end the other processes with the first one that "
+            "leaves something to others; run the same command once more in one process, with "
+            "--resume, when all have ended: where all is trained that takes seconds"
+        )
 
 
 @partial(guarded, advice=RESUME_ADVICE, shares=True)
@@ -342,14 +353,17 @@ def main(argv: list[str] | None = None) -> int:
         return 0
     own = shares.share(place.rank)
     held: list[AllHeldError] = []
+    left: list[str] = []
     for share in own:
         signals.check()
         try:
-            run(share, dataset, request, place)
+            left.append(run(share, dataset, request, place))
         except AllHeldError as error:  # whoever has these pairs trains them; the others are ours
             held.append(error)
             if len(own) > 1 or not place.alone:
                 log(f"left to others: {error}")
+    if request.require_trained and (left := [*map(str, held), *filter(None, left)]):
+        raise LeftToOthersError(f"left to others: {'; '.join(left)}")
     if held and len(held) == len(own) and place.alone:
         raise held[0]
     if not own:

@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 
 from common.sharing.launcher import Place, find_place, without_launcher
 from common.system import signals
-from common.system.errors import InputError, TrainingError
+from common.system.errors import InputError, LeftToOthersError, TrainingError
 from common.system.log import line_mark, log, marked, utc_now
 
 _VARIABLE = re.compile(
@@ -55,7 +55,8 @@ def guarded(
 ) -> Callable[..., int]:
     """Turn a user's mistake into one line on stderr and exit status 2, never a traceback.
 
-    A training that cannot go on exits 1, Ctrl-C 130, SIGTERM 143. advice: what to do after the
+    A training that cannot go on exits 1, one that must not leave anything to others and did 3,
+    Ctrl-C 130, SIGTERM 143. advice: what to do after the
     script was interrupted. shares: started several times, by torchrun say, it shares its work among
     the processes; any other script then does all of it in the first, and the others end at once.
     """
@@ -80,6 +81,8 @@ def guarded(
             return 128 + signal.SIGPIPE
         except TrainingError as error:
             return _fail(error, 1)
+        except LeftToOthersError as error:
+            return _fail(error, 3)
         except RuntimeError as error:
             if not _is_out_of_memory(error):
                 raise

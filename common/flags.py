@@ -46,6 +46,7 @@ HOLDOUT_CHECKS = ("pictures", "names")
 PAIRS_HELP = "only these pairs, by places 0-1 or names (names first where they are numbers)"
 _FOLDERS = ("dataset_path", "cache_dir")  # that must have a name
 _ENVIRONMENT = {"dataset_path": "DATASET_PATH", "cache_dir": "CACHE_DIR"}
+_MODES = ("resume", "dry_run", "override", "require_trained")  # flags that are no settings
 RESUME_ADVICE = "what was complete is kept: run the same command again with --resume"
 
 
@@ -58,6 +59,7 @@ class TrainingRequest:
     resume: bool
     dry_run: bool
     override: bool = False
+    require_trained: bool = False
 
 
 def default_of(name: str) -> Any:
@@ -89,7 +91,9 @@ def parse_training(argv: list[str] | None, description: str) -> TrainingRequest:
     parser.set_defaults(**of_recipe)  # which given flags overrule
     values = vars(parser.parse_args(argv))
     models, pairs = values.pop("base_models"), values.pop("pairs")
-    modes = {name: values.pop(name) for name in ("resume", "dry_run", "override")}
+    modes = {name: values.pop(name) for name in _MODES}
+    if modes["require_trained"] and modes["dry_run"]:
+        raise InputError("--require_trained has no effect with --dry_run, which trains nothing")
     if modes["override"] and not modes["resume"]:
         raise InputError("--override accepts changed settings of a run that goes on; add --resume")
     if len({_resolve(model).name for model in models}) < len(models):
@@ -180,6 +184,12 @@ def _training_parser(description: str) -> Parser:
         action="store_true",
         help="with --resume: accept other settings from here on, and record "
         "the change in config.json",
+    )
+    parser.add_argument(
+        "--require_trained",
+        action="store_true",
+        help="for scripts: end with status 3 where another process has a part of what was asked "
+        "for, and that is not trained yet",
     )
     parser.add_argument("--dry_run", action="store_true", help="print the plan, train nothing")
     return parser

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from common.config import LAST, TrainConfig
 from common.history import EpochRow
-from common.joint_runs.heads import held_by_others, remove_left_locks
+from common.joint_runs.heads import held_by_others, names_by_holder, remove_left_locks
 from common.locks.file_lock import Taken, advice_on
 from common.locks.run_lock import lock_for_a_moment
 from common.model_card.card import card_of_training
@@ -75,12 +75,12 @@ class Standings:
         head = self.heads[0]
         if is_one_network(head.kind):
             if taken := self.others.get(head):
-                return f"the {head.title} is with {taken.holder}{advice_on([taken])}"
+                return f"the {head.title} is with {taken.said}{advice_on([taken])}"
             if not self.complete:
                 return f"the {head.title} is not finished (--resume goes on)"
             return f"the {head.title} is trained, the directory is complete"
         said = [f"{len(self.done)} of {len(self.heads)} pairs are trained"]
-        said += [f"{head.name} by {taken.holder}" for head, taken in self.others.items()]
+        said += names_by_holder(self.others)
         if said[1:]:
             said[-1] += advice_on(self.others.values())
         if self.missing:
@@ -88,11 +88,20 @@ class Standings:
             said.append(f"missing {flags} (--resume with these --pairs trains them)")
         return "; ".join(said) if len(said) > 1 else f"{said[0]}, the directory is complete"
 
+    def left_of(self, wanted: Sequence[Head]) -> str:
+        """Say which of some heads are not trained, and who has them; "" where all are."""
+        left = [head for head in wanted if head not in self.done]
+        others = {head: self.others[head] for head in left if head in self.others}
+        said = names_by_holder(others)
+        if gone := [head.name for head in left if head not in others]:
+            said.append(f"{' '.join(gone)} by a process that has ended")
+        return ", ".join(said) + advice_on(others.values())
+
 
 def conclude(
     directory: ResultDir, config: TrainConfig, heads: list[Head], rows: list[EpochRow]
-) -> None:
-    """Say how much of the model is there; where all is, tidy up, and describe it.
+) -> Standings:
+    """Say, and return, how much of the model is there; where all is, tidy up, and describe it.
 
     To be called when this process has let go of its heads, which are finished: of several that end
     at once, the last one to come here finds none with another. rows: the history of its heads.
@@ -102,12 +111,13 @@ def conclude(
         found = _standings(directory, config, heads)
         log(f"{directory.root}: {found.line(config.names)}")
         if not found.complete:
-            return
+            return found
         remove_left_locks(directory, config.model, found.heads)
         if not directory.unfinished():
             shutil.rmtree(directory.checkpoints, ignore_errors=True)
         describe_unless_described(directory, directory.root)
     log(next_command(directory.root, config))
+    return found
 
 
 def next_command(folder: Path, config: TrainConfig) -> str:

@@ -132,11 +132,20 @@ def locks_of(others: dict[Head, Taken]) -> str:
     return which + advice_on(others.values())
 
 
+def names_by_holder(others: dict[Head, Taken]) -> list[str]:
+    """Say who has which heads, each process once."""
+    names = {taken.lock: head.name for head, taken in others.items()}
+    return [
+        f"{' '.join(names[taken.lock] for taken in own)} by {own[0].said}"
+        for own in by_process(others.values())
+    ]
+
+
 def left_to_others(others: dict[Head, Taken]) -> list[str]:
     """Say in lines of the log who trains what was asked for, too."""
     titles = {taken.lock: head.title for head, taken in others.items()}
     return [
-        f"note: left to {own[0].holder}: {', '.join(titles[taken.lock] for taken in own)}"
+        f"note: left to {own[0].said}: {', '.join(titles[taken.lock] for taken in own)}"
         + advice_on(own)
         for own in by_process(others.values())
     ]

@@ -41,6 +41,12 @@ class Taken(Exception):
         return advice_on([self])
 
     @property
+    def said(self) -> str:
+        """Name the holder, and say so if nobody here can tell whether it lives."""
+        unknown = ", of which nobody here can tell whether it runs" if self.left_files else ""
+        return self.holder + unknown
+
+    @property
     def left_files(self) -> list[Path]:
         """The files to remove if the holder has ended without letting go; none if it cannot."""
         known_here = self._holder is not None and self._holder.is_of_this_machine

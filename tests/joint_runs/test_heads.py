@@ -57,7 +57,10 @@ def test_one_network_that_another_process_trains_is_said_to_be_with_it(tmp_path)
     holder = replace(this_process(), host="node7", since="2026-11-26T12:00:00+00:00")
     taken = Taken(tmp_path / ".lock", holder)
     said = Standings([network], frozenset(), {network: taken}).line("012")
-    assert said.startswith(f"the {network.title} is with {taken.holder}; if that process runs no")
+    assert said.startswith(
+        f"the {network.title} is with {taken.holder}, of which nobody here can tell "
+    )
+    assert "; if that process runs no more: rm -f" in said
     assert Standings([network], frozenset({network}), {}).line("012").endswith("is complete")
 
 
@@ -70,6 +73,15 @@ def test_what_others_train_is_left_to_them_and_the_last_one_says_that_all_is_the
         assert f"left to process {os.getpid()} on" in capsys.readouterr().out
         assert quick_train(directory.root, pairs=["0-1", "0-2"], **common) == 0
         said = capsys.readouterr().out
+        again = {**common, "resume": None, "require_trained": None}
+        assert quick_train(directory.root, pairs=["0-1", "0-2"], **again) == 3
+        error = capsys.readouterr().err
+        assert f"left to others: {directory.root}: 0-2 by process {os.getpid()} on" in error
+        assert quick_train(directory.root, pairs="0-2", **again) == 3, "all of it"
+        assert "left to others: " in capsys.readouterr().err
+        assert quick_train(directory.root, pairs="0-1", **again) == 0
+        assert quick_train(directory.root, dry_run=None, **again) == 2
+        assert "--require_trained has no effect with --dry_run" in capsys.readouterr().err
     assert f"left to process {os.getpid()} on" in said and ": pair 0-2" in said
     assert f"1 of 3 pairs are trained; 0-2 by process {os.getpid()} on" in said
     assert "missing 1-2 (--resume with these --pairs trains them)" in said
@@ -104,6 +116,8 @@ def test_all_that_another_host_has_left_is_removed_by_one_command(tmp_path, monk
         assert note.endswith(f": pair 0-2, pair 1-2; if that process runs no more: {command}")
         said = Standings([FIRST, MIDDLE, LAST], frozenset({FIRST}), held.others).line("012")
         assert said.count("rm -f") == 1 and said.endswith(command)
+        assert said.count("on 'node7'") == 1 and "; 0-2 1-2 by process" in said
+        assert "of which nobody here can tell whether it runs" in said and "nobody here" in note
         with pytest.raises(InputError, match=f"pair 0-2, pair 1-2 is being .*{command}"):
             held.take_the_rest(config, "this")
     with (

@@ -93,6 +93,11 @@ def test_who_waits_for_a_process_that_was_killed_says_so_and_ends(train_beside):
     [
         ({"TORCHELASTIC_MAX_RESTARTS": "3"}, {}, "--max_restarts 3: a training that is started ag"),
         ({}, {"override": None, "resume": None}, "--override changes the settings of all pairs"),
+        (
+            {},
+            {"require_trained": None},
+            "--require_trained: torchrun would end the other processes",
+        ),
         ({"RANK": "2"}, {}, "RANK=2 and WORLD_SIZE=2"),
     ],
 )

@@ -92,6 +92,7 @@ def task(clone) -> Iterator[Callable[..., subprocess.Popen]]:
         ({"SLURM_RESTART_COUNT": "100"}, 143, "MAX_REQUEUES=100 is reached"),
         ({"ENDS_THEN": "2"}, 2, "failed with status 2 and is not started again"),
         ({"ENDS_THEN": "0"}, 0, "convnext is complete"),
+        ({"ENDS_THEN": "3"}, 3, "convnext ended; left to others, which the line above names"),
     ],
 )
 def test_sigterm_is_handed_on_and_the_task_alone_requeued_once_all_is_saved(
@@ -117,7 +118,10 @@ def test_what_ends_without_a_signal_is_never_requeued(clone, task, status):
 @pytest.mark.parametrize(
     ("environment", "words"),
     [
-        ({}, " convnext --cache_dir /local/ovo_cache_{user} --num_workers 2 --epochs 3"),
+        (
+            {},
+            " convnext --cache_dir /local/ovo_cache_{user} --num_workers 2 --require_trained --epochs 3",
+        ),
         ({"SLURM_TMPDIR": "", "TMPDIR": "/x", "CACHE_DIR": "c"}, " convnext --cache_dir c "),
         (
             {"PAIR_GROUPS": "0-1,0-2 1-2", "SLURM_ARRAY_TASK_ID": "2"},

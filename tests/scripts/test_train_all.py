@@ -32,6 +32,9 @@ if "--dry_run" in sys.argv and os.environ.get(name) != "refused":
 if os.environ.get(name) == "refused":
     print("error: expected something else")
     sys.exit(2)
+if os.environ.get(name) == "left":
+    print("error: left to others: ./r: 0-1 by process 7", flush=True)
+    sys.exit(3)
 print("2026-01-01 00:00:00Z  training", flush=True)
 time.sleep(float(os.environ.get("TAKES", "0")))
 note("end")
@@ -90,6 +93,17 @@ def test_it_goes_on_after_a_failure_and_says_so_at_the_end(folder):
     assert all(line[-2:] == ["--epochs", "3"] and "--resume" in line for line in begun)
     assert ["--weights" in line for line in begun] == [False, False, True]
     assert "training" in (folder / "swinv2_training_log.txt").read_text()
+
+
+def test_what_was_left_to_others_is_not_complete(folder):
+    words = ["--backbones", "coatnet", "convnext"]
+    done = run_shell(folder / "train_all.sh", folder, *words, convnext_tiny="left")
+    assert done.returncode == 1 and done.stderr.startswith("error: other processes had a part")
+    rows = table(done.stdout)
+    assert rows["coatnet"].startswith("complete") and "convnext is complete" not in done.stdout
+    assert rows["convnext"].endswith(" left to others: ./r: 0-1 by process 7")
+    assert rows["convnext"].startswith("ended 0:00:")
+    assert all("--require_trained" in line for line in calls(folder, "begin"))
 
 
 def test_each_gpu_takes_the_next_one_when_it_is_free(folder):
