@@ -120,7 +120,8 @@ def test_what_ends_without_a_signal_is_never_requeued(clone, task, status):
     [
         (
             {},
-            " convnext --cache_dir /local/ovo_cache_{user} --num_workers 2 --require_trained --epochs 3",
+            " convnext --cache_dir /local/ovo_cache_{user} --num_workers 2 --require_trained "
+            "--epochs 3",
         ),
         ({"SLURM_TMPDIR": "", "TMPDIR": "/x", "CACHE_DIR": "c"}, " convnext --cache_dir c "),
         (
