@@ -52,6 +52,7 @@ class PairCheckpoint:
     synthetic: bool = False  # trained on drawn images
     config: dict[str, Any] = field(default_factory=dict)  # TrainConfig.to_dict()
     data: dict[str, Any] = field(default_factory=dict)  # fingerprints of the images
+    initial_weights: str = ""  # fingerprint of what training started from; "" in earlier files
     of_earlier_trainer: bool = False
 
     def to_dict(self) -> dict[str, Any]:
@@ -73,6 +74,7 @@ class PairCheckpoint:
             "synthetic": self.synthetic,
             "config": self.config,
             "data": self.data,
+            **({"initial_weights": self.initial_weights} if self.initial_weights else {}),
             "best_epoch": self.best_epoch,
             "metrics": self.best.to_dict(),
             "history": [row.to_dict() for row in self.history],
@@ -110,6 +112,7 @@ class PairCheckpoint:
             synthetic=bool(content.get("synthetic")),
             config=dict(content.get("config") or {}),
             data=dict(content.get("data") or {}),
+            initial_weights=str(content.get("initial_weights") or ""),
             of_earlier_trainer=content["format"] == LEGACY_FORMAT,
         )
 

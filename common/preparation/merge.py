@@ -14,10 +14,11 @@ import torch
 
 from common.config import TrainConfig, config_differences
 from common.history import EpochRow
-from common.in_force import Change
+from common.in_force import Change, TrainedWith
 from common.joint_runs.finish import Standings, describe_unless_described
 from common.joint_runs.heads import held_by_others, locks_of, said_of
 from common.models.checkpoint import PairCheckpoint, load_pair
+from common.models.checkpoint_file import content_checksum
 from common.pairs import Head, heads_of_model
 from common.preparation.new_dataset import new_dataset
 from common.result_dir import ResultDir, model_files, read_config, write_history
@@ -27,6 +28,15 @@ from common.training.context import Fingerprints
 from common.training.resume import OLDER_RUN, load_best, load_latest
 
 # keys of config.json that a part must share with the others, beside its settings
+# settings that can be written in several ways; what they come to is compared in the networks
+_SEVERAL_WAYS = {
+    "img_size",
+    "class_names",
+    "freeze_weights",
+    "frozen_stages",
+    "precision",
+    "use_amp",
+}
 _SHARED = (*(item.name for item in fields(Fingerprints)), "overrides")
 
 
@@ -48,6 +58,7 @@ class Part:
     finished: bool
     rows: tuple[EpochRow, ...]
     best_epoch: int
+    start: str = ""  # what is frozen in its file, and the pixels that it sees, hashed; "": no file
 
     @property
     def files(self) -> list[Path]:
@@ -87,8 +98,10 @@ def plan_merge(folders: Sequence[Path]) -> Merge:
         _require_same_run(first, other)
     heads = heads_of_model(first.config.num_classes, first.config.head)
     parts, remarks = [], _remarks(sources)
+    started: list[Part] = []
     for head in heads:
         found = [part for each in sources if (part := _part_of(each, head, remarks))]
+        started += [part for part in found if part.start]
         if found:
             best = max(found, key=lambda part: (part.finished, len(part.rows)))
             for part in found:
@@ -100,6 +113,7 @@ def plan_merge(folders: Sequence[Path]) -> Merge:
                 )
     if not parts:
         raise InputError(f"{' '.join(map(str, folders))}: no classifier to merge")
+    _require_same_start(started)
     return Merge(first, heads, parts, remarks)
 
 
@@ -206,19 +220,59 @@ def _part_of(source: Source, head: Head, remarks: list[str]) -> Part | None:
             f"{directory.best(model, head)} has learned from other images than "
             f"{directory.config} says"
         )
-    part = None
+    if best is not None:
+        _require_of_run(best, source, directory.best(model, head))
+    start, part = _start_of(best) if best is not None else "", None
     if best is not None and best.complete:
-        part = Part(source, head, True, best.history, best.best_epoch)
+        part = Part(source, head, True, best.history, best.best_epoch, start)
     else:
         state = load_latest(directory, model, head, best, notes, overridden=False, tidy=False)
         if state is not None:
-            part = Part(source, head, False, state.history, state.best_epoch)
+            part = Part(source, head, False, state.history, state.best_epoch, start)
     if part is None and best is not None:
         notes.append(f"{directory.best(model, head)} is of an epoch that cannot be gone on from")
     if notes:
         what = "is left out" if part is None else "goes on from what is whole"
         remarks.append(f"{head.title}: {'; '.join(notes)}; it {what}")
     return part
+
+
+def _require_of_run(checkpoint: PairCheckpoint, source: Source, path: Path) -> None:
+    """Raise InputError for a classifier that says of itself that another run has trained it.
+
+    Settings that were changed in mid-training may be as before; earlier files do not tell all.
+    """
+    free = {change.name for change, _ in TrainedWith.from_content(source.content).changes}
+    changes: list[Change] = []
+    if checkpoint.config:
+        changes = config_differences(checkpoint.config, source.config)
+        changes = [each for each in changes if each.name not in free | _SEVERAL_WAYS]
+    began, begins = checkpoint.initial_weights, source.content.get("initial_weights")
+    if began and began != begins:
+        changes.append(Change("initial_weights", began, begins))
+    if changes:
+        differences = "; ".join(f"{c.name}: {c.before}, not {c.now}" for c in changes)
+        raise InputError(
+            f"{path} was not trained by the run that {source.directory.config} describes "
+            f"({differences}); remove it from there, and train that pair with --resume"
+        )
+
+
+def _start_of(checkpoint: PairCheckpoint) -> str:
+    """Hash what all classifiers of a run have in common: frozen weights, and pixels."""
+    trunk = dict(sorted(checkpoint.trunk.items()))
+    return content_checksum({"trunk": trunk, "pixels": repr(checkpoint.preprocessing)})
+
+
+def _require_same_start(parts: Sequence[Part]) -> None:
+    """Raise InputError where classifiers differ in what one run gives to all of them."""
+    for other in parts[1:]:
+        if other.start != parts[0].start:
+            raise InputError(
+                f"{parts[0].files[0]} and {other.files[0]} are not of one run: their frozen stages "
+                "or their preprocessing differ, as with another seed or other weights; remove the "
+                "one that does not belong there, and train that pair with --resume"
+            )
 
 
 def _without_times(rows: Sequence[EpochRow]) -> list[str]:

@@ -4,7 +4,7 @@ P pairs, K classes.
 """
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -73,6 +73,7 @@ def load_model(run: Run) -> LoadedModel:
     groups: dict[object, TrunkGroup] = {}
     checkpoints: list[PairCheckpoint] = []
     digests: list[bytes] = []
+    trunks: list[tuple[object, ...]] = []
     heads = heads_of_model(run.num_classes, run.head)
     for column, (path, head) in enumerate(zip(run.files, heads, strict=True)):
         data = path.read_bytes()
@@ -81,9 +82,12 @@ def load_model(run: Run) -> LoadedModel:
         classifier = restore_pair(checkpoint, str(path))
         checkpoints.append(checkpoint)
         _check_belongs(checkpoint, checkpoints[0], run, head, path)
-        group = groups.setdefault(trunk_key(classifier.trunk), TrunkGroup(classifier.trunk, []))
+        trunks.append(trunk_key(classifier.trunk))
+        group = groups.setdefault(trunks[-1], TrunkGroup(classifier.trunk, []))
         columns = slice(column, column + head.outputs)
         group.branches.append(Columns(columns, classifier.branch))
+    for line in _signs_of_a_mixture(run, checkpoints, trunks):
+        log(line)
     unfinished = sum(not checkpoint.complete for checkpoint in checkpoints)
     if unfinished:
         log(
@@ -102,6 +106,28 @@ def load_model(run: Run) -> LoadedModel:
         pair_accuracies=np.array(accuracies),
         fingerprint=_join_digests(digests),
     )
+
+
+def _signs_of_a_mixture(
+    run: Run, checkpoints: Sequence[PairCheckpoint], trunks: Sequence[object]
+) -> list[str]:
+    """Say where classifiers of one directory cannot be of one training; earlier files tell less."""
+    if any(checkpoint.of_earlier_trainer for checkpoint in checkpoints):
+        return []  # that trainer froze and seeded each pair for itself
+    told: list[tuple[str, list[object]]] = [
+        ("frozen stages", list(trunks)),
+        ("seed", [checkpoint.config.get("seed") for checkpoint in checkpoints]),
+    ]
+    lines = []
+    for what, values in told:
+        usual = max(values, key=values.count)
+        odd = [own.head.name for own, value in zip(checkpoints, values) if value != usual]
+        if odd:
+            lines.append(
+                f"note: {run.directory.root}: {', '.join(odd)} of {len(values)} classifiers have "
+                f"another {what} than the rest: they were not trained together"
+            )
+    return lines
 
 
 def _check_belongs(

@@ -217,6 +217,7 @@ def save_best(context: TrainContext, trainer: HeadTrainer) -> None:
         synthetic=context.fingerprints.synthetic,
         config=config.to_dict(),
         data=context.fingerprints.data,
+        initial_weights=context.fingerprints.initial_weights,
     )
     save_checkpoint(context.directory.best(config.model, trainer.head), checkpoint.to_dict())
 

@@ -16,9 +16,11 @@ from helpers import (
 
 import prepare_dataset
 from common.locks import kernel_locks
+from common.models.checkpoint_file import load_checkpoint, save_checkpoint
 from common.pairs import heads_of_model
 from common.result_dir import ResultDir, find_run, read_config
 from common.system import signals
+from common.trained_networks.loading import load_model
 
 FIRST, MIDDLE, LAST = heads_of_model(3, "ovo")
 
@@ -103,6 +105,43 @@ def test_directories_of_different_runs_are_refused_with_the_difference(apart, tm
     assert merge(apart[0], apart[0], tmp_path / "merged") == 2
     assert merge(apart[0], apart[0] / "inside") == 2
     assert not (tmp_path / "merged").exists()
+
+
+def changed_file(folder, head, **changes):
+    """Let a classifier be as if another run had trained it."""
+    path = ResultDir(folder).best(MODEL, head)
+    content = load_checkpoint(path)
+    content["config"] |= changes.pop("config", {})
+    save_checkpoint(path, content | changes)
+    return path
+
+
+def test_a_classifier_of_another_run_that_was_copied_in_is_refused_and_noted(
+    apart, alone, tmp_path, capsys
+):
+    part = copy_of(apart[1], tmp_path)
+    good = ResultDir(part).best(MODEL, MIDDLE).read_bytes()
+    trunk = load_checkpoint(ResultDir(part).best(MODEL, MIDDLE))["trunk"]
+    other = {name: value + 1 for name, value in trunk.items()}
+    for changes, said in (
+        ({"config": {"seed": 7}}, "(seed: 7, not 42); remove it"),
+        ({"initial_weights": "other"}, "(initial_weights: other, not "),
+        ({"initial_weights": "", "trunk": other}, "their frozen stages or their preprocessing"),
+    ):
+        path = changed_file(part, MIDDLE, **changes)
+        assert merge(apart[0], part, tmp_path / "merged") == 2
+        error = capsys.readouterr().err
+        assert said in error and str(path) in error and error.count("\n") == 1
+        path.write_bytes(good)
+    changed_file(part, MIDDLE, initial_weights="", config={"seed": 42})
+    assert merge(apart[0], part, tmp_path / "merged") == 0, "earlier files tell less"
+    mixed = copy_of(alone, tmp_path)
+    changed_file(mixed, MIDDLE, config={"seed": 7}, trunk=other)
+    capsys.readouterr()
+    assert len(load_model(find_run(ResultDir(mixed))).groups) == 2
+    said = capsys.readouterr().out
+    for what in ("frozen stages", "seed"):
+        assert f"{mixed}: 0-2 of 3 classifiers have another {what} than the rest" in said
 
 
 def test_an_unfinished_pair_comes_along_and_goes_on(
