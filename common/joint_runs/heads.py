@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from common.config import TrainConfig
 from common.locks.file_lock import FileLock, Taken, advice_on, by_process, holder_of, take
-from common.locks.run_lock import lock_for_a_moment
+from common.locks.run_lock import lock_for_a_moment, require_writable
 from common.pairs import Head, heads_of_model
 from common.result_dir import ResultDir
 from common.system.errors import InputError
@@ -71,6 +71,7 @@ def hold_heads(
 
     Also removes what a killed training of these has left half-written.
     """
+    require_writable(directory.root)
     directory.root.mkdir(parents=True, exist_ok=True)
     held = HeldHeads(directory, config.model, heads, {}, {})
     try:

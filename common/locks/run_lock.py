@@ -28,6 +28,7 @@ def lock_directory(root: Path, lock: Path, what: str, flag: str = "--output_dir"
     lock: the file in `root` that is locked. The kernel lets go of it when its process dies, however
     it dies. what: is being done there, in words; flag: names another place.
     """
+    require_writable(root, flag)
     root.mkdir(parents=True, exist_ok=True)
     try:
         held = take(lock)
@@ -72,11 +73,17 @@ def _wait_for(lock: Path, patience: float) -> FileLock:
         time.sleep(_POLL)
 
 
-def require_writable(root: Path) -> None:
-    """Raise InputError where nothing can be written to a directory; changes nothing on the disk."""
+def require_writable(root: Path, flag: str = "--output_dir") -> None:
+    """Raise InputError where nothing can be written to a directory; changes nothing on the disk.
+
+    flag: names another place.
+    """
     there = next(place for place in (root, *root.absolute().parents) if os.path.lexists(place))
     try:
         with tempfile.TemporaryFile(dir=there):  # without a name, where the file system can
             pass
     except OSError as error:
-        raise InputError(f"{root} cannot be written ({there}: {error.strerror})") from error
+        raise InputError(
+            f"{flag}: {root} cannot be written ({there}: {error.strerror}); choose another one, or "
+            "let this user write there"
+        ) from error
