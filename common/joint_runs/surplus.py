@@ -7,6 +7,7 @@ once, by the evaluation. Who trains is known from the locks of the classifiers a
 
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -98,7 +99,10 @@ def decode_all(configs: Sequence[TrainConfig], dataset: Dataset) -> bool:
 
 def _reason(error: Exception) -> str:
     """Say in one line what stands in the way."""
-    return " ".join(str(error).split())[:300]
+    text = str(error)
+    if isinstance(error, OSError) and error.filename:
+        text = f"{error.strerror} at {error.filename}"
+    return " ".join(text.split())[:400]
 
 
 def _decode(config: TrainConfig, split: Split) -> None:
@@ -137,7 +141,9 @@ def is_complete(config: TrainConfig) -> bool:
     if any(each.state != DONE for each in _heads_of(directory)):
         return False
     heads = heads_of_model(config.num_classes, config.head)
-    return finished_before(directory, config, heads) is not None
+    with suppress(InputError, OSError):  # a file that is no classifier: who trains it says so
+        return finished_before(directory, config, heads) is not None
+    return False
 
 
 def is_over(config: TrainConfig, heads: Sequence[Head]) -> bool:

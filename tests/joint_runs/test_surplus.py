@@ -42,7 +42,7 @@ def test_a_cache_that_cannot_be_written_ends_no_training(
 
     monkeypatch.setattr(surplus, "_decode", decode)
     assert surplus.decode_all(waiting(tmp_path).configs, scan_dataset(demo)) is goes_on
-    assert f"{said}[Errno 30] Read-only file system: 'cache'" in capsys.readouterr().out
+    assert f"{said}Read-only file system at cache" in capsys.readouterr().out
 
 
 def test_what_is_complete_is_not_waited_for(trained):
@@ -54,6 +54,12 @@ def test_pairs_that_nobody_asked_for_are_not_waited_for(trained_copy, capsys):
     ResultDir(trained_copy).best(MODEL, HEAD).unlink()
     others = [head for head in PAIRS if head != HEAD]
     assert not list(complete_ones(waiting(trained_copy, others)))
+    assert f"{trained_copy}: {GIVEN_UP}" in capsys.readouterr().out
+
+
+def test_a_file_that_is_no_classifier_ends_no_training(trained_copy, capsys):
+    ResultDir(trained_copy).best(MODEL, HEAD).write_bytes(b"no checkpoint")
+    assert not list(complete_ones(waiting(trained_copy)))
     assert f"{trained_copy}: {GIVEN_UP}" in capsys.readouterr().out
 
 
