@@ -169,6 +169,9 @@ fi
 
 # -- the trainings -------------------------------------------------------------------------------
 
+complete="complete" # said of a training that ended with status 0
+case " ${flags[*]} " in *" --pairs "* | *" --pairs="*) complete="complete, its pairs" ;; esac
+
 say() { echo "$(date -u +'%F %TZ')  $*"; }
 
 stop="" running=()
@@ -193,7 +196,7 @@ note_ended() { # take those that have ended off the list; true if there were som
     seconds[$name]=$((SECONDS - ${seconds[$name]}))
     free+=("${gpu_of[$name]}")
     case "${status[$name]}" in
-      0) say "$name is complete" ;;
+      0) say "$name is $complete" ;;
       3) say "$name ended; $(others "$name")" ;;
       *) say "$name: $(why "$name")" ;;
     esac
@@ -222,7 +225,7 @@ printf '%-20s %-20s %9s  %s\n' backbone status time log
 for name in "${backbones[@]}"; do
   log="${name}_training_log.txt"
   case "${status[$name]-none}" in
-    0) word="complete" ;;
+    0) word="$complete" ;;
     3) word="ended" left=yes log="$(others "$name")" ;;
     none) word="not begun" log="" ;;
     143)
