@@ -100,7 +100,8 @@ def test_what_was_left_to_others_is_not_complete(folder):
     done = run_shell(folder / "train_all.sh", folder, *words, convnext_tiny="left")
     assert done.returncode == 1 and done.stderr.startswith("error: other processes had a part")
     rows = table(done.stdout)
-    assert rows["coatnet"].startswith("complete, its pairs 0:00:") and "convnext is complete" not in done.stdout
+    assert rows["coatnet"].startswith("complete, its pairs 0:00:")
+    assert "convnext is complete" not in done.stdout
     assert rows["convnext"].endswith(" left to others: ./r: 0-1 by process 7")
     assert rows["convnext"].startswith("ended 0:00:")
     assert all("--require_trained" in line for line in calls(folder, "begin"))
