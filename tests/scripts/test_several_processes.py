@@ -57,7 +57,9 @@ def test_a_process_for_which_nothing_is_left_predicts_what_the_evaluation_takes_
     statuses, said = train(cache_dir=cache)
     assert statuses == [0, 0]
     assert "it fills the pixel cache, of test, too, then predicts val and test with demo_co" in said
-    assert "[rank 1 of 2] test is decoded, too" in said and "the pixel cache is filled" in said
+    assert (
+        "[rank 1 of 2] test is decoded, too" in said and "what could be decoded is in the" in said
+    )
     assert "[rank 1 of 2] demo_convnext shared: predicting 20 images of test, fp32" in said
     assert {path.name for path in directory.results.iterdir()} == {
         "predictions_test.npz",
@@ -78,7 +80,7 @@ def test_who_waits_for_a_process_that_was_killed_says_so_and_ends(train_beside):
 
     def kill(children):
         lock = directory.head_lock("demo_convnext", network)
-        wait_for(lambda: lock.exists() and "cache is filled" in log.read_text(), 60)
+        wait_for(lambda: lock.exists() and "what could be decoded" in log.read_text(), 60)
         os.kill(children[0], signal.SIGKILL)
 
     statuses, said = train(kill, epochs=1000, monitor="last")
