@@ -44,8 +44,11 @@ class Memory:
     own: int = 0  # without
 
 
-def run_command(words: Sequence[str | Path], folder: Path) -> Used:
-    """Run Python with these words on one thread in a folder; InputError if it fails."""
+def run_command(words: Sequence[str | Path], folder: Path, expected: int = 0) -> Used:
+    """Run Python with these words on one thread in a folder.
+
+    Raises InputError unless it ends with the exit status that is expected.
+    """
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     with tempfile.TemporaryDirectory() as place:
         report, log = Path(place) / "report", Path(place) / "log"
@@ -56,10 +59,13 @@ def run_command(words: Sequence[str | Path], folder: Path) -> Used:
                 command, cwd=folder, env=environment, stdout=out, stderr=subprocess.STDOUT
             )
         seconds = time.perf_counter() - started
-        status, processor, peak = json.loads(report.read_text()) if report.exists() else (1, 0, 0)
-        if status:
+        killed = (9, 0, 0)  # where the one between has ended before it wrote
+        status, processor, peak = json.loads(report.read_text()) if report.exists() else killed
+        code = os.waitstatus_to_exitcode(status)
+        if code != expected:
             last = log.read_text(errors="replace").strip()[-300:]
-            raise InputError(f"{Path(str(words[0])).name}: failed: {last}")
+            name = Path(str(words[0])).name
+            raise InputError(f"{name}: failed, exit status {code}: {last}")
     return Used(processor, seconds, peak)
 
 

@@ -10,15 +10,12 @@ else runs on the machine, or hardly. Writes benchmarks/RESULTS.md and results.js
 from common.cli import Parser, folder, guarded, whole_number
 
 import argparse
-import os
-import resource
-import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 
 from benchmarks import report, results
+from benchmarks.process_use import run_command
 from benchmarks.results import Spent, StoredSection
 from benchmarks.timing import processor
 from common.system.errors import InputError
@@ -63,21 +60,8 @@ def commands() -> dict[str, list[str]]:
 
 def spend(*words: str, status: int = 0) -> Spent:
     """Run Python with some words and say what it took; InputError on another exit status."""
-    before, started = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
-    done = subprocess.run(
-        [sys.executable, *words],
-        cwd=ROOT,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    seconds, after = time.perf_counter() - started, resource.getrusage(resource.RUSAGE_CHILDREN)
-    if done.returncode != status:
-        said = done.stderr.strip()[-300:]
-        raise InputError(f"{' '.join(words[:2])}: exit status {done.returncode}: {said}")
-    used = (after.ru_utime - before.ru_utime) + (after.ru_stime - before.ru_stime)
-    return Spent(used, seconds)
+    used = run_command(words, ROOT, status)
+    return Spent(used.processor_seconds, used.wall_seconds)
 
 
 def measure_helps() -> dict[str, Spent]:
