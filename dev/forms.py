@@ -98,7 +98,8 @@ def with_library_depthwise(bench: Bench) -> Iterator[None]:
         yield
     for trainer in bench.trainers:
         features = trunk_output(context.backbone.trunk, size)
-        timm_patches.patch_depthwise(trainer.branch.stages, features)
+        widened = context.precision == "bf16"
+        timm_patches.patch_depthwise(trainer.branch.stages, features, widened)
 
 
 FORMS: dict[str, Form] = {

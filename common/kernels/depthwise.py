@@ -1,9 +1,10 @@
-"""Depthwise convolutions whose weights' gradients come in strips of three columns.
+"""Depthwise convolutions whose gradients are taken in the library's fast ways on a CPU.
 
 oneDNN, which PyTorch's convolutions call on a CPU, has a fast kernel for the weights' gradient of a
 depthwise convolution only up to three columns; wider ones are computed as if each channel were
 sixteen. A strip of three columns of a wide kernel is the gradient of such a narrow one, of shifted
-inputs. Nothing else changes: the result and the inputs' gradient are the library's.
+inputs. Of strided convolutions it has no fast kernel for the inputs' gradient in bf16, but one in
+fp32. The result, and all other gradients of inputs, are the library's.
 
 N samples, C channels, k x k kernel (k odd), H x W inputs, h x w outputs.
 """
@@ -16,36 +17,47 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
-# how a run trains, in config.json: 1, as PyTorch does (runs without this key); 2, with strips
-KERNEL_VERSION = 2
+# how a run trains, in config.json: 1, as PyTorch does (runs without this key); 2, with strips;
+# 3, under bf16 with the inputs' gradients of strided convolutions in fp32, too
+KERNEL_VERSION = 3
 _STRIP = 3  # columns that the fast kernel can do
 # measured: on narrower outputs it is slower; where width times channels is less, little is won
 _LEAST_WIDTH, _LEAST_WORK = 7, 4000
 _TOGETHER = 1600  # places that are summed at a time: the fewer, the smaller the rounding errors
 
 
-def pays(size: int, stride: int, width: int, channels: int) -> bool:
-    """Tell whether strips are faster for a kernel (size, size), by a rule that never changes.
+def pays(size: int, stride: int, width: int, channels: int, widened: bool) -> bool:
+    """Tell whether this is faster for a kernel (size, size), by a rule that never changes.
 
-    width: of the outputs. A rule rather than a measurement at start, so that a run which goes on,
-    or is shared by several processes, rounds in one way.
+    width: of the outputs. widened: the inputs' gradient is wanted in fp32 where the outputs' is
+    not. A rule rather than a measurement at start, so that a run which goes on, or is shared by
+    several processes, rounds in one way.
     """
-    can_be = size % 2 == 1 and size > _STRIP and stride in (1, 2)
-    return can_be and width >= _LEAST_WIDTH and width * channels >= _LEAST_WORK
+    if size % 2 == 0 or size < _STRIP or stride not in (1, 2):
+        return False
+    if widened and stride == 2:
+        return True
+    return size > _STRIP and width >= _LEAST_WIDTH and width * channels >= _LEAST_WORK
 
 
 def depthwise_conv2d(
-    inputs: Tensor, weight: Tensor, bias: Tensor | None, stride: int, padding: int
+    inputs: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    stride: int,
+    padding: int,
+    widened: bool = False,
 ) -> Tensor:
     """Convolve each channel of (N, C, H, W) with its kernel (C, 1, k, k); returns (N, C, h, w).
 
     As F.conv2d with groups=C, autocast included, but for the gradient of the weights, which is not
-    rounded to what autocast computes in.
+    rounded to what autocast computes in. widened: with stride 2 that of the inputs is computed in
+    fp32 and rounded once.
     """
     kind = inputs.device.type
     if torch.is_autocast_enabled(kind):
         inputs = inputs.to(torch.get_autocast_dtype(kind))
-    return _Depthwise.apply(inputs, weight, bias, stride, padding)
+    return _Depthwise.apply(inputs, weight, bias, stride, padding, widened and stride == 2)
 
 
 def weight_gradient(
@@ -109,6 +121,15 @@ def _library_gradients(
     )[wanted]
 
 
+def _input_gradient(gradient: Tensor, inputs: Tensor, weight: Tensor, ctx: Any) -> Tensor | None:
+    sides = (ctx.padding, ctx.padding)
+    if not ctx.widened:
+        return _library_gradients(gradient, inputs, weight, ctx.stride, sides, 0)
+    wide = (gradient.float(), inputs.float(), weight.float())
+    found = _library_gradients(*wide, ctx.stride, sides, 0)
+    return found if found is None else found.to(inputs.dtype)
+
+
 class _Depthwise(Function):
     @staticmethod
     def forward(
@@ -118,8 +139,9 @@ class _Depthwise(Function):
         bias: Tensor | None,
         stride: int,
         padding: int,
+        widened: bool,
     ) -> Tensor:
-        ctx.stride, ctx.padding, ctx.dtype = stride, padding, weight.dtype
+        ctx.stride, ctx.padding, ctx.dtype, ctx.widened = stride, padding, weight.dtype, widened
         weight = weight.to(inputs.dtype)
         bias = bias if bias is None else bias.to(inputs.dtype)
         ctx.save_for_backward(inputs, weight)
@@ -132,12 +154,11 @@ class _Depthwise(Function):
         (gradient,) = gradients
         of_inputs, of_weight, of_bias = None, None, None
         if ctx.needs_input_grad[0]:
-            sides = (ctx.padding, ctx.padding)
-            of_inputs = _library_gradients(gradient, inputs, weight, ctx.stride, sides, 0)
+            of_inputs = _input_gradient(gradient, inputs, weight, ctx)
         if ctx.needs_input_grad[1]:
             size = weight.shape[-1]
             found = weight_gradient(inputs, gradient, size, ctx.stride, ctx.padding)
             of_weight = found.to(ctx.dtype)
         if ctx.needs_input_grad[2]:
             of_bias = gradient.float().sum((0, 2, 3)).to(ctx.dtype)
-        return of_inputs, of_weight, of_bias, None, None
+        return of_inputs, of_weight, of_bias, None, None, None

@@ -66,22 +66,28 @@ class _RelPosAttention(_FusedOnGpuOnly, RelPosAttention): ...
 
 
 class _Depthwise(nn.Conv2d):
-    """Takes the gradient of its weights in strips, where it is trained on a CPU."""
+    """Takes its gradients in faster ways, where it is trained on a CPU."""
+
+    gradients_in_fp32: bool
 
     def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         if _is_trained_on_cpu(input, weight):
-            return depthwise_conv2d(input, weight, bias, self.stride[0], int(self.padding[0]))
+            sizes = (self.stride[0], int(self.padding[0]))
+            return depthwise_conv2d(input, weight, bias, *sizes, self.gradients_in_fp32)
         return super()._conv_forward(input, weight, bias)
 
 
 class _DepthwiseSame(Conv2dSame):
     """The same where as much is padded as TensorFlow pads, more on the right than on the left."""
 
+    gradients_in_fp32: bool
+
     def forward(self, x: Tensor) -> Tensor:
         if not _is_trained_on_cpu(x, self.weight):
             return super().forward(x)
         padded = pad_same(x, list(self.kernel_size), list(self.stride), list(self.dilation))
-        return depthwise_conv2d(padded, self.weight, self.bias, self.stride[0], 0)
+        widened = self.gradients_in_fp32
+        return depthwise_conv2d(padded, self.weight, self.bias, self.stride[0], 0, widened)
 
 
 def _is_trained_on_cpu(inputs: Tensor, weight: Tensor) -> bool:
@@ -129,11 +135,13 @@ def is_patched(net: nn.Module) -> bool:
 
 
 @torch.no_grad()
-def patch_depthwise(net: nn.Module, features: Tensor) -> int:
-    """Patch the depthwise convolutions whose gradients are faster in strips; returns their number.
+def patch_depthwise(net: nn.Module, features: Tensor, gradients_in_fp32: bool) -> int:
+    """Patch the depthwise convolutions whose gradients can be taken faster; returns their number.
 
-    features: an example (1, ...) of what the network takes, for the sizes inside. What the
-    convolutions give stays as it is to the last bit, the gradients of their weights to rounding.
+    features: an example (1, ...) of what the network takes, for the sizes inside.
+    gradients_in_fp32: strided ones shall compute their inputs' gradients in fp32; for networks that
+    are trained in less. What the convolutions give stays as it is to the last bit, their gradients
+    to rounding.
     """
     widths: dict[nn.Module, int] = {}
 
@@ -149,8 +157,9 @@ def patch_depthwise(net: nn.Module, features: Tensor) -> int:
     patched = 0
     for module in candidates:
         width, size, stride = widths.get(module, 0), module.kernel_size[0], module.stride[0]
-        if pays(size, stride, width, module.out_channels):
+        if pays(size, stride, width, module.out_channels, gradients_in_fp32):
             _exchange(module, _DEPTHWISE[type(module)])
+            vars(module)["gradients_in_fp32"] = gradients_in_fp32
             patched += 1
     return patched
 
@@ -159,6 +168,7 @@ def restore_depthwise(net: nn.Module) -> None:
     """Make every depthwise convolution what the library had built."""
     originals = {patched: original for original, patched in _DEPTHWISE.items()}
     for module in net.modules():
+        vars(module).pop("gradients_in_fp32", None)
         _exchange(module, originals.get(type(module), type(module)))
 
 

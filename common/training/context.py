@@ -138,7 +138,7 @@ def build_context(
     device = inputs.device
     if device.type == "cpu":
         tune_malloc()
-    channels_last = fingerprints.kernel_version > 1 and _use_faster_kernels(inputs)
+    channels_last = _use_faster_kernels(inputs, fingerprints.kernel_version)
     inputs.backbone.trunk.to(device)
     room = room_for_pixels(device)
     train_pixels = build_device_pixels(train_cache, device, room)
@@ -161,9 +161,10 @@ def build_context(
     )
 
 
-def _use_faster_kernels(inputs: RunInputs) -> bool:
+def _use_faster_kernels(inputs: RunInputs, version: int) -> bool:
     """Patch depthwise convolutions where that pays, which channels_last then does as well."""
-    if inputs.device.type != "cpu":
+    if inputs.device.type != "cpu" or version < 2:
         return False
     features = trunk_output(inputs.backbone.trunk, inputs.preprocessing.img_size)
-    return timm_patches.patch_depthwise(inputs.backbone.stages, features) > 0
+    widened = version > 2 and inputs.precision == "bf16"
+    return timm_patches.patch_depthwise(inputs.backbone.stages, features, widened) > 0

@@ -29,9 +29,10 @@ def distance(found, expected):
 @pytest.mark.parametrize("sides", [(0, 0), (1, 2), (2, 2)], ids=str)  # TensorFlow's are unequal
 @pytest.mark.parametrize("stride", [1, 2])
 @pytest.mark.parametrize("size", [3, 5, 7])
+@pytest.mark.parametrize("widened", [False, True], ids=["", "inputs' in fp32"])
 @pytest.mark.parametrize("precision, most", [("fp32", 1e-6), ("bf16", 1e-3)])
 def test_all_gradients_are_those_of_double_precision(
-    size, stride, sides, memory_format, precision, most
+    size, stride, sides, memory_format, precision, most, widened
 ):
     before, after = sides
     padding = 0 if before != after else before
@@ -45,7 +46,7 @@ def test_all_gradients_are_those_of_double_precision(
     exact = [tensor.double().requires_grad_() for tensor in (inputs, weight, bias)]
     if precision == "bf16":  # the convolution takes its weights rounded
         exact[1] = weight.bfloat16().double().requires_grad_()
-    result = depthwise.depthwise_conv2d(*found, stride, padding)
+    result = depthwise.depthwise_conv2d(*found, stride, padding, widened)
     expected = F.conv2d(*exact, stride, padding, 1, 20)
     gradient = drawn(*expected.shape).to(result.dtype)
     result.backward(gradient)
@@ -65,14 +66,31 @@ def test_many_places_are_summed_in_parts_and_give_the_same_bits_each_time(monkey
 
 
 def test_strips_are_for_wide_kernels_on_maps_that_are_not_tiny():
-    assert depthwise.pays(5, 1, 20, 672) and depthwise.pays(7, 1, 7, 768)
+    assert depthwise.pays(5, 1, 20, 672, False) and depthwise.pays(7, 1, 7, 768, False)
     refused = ((3, 1, 20, 672), (6, 1, 20, 672), (5, 3, 20, 672), (5, 1, 4, 1152), (5, 1, 8, 240))
-    assert not any(depthwise.pays(*shape) for shape in refused)
+    assert not any(depthwise.pays(*shape, widened) for shape in refused for widened in (0, 1))
+
+
+def test_gradients_of_inputs_are_computed_in_fp32_for_strided_convolutions_alone():
+    assert depthwise.pays(3, 2, 14, 288, True) and depthwise.pays(5, 2, 4, 16, True)
+    assert not depthwise.pays(3, 2, 14, 288, False)
+
+    def gradient(stride, widened):
+        inputs = drawn(2, 64, 9, 9).bfloat16().requires_grad_()
+        result = depthwise.depthwise_conv2d(inputs, drawn(64, 1, 3, 3), None, stride, 1, widened)
+        result.backward(drawn(*result.shape).bfloat16())
+        return inputs.grad
+
+    assert torch.equal(gradient(1, True), gradient(1, False))
+    exact = drawn(2, 64, 9, 9).double().requires_grad_()
+    result = F.conv2d(exact, drawn(64, 1, 3, 3).bfloat16().double(), None, 2, 1, 1, 64)
+    result.backward(drawn(*result.shape).bfloat16().double())
+    assert torch.equal(gradient(2, True), exact.grad.bfloat16()), "rounded once"
 
 
 def networks(name, monkeypatch):
     """The trained part of a network twice, the second time patched; and features for both."""
-    monkeypatch.setattr(timm_patches, "pays", lambda size, stride, width, channels: size > 3)
+    monkeypatch.setattr(timm_patches, "pays", lambda size, stride, *_: size > 3 or stride == 2)
     backbone = build(resolve(name), 64, False, "", True, 0)
     plain = build_branch(backbone, pair_head((0, 1)), 0)
     patched = copy.deepcopy(plain)
@@ -85,7 +103,7 @@ def networks(name, monkeypatch):
 @pytest.mark.parametrize("name", ["tf_efficientnet_lite0", "demo_convnext"])
 def test_a_patched_network_gives_the_same_bits_and_the_same_gradients(name, precision, monkeypatch):
     plain, patched, features = networks(name, monkeypatch)
-    assert timm_patches.patch_depthwise(patched.stages, features[:1]) > 0
+    assert timm_patches.patch_depthwise(patched.stages, features[:1], precision == "bf16") > 0
     results = []
     for net in (plain, patched):
         with autocast(CPU, precision):
@@ -99,8 +117,9 @@ def test_a_patched_network_gives_the_same_bits_and_the_same_gradients(name, prec
 
 def test_restoring_gives_the_library_s_convolutions_back(monkeypatch):
     plain, patched, features = networks("tf_efficientnet_lite0", monkeypatch)
-    timm_patches.patch_depthwise(patched.stages, features[:1])
+    timm_patches.patch_depthwise(patched.stages, features[:1], True)
     kinds = [type(module) for module in plain.modules()]
     assert [type(module) for module in copy.deepcopy(patched).modules()] != kinds
     timm_patches.restore_depthwise(patched)
     assert [type(module) for module in patched.modules()] == kinds
+    assert all(vars(a).keys() == vars(b).keys() for a, b in zip(plain.modules(), patched.modules()))

@@ -292,6 +292,21 @@ def test_training_does_not_look_at_cal(quick_train, demo, tmp_path, capsys):
     assert quick_train(tmp_path / "without", **values, resume=None) == 0, "the same images"
 
 
+@pytest.mark.parametrize(
+    "precision, version, widened", [("bf16", 3, True), ("bf16", 2, False), ("fp32", 3, False)]
+)
+def test_gradients_are_computed_in_fp32_under_bf16_where_the_run_began_so(
+    quick_train, tmp_path, monkeypatch, precision, version, widened
+):
+    given = []
+    monkeypatch.setattr(timm_patches, "patch_depthwise", lambda *args: given.append(args[2]) or 0)
+    assert quick_train(tmp_path, pairs="0-1", precision=precision) == 0
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps({**config, "kernel_version": version}))
+    assert quick_train(tmp_path, pairs=["0-1", "0-2"], precision=precision, resume=None) == 0
+    assert given == [precision == "bf16", widened]
+
+
 def test_a_run_of_an_earlier_release_goes_on_with_its_own_pixels(
     quick_train, tmp_path, capsys, monkeypatch
 ):
@@ -300,7 +315,7 @@ def test_a_run_of_an_earlier_release_goes_on_with_its_own_pixels(
     assert quick_train(output, pairs="0-1") == 0
     assert len(faster) == 1
     config = json.loads((output / "config.json").read_text())
-    assert config.pop("pixel_version") == config.pop("kernel_version") == 2
+    assert (config.pop("pixel_version"), config.pop("kernel_version")) == (2, 3)
     del config["skipped"], config["config"]["skip_unreadable"]  # as before there were any
     config["versions"]["threads"] = "5"
     (output / "config.json").write_text(json.dumps(config))
