@@ -18,7 +18,8 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
 # how a run trains, in config.json: 1, as PyTorch does (runs without this key); 2, with strips;
-# 3, under bf16 with the inputs' gradients of strided convolutions in fp32, too
+# 3, under bf16 with the inputs' gradients of strided convolutions in fp32, too, and on any CPU
+# with the products of attention as models/timm_patches.py has them
 KERNEL_VERSION = 3
 _STRIP = 3  # columns that the fast kernel can do
 # measured: on narrower outputs it is slower; where width times channels is less, little is won

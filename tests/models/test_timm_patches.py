@@ -8,6 +8,7 @@ import torch
 
 from common.models import timm_patches
 from common.models.backbones import build, native_state, resolve
+from common.system.device import autocast
 
 
 def pixels(size=64):
@@ -38,6 +39,33 @@ def test_a_patched_network_gives_what_the_library_s_gives(name):
         timm_patches.apply(net)
         assert timm_patches.is_patched(net)
         assert torch.allclose(net(pixels()), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("precision, most", [("fp32", 1e-4), ("bf16", 0.02)])
+def test_products_of_attention_the_other_way_round_give_the_same(precision, most):
+    backbone = build(resolve("test_coatnet"), 64, False, "", False, 0)
+    nets = [backbone.stages, copy.deepcopy(backbone.stages)]
+    timm_patches.attend_as_earlier(nets[1])
+    kinds = [{type(module) for module in net.modules()} for net in nets]
+    assert timm_patches._Attention2d in kinds[0] - kinds[1]
+    features, results = backbone.trunk(pixels()), []
+    for net in nets:
+        with autocast(torch.device("cpu"), precision):
+            results.append(net(features).float())
+        results[-1].square().sum().backward()
+    gradients = [torch.cat([p.grad.flatten() for p in net.parameters()]) for net in nets]
+    for ours, earlier in (results, gradients):
+        assert (ours - earlier).norm() < most * earlier.norm()
+
+
+def test_earlier_attention_can_be_restored_too():
+    net = plain_net("test_coatnet")
+    before = description(net)
+    timm_patches.apply(net)
+    timm_patches.attend_as_earlier(net)
+    assert timm_patches.is_patched(net)
+    timm_patches.restore(net)
+    assert description(net) == before
 
 
 @pytest.mark.parametrize("name", PATCHED)

@@ -295,16 +295,18 @@ def test_training_does_not_look_at_cal(quick_train, demo, tmp_path, capsys):
 @pytest.mark.parametrize(
     "precision, version, widened", [("bf16", 3, True), ("bf16", 2, False), ("fp32", 3, False)]
 )
-def test_gradients_are_computed_in_fp32_under_bf16_where_the_run_began_so(
+def test_a_run_goes_on_with_the_kernels_that_it_began_with(
     quick_train, tmp_path, monkeypatch, precision, version, widened
 ):
-    given = []
+    given, earlier = [], []
     monkeypatch.setattr(timm_patches, "patch_depthwise", lambda *args: given.append(args[2]) or 0)
+    monkeypatch.setattr(timm_patches, "attend_as_earlier", earlier.append)
     assert quick_train(tmp_path, pairs="0-1", precision=precision) == 0
     config = json.loads((tmp_path / "config.json").read_text())
     (tmp_path / "config.json").write_text(json.dumps({**config, "kernel_version": version}))
     assert quick_train(tmp_path, pairs=["0-1", "0-2"], precision=precision, resume=None) == 0
     assert given == [precision == "bf16", widened]
+    assert len(earlier) == (2 if version < 3 else 0), "of the trunk and the stages"
 
 
 def test_a_run_of_an_earlier_release_goes_on_with_its_own_pixels(
