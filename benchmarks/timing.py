@@ -109,6 +109,9 @@ def processor(device: "torch.device") -> str:
 
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
-    lines = Path("/proc/cpuinfo").read_text().splitlines()
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return f"{names[0] if names else platform.machine()}, {torch.get_num_threads()} threads"
+    lines = [line.partition(":") for line in Path("/proc/cpuinfo").read_text().splitlines()]
+    found = {key.strip(): value.strip() for key, _, value in reversed(lines)}  # of the first core
+    name = found.get("model name", platform.machine())
+    if "cpu family" in found and "model" in found:  # a cloud gives several generations one name
+        name += f" (family {found['cpu family']}, model {found['model']})"
+    return f"{name}, {torch.get_num_threads()} threads"

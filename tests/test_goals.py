@@ -1,5 +1,7 @@
 """What is asked of speed is held against what was measured, row by row."""
 
+import re
+
 import pytest
 
 from benchmarks import report, results
@@ -78,5 +80,6 @@ def test_networks_that_were_not_measured_stand_in_the_table_of_speeds(tmp_path):
     text = report.write(tmp_path, results.store(tmp_path, "cpu", found.speed["cpu"]))
     for name in (*CNNS, LITE):
         assert f"\n{name} " in text
+    assert re.search(r"coatnet .* 40 % +7\.50 +8\.0", text), "3x at 40 % of what can be"
     command = "python -m benchmarks.run --device cpu --base_models densenet121 efficientnetb2"
     assert f"Not measured: `{command} resnet50 seresnext50 {LITE} --ensemble`" in text
