@@ -149,11 +149,11 @@ class Bench:
         wait_for(self.context.device)
         return reading / (time.perf_counter() - started)
 
-    def flops_per_sample(self) -> float:
-        """Count the operations of one pair-sample's training in the product, trunk shared by 4.
+    def flops(self) -> tuple[float, float]:
+        """Count the operations of the product for a pair-sample's training, and an image's grading.
 
-        A backward pass is taken for two forward passes: the counter is wrong about the gradients of
-        depthwise convolutions.
+        Four pair-samples, or all ten pairs, share the trunk. A backward pass is taken for two
+        forward passes: the counter is wrong about the gradients of depthwise convolutions.
         """
         context = self.context
         size = context.preprocessing.img_size
@@ -165,8 +165,9 @@ class Bench:
             )
         with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as of_branch:
             branch(features.float())
-        share = of_trunk.get_total_flops() / chunk_size(context.device) / 4
-        return share + 3 * of_branch.get_total_flops()
+        shared = of_trunk.get_total_flops() / chunk_size(context.device)
+        own = of_branch.get_total_flops()
+        return shared / 4 + 3 * own, shared + len(PAIRS) * own
 
 
 def build_bench(name: str, root: Path, device: torch.device, workers: int) -> Bench:

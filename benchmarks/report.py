@@ -103,7 +103,7 @@ def _speed(section: SpeedSection | None, device: str) -> str:
         f"```\n{format_table(header, rows)}\n\n{_details(section)}\n```\n\n"
         "Evaluation reads a filled cache; cold fills it first, timed after the others. Decoding: "
         "the reference's epoch of ten pairs against the product's first fill. Ratio at all of it: "
-        "what the training's would be if all that the product multiplies were as fast as the "
+        "what it would be if all that the product multiplies were as fast as the "
         f"largest matrix product and nothing else took time. {peak}{rest}"
     )
 
@@ -127,7 +127,9 @@ def _details(section: SpeedSection) -> str:
         "px",
         "reading / epoch",
         "training GFLOP/s",
-        "of the matrix product's",
+        "of the largest product's",
+        "ratio at all of it",
+        "evaluation, of the largest product's",
         "ratio at all of it",
         "peak GB",
     ]
@@ -138,13 +140,18 @@ def _details(section: SpeedSection) -> str:
             found.img_size,
             percent(found.data_share),
             f"{found.training_flops / 1e9:.1f}",
-            f"{100 * found.share_of_ceiling:.0f} %",
-            f"{found.training.ratio / found.share_of_ceiling:.2f}",
+            *_of_ceiling(found.training, found.share_of_ceiling),
+            *_of_ceiling(found.evaluation, found.evaluation_share),
             f"{found.peak_gb:.1f}",
         ]
         for name, found in section.models.items()
     ]
     return format_table(header, rows)
+
+
+def _of_ceiling(speed: Speed, share: float | None) -> list[str]:
+    """Show a share of the largest product's speed, and the ratio that all of it would give."""
+    return [f"{100 * share:.0f} %", f"{speed.ratio / share:.2f}"] if share else ["-", "-"]
 
 
 def _ablation(section: AblationSection | None, device: str) -> str:

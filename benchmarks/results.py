@@ -52,6 +52,7 @@ class ModelSpeed:
     training_flops: float  # a second
     share_of_ceiling: float  # of the FLOP/s of large matrix products
     peak_gb: float
+    evaluation_share: float | None = None  # of the same; older figures have none
 
 
 @dataclass

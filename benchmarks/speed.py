@@ -41,7 +41,9 @@ def measure(name: str, root: Path, device: torch.device, repeats: int, workers: 
     training = speed("training", bench.train_reference, bench.train_product, 4 * count)
     evaluation = speed("evaluation", bench.evaluate_reference, bench.evaluate_product, count)
     decoding = speed("decoding", bench.decode_reference, bench.fill_product, count)
-    flops = bench.flops_per_sample() * training.product_per_second
+    of_sample, of_image = bench.flops()
+    flops = of_sample * training.product_per_second
+    ceiling = matmul_ceiling(device, bench.context.precision)
     if device.type == "cuda":  # a real dataset keeps more pixels there than this one
         peak_gb = peak + MAX_RESIDENT_BYTES / 1e9
     else:
@@ -55,8 +57,9 @@ def measure(name: str, root: Path, device: torch.device, repeats: int, workers: 
         cold=cold_evaluation(bench, evaluation.reference_per_second, repeats),
         decoding=decoding,
         training_flops=flops,
-        share_of_ceiling=flops / matmul_ceiling(device, bench.context.precision),
+        share_of_ceiling=flops / ceiling,
         peak_gb=peak_gb,
+        evaluation_share=of_image * evaluation.product_per_second / ceiling,
     )
 
 

@@ -85,7 +85,7 @@ def profile_model(
     log(f"{bench.spec.name}, {bench.context.precision} on {device}, {samples} pair-samples")
     if device.type == "cuda":
         log(f"{waits} waits for the GPU in {sum(t.steps_per_epoch for t in bench.trainers)} steps")
-    flops = samples * bench.flops_per_sample()
+    flops = samples * bench.flops()[0]
     averages = found.key_averages(group_by_input_shape=True)
     kinds = by_kind(averages, seconds, flops, ceiling, bandwidth)
     print_parts(bench, device, samples)
