@@ -8,9 +8,10 @@ from benchmarks import accuracy_trials
 from benchmarks.accuracy_methods import CHANGES
 from benchmarks.accuracy_soup import average_weights
 from benchmarks.accuracy_trials import TRIALS
+from common.config import TrainConfig
 from common.data.sampler import epoch_order
 from common.models.checkpoint import PairCheckpoint, load_pair
-from common.pairs import pair_head
+from common.pairs import pair_head, shared_head
 from common.result_dir import ResultDir, find_run
 from common.training import loop, step
 
@@ -54,13 +55,38 @@ def test_weights_that_are_held_stay_where_they_began_while_the_classifier_learns
     assert not torch.equal(*(one.classifier["weight"] for one in found))
 
 
-def test_mixed_samples_teach_something_else_and_the_same_again(quick_train, restored, tmp_path):
-    assert quick_train(tmp_path / "plain", **SHARED) == 0
-    TRIALS["mixup"]()
-    for name in ("mixed", "again"):
-        assert quick_train(tmp_path / name, **SHARED) == 0
-    plain, mixed, again = (network(tmp_path / name) for name in ("plain", "mixed", "again"))
-    assert differ(plain, mixed) and not differ(mixed, again)
+@pytest.mark.parametrize(
+    "trial, flags",
+    [("mixup", {}), ("pseudo_pairs", {}), ("self_distillation", {"ema_decay": 0.5})],
+)
+def test_a_trial_teaches_something_else_and_the_same_again(
+    quick_train, restored, tmp_path, trial, flags
+):
+    flags = SHARED | {"epochs": 2} | flags
+    assert quick_train(tmp_path / "plain", **flags) == 0
+    TRIALS[trial]()
+    for name in ("changed", "again"):
+        assert quick_train(tmp_path / name, **flags) == 0
+    plain, changed, again = (network(tmp_path / name) for name in ("plain", "changed", "again"))
+    assert differ(plain, changed) and not differ(changed, again)
+
+
+def test_a_grade_teaches_pairs_of_others_where_it_stands_between_or_beyond_them(restored):
+    TRIALS["pseudo_pairs"]()
+    head, config = shared_head(5), TrainConfig(enable_focal_loss=False, label_smoothing=0.0)
+    weights, grade = torch.ones(len(head.pairs), 2), torch.tensor([2])
+
+    def loss(**logits: float) -> float:
+        """Of an image of grade 2 where single pairs, by name, say other than a half."""
+        said = torch.zeros(1, len(head.pairs))
+        for name, logit in logits.items():
+            said[0, head.pairs.index((int(name[1]), int(name[2])))] = logit
+        return float(step.sample_losses(config, head, weights, said, grade))
+
+    assert loss(p01=9) < loss() < loss(p01=-9), "it is above both"
+    assert loss(p34=-9) < loss() < loss(p34=9), "it is below both"
+    assert loss() < loss(p13=1) == pytest.approx(loss(p13=-1)), "it is halfway"
+    assert loss(p12=9) < loss() < loss(p12=-9), "its own pair"
 
 
 def test_rare_grades_are_drawn_as_often_as_common_ones(restored):
