@@ -122,13 +122,14 @@ def _library_gradients(
     )[wanted]
 
 
-def _input_gradient(gradient: Tensor, inputs: Tensor, weight: Tensor, ctx: Any) -> Tensor | None:
-    sides = (ctx.padding, ctx.padding)
-    if not ctx.widened:
-        return _library_gradients(gradient, inputs, weight, ctx.stride, sides, 0)
-    wide = (gradient.float(), inputs.float(), weight.float())
-    found = _library_gradients(*wide, ctx.stride, sides, 0)
-    return found if found is None else found.to(inputs.dtype)
+def _input_gradient(
+    gradient: Tensor, inputs: Tensor, weight: Tensor, stride: int, padding: int, widened: bool
+) -> Tensor | None:
+    sides = (padding, padding)
+    if not widened:
+        return _library_gradients(gradient, inputs, weight, stride, sides, 0)
+    found = _library_gradients(gradient.float(), inputs.float(), weight.float(), stride, sides, 0)
+    return None if found is None else found.to(inputs.dtype)
 
 
 class _Depthwise(Function):
@@ -155,7 +156,8 @@ class _Depthwise(Function):
         (gradient,) = gradients
         of_inputs, of_weight, of_bias = None, None, None
         if ctx.needs_input_grad[0]:
-            of_inputs = _input_gradient(gradient, inputs, weight, ctx)
+            how = ctx.stride, ctx.padding, ctx.widened
+            of_inputs = _input_gradient(gradient, inputs, weight, *how)
         if ctx.needs_input_grad[1]:
             size = weight.shape[-1]
             found = weight_gradient(inputs, gradient, size, ctx.stride, ctx.padding)

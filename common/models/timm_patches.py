@@ -102,8 +102,8 @@ class _Depthwise(nn.Conv2d):
 
     def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         if _is_trained_on_cpu(input, weight):
-            sizes = (self.stride[0], int(self.padding[0]))
-            return depthwise_conv2d(input, weight, bias, *sizes, self.gradients_in_fp32)
+            stride, padding = self.stride[0], int(self.padding[0])
+            return depthwise_conv2d(input, weight, bias, stride, padding, self.gradients_in_fp32)
         return super()._conv_forward(input, weight, bias)
 
 
@@ -116,8 +116,8 @@ class _DepthwiseSame(Conv2dSame):
         if not _is_trained_on_cpu(x, self.weight):
             return super().forward(x)
         padded = pad_same(x, list(self.kernel_size), list(self.stride), list(self.dilation))
-        widened = self.gradients_in_fp32
-        return depthwise_conv2d(padded, self.weight, self.bias, self.stride[0], 0, widened)
+        stride, widened = self.stride[0], self.gradients_in_fp32
+        return depthwise_conv2d(padded, self.weight, self.bias, stride, 0, widened)
 
 
 def _is_trained_on_cpu(inputs: Tensor, weight: Tensor) -> bool:
