@@ -52,11 +52,11 @@ def render(results: Results) -> str:
         "in a DataLoader, batches of two, fp32. Both work in one process on the same images, in "
         "turn; a ratio is the median over the repeats, with its range.",
         "Ratios move with the machine and its hour. Another AMD EPYC, a core of which multiplied "
-        "matrices at 487 GFLOP/s in bf16, gave for training and evaluation (2026-11-25, 7 images of "
-        "a grade, three repeats): CoAtNet 2.80x and 3.78x, ConvNeXt 3.53x and 5.19x, SwinV2 3.80x "
-        "and 5.47x, seven models in turn 5.37x at evaluation; in a slower hour ConvNeXt 2.6x and "
-        "3.8x. Without bf16 hardware the product computes in fp32, as the reference does, and gains "
-        "less.",
+        "matrices at 487 GFLOP/s in bf16, gave for training and evaluation (2026-11-25, 7 images "
+        "of a grade, three repeats): CoAtNet 2.80x and 3.78x, ConvNeXt 3.53x and 5.19x, SwinV2 "
+        "3.80x and 5.47x, seven models in turn 5.37x at evaluation; in a slower hour ConvNeXt "
+        "2.6x and 3.8x. Without bf16 hardware the product computes in fp32, as the reference "
+        "does, and gains less.",
         "## Goals",
         goals_table(results),
     ]
