@@ -1,8 +1,8 @@
 """All that is changed in the libraries' networks: attention, and depthwise convolutions.
 
 A patched module is of a subclass of the library's class, with the same parameters and buffers;
-`apply` and `restore`, `patch_depthwise` and `restore_depthwise` exchange classes. N windows of L
-places.
+`apply` and `restore`, `attend_as_earlier`, `patch_depthwise` and `restore_depthwise` exchange
+classes. N windows of L places.
 """
 
 import torch
