@@ -234,7 +234,7 @@ def main(argv: list[str] | None = None) -> int:
     run_all(place, runs, args.cores)
     if args.ablation is None:
         methods = gather_methods(place, args.base_models, bootstrap)
-        results = accuracy_results.store(file, methods, "methods")
+        results = accuracy_results.store(file, methods, methods.section)
     else:
         changes = gather_changes(place, args.base_models[0], bootstrap)
         results = accuracy_results.store(file, changes, "changes")

@@ -128,14 +128,15 @@ def _judge(reader: _Reader, method: Method, grid: Grid) -> list[Judged]:
 def _methods(
     reader: _Reader, methods: Sequence[Method], bootstrap: BootstrapConfig
 ) -> list[MethodResult]:
+    grids = {method.name: grid for method in methods if (grid := _grid_of(reader, method))}
+    found = [method for method in methods if method.name in grids]
     judged, results = {}, []
-    single = {method.members[0]: method.name for method in methods if method.is_single}
-    for method in methods:
-        grid = _grid_of(reader, method)
-        if grid is None:
-            continue
+    for method in found:
         log(f"measuring {method.title}")
-        judged[method.name] = own = _judge(reader, method, grid)
+        judged[method.name] = _judge(reader, method, grids[method.name])
+    single = {method.members[0]: method.name for method in methods if method.is_single}
+    for method in found:
+        own = judged[method.name]
         others = [*REFERENCES, *(single[member] for member in method.members)]
         against = {
             name: differences(own, judged[name], bootstrap)
@@ -146,7 +147,7 @@ def _methods(
             name=method.name,
             title=method.title,
             note=method.note,
-            grid=grid,
+            grid=grids[method.name],
             images=len(own[0].answers.ids),
             figures=summarise(own, bootstrap),
             against=against,

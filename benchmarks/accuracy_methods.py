@@ -29,7 +29,7 @@ TITLES = {
     "shared": "(e) shared OVO, small-data recipe",
     SOUP: "(f) weights of all seeds of (e), averaged (soup)",
 }
-REFERENCES = (PROBE, "softmax")  # what all others are compared with
+REFERENCES = (PROBE, "softmax", BEST)  # what all others are compared with
 NOTES = {"guide": "its best epochs were chosen on the images that it is judged on"}
 
 

@@ -26,6 +26,7 @@ from benchmarks.pages import (
 from common.metrics.intervals import Interval
 
 FIGURE = Path("images") / "accuracy.png"  # as seen from the page
+_IMAGE = f"![Kappa and AUC of each method with their intervals]({FIGURE.as_posix()})"
 _SHOWN = {  # the columns with an interval
     "accuracy": "accuracy",
     "balanced_accuracy": "balanced accuracy",
@@ -45,6 +46,11 @@ _NEW_PAGE = """# Accuracy
 ## Differences
 
 <!-- accuracy: differences -->
+<!-- end -->
+
+## With one seed
+
+<!-- accuracy: one_seed -->
 <!-- end -->
 
 ## What each setting is worth
@@ -79,10 +85,12 @@ def write(page: Path, results: Results) -> None:
 
 def render(results: Results) -> dict[str, str]:
     """Lay out each part of the page, by its name."""
-    methods, changes, pixels = results.methods, results.changes, results.pixels
+    methods, one_seed = results.methods, results.one_seed
+    changes, pixels = results.changes, results.pixels
     return {
-        "methods": _methods(methods) if methods else NOTHING,
+        "methods": f"{_IMAGE}\n\n{_methods(methods)}" if methods else NOTHING,
         "differences": _differences(methods.rows) if methods else NOTHING,
+        "one_seed": _one_seed(one_seed) if one_seed else NOTHING,
         "changes": _changes(changes, _OF_RECIPE) if changes else NOTHING,
         "pixels": _changes(pixels, _OF_PIXELS) if pixels else NOTHING,
     }
@@ -113,7 +121,6 @@ def _methods(found: Methods) -> str:
         row += [short(each.figures[name]) for name in ("ece", "calibrated_ece")]
         rows.append([*row, EMPTY if each.minutes is None else f"{each.minutes:.1f}"])
     parts = [
-        f"![Kappa and AUC of each method with their intervals]({FIGURE.as_posix()})",
         markdown_table(header, rows),
         *(f"[{number}] {note}." for number, note in enumerate(notes, 1)),
         "Mean over the seeds ± standard deviation over them, [95 % interval over images, the "
@@ -122,6 +129,10 @@ def _methods(found: Methods) -> str:
         _conditions(found.conditions),
     ]
     return "\n\n".join(parts)
+
+
+def _one_seed(found: Methods) -> str:
+    return f"{_methods(found)}\n\n{_differences(found.rows)}"
 
 
 def _amount(result: MethodResult, most: int) -> str:

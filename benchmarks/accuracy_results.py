@@ -74,6 +74,12 @@ class Methods:
     conditions: Conditions
     rows: list[MethodResult]
 
+    @property
+    def section(self) -> str:
+        """Name the field of Results: what was measured with one seed has a table of its own."""
+        several = any(len(row.grid.seeds) > 1 for row in self.rows)
+        return "methods" if several else "one_seed"
+
 
 @dataclass(frozen=True)
 class Changes:
@@ -87,7 +93,8 @@ class Changes:
 class Results:
     """All that accuracy.json holds; None: not measured."""
 
-    methods: Methods | None
+    methods: Methods | None  # with several seeds
+    one_seed: Methods | None
     changes: Changes | None
     pixels: Changes | None  # the same of a probe's pixels
 
@@ -105,13 +112,9 @@ def load(file: Path) -> Results:
     """Read accuracy.json; raises InputError for anything else."""
     try:
         content = read_json(file)
-        methods = content.get("methods")
         return Results(
-            methods
-            and Methods(
-                Conditions(**methods["conditions"]),
-                [MethodResult(**_read(row)) for row in methods["rows"]],
-            ),
+            _read_methods(content.get("methods")),
+            _read_methods(content.get("one_seed")),
             _read_changes(content.get("changes")),
             _read_changes(content.get("pixels")),
         )
@@ -119,6 +122,13 @@ def load(file: Path) -> Results:
         raise
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise InputError(f"{file}: expected figures of accuracy, found {error!r}") from error
+
+
+def _read_methods(content: Mapping[str, Any] | None) -> Methods | None:
+    if not content:
+        return None
+    rows = [MethodResult(**_read(row)) for row in content["rows"]]
+    return Methods(Conditions(**content["conditions"]), rows)
 
 
 def _read_changes(content: Mapping[str, Any] | None) -> Changes | None:

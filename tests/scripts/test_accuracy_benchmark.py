@@ -236,6 +236,24 @@ def test_what_is_complete_is_measured_and_written_and_not_made_again(place, monk
     capsys.readouterr()
 
 
+def test_what_was_measured_with_one_seed_has_a_table_of_its_own(place):
+    for fold in (1, 2):
+        for recipe in ("guide", "shared"):
+            fake(place, Run(recipe, MODEL, 0, fold))
+    file = place.root.parent / "benchmarks" / "accuracy.json"
+    assert accuracy.main(command(place, "--methods")) == 0
+    found = accuracy_results.load(file)
+    assert found.methods is None and len(found.one_seed.rows) == 2
+    table = (place.root.parent / "docs" / "accuracy.md").read_text()
+    assert f"| {TITLES['guide']} [1] | 2 x 1 (incomplete: folds 1, 2 alone) |" in table
+    assert f"| minus {TITLES['shared']} |" in table  # though it was measured after the guide's
+    for fold in (1, 2):
+        fake(place, Run("shared", MODEL, 1, fold))
+    assert accuracy.main(command(place, "--methods")) == 0
+    again = accuracy_results.load(file)
+    assert again.one_seed == found.one_seed and again.methods.rows[1].grid == Grid((0, 1), (1, 2))
+
+
 def test_each_change_is_one_of_the_recipe_or_what_the_recipe_has_by_now(place):
     place = replace(place, train_flags="")  # a change needs pretrained weights
     plain = place.config(Run("shared", MODEL, 0, 1))
