@@ -18,10 +18,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
 
-from benchmarks import accuracy_report, accuracy_results
-from benchmarks.accuracy_gather import gather_changes, gather_methods
-from benchmarks.accuracy_methods import BEST, CHANGES, PROBE, SOUP, TRAINED, UNSEEDED, views_of
-from benchmarks.accuracy_runs import FOLDS, ROOT, Place, Run, make_folds, run_all
+from benchmarks.accuracy_tables import report, results
+from benchmarks.accuracy_tables.gather import gather_changes, gather_methods
+from benchmarks.recipes.methods import BEST, CHANGES, PROBE, SOUP, TRAINED, UNSEEDED, views_of
+from benchmarks.recipes.runs import FOLDS, ROOT, Place, Run, make_folds, run_all
 from common.config import VIEWS, config_differences
 from common.flags import default_of
 from common.metrics.intervals import BootstrapConfig
@@ -213,7 +213,7 @@ def main(argv: list[str] | None = None) -> int:
     page = args.report_dir / "docs" / "accuracy.md"
     file = args.report_dir / "benchmarks" / "accuracy.json"
     if args.render_only:
-        accuracy_report.write(page, accuracy_results.load(file))
+        report.write(page, results.load(file))
         return 0
     import torch
 
@@ -234,11 +234,11 @@ def main(argv: list[str] | None = None) -> int:
     run_all(place, runs, args.cores)
     if args.ablation is None:
         methods = gather_methods(place, args.base_models, bootstrap)
-        results = accuracy_results.store(file, methods, methods.section)
+        stored = results.store(file, methods, methods.section)
     else:
         changes = gather_changes(place, args.base_models[0], bootstrap)
-        results = accuracy_results.store(file, changes, "changes")
-    accuracy_report.write(page, results)
+        stored = results.store(file, changes, "changes")
+    report.write(page, stored)
     log(f"wrote {file} and {page}")
     return 0
 

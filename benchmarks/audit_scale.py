@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from benchmarks.audit_findings import (
+from benchmarks.copies.audit_findings import (
     HEADER,
     WORDS_HEADER,
     Found,
@@ -27,10 +27,10 @@ from benchmarks.audit_findings import (
     rows_of_words,
     table_of_million,
 )
-from benchmarks.audit_steps import measure
-from benchmarks.hidden_copies import write_hidden
-from benchmarks.pages import markdown_table, put_parts, put_section
-from benchmarks.timing import in_own_process
+from benchmarks.copies.audit_steps import measure
+from benchmarks.copies.hidden_copies import write_hidden
+from benchmarks.shared.pages import markdown_table, put_parts, put_section
+from benchmarks.speed.timing import in_own_process
 from common.data.folders import IMAGE_SUFFIXES
 from common.reporting.table import format_table
 from common.system.environment import versions

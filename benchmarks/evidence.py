@@ -28,10 +28,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from benchmarks import evidence_report, evidence_results
-from benchmarks.accuracy_runs import ROOT
-from benchmarks.evidence_measures import UPSAMPLINGS
-from benchmarks.evidence_results import CHECKS, TARGETS, Conditions, Section
+from benchmarks.evidence_tables import report, results
+from benchmarks.evidence_tables.measures import UPSAMPLINGS
+from benchmarks.evidence_tables.results import CHECKS, TARGETS, Conditions, Section
+from benchmarks.recipes.runs import ROOT
 from common.config import PRECISIONS, VIEWS
 from common.data.synthetic import LESIONS_FILE
 from common.evidence.maps import EXACT, KINDS
@@ -43,8 +43,8 @@ from common.system.errors import InputError
 from common.system.log import log
 
 if TYPE_CHECKING:  # these take seconds to import: steps that need them do it
-    from benchmarks.evidence_gather import Gatherer, View
-    from benchmarks.evidence_judged import Judged
+    from benchmarks.evidence_maps.judged import Judged
+    from benchmarks.evidence_tables.gather import Gatherer, View
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -157,7 +157,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 def find_all(args: argparse.Namespace) -> list["Judged"]:
     """Find all models with their images; raises InputError where one has none."""
-    from benchmarks.evidence_judged import Search, find_judged
+    from benchmarks.evidence_maps.judged import Search, find_judged
 
     if not args.results_dirs:
         raise InputError("expected --results_dirs, the models to judge, found none")
@@ -185,8 +185,8 @@ def find_all(args: argparse.Namespace) -> list["Judged"]:
 
 def views_of(args: argparse.Namespace) -> list["View"]:
     """List the ways to look at maps: the first, then each with one thing changed."""
-    from benchmarks.evidence_gather import View
-    from benchmarks.evidence_maps import Look
+    from benchmarks.evidence_maps.maps import Look
+    from benchmarks.evidence_tables.gather import View
 
     target, layer, tta, how = (
         list(dict.fromkeys(getattr(args, name)))
@@ -205,7 +205,7 @@ def conditions_of(
     judged: Sequence["Judged"], view: "View", gatherer: "Gatherer", resamples: int
 ) -> Conditions:
     """Say what was measured on, and with."""
-    from benchmarks.evidence_judged import note_uneven
+    from benchmarks.evidence_maps.judged import note_uneven
 
     boxes = {id_: len(own.lesions) for one in judged for id_, own in one.boxes.items()}
     groups = {group for one in judged for group in one.groups.values()}
@@ -238,10 +238,10 @@ def main(argv: list[str] | None = None) -> int:
     page = args.report_dir / "docs" / "evidence.md"
     file = args.report_dir / "benchmarks" / "evidence.json"
     if args.render_only:
-        evidence_report.write(page, evidence_results.load(file))
+        report.write(page, results.load(file))
         return 0
-    from benchmarks.evidence_gather import Gatherer, check, gather
-    from benchmarks.evidence_maps import Place
+    from benchmarks.evidence_maps.maps import Place
+    from benchmarks.evidence_tables.gather import Gatherer, check, gather
     from common.system.device import resolve_precision, select_device
 
     bootstrap = BootstrapConfig(args.resamples)
@@ -259,8 +259,8 @@ def main(argv: list[str] | None = None) -> int:
     conditions = conditions_of(judged, views[0], gatherer, args.resamples)
     section = Section(conditions, rows, gatherer.curves)
     name = ("drawn" if judged[0].synthetic else "photographs") + (CHECKS if args.checks else "")
-    results = evidence_results.store(file, section, name)
-    evidence_report.write(page, results)
+    stored = results.store(file, section, name)
+    report.write(page, stored)
     log(f"wrote {file} and {page}")
     return 0
 

@@ -21,9 +21,9 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from benchmarks.large_dataset import link_pictures, write_large
-from benchmarks.pages import markdown_table, put_parts, put_section
-from benchmarks.process_use import Used, run_command
+from benchmarks.many_images.large_dataset import link_pictures, write_large
+from benchmarks.many_images.process_use import Used, run_command
+from benchmarks.shared.pages import markdown_table, put_parts, put_section
 from common.reporting.table import format_table
 from common.result_dir import ResultDir
 from common.system.environment import versions
@@ -164,7 +164,7 @@ def measure(folder: Path, images: int, most_predicted: int, only: Sequence[str])
 
 def write_second_model(folder: Path) -> None:
     """Copy an evaluated model, with drawn predictions in place of its own."""
-    from benchmarks.stored_predictions import store_predictions
+    from benchmarks.many_images.stored_predictions import store_predictions
     from common.data.folders import scan_dataset
     from common.result_dir import find_run
 

@@ -23,7 +23,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from benchmarks.changes import CHANGES, Change
+from benchmarks.copies.changes import CHANGES, Change
 from common.data.folders import IMAGE_SUFFIXES
 from common.duplicates.links import PictureLinks, link_pictures
 from common.duplicates.near_duplicates import components, near_duplicates

@@ -22,12 +22,12 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
-from benchmarks import accuracy_report, accuracy_results
-from benchmarks.accuracy_gather import change_result
-from benchmarks.accuracy_measures import Answers
-from benchmarks.accuracy_results import Changes, Conditions, Grid
-from benchmarks.accuracy_runs import FOLDS, ROOT, Place, make_folds
-from benchmarks.timing import processor
+from benchmarks.accuracy_tables import report, results
+from benchmarks.accuracy_tables.gather import change_result
+from benchmarks.accuracy_tables.measures import Answers
+from benchmarks.accuracy_tables.results import Changes, Conditions, Grid
+from benchmarks.recipes.runs import FOLDS, ROOT, Place, make_folds
+from benchmarks.speed.timing import processor
 from common.config import PixelOptions
 from common.data.folders import scan_split
 from common.flags import default_of
@@ -145,7 +145,7 @@ def list_images(place: Place) -> tuple[list[Path], Answers]:
 
 def ask(features: np.ndarray, images: Answers) -> Answers:
     """Let probes of the other folds grade each fold, by its features (N, F)."""
-    from benchmarks.accuracy_probe import pair_probabilities
+    from benchmarks.recipes.probe import pair_probabilities
 
     shares = np.zeros_like(images.probabilities)
     for fold in np.unique(images.folds):
@@ -196,8 +196,8 @@ def main(argv: list[str] | None = None) -> int:
         git_commit=git_commit(),
     )
     file = args.report_dir / "benchmarks" / "accuracy.json"
-    results = accuracy_results.store(file, Changes(conditions, rows), "pixels")
-    accuracy_report.write(args.report_dir / "docs" / "accuracy.md", results)
+    stored = results.store(file, Changes(conditions, rows), "pixels")
+    report.write(args.report_dir / "docs" / "accuracy.md", stored)
     return 0
 
 

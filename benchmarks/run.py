@@ -15,10 +15,10 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from benchmarks import report, results
-from benchmarks.goals import SEVEN, THREE
-from benchmarks.results import SpeedSection
-from benchmarks.timing import in_own_process, processor
+from benchmarks.speed import report, results
+from benchmarks.speed.goals import SEVEN, THREE
+from benchmarks.speed.results import SpeedSection
+from benchmarks.speed.timing import in_own_process, processor
 from common.data.synthetic import write_dataset
 from common.system.environment import versions, worker_count
 
@@ -86,7 +86,7 @@ def begin_section(args: argparse.Namespace, device: "torch.device") -> SpeedSect
 def main(argv: list[str] | None = None) -> int:
     """Measure every backbone, then the ensemble, and write what there is after each."""
     args = parse_args(argv)
-    from benchmarks.speed import measure, measure_ensemble, whole_chunks
+    from benchmarks.speed.measure import measure, measure_ensemble, whole_chunks
     from common.system.device import select_device
 
     device, workers = select_device(args.device), worker_count(args.workers)

@@ -22,10 +22,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from benchmarks import report, results
-from benchmarks.results import SideBySideSection, Way
 from benchmarks.run import positive
-from benchmarks.timing import processor
+from benchmarks.speed import report, results
+from benchmarks.speed.results import SideBySideSection, Way
+from benchmarks.speed.timing import processor
 from common.config import TrainConfig
 from common.data.folders import Split, scan_split
 from common.fitting.ensemble import apply_vote
@@ -138,7 +138,7 @@ def take_sklearn(
     """Fit a logistic regression; its time is that of the features and the fit."""
     from sklearn.linear_model import LogisticRegression
 
-    from benchmarks.accuracy_probe import ProbeSetting, pooled_features
+    from benchmarks.recipes.probe import ProbeSetting, pooled_features
 
     setting = ProbeSetting(config, device, cache, np.arange(len(train)))
     started = time.perf_counter()

@@ -19,10 +19,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.pages import markdown_table, put_parts, put_section
-from benchmarks.scaling_check import CheckPlan, Shared, check
-from benchmarks.scaling_model import Assumptions, Estimate, Network, estimate
-from benchmarks.scaling_simulation import Troubles
+from benchmarks.cluster.check import CheckPlan, Shared, check
+from benchmarks.cluster.model import Assumptions, Estimate, Network, estimate
+from benchmarks.cluster.simulation import Troubles
+from benchmarks.shared.pages import markdown_table, put_parts, put_section
 from common.architectures import stored_architecture
 from common.reporting.table import format_table
 from common.system.environment import versions

@@ -14,10 +14,10 @@ import sys
 import tempfile
 from pathlib import Path
 
-from benchmarks import report, results
-from benchmarks.process_use import run_command
-from benchmarks.results import Spent, StoredSection
-from benchmarks.timing import processor
+from benchmarks.many_images.process_use import run_command
+from benchmarks.speed import report, results
+from benchmarks.speed.results import Spent, StoredSection
+from benchmarks.speed.timing import processor
 from common.system.errors import InputError
 from common.system.log import log
 
@@ -103,7 +103,7 @@ def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
     import torch
 
-    from benchmarks.stored_predictions import write_dataset_and_models
+    from benchmarks.many_images.stored_predictions import write_dataset_and_models
 
     helps, refusals = measure_helps(), measure_refusals()
     with tempfile.TemporaryDirectory() as place:

@@ -16,11 +16,11 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from benchmarks import report, results
-from benchmarks.goals import THREE
-from benchmarks.results import AblationSection
 from benchmarks.run import positive
-from benchmarks.timing import in_own_process, processor
+from benchmarks.speed import report, results
+from benchmarks.speed.goals import THREE
+from benchmarks.speed.results import AblationSection
+from benchmarks.speed.timing import in_own_process, processor
 from common.data.synthetic import write_dataset
 
 if TYPE_CHECKING:  # takes seconds to import: steps that need it do it

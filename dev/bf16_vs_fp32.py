@@ -15,8 +15,8 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks import report, results
-from benchmarks.results import PrecisionDifference, PrecisionSection
+from benchmarks.speed import report, results
+from benchmarks.speed.results import PrecisionDifference, PrecisionSection
 from common.data.folders import scan_split
 from common.listing.split_folders import SPLITS
 from common.metrics.classification import binary_metrics, classification_metrics

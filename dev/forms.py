@@ -9,9 +9,9 @@ from unittest import mock
 
 import torch
 
-from benchmarks.bench import Bench, build_bench
-from benchmarks.goals import LIBRARY_DEPTHWISE
-from benchmarks.timing import interleave
+from benchmarks.speed.bench import Bench, build_bench
+from benchmarks.speed.goals import LIBRARY_DEPTHWISE
+from benchmarks.speed.timing import interleave
 from common.models import timm_patches
 from common.models.ovo import trunk_output
 from common.models.parallel_branches import ParallelBranches

@@ -11,8 +11,8 @@ from typing import Protocol
 
 import torch
 
-from benchmarks.results import KindOfWork
-from benchmarks.timing import interleave
+from benchmarks.speed.results import KindOfWork
+from benchmarks.speed.timing import interleave
 from common.system.device import wait_for
 
 MATRIX, CONVOLUTION, NORM, COPY, OTHER, OPTIMISER, PYTHON = (

@@ -16,10 +16,10 @@ import sys
 import tempfile
 from pathlib import Path
 
-from benchmarks import report, results
-from benchmarks.results import ProfileSection
 from benchmarks.run import positive
-from benchmarks.timing import in_own_process, matmul_ceiling, processor
+from benchmarks.speed import report, results
+from benchmarks.speed.results import ProfileSection
+from benchmarks.speed.timing import in_own_process, matmul_ceiling, processor
 from common.data.synthetic import write_dataset
 
 

@@ -12,8 +12,8 @@ from unittest import mock
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-from benchmarks.bench import Bench, build_bench
-from benchmarks.results import KindOfWork
+from benchmarks.speed.bench import Bench, build_bench
+from benchmarks.speed.results import KindOfWork
 from common.models import ovo
 from common.pixels import device_pixels
 from common.reporting.table import format_table

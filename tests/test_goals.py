@@ -4,9 +4,9 @@ import re
 
 import pytest
 
-from benchmarks import report, results
-from benchmarks.goals import CNNS, LIBRARY_DEPTHWISE, LITE, SEVEN, THREE, goals_table
-from benchmarks.results import (
+from benchmarks.speed import report, results
+from benchmarks.speed.goals import CNNS, LIBRARY_DEPTHWISE, LITE, SEVEN, THREE, goals_table
+from benchmarks.speed.results import (
     AblationSection,
     EnsembleSpeed,
     ModelSpeed,

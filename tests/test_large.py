@@ -4,9 +4,11 @@ import json
 
 import pytest
 
-from benchmarks import audit_scale, hidden_copies, large, large_dataset
-from benchmarks.large_dataset import link_pictures, write_large
-from benchmarks.process_use import Used, run_command
+from benchmarks import audit_scale, large
+from benchmarks.copies import hidden_copies
+from benchmarks.many_images import large_dataset
+from benchmarks.many_images.large_dataset import link_pictures, write_large
+from benchmarks.many_images.process_use import Used, run_command
 from common.data.folders import scan_dataset
 from common.data.synthetic import write_dataset
 from common.result_dir import ResultDir

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import pytest
 
-from benchmarks import report, results
-from benchmarks.results import ProfileSection
+from benchmarks.speed import report, results
+from benchmarks.speed.results import ProfileSection
 from dev.operations import (
     CONVOLUTION,
     COPY,

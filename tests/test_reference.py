@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks import reference
+from benchmarks.speed import reference
 from common.config import PixelOptions, TrainConfig
 from common.data.folders import scan_split
 from common.data.sampler import epoch_order

@@ -5,9 +5,9 @@ import json
 import pytest
 
 from benchmarks import simulate_scaling
-from benchmarks.scaling_check import CheckPlan, fitted
-from benchmarks.scaling_model import Assumptions, Network, estimate
-from benchmarks.scaling_simulation import Costs, Troubles, epoch_seconds, shares, simulate
+from benchmarks.cluster.check import CheckPlan, fitted
+from benchmarks.cluster.model import Assumptions, Network, estimate
+from benchmarks.cluster.simulation import Costs, Troubles, epoch_seconds, shares, simulate
 
 COUNTS = [100.0] * 5
 COSTS = [Costs(0.01, 0.02)] * 2

@@ -2,8 +2,8 @@
 
 import math
 
-from benchmarks import report, results
-from benchmarks.results import SideBySideSection, Way
+from benchmarks.speed import report, results
+from benchmarks.speed.results import SideBySideSection, Way
 
 
 def test_each_way_has_a_row_and_what_is_not_known_is_not_zero(tmp_path):

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from benchmarks import near_duplicates
-from benchmarks.changes import CHANGES
+from benchmarks.copies.changes import CHANGES
 from common.data.synthetic import write_dataset
 
 

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from benchmarks.changes import CHANGES, disc_cropped, frame_cropped, turned
+from benchmarks.copies.changes import CHANGES, disc_cropped, frame_cropped, turned
 from common.data.synthetic import draw_fundus
 from common.duplicates.agreement import agree
 from common.duplicates.links import link_pictures

@@ -8,14 +8,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmarks import accuracy, accuracy_report, accuracy_results, accuracy_runs
-from benchmarks.accuracy_gather import largest_grid
-from benchmarks.accuracy_measures import Answers, differences, judge, pool_folds, summarise
-from benchmarks.accuracy_methods import CHANGES, TITLES
-from benchmarks.accuracy_probe import choose_strength, pair_probabilities
-from benchmarks.accuracy_results import Grid
-from benchmarks.accuracy_runs import Place, Run
+from benchmarks import accuracy
+from benchmarks.accuracy_tables import report, results
+from benchmarks.accuracy_tables.gather import largest_grid
+from benchmarks.accuracy_tables.measures import Answers, differences, judge, pool_folds, summarise
+from benchmarks.accuracy_tables.results import Grid
 from benchmarks.pixels import PixelChange, ask, read_changed, without_illumination
+from benchmarks.recipes import runs
+from benchmarks.recipes.methods import CHANGES, TITLES
+from benchmarks.recipes.probe import choose_strength, pair_probabilities
+from benchmarks.recipes.runs import Place, Run
 from common.config import config_differences
 from common.data.synthetic import draw_fundus
 from common.fitting.images import FittingImages
@@ -203,15 +205,15 @@ def command(place: Place, *more: str) -> list[str]:
 
 def test_what_is_complete_is_measured_and_written_and_not_made_again(place, monkeypatch, capsys):
     made = []
-    monkeypatch.setattr(accuracy_runs, "_train", lambda place, run, _: made.append(run))
-    monkeypatch.setattr(accuracy_runs, "in_own_process", lambda work, own, run: fake(own, run))
-    monkeypatch.setattr(accuracy_runs, "training_seconds", lambda _: 30.0)
+    monkeypatch.setattr(runs, "_train", lambda place, run, _: made.append(run))
+    monkeypatch.setattr(runs, "in_own_process", lambda work, own, run: fake(own, run))
+    monkeypatch.setattr(runs, "training_seconds", lambda _: 30.0)
     for seed in (0, 1):
         for fold in range(1, FOLDS + 1):
             fake(place, Run("softmax", MODEL, seed, fold))
     page = place.root.parent / "docs" / "accuracy.md"
     page.parent.mkdir()
-    page.write_text(f"Mine.\n{accuracy_report._NEW_PAGE}And this.\n")
+    page.write_text(f"Mine.\n{report._NEW_PAGE}And this.\n")
     change = CHANGES[0]
     words = ["--methods", "softmax", "guide", "shared", "--seeds", "0", "--folds", "1", "2"]
     assert accuracy.main(command(place, *words)) == 0
@@ -227,10 +229,10 @@ def test_what_is_complete_is_measured_and_written_and_not_made_again(place, monk
     )
     assert "chosen on the images that it is judged on" in text
     assert f"| {change.setting} | {change.to} | folds 1, 2 x 1 |" in text
-    results = accuracy_results.load(place.root.parent / "benchmarks" / "accuracy.json")
-    assert [each.name for each in results.methods.rows][:3] == ["softmax", "guide", "shared"]
+    found = results.load(place.root.parent / "benchmarks" / "accuracy.json")
+    assert [each.name for each in found.methods.rows][:3] == ["softmax", "guide", "shared"]
     assert (page.parent / "images" / "accuracy.png").is_file()
-    page.write_text(accuracy_report._NEW_PAGE)
+    page.write_text(report._NEW_PAGE)
     assert accuracy.main(command(place, "--render_only")) == 0
     assert page.read_text() in text
     capsys.readouterr()
@@ -242,7 +244,7 @@ def test_what_was_measured_with_one_seed_has_a_table_of_its_own(place):
             fake(place, Run(recipe, MODEL, 0, fold))
     file = place.root.parent / "benchmarks" / "accuracy.json"
     assert accuracy.main(command(place, "--methods")) == 0
-    found = accuracy_results.load(file)
+    found = results.load(file)
     assert found.methods is None and len(found.one_seed.rows) == 2
     table = (place.root.parent / "docs" / "accuracy.md").read_text()
     assert f"| {TITLES['guide']} [1] | 2 x 1 (incomplete: folds 1, 2 alone) |" in table
@@ -250,7 +252,7 @@ def test_what_was_measured_with_one_seed_has_a_table_of_its_own(place):
     for fold in (1, 2):
         fake(place, Run("shared", MODEL, 1, fold))
     assert accuracy.main(command(place, "--methods")) == 0
-    again = accuracy_results.load(file)
+    again = results.load(file)
     assert again.one_seed == found.one_seed and again.methods.rows[1].grid == Grid((0, 1), (1, 2))
 
 
@@ -282,7 +284,7 @@ def test_other_views_are_asked_for_once_and_compared_with_the_recipes_own(place,
         asked.append((run.recipe, run.fold, tta))
         own.predictions(run, tta).write_bytes(own.predictions(run).read_bytes())
 
-    monkeypatch.setattr(accuracy_runs, "in_own_process", predict)
+    monkeypatch.setattr(runs, "in_own_process", predict)
     for fold in (1, 2):
         fake(place, Run("shared", MODEL, 0, fold))
     recipe = place.config(Run("shared", MODEL, 0, 1))
@@ -290,7 +292,7 @@ def test_other_views_are_asked_for_once_and_compared_with_the_recipes_own(place,
     for _ in range(2):
         assert accuracy.main(command(place, "--ablation", change.name)) == 0
     assert asked == [("shared", fold, change.tta) for fold in (1, 2)]
-    rows = accuracy_results.load(place.root.parent / "benchmarks" / "accuracy.json").changes.rows
+    rows = results.load(place.root.parent / "benchmarks" / "accuracy.json").changes.rows
     assert [row.setting for row in rows] == ["the recipe", change.setting, "vote", "vote"]
     assert rows[1].difference["kappa"].value == 0
 
@@ -301,7 +303,7 @@ def test_the_first_training_that_fails_ends_all_and_is_named(place, monkeypatch,
         log_file.write_text("error: no such thing\n")
         return 2
 
-    monkeypatch.setattr(accuracy_runs._Children, "call", fail)
+    monkeypatch.setattr(runs._Children, "call", fail)
     assert accuracy.main(command(place, "--methods", "softmax")) == 2
     error = capsys.readouterr().err
     assert "seed 0, fold 1: ended with status 2 (error: no such thing); see" in error

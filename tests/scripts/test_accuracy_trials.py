@@ -5,9 +5,9 @@ import pytest
 import torch
 
 from benchmarks import accuracy_trials
-from benchmarks.accuracy_methods import CHANGES
-from benchmarks.accuracy_soup import average_weights
 from benchmarks.accuracy_trials import TRIALS
+from benchmarks.recipes.methods import CHANGES
+from benchmarks.recipes.soup import average_weights
 from common.config import TrainConfig
 from common.data.sampler import epoch_order
 from common.models.checkpoint import PairCheckpoint, load_pair

@@ -12,12 +12,15 @@ import scipy.special
 from helpers import ROOT, flags
 from PIL import Image
 
-from benchmarks import evidence, evidence_maps, evidence_report, evidence_results
-from benchmarks.evidence_deletion import BLOCKS, blur, delete, in_blocks
-from benchmarks.evidence_findings import findings
-from benchmarks.evidence_judged import note_uneven
-from benchmarks.evidence_maps import pair_weights, shuffled
-from benchmarks.evidence_measures import (
+from benchmarks import evidence
+from benchmarks.evidence_maps import maps
+from benchmarks.evidence_maps.deletion import BLOCKS, blur, delete, in_blocks
+from benchmarks.evidence_maps.judged import note_uneven
+from benchmarks.evidence_maps.lesions import Boxes, Regions, mark, read_boxes, regions_of
+from benchmarks.evidence_maps.maps import pair_weights, shuffled
+from benchmarks.evidence_tables import report, results
+from benchmarks.evidence_tables.findings import findings
+from benchmarks.evidence_tables.measures import (
     compare,
     likeness,
     measure_map,
@@ -25,8 +28,7 @@ from benchmarks.evidence_measures import (
     summarise,
     upsample,
 )
-from benchmarks.lesions import Boxes, Regions, mark, read_boxes, regions_of
-from benchmarks.over_seeds import Figure
+from benchmarks.shared.over_seeds import Figure
 from common.data.synthetic import draw_with_findings
 from common.evidence.maps import pair_shares
 from common.metrics.intervals import BootstrapConfig, Interval
@@ -199,7 +201,7 @@ def test_boxes_are_found_by_the_images_names(tmp_path):
 
 def test_each_target_adds_its_pairs_up_with_their_signs():
     logits = np.array([[2.0, 3.0, 1.0], [-2.0, -3.0, -1.0]])  # 0-1, 0-2, 1-2: grade 2, grade 0
-    found = {name: pair_weights(name, logits, 2) for name in evidence_results.TARGETS}
+    found = {name: pair_weights(name, logits, 2) for name in results.TARGETS}
     likely = combine_pairs(scipy.special.expit(logits), 3).probabilities
     assert np.array_equal(likely.argmax(1), [2, 0]), "what explain.py weighs by, too"
     sides = {"referable": [([2], [0, 1])] * 2, "grade": [([2], [0, 1]), ([0], [1, 2])]}
@@ -276,8 +278,8 @@ def test_drawn_pictures_are_measured_and_what_was_asked_is_kept(asked, monkeypat
     commands = [flags(**values, target=["referable", "pair"]), flags(**values, checks=None)]
     for command in commands:
         assert evidence.main(command) == 0
-    results = evidence_results.load(root / "benchmarks" / "evidence.json")
-    section, checks = results["drawn"], results["drawn_checks"]
+    found = results.load(root / "benchmarks" / "evidence.json")
+    section, checks = found["drawn"], found["drawn_checks"]
     assert section.conditions.images == 12 and section.conditions.split == "test"
     base, _, perfect, nearest, pair = section.rows
     assert (nearest.setting, nearest.to) == ("upsampling", "nearest")
@@ -286,7 +288,7 @@ def test_drawn_pictures_are_measured_and_what_was_asked_is_kept(asked, monkeypat
     assert base.figures["gain"].low <= base.figures["gain"].value <= base.figures["gain"].high
     assert 0 < base.figures["chance"].value < 0.5
     assert pair.figures["gain"].value != base.figures["gain"].value
-    assert [row.to for row in checks.rows] == ["", *evidence_maps.SHUFFLES]
+    assert [row.to for row in checks.rows] == ["", *maps.SHUFFLES]
     assert not np.isnan(checks.rows[0].figures["deletion"].value)
     assert abs(checks.rows[-1].figures["likeness"].value) < 0.9
     assert set(checks.curves[0].curves) == {"evidence", "random", "others"}
@@ -298,8 +300,8 @@ def test_drawn_pictures_are_measured_and_what_was_asked_is_kept(asked, monkeypat
     def refuse(*_):
         raise AssertionError("asked again")
 
-    monkeypatch.setattr(evidence_maps, "LAYERS", {"exact": refuse})
-    monkeypatch.setattr("benchmarks.evidence_deletion.predict_logits", refuse)
+    monkeypatch.setattr(maps, "LAYERS", {"exact": refuse})
+    monkeypatch.setattr("benchmarks.evidence_maps.deletion.predict_logits", refuse)
     for command in commands:
         assert evidence.main(command) == 0
     assert (root / "benchmarks" / "evidence.json").read_text() == stored
@@ -309,17 +311,17 @@ def test_drawn_pictures_are_measured_and_what_was_asked_is_kept(asked, monkeypat
 
 
 def test_every_figure_of_the_page_is_that_of_the_stored_results(tmp_path):
-    stored = evidence_results.load(ROOT / "benchmarks" / "evidence.json")
+    stored = results.load(ROOT / "benchmarks" / "evidence.json")
     page = tmp_path / "evidence.md"
     shutil.copy(ROOT / "docs" / "evidence.md", page)
-    evidence_report.write(page, stored)
+    report.write(page, stored)
     assert page.read_text() == (ROOT / "docs" / "evidence.md").read_text()
     by_hand = re.sub(r"(?s)<!-- evidence: \w+ -->.*?<!-- end -->", "", page.read_text())
     assert not re.findall(r"(?<!BY )(?<!SA )\d\.\d", by_hand)
 
 
 def test_what_was_found_follows_from_the_figures():
-    stored = evidence_results.load(ROOT / "benchmarks" / "evidence.json")["photographs"]
+    stored = results.load(ROOT / "benchmarks" / "evidence.json")["photographs"]
     first, combined = stored.rows[0], next(row for row in stored.rows if row.to == "combined")
 
     def found(gain, low, high, *rows):
@@ -359,24 +361,24 @@ def test_methods_are_measured_together_on_the_images_of_all(asked, trained_swin,
         "report_dir": tmp_path,
     }
     assert evidence.main(flags(**both)) == 0
-    rows = evidence_results.load(tmp_path / "benchmarks" / "evidence.json")["drawn"].rows
+    rows = results.load(tmp_path / "benchmarks" / "evidence.json")["drawn"].rows
     names = [row.method for row in rows if not row.setting]
     assert names[2] == "mean of these 2"
     assert [name.partition(":")[0] for name in names[3:]] == ["no network"] * 2
     assert names[0] != names[1] and np.isnan(rows[0].figures["deletion"].value)
     looks = both | {"results_dirs": trained_swin, "layer": ["exact", "combined"], "split": "val"}
     with pytest.MonkeyPatch.context() as patch:
-        finer = evidence_maps.LAYERS["exact"]
-        patch.setitem(evidence_maps.LAYERS, "finer", lambda *asked: finer(*asked))
+        finer = maps.LAYERS["exact"]
+        patch.setitem(maps.LAYERS, "finer", lambda *asked: finer(*asked))
         assert evidence.main(flags(**looks)) == 0
-    found = evidence_results.load(tmp_path / "benchmarks" / "evidence.json")["drawn"]
+    found = results.load(tmp_path / "benchmarks" / "evidence.json")["drawn"]
     assert "epochs were chosen on these images" in found.conditions.note
     exact, weighed = found.rows[0].figures, found.rows[-1].figures
     assert found.rows[-1].to == "combined"
     assert weighed["gain"].value != exact["gain"].value  # squared: the highest places count more
     swapped = both | {"results_dirs": both["results_dirs"][::-1], "report_dir": tmp_path / "b"}
     assert evidence.main(flags(**swapped)) == 0
-    other = evidence_results.load(tmp_path / "b" / "benchmarks" / "evidence.json")["drawn"].rows
+    other = results.load(tmp_path / "b" / "benchmarks" / "evidence.json")["drawn"].rows
     assert other[1].figures["gain"].value == rows[0].figures["gain"].value
     assert other[2].figures["gain"].value == pytest.approx(rows[2].figures["gain"].value, rel=1e-5)
 

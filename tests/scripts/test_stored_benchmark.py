@@ -3,9 +3,9 @@
 import numpy as np
 import torch
 
-from benchmarks import report, results
-from benchmarks.results import Spent, StoredSection
-from benchmarks.stored_predictions import store_predictions
+from benchmarks.many_images.stored_predictions import store_predictions
+from benchmarks.speed import report, results
+from benchmarks.speed.results import Spent, StoredSection
 from common.data.folders import scan_dataset
 from common.prediction.predict import PredictionConfig, predict_run
 from common.prediction.predictions import load_predictions
