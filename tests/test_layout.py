@@ -53,9 +53,9 @@ FLOORS = (
 MODULES = sorted(path for path in COMMON.rglob("*.py") if path.stem != "__init__")
 SCRIPTS = sorted(ROOT.glob("*.py"))
 TOOLS = sorted(path for folder in ("benchmarks", "dev") for path in (ROOT / folder).rglob("*.py"))
-ROOMS = [
-    path for place in (COMMON, ROOT / "benchmarks") for path in place.iterdir() if path.is_dir()
-]
+ROOMS = sorted(
+    path.parent for place in (COMMON, ROOT / "benchmarks") for path in place.glob("*/__init__.py")
+)
 
 
 def imports(path: Path) -> set[str]:
@@ -89,7 +89,7 @@ def test_a_module_imports_only_from_its_own_folder_and_lower_floors(path):
     assert all(floor(name) < floor(own) for name in used), used
 
 
-@pytest.mark.parametrize("folder", sorted(ROOMS), ids=name_of)
+@pytest.mark.parametrize("folder", ROOMS, ids=name_of)
 def test_a_folder_holds_at_most_eight_modules(folder):
     assert len([path for path in folder.glob("*.py") if path.stem != "__init__"]) <= 8
 
