@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Measure what other pixels of the photographs are worth to a linear probe, without any training.
+"""Measure what other pixels or features are worth to a linear probe, without any training.
 
     python -m benchmarks.pixels --dataset_path ./my_graded_photographs \\
         --weights tf_efficientnet_lite0_in1k.pth
@@ -46,10 +46,11 @@ STRENGTH = 0.01  # C of every probe, fixed beforehand
 
 @dataclass(frozen=True)
 class PixelChange:
-    """The photographs' pixels with one thing changed."""
+    """The photographs' pixels with one thing changed, or other features of them."""
 
     setting: str
     to: str
+    every_stage: bool = False  # the mean after each stage, too
     img_size: int = 0  # 0: that of all others
     clip_limit: float = 0.0  # of CLAHE; 0: without it
     kept: float = 1.0  # share of the square's side, about its centre
@@ -70,12 +71,15 @@ def without_illumination(image: np.ndarray) -> np.ndarray:
     return np.where(disc[..., None] > 0, found, 128).astype(np.uint8)
 
 
+EVERY_STAGE = "the mean after each stage, too"
 PLAIN = PixelChange("plain photographs", "as they are")
 CHANGES = (
     *(PixelChange("image size", f"{size} px", img_size=size) for size in (224, 448, 512)),
     *(PixelChange("crop", f"inner {share:.0%} of the side", kept=share) for share in (0.9, 0.8)),
     *(PixelChange("CLAHE", f"clip limit {clip:g}", clip_limit=clip) for clip in (1.0, 2.0, 4.0)),
     PixelChange("normalisation", "Graham's", picture=without_illumination),
+    PixelChange("features", EVERY_STAGE, every_stage=True),
+    PixelChange("features", f"{EVERY_STAGE}, 512 px", every_stage=True, img_size=512),
 )
 
 
@@ -111,13 +115,15 @@ def read_changed(path: Path, plain: Preprocessing, change: PixelChange) -> np.nd
 
 
 def pooled_features(
-    network: "nn.Module", files: list[Path], plain: Preprocessing, change: PixelChange
+    network: "nn.Sequential", files: list[Path], plain: Preprocessing, change: PixelChange
 ) -> np.ndarray:
     """Return the features (N, F) of all photographs with one thing changed."""
     import torch
 
+    from benchmarks.recipes.stage_means import StageMeans
     from common.models.ovo import chunk_size, trunk_features
 
+    network = StageMeans(network) if change.every_stage else network
     device, found = torch.device("cpu"), []
     size = chunk_size(device)
     for start in range(0, len(files), size):

@@ -69,8 +69,9 @@ _OF_RECIPE = (
     "its 95 % interval. Minutes: median of the trainings of one fold."
 )
 _OF_PIXELS = (
-    "Each row changes the photographs' pixels for a One-vs-One logistic regression (C = 0.01) on "
-    "the pooled features of the pretrained network, which nothing trains. ± is the standard "
+    "Each row changes the photographs' pixels, or the features, of a One-vs-One logistic "
+    "regression (C = 0.01) on the pooled features of the pretrained network, which nothing trains. "
+    "± is the standard "
     "deviation over single folds; a difference is to the plain photographs, with "
     "its 95 % interval. Minutes: of all folds together."
 )

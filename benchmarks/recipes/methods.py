@@ -172,6 +172,7 @@ CHANGES = (
     Change("mixup", "0.2", trial="mixup"),
     Change("pairs of other grades", "learn, too", trial="pseudo_pairs"),
     Change("self-distillation", "from EMA 0.99", "--ema_decay 0.99", trial="self_distillation"),
+    Change("classifier", "sees the mean after each trained stage, too", trial="every_stage"),
     Change("class weights", "half, by sampling", "--class_weight_power 0", trial="half_balanced"),
     Change("class weights", "in full, by sampling", "--class_weight_power 0", trial="balanced"),
     Change("vote", "soft", vote="soft"),

@@ -332,6 +332,10 @@ def predict_val(place: Place, run: Run, tta: str = "") -> None:
     from common.system.device import resolve_precision, select_device
 
     torch.set_num_threads(1)
+    if trial_of(run.recipe):  # it may be one of the network
+        from benchmarks.accuracy_trials import TRIALS
+
+        TRIALS[trial_of(run.recipe)]()
     device = select_device(place.device)
     precision = resolve_precision("auto", True, device)
     config = PredictionConfig(place.cache, 1, device, precision, tta or place.config(run).tta)
