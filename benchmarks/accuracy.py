@@ -20,7 +20,16 @@ from statistics import median
 
 from benchmarks.accuracy_tables import report, results
 from benchmarks.accuracy_tables.gather import gather_changes, gather_methods
-from benchmarks.recipes.methods import BEST, CHANGES, PROBE, SOUP, TRAINED, UNSEEDED, views_of
+from benchmarks.recipes.methods import (
+    BEST,
+    CHANGES,
+    PROBE,
+    PROBES,
+    SOUP,
+    TRAINED,
+    UNSEEDED,
+    views_of,
+)
 from benchmarks.recipes.runs import FOLDS, ROOT, Place, Run, make_folds, run_all
 from common.config import VIEWS, config_differences
 from common.flags import default_of
@@ -182,7 +191,7 @@ def expected_seconds(place: Place, run: Run, images: int) -> float:
     config = place.config(run)
     size = config.img_size or preprocessing_for(resolve(run.model), config.pixel_options).img_size
     work = images * (1 - 1 / FOLDS) * (size / 256) ** 2 * WORK.get(run.model, 1.0)
-    if run.recipe == PROBE:
+    if run.recipe in PROBES:
         return 60 + work / SPEED[True]
     views = config.tta if run.recipe == SOUP else views_of(run.recipe)
     if views:

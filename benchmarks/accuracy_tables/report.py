@@ -12,7 +12,7 @@ from benchmarks.accuracy_tables.results import (
     Methods,
     Results,
 )
-from benchmarks.recipes.methods import REFERENCES, SOUP
+from benchmarks.recipes.methods import PROBES, REFERENCES, SOUP
 from benchmarks.recipes.runs import FOLDS
 from benchmarks.shared.pages import (
     EMPTY,
@@ -138,7 +138,7 @@ def _one_seed(found: Methods) -> str:
 
 def _amount(result: MethodResult, most: int) -> str:
     """Say how much of it is there, and whether it lacks folds or seeds."""
-    grid, probe = result.grid, result.name.startswith("probe")
+    grid, probe = result.grid, result.name.split()[0] in PROBES
     seeds = "no seed" if probe else str(len(grid.seeds))
     probe = probe or result.name == SOUP
     lacks = [f"{_folds(grid)} alone"] if len(grid.folds) < FOLDS else []

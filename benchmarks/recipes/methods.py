@@ -8,9 +8,10 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-PROBE = "probe"
+PROBE, STAGE_PROBE = "probe", "stage_probe"
+PROBES = {PROBE: "", STAGE_PROBE: "--img_size 512"}  # what is other than in BEST
 SOUP = "soup"
-UNSEEDED = (PROBE, SOUP)  # there is one for a fold
+UNSEEDED = (*PROBES, SOUP)  # there is one for a fold
 SMALL_DATA = "--recipe small_data"
 BEST = "shared"  # of the recipes: the one whose settings are changed one by one
 RECIPES = {
@@ -20,16 +21,17 @@ RECIPES = {
     "ovo": f"--head ovo {SMALL_DATA}",
     "shared": f"--head shared {SMALL_DATA}",
 }
-TRAINED = (PROBE, *RECIPES, SOUP)
+TRAINED = (*PROBES, *RECIPES, SOUP)
 TITLES = {
     PROBE: "(a) scikit-learn OvO logistic regression on frozen features",
+    STAGE_PROBE: "(a) the same on the mean after each stage, 512 px",
     "softmax": "(b) 5-way softmax, small-data recipe",
     "guide": "(c) ten OVO classifiers, the guide's settings",
     "ovo": "(d) ten OVO classifiers, small-data recipe",
     "shared": "(e) shared OVO, small-data recipe",
     SOUP: "(f) weights of all seeds of (e), averaged (soup)",
 }
-REFERENCES = (PROBE, "softmax", BEST)  # what all others are compared with
+REFERENCES = (*PROBES, "softmax", BEST)  # what all others are compared with
 NOTES = {"guide": "its best epochs were chosen on the images that it is judged on"}
 
 
@@ -64,7 +66,7 @@ class Method:
 
 def methods_of(models: Sequence[str]) -> list[Method]:
     """List all methods for one backbone, then what further backbones add to it."""
-    first, singles = models[0], [Member(recipe, models[0]) for recipe in (PROBE, *RECIPES)]
+    first, singles = models[0], [Member(recipe, models[0]) for recipe in (*PROBES, *RECIPES)]
     found = [Method(m.recipe, TITLES[m.recipe], (m,)) for m in singles]
     others = [Member(recipe, model) for model in models[1:] for recipe in (PROBE, BEST)]
     for member in others:
@@ -78,6 +80,11 @@ def methods_of(models: Sequence[str]) -> list[Method]:
         Method(SOUP, TITLES[SOUP], (Member(SOUP, first),)),
         Method("heads", "(f) heads: (b) + (e)", (softmax, best)),
         Method("with probe", "(f) (a) + (e)", (probe, best)),
+        Method(
+            "with stage probe",
+            "(f) (a) of every stage + (e)",
+            (Member(STAGE_PROBE, first), best),
+        ),
     ]
     if len(models) > 1:
         found += [
@@ -185,6 +192,8 @@ BY_NAME = {change.name: change for change in CHANGES}
 
 def flags_of(recipe: str) -> str:
     """Return the flags of a recipe, or of a change by its name."""
+    if recipe in PROBES:
+        return f"{RECIPES[BEST]} {PROBES[recipe]}".strip()
     recipe = BEST if recipe == SOUP else recipe
     return RECIPES.get(recipe) or BY_NAME[recipe].recipe
 

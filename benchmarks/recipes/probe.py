@@ -13,6 +13,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GroupKFold
 from sklearn.preprocessing import StandardScaler
 
+from benchmarks.recipes.stage_means import StageMeans
 from common.config import TrainConfig
 from common.data.folders import Split
 from common.metrics.calibration_error import negative_log_likelihood
@@ -37,6 +38,7 @@ class ProbeSetting:
     device: torch.device
     cache: Path
     groups: np.ndarray  # (N,) of train: which images belong together
+    every_stage: bool = False  # the features are the means after each stage, too
 
 
 def ask_probe(train: Split, val: Split, setting: ProbeSetting) -> PairPredictions:
@@ -71,7 +73,8 @@ def pooled_features(split: Split, setting: ProbeSetting) -> np.ndarray:
     backbone = build(
         spec, preprocessing.img_size, config.pretrained, config.weights, False, config.seed
     )
-    stages = backbone.stages.to(device)
+    stages = StageMeans(backbone.stages) if setting.every_stage else backbone.stages
+    stages.to(device)
     cache = open_cache(split, preprocessing, setting.cache, config.num_workers)
     size = chunk_size(device)
     chunks = [np.arange(i, min(i + size, len(split))) for i in range(0, len(split), size)]

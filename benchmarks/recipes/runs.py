@@ -23,7 +23,7 @@ from queue import SimpleQueue
 
 import numpy as np
 
-from benchmarks.recipes.methods import BEST, PROBE, SOUP, flags_of, trial_of, views_of
+from benchmarks.recipes.methods import BEST, PROBES, SOUP, STAGE_PROBE, flags_of, trial_of, views_of
 from benchmarks.speed.timing import in_own_process, processor
 from common.config import TrainConfig, config_differences
 from common.data.folders import scan_dataset, scan_split
@@ -85,7 +85,7 @@ class Place:
 
         tta: the views of an image that are averaged; "": those of the recipe.
         """
-        if run.recipe == PROBE:
+        if run.recipe in PROBES:
             return self.directory(run) / "val_none.npz"
         return self.directory(run) / f"val_{tta or self.config(run).tta}.npz"
 
@@ -116,8 +116,7 @@ class Place:
         return [*words, "--seed", str(run.seed), *shlex.split(self.train_flags)]
 
     def config(self, run: Run) -> TrainConfig:
-        """Return the configuration that a training has; a probe has the pixels of the recipe."""
-        run = replace(run, recipe=BEST) if run.recipe == PROBE else run
+        """Return the configuration that a training has; a probe has its pixels."""
         return _configured(tuple(self.words(run)))
 
     def is_complete(self, run: Run) -> bool:
@@ -130,7 +129,7 @@ class Place:
             return False
         found = read_config(ResultDir(directory))["config"]
         changes = config_differences(found, self.config(run))
-        if run.recipe == PROBE:
+        if run.recipe in PROBES:
             changes = [change for change in changes if change.name in _OF_PROBE]
         if changes:
             first = changes[0]
@@ -275,7 +274,7 @@ def _make(place: Place, run: Run, children: _Children) -> None:
     if views_of(run.recipe):
         in_own_process(predict_val, place, replace(run, recipe=BEST), views_of(run.recipe))
         return
-    if run.recipe == PROBE:
+    if run.recipe in PROBES:
         seconds = in_own_process(fit_probe, place, run)
     elif run.recipe == SOUP:
         seeds = [one for one in place.complete(BEST, run.model) if one.fold == run.fold]
@@ -292,7 +291,7 @@ def _make(place: Place, run: Run, children: _Children) -> None:
         seconds = training_seconds(place.directory(run))
     content = {
         "seconds": seconds,
-        "flags": place.words(run) if run.recipe != PROBE else [],
+        "flags": place.words(run) if run.recipe not in PROBES else [],
         "processor": processor(torch.device("cpu")),
         "versions": versions(),
         "git_commit": git_commit(),
@@ -362,6 +361,7 @@ def fit_probe(place: Place, run: Run) -> float:
         device=select_device(place.device),
         cache=place.cache,
         groups=np.array([int(groups[f"val/{id_.partition('/')[2]}"]) for id_ in train.ids]),
+        every_stage=run.recipe == STAGE_PROBE,
     )
     pairs = ask_probe(train, val, setting)
     directory = place.directory(run)

@@ -15,7 +15,7 @@ from benchmarks.accuracy_tables.measures import Answers, differences, judge, poo
 from benchmarks.accuracy_tables.results import Grid
 from benchmarks.pixels import PixelChange, ask, pooled_features, read_changed, without_illumination
 from benchmarks.recipes import runs
-from benchmarks.recipes.methods import CHANGES, TITLES
+from benchmarks.recipes.methods import CHANGES, PROBES, TITLES
 from benchmarks.recipes.probe import choose_strength, pair_probabilities
 from benchmarks.recipes.runs import Place, Run
 from common.config import PixelOptions, config_differences
@@ -268,6 +268,13 @@ def test_what_was_measured_with_one_seed_has_a_table_of_its_own(place):
     assert accuracy.main(command(place, "--methods")) == 0
     again = results.load(file)
     assert again.one_seed == found.one_seed and again.methods.rows[1].grid == Grid((0, 1), (1, 2))
+
+
+def test_probes_have_the_recipes_pixels_but_for_their_own(place):
+    plain, every = (place.config(Run(recipe, MODEL, 0, 1)) for recipe in PROBES)
+    recipe = place.config(Run("shared", MODEL, 0, 1))
+    assert not config_differences(recipe.to_dict(), plain)
+    assert [c.name for c in config_differences(recipe.to_dict(), every)] == ["img_size"]
 
 
 def test_each_change_is_one_of_the_recipe_or_what_the_recipe_has_by_now(place):
