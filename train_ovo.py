@@ -76,6 +76,7 @@ def load_inputs(config: TrainConfig, dataset: Dataset, place: Place) -> "RunInpu
         config.freezes,
         config.seed,
         config.frozen_stages,
+        config.pooled_stages,
     )
     rates_line(backbone.stages, config)  # a rate that cannot be is named before anything is written
     return RunInputs(

@@ -10,8 +10,6 @@ B samples of an effective batch, K grades, P pairs.
 
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import torch
@@ -19,12 +17,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 import train_ovo
-from benchmarks.recipes.stage_means import StageMeans
 from common.config import TrainConfig
 from common.data.sampler import HeadBatch
-from common.models import backbones, checkpoint
-from common.models.backbones import Backbone
-from common.models.ovo import trunk_output
 from common.pairs import Head
 from common.system.device import autocast
 from common.system.random_streams import random_generator
@@ -148,20 +142,6 @@ def learn_from_the_average() -> None:
     step.forward, step.sample_losses = forward_and_ask, distilled_losses
 
 
-def see_every_stage() -> None:
-    """Let the classifier see the mean after each trained stage, not after the last alone."""
-    build = backbones.build
-
-    @torch.no_grad()
-    def tapped(*args: Any, **settings: Any) -> Backbone:
-        built = build(*args, **settings)
-        stages = StageMeans(built.stages)
-        pooled = stages(trunk_output(built.trunk, args[1]))  # of a picture of that size
-        return replace(built, stages=stages, num_features=pooled.shape[1])
-
-    backbones.build = checkpoint.build = tapped  # for training, for prediction
-
-
 def draw_balanced(power: float) -> None:
     """Draw an epoch's images again and again, rare grades oftener, in place of weighing the loss.
 
@@ -191,7 +171,6 @@ TRIALS: dict[str, Callable[[], None]] = {
     "mixup": mix_samples,
     "pseudo_pairs": ask_pairs_of_others,
     "self_distillation": learn_from_the_average,
-    "every_stage": see_every_stage,
     "balanced": lambda: draw_balanced(1.0),
     "half_balanced": lambda: draw_balanced(0.5),
 }

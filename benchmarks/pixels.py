@@ -50,7 +50,7 @@ class PixelChange:
 
     setting: str
     to: str
-    every_stage: bool = False  # the mean after each stage, too
+    pooled_stages: str = "last"  # whose features a classifier sees
     img_size: int = 0  # 0: that of all others
     clip_limit: float = 0.0  # of CLAHE; 0: without it
     kept: float = 1.0  # share of the square's side, about its centre
@@ -71,15 +71,14 @@ def without_illumination(image: np.ndarray) -> np.ndarray:
     return np.where(disc[..., None] > 0, found, 128).astype(np.uint8)
 
 
-EVERY_STAGE = "the mean after each stage, too"
 PLAIN = PixelChange("plain photographs", "as they are")
 CHANGES = (
     *(PixelChange("image size", f"{size} px", img_size=size) for size in (224, 448, 512)),
     *(PixelChange("crop", f"inner {share:.0%} of the side", kept=share) for share in (0.9, 0.8)),
     *(PixelChange("CLAHE", f"clip limit {clip:g}", clip_limit=clip) for clip in (1.0, 2.0, 4.0)),
     PixelChange("normalisation", "Graham's", picture=without_illumination),
-    PixelChange("features", EVERY_STAGE, every_stage=True),
-    PixelChange("features", f"{EVERY_STAGE}, 512 px", every_stage=True, img_size=512),
+    PixelChange("features", "of every stage", pooled_stages="trained"),
+    PixelChange("features", "of every stage, 512 px", pooled_stages="trained", img_size=512),
 )
 
 
@@ -115,15 +114,13 @@ def read_changed(path: Path, plain: Preprocessing, change: PixelChange) -> np.nd
 
 
 def pooled_features(
-    network: "nn.Sequential", files: list[Path], plain: Preprocessing, change: PixelChange
+    network: "nn.Module", files: list[Path], plain: Preprocessing, change: PixelChange
 ) -> np.ndarray:
     """Return the features (N, F) of all photographs with one thing changed."""
     import torch
 
-    from benchmarks.recipes.stage_means import StageMeans
     from common.models.ovo import chunk_size, trunk_features
 
-    network = StageMeans(network) if change.every_stage else network
     device, found = torch.device("cpu"), []
     size = chunk_size(device)
     for start in range(0, len(files), size):
@@ -175,13 +172,14 @@ def main(argv: list[str] | None = None) -> int:
     make_folds(place)
     spec = resolve(args.base_model)
     plain = preprocessing_for(spec, PixelOptions(args.img_size, enable_clahe=False))
-    backbone = build(spec, plain.img_size, True, args.weights, False, 0)
+    start = (spec, plain.img_size, True, args.weights, False, 0)
     files, images = list_images(place)
     bootstrap, rows, first = BootstrapConfig(args.resamples), [], images
     grid = Grid((0,), tuple(range(1, FOLDS + 1)))
     for change in (PLAIN, *CHANGES):
         started = time.monotonic()
-        found = ask(pooled_features(backbone.stages, files, plain, change), images)
+        network = build(*start, pooled_stages=change.pooled_stages).stages
+        found = ask(pooled_features(network, files, plain, change), images)
         seconds = time.monotonic() - started
         before = None if change is PLAIN else [first]
         first = found if change is PLAIN else first

@@ -42,11 +42,13 @@ FIXED_FIELDS = (
     "clahe_tile_grid_size",
     "freeze_weights",
     "frozen_stages",
+    "pooled_stages",
     "classifier_init",
     "pretrained",
     "monitor",
 )
 CLASSIFIER_STARTS = ("random", "probe")
+POOLED_STAGES = ("last", "trained")
 SCHEDULERS = ("cosine", "linear", "plateau", "none")
 # what a run is about and starts from, which is no part of a recipe
 _NO_RECIPE = ("model", "num_classes", "class_names", "pretrained")
@@ -206,6 +208,12 @@ class TrainConfig:
     freeze_weights: bool = _option(True, "freeze the stem and first stages; false: train all")
     frozen_stages: int = _option(
         -1, "how many stages freeze, and the stem with them (-1: the model's own cut; 0: nothing)"
+    )
+    pooled_stages: str = _option(
+        "last",
+        "whose means the classifiers see: that of the last stage alone, or those of all that are "
+        "trained",
+        POOLED_STAGES,
     )
     pretrained: bool = _option(True, "start from pretrained weights; see --no_pretrained")
     weights: str = _option("", "file of pretrained weights instead of the hub")

@@ -249,12 +249,18 @@ def member(skill: float, seed: int, val: bool = True, calibrate: bool = False) -
 def random_model(name: str, head: str = "shared", classes: str = "012", **changes) -> LoadedModel:
     """Make a model whose classifiers, and norms after the pooling, are far from their start.
 
-    changes: of `freeze` (true), `img_size` (64) and `frozen_stages` (-1).
+    changes: of `freeze` (true), `img_size` (64), `frozen_stages` (-1) and `pooled_stages` (last).
     """
-    options = {"freeze": True, "img_size": 64, "frozen_stages": -1} | changes
+    options = {
+        "freeze": True,
+        "img_size": 64,
+        "frozen_stages": -1,
+        "pooled_stages": "last",
+    } | changes
     spec, generator = resolve(name), torch.Generator().manual_seed(1)
     size, freeze = options["img_size"], options["freeze"]
-    backbone = build(spec, size, False, "", freeze, 0, options["frozen_stages"])
+    how = (options["frozen_stages"], options["pooled_stages"])
+    backbone = build(spec, size, False, "", freeze, 0, *how)
     branches, column = [], 0
     for own in heads_of_model(len(classes), head):
         branch = build_branch(backbone, own, 0)

@@ -9,7 +9,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 PROBE, STAGE_PROBE = "probe", "stage_probe"
-PROBES = {PROBE: "", STAGE_PROBE: "--img_size 512"}  # what is other than in BEST
+PROBES = {
+    PROBE: "",
+    STAGE_PROBE: "--pooled_stages trained --img_size 512",
+}  # what is other than in BEST
 SOUP = "soup"
 UNSEEDED = (*PROBES, SOUP)  # there is one for a fold
 SMALL_DATA = "--recipe small_data"
@@ -24,7 +27,7 @@ RECIPES = {
 TRAINED = (*PROBES, *RECIPES, SOUP)
 TITLES = {
     PROBE: "(a) scikit-learn OvO logistic regression on frozen features",
-    STAGE_PROBE: "(a) the same on the mean after each stage, 512 px",
+    STAGE_PROBE: "(a) the same on features of every stage, 512 px",
     "softmax": "(b) 5-way softmax, small-data recipe",
     "guide": "(c) ten OVO classifiers, the guide's settings",
     "ovo": "(d) ten OVO classifiers, small-data recipe",
@@ -167,6 +170,7 @@ CHANGES = (
     Change("class weights", "none", "--class_weight_power 0"),
     Change("class weights", "in full", "--class_weight_power 1"),
     Change("weight decay", "0.05", "--weight_decay 0.05"),
+    Change("pooled stages", "all that are trained", "--pooled_stages trained"),
     Change("dropout", "none", "--ovo_dropout 0"),
     Change("classifier's start", "random", "--classifier_init random"),
     Change("classifier's start", "probe", "--classifier_init probe"),
@@ -179,7 +183,6 @@ CHANGES = (
     Change("mixup", "0.2", trial="mixup"),
     Change("pairs of other grades", "learn, too", trial="pseudo_pairs"),
     Change("self-distillation", "from EMA 0.99", "--ema_decay 0.99", trial="self_distillation"),
-    Change("classifier", "sees the mean after each trained stage, too", trial="every_stage"),
     Change("class weights", "half, by sampling", "--class_weight_power 0", trial="half_balanced"),
     Change("class weights", "in full, by sampling", "--class_weight_power 0", trial="balanced"),
     Change("vote", "soft", vote="soft"),

@@ -13,7 +13,6 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GroupKFold
 from sklearn.preprocessing import StandardScaler
 
-from benchmarks.recipes.stage_means import StageMeans
 from common.config import TrainConfig
 from common.data.folders import Split
 from common.metrics.calibration_error import negative_log_likelihood
@@ -38,7 +37,6 @@ class ProbeSetting:
     device: torch.device
     cache: Path
     groups: np.ndarray  # (N,) of train: which images belong together
-    every_stage: bool = False  # the features are the means after each stage, too
 
 
 def ask_probe(train: Split, val: Split, setting: ProbeSetting) -> PairPredictions:
@@ -66,15 +64,20 @@ def ask_probe(train: Split, val: Split, setting: ProbeSetting) -> PairPrediction
 
 @torch.inference_mode()
 def pooled_features(split: Split, setting: ProbeSetting) -> np.ndarray:
-    """Return the features (N, F) of the pretrained network."""
+    """Return the features (N, F) of the pretrained network, of which nothing freezes."""
     config, device = setting.config, setting.device
     spec = resolve(config.model)
     preprocessing = preprocessing_for(spec, config.pixel_options)
     backbone = build(
-        spec, preprocessing.img_size, config.pretrained, config.weights, False, config.seed
+        spec,
+        preprocessing.img_size,
+        config.pretrained,
+        config.weights,
+        False,
+        config.seed,
+        pooled_stages=config.pooled_stages,
     )
-    stages = StageMeans(backbone.stages) if setting.every_stage else backbone.stages
-    stages.to(device)
+    stages = backbone.stages.to(device)
     cache = open_cache(split, preprocessing, setting.cache, config.num_workers)
     size = chunk_size(device)
     chunks = [np.arange(i, min(i + size, len(split))) for i in range(0, len(split), size)]

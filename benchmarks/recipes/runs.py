@@ -23,7 +23,7 @@ from queue import SimpleQueue
 
 import numpy as np
 
-from benchmarks.recipes.methods import BEST, PROBES, SOUP, STAGE_PROBE, flags_of, trial_of, views_of
+from benchmarks.recipes.methods import BEST, PROBES, SOUP, flags_of, trial_of, views_of
 from benchmarks.speed.timing import in_own_process, processor
 from common.config import TrainConfig, config_differences
 from common.data.folders import scan_dataset, scan_split
@@ -43,7 +43,13 @@ from common.system.log import duration, log
 ROOT = Path(__file__).parents[2]
 FOLDS = 5
 # the settings that a probe depends on
-_OF_PROBE = ("img_size", "enable_clahe", "clahe_clip_limit", "clahe_tile_grid_size")
+_OF_PROBE = (
+    "img_size",
+    "enable_clahe",
+    "clahe_clip_limit",
+    "clahe_tile_grid_size",
+    "pooled_stages",
+)
 
 
 @dataclass(frozen=True)
@@ -331,10 +337,6 @@ def predict_val(place: Place, run: Run, tta: str = "") -> None:
     from common.system.device import resolve_precision, select_device
 
     torch.set_num_threads(1)
-    if trial_of(run.recipe):  # it may be one of the network
-        from benchmarks.accuracy_trials import TRIALS
-
-        TRIALS[trial_of(run.recipe)]()
     device = select_device(place.device)
     precision = resolve_precision("auto", True, device)
     config = PredictionConfig(place.cache, 1, device, precision, tta or place.config(run).tta)
@@ -361,7 +363,6 @@ def fit_probe(place: Place, run: Run) -> float:
         device=select_device(place.device),
         cache=place.cache,
         groups=np.array([int(groups[f"val/{id_.partition('/')[2]}"]) for id_ in train.ids]),
-        every_stage=run.recipe == STAGE_PROBE,
     )
     pairs = ask_probe(train, val, setting)
     directory = place.directory(run)

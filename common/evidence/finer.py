@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from common.evidence.ending import Ending
 from common.evidence.exact import Evidence, Split, empty_split, endings_of, gather
+from common.models.backbones import JoinedStages
 from common.models.ovo import Branch, trunk_features
 from common.pixels.device_pixels import PixelSource
 from common.system.device import autocast
@@ -56,6 +57,12 @@ class _EarlierMaps:
     """Accounts for logits at an earlier stage."""
 
     def __init__(self, model: LoadedModel, device: torch.device, precision: str) -> None:
+        if any(isinstance(group.branches[0].branch.stages, JoinedStages) for group in model.groups):
+            raise InputError(
+                f"{model.model}: its classifiers see several stages at once (--pooled_stages "
+                "trained), so that no single earlier one accounts for what they say; take the "
+                "exact maps"
+            )
         self._model, self._device, self._precision = model, device, precision
         self._places = [
             _find_place(group.trunk, group.branches[0].branch, ending, model)

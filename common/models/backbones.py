@@ -15,6 +15,7 @@ from pathlib import Path
 
 import timm
 import torch
+import torch.nn.functional as F
 import torchvision
 from timm.models import PretrainedCfg
 from torch import Tensor, nn
@@ -110,11 +111,13 @@ def build(
     freeze: bool,
     seed: int,
     frozen_stages: int = -1,
+    pooled_stages: str = "last",
 ) -> Backbone:
     """Create a network, load its weights and cut it.
 
     weights: a file in the library's own format, "" for the hub; seed: of the random start where
-    nothing is loaded; frozen_stages: how many freeze with `freeze`, -1 for the model's own cut.
+    nothing is loaded; frozen_stages: how many freeze with `freeze`, -1 for the model's own cut;
+    pooled_stages: "trained" pools the maps of all stages that do not freeze, not the last alone.
     Raises InputError when weights cannot be had or do not fit, or there are no such stages.
     """
     with torch.random.fork_rng(devices=[]):
@@ -129,8 +132,63 @@ def build(
         trunk, stages = _chain(parts[:frozen]), _chain(parts[frozen:])
         # measured on a CPU: 1.6 times as fast for frozen convolutions, and no slower elsewhere
         trunk.requires_grad_(False).to(memory_format=torch.channels_last)
-        pooled = stages(trunk(torch.zeros(1, 3, img_size, img_size)))
+        features = trunk(torch.zeros(1, 3, img_size, img_size))
+        if pooled_stages == "trained":
+            stages = _joined(stages, features, spec)
+        pooled = stages(features)
     return Backbone(spec, trunk, stages, pooled.shape[1])
+
+
+class JoinedStages(nn.Sequential):
+    """Stages up to pooling, which pools what each of them gives, not what the last gives alone.
+
+    Their maps are averaged down to the size of the last one and joined with it before it is pooled.
+    The children, and so the state, are those of the plain chain.
+    """
+
+    def __init__(self, chain: nn.Sequential) -> None:
+        super().__init__(OrderedDict(chain.named_children()))
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Map features (N, ...) to pooled (N, F), F the channels of all maps together."""
+        maps: list[Tensor] = []
+        pools = False
+        for name, child in self.named_children():
+            if name in _POOLING and not pools:
+                features, pools = _join([*maps, features]), True
+            features = child(features)
+            if is_stage(name, child):
+                maps.append(features)
+        return features
+
+
+def _join(maps: Sequence[Tensor]) -> Tensor:
+    """Join maps (N, C, h, w), or all (N, h, w, C) with h = w, at the size of the last one.
+
+    One that comes twice, since nothing lies between the last stage and the pooling, counts once.
+    """
+    last = maps[-1]
+    channels_last = last.shape[2] != last.shape[3]
+    height, width = last.shape[1:3] if channels_last else last.shape[2:]
+    alone = [one for one in maps[:-1] if one is not last]
+    in_order = [one.permute(0, 3, 1, 2) if channels_last else one for one in (*alone, last)]
+    joined = torch.cat([F.adaptive_avg_pool2d(one, (height, width)) for one in in_order], dim=1)
+    return joined.permute(0, 2, 3, 1) if channels_last else joined
+
+
+def _joined(stages: nn.Sequential, features: Tensor, spec: BackboneSpec) -> JoinedStages:
+    """Let stages pool all of their maps; raises InputError where more than pooling follows them."""
+    joined = JoinedStages(stages)
+    try:
+        if joined(features).shape[1] > stages(features).shape[1]:
+            return joined
+    except (RuntimeError, IndexError):  # a norm of the last stage's channels; no maps
+        pass
+    raise InputError(
+        f"--pooled_stages trained: expected a network of several trained stages whose maps are "
+        f"averaged and nothing else, which {spec.name} is not; leave it out, or choose another "
+        "model"
+    )
 
 
 def count_frozen(backbone: Backbone, freeze: bool, frozen_stages: int) -> int | None:

@@ -187,7 +187,9 @@ def restore_pair(checkpoint: PairCheckpoint, source: str) -> PairClassifier:
     size, frozen = checkpoint.preprocessing.img_size, bool(checkpoint.trunk)
     try:
         cut = int(checkpoint.config.get("frozen_stages", -1))  # earlier files have the model's own
-        backbone = copy.deepcopy(_template(checkpoint.model, size, frozen, cut, legacy))
+        pooled = str(checkpoint.config.get("pooled_stages", "last"))
+        template = _template(checkpoint.model, size, frozen, cut, pooled, legacy)
+        backbone = copy.deepcopy(template)
         build_classifier = legacy_head if legacy else nn.Linear
         classifier = build_classifier(backbone.num_features, checkpoint.head.outputs)
         load_native_state(backbone.trunk, checkpoint.trunk)
@@ -201,9 +203,11 @@ def restore_pair(checkpoint: PairCheckpoint, source: str) -> PairClassifier:
 
 
 @functools.lru_cache(maxsize=1)
-def _template(model: str, img_size: int, frozen: bool, cut: int, legacy: bool) -> Backbone:
+def _template(
+    model: str, img_size: int, frozen: bool, cut: int, pooled: str, legacy: bool
+) -> Backbone:
     """Build a network once for the ten files that hold its weights."""
-    backbone = build(resolve(model), img_size, False, "", frozen, 0, cut)
+    backbone = build(resolve(model), img_size, False, "", frozen, 0, cut, pooled)
     if legacy:
         pool_by_average(backbone)
     return backbone

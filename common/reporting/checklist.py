@@ -68,7 +68,14 @@ IMBALANCE = (
     "focal_loss_gamma",
     "focal_loss_alpha",
 )
-START = ("pretrained", "weights", "freeze_weights", "frozen_stages", "classifier_init")
+START = (
+    "pretrained",
+    "weights",
+    "freeze_weights",
+    "frozen_stages",
+    "pooled_stages",
+    "classifier_init",
+)
 CHOICE = ("monitor", "patience", "min_delta")
 
 

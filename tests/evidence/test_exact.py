@@ -87,6 +87,16 @@ def test_of_every_backbone_the_mean_of_the_map_and_the_constant_are_the_logit(na
     assert np.allclose(alike, expected, atol=1e-5 * (1 + np.abs(expected).max()))
 
 
+@pytest.mark.parametrize("name", ["demo_coatnet", "demo_swinv2", "efficientnetb2"])
+def test_of_joined_stages_the_map_adds_up_what_all_of_them_say(name):
+    model = random_model(name, freeze=False, pooled_stages="trained")
+    pixels = noise_for(model)
+    found = evidence_of(model, pixels, CPU, tta="flips")
+    assert found.method == EXACT
+    require_sums(found)
+    assert np.array_equal(found.logits, predict_logits(model, pixels, CPU, "fp32", "flips"))
+
+
 def test_of_a_norm_after_the_pooling_the_map_is_what_it_makes_of_each_position(demo_model):
     pixels, own = noise_for(demo_model), demo_model.groups[0].branches[1].branch
     kept = []

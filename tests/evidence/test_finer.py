@@ -62,3 +62,9 @@ def test_pixels_are_no_map_of_a_stage():
     model = random_model("tf_efficientnet_lite0", freeze=False)
     found = finer_evidence_of(model, noise_for(model, 1), CPU)
     assert found.maps.shape[2:] == (4, 4)
+
+
+def test_of_joined_stages_there_is_no_finer_map():
+    model = random_model("demo_coatnet", freeze=False, pooled_stages="trained")
+    with pytest.raises(InputError, match="--pooled_stages trained"):
+        finer_evidence_of(model, noise_for(model), CPU)

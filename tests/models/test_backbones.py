@@ -8,6 +8,7 @@ from common.config import PixelOptions
 from common.models import timm_patches
 from common.models.backbones import (
     build,
+    is_stage,
     load_native_state,
     native_state,
     preprocessing_for,
@@ -29,6 +30,10 @@ SEVEN = [
 
 def make(name, size=64, freeze=True, seed=0):
     return build(resolve(name), size, False, "", freeze, seed)
+
+
+def joined(name, size=64, freeze=True):
+    return build(resolve(name), size, False, "", freeze, 0, pooled_stages="trained")
 
 
 def pixels(size, count=2):
@@ -206,3 +211,31 @@ def test_an_odd_size_works_or_is_refused_in_one_line(name, size):
     except InputError as error:
         assert f"cannot work at {size} pixels" in str(error) or f"--img_size {size}" in str(error)
         assert "\n" not in str(error)
+
+
+@pytest.mark.parametrize("name", ["demo_coatnet", "demo_swinv2", "resnet18", "densenet121"])
+@pytest.mark.parametrize("freeze", [True, False])
+def test_joined_stages_pool_what_each_trained_stage_gives(name, freeze):
+    plain, found = make(name, freeze=freeze), joined(name, freeze=freeze)
+    assert native_state(plain.stages).keys() == native_state(found.stages).keys()
+    means = []
+
+    def keep(_, __, output):
+        channels_last = output.shape[2] != output.shape[3]
+        means.append(output.mean((1, 2) if channels_last else (2, 3)))
+
+    for part, stage in plain.stages.named_children():
+        if is_stage(part, stage):
+            stage.register_forward_hook(keep)
+    with torch.no_grad():
+        last = plain.stages(plain.trunk(pixels(64)))
+        pooled = found.stages(found.trunk(pixels(64)))
+    apart = [one for one in means if one.shape != last.shape or not torch.allclose(one, last)]
+    assert apart and torch.allclose(pooled, torch.cat([*apart, last], 1), atol=1e-5)
+    assert pooled.shape == (2, found.num_features) and found.num_features > plain.num_features
+
+
+@pytest.mark.parametrize("name", ["demo_convnext", "vit_tiny_patch16_224"])
+def test_stages_that_more_than_pooling_follows_are_not_joined(name):
+    with pytest.raises(InputError, match="--pooled_stages trained: expected a network"):
+        joined(name, 224 if name.startswith("vit") else 64, freeze=False)

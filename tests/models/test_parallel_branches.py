@@ -9,10 +9,19 @@ from common.models.parallel_branches import ParallelBranches
 from common.pairs import pair_head
 
 
-@pytest.mark.parametrize("name", ["demo_coatnet", "demo_convnext", "demo_swinv2"])
+@pytest.mark.parametrize(
+    "name, pooled",
+    [
+        ("demo_coatnet", "last"),
+        ("demo_coatnet", "trained"),
+        ("demo_convnext", "last"),
+        ("demo_swinv2", "last"),
+        ("demo_swinv2", "trained"),
+    ],
+)
 @pytest.mark.parametrize("freeze", [True, False])
-def test_a_launch_gives_the_values_and_gradients_of_a_loop(name, freeze):
-    backbone = build(resolve(name), 64, False, "", freeze, 0)
+def test_a_launch_gives_the_values_and_gradients_of_a_loop(name, pooled, freeze):
+    backbone = build(resolve(name), 64, False, "", freeze, 0, pooled_stages=pooled)
     branches = [build_branch(backbone, pair_head(pair), 0) for pair in ((0, 1), (1, 3), (3, 4))]
     with torch.no_grad():
         features = (

@@ -52,6 +52,7 @@ MODELS = {
     "swinv2": lambda: random_model("demo_swinv2", "shared"),
     "coatnet": lambda: random_model("demo_coatnet", "softmax"),
     "a CNN": lambda: random_model("resnet18", "shared"),
+    "joined stages": lambda: random_model("demo_coatnet", "shared", pooled_stages="trained"),
     "two classes": lambda: random_model("demo_convnext", "ovo", "01"),
     "folders in another order": lambda: random_model("demo_convnext", "shared", "201"),
     "another order, softmax": lambda: random_model("demo_convnext", "softmax", "210"),

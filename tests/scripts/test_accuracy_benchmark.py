@@ -13,16 +13,15 @@ from benchmarks.accuracy_tables import report, results
 from benchmarks.accuracy_tables.gather import largest_grid
 from benchmarks.accuracy_tables.measures import Answers, differences, judge, pool_folds, summarise
 from benchmarks.accuracy_tables.results import Grid
-from benchmarks.pixels import PixelChange, ask, pooled_features, read_changed, without_illumination
+from benchmarks.pixels import PixelChange, ask, read_changed, without_illumination
 from benchmarks.recipes import runs
 from benchmarks.recipes.methods import CHANGES, PROBES, TITLES
 from benchmarks.recipes.probe import choose_strength, pair_probabilities
 from benchmarks.recipes.runs import Place, Run
-from common.config import PixelOptions, config_differences
+from common.config import config_differences
 from common.data.synthetic import draw_fundus
 from common.fitting.images import FittingImages
 from common.metrics.intervals import BootstrapConfig
-from common.models.backbones import build, preprocessing_for, resolve
 from common.pixels.preprocessing import Preprocessing, load_pixels
 from common.prediction.classes import classes_of
 from common.prediction.predictions import Cost, Origin, PairPredictions, save_predictions
@@ -133,19 +132,6 @@ def test_a_change_of_pixels_is_that_change_alone(tmp_path):
     assert np.array_equal(without, without_illumination(load_pixels(file, plain)))
     assert (without[0] == 128).all() and without[32].std() > 0
     assert (without_illumination(np.full((64, 64, 3), 90, np.uint8)) == 128).all()
-
-
-def test_features_of_every_stage_hold_those_of_the_last(tmp_path):
-    file, spec = tmp_path / "eye.png", resolve(MODEL)
-    Image.fromarray(draw_fundus(2, np.random.default_rng(0), 64)).save(file)
-    plain = preprocessing_for(spec, PixelOptions(64, enable_clahe=False))
-    network = build(spec, 64, False, "", False, 0).stages
-    last, every = (
-        pooled_features(network, [file], plain, PixelChange("", "", every_stage=wanted))
-        for wanted in (False, True)
-    )
-    assert every.shape[1] > last.shape[1]
-    assert np.array_equal(every[:, -last.shape[1] :], last)
 
 
 def test_a_fold_is_graded_by_probes_of_the_others():
@@ -274,7 +260,8 @@ def test_probes_have_the_recipes_pixels_but_for_their_own(place):
     plain, every = (place.config(Run(recipe, MODEL, 0, 1)) for recipe in PROBES)
     recipe = place.config(Run("shared", MODEL, 0, 1))
     assert not config_differences(recipe.to_dict(), plain)
-    assert [c.name for c in config_differences(recipe.to_dict(), every)] == ["img_size"]
+    changed = [change.name for change in config_differences(recipe.to_dict(), every)]
+    assert changed == ["img_size", "pooled_stages"]
 
 
 def test_each_change_is_one_of_the_recipe_or_what_the_recipe_has_by_now(place):

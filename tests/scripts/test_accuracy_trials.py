@@ -8,10 +8,8 @@ from benchmarks import accuracy_trials
 from benchmarks.accuracy_trials import TRIALS
 from benchmarks.recipes.methods import CHANGES
 from benchmarks.recipes.soup import average_weights
-from benchmarks.recipes.stage_means import StageMeans, mean_of_map
 from common.config import TrainConfig
 from common.data.sampler import epoch_order
-from common.models import backbones, checkpoint
 from common.models.checkpoint import PairCheckpoint, load_pair
 from common.pairs import pair_head, shared_head
 from common.result_dir import ResultDir, find_run
@@ -26,13 +24,9 @@ def restored(monkeypatch):
     for module, names in (
         (loop, ("build_trainer", "pair_batches")),
         (step, ("update", "forward", "sample_losses")),
-        (backbones, ("build",)),
-        (checkpoint, ("build",)),
     ):
         for name in names:
             monkeypatch.setattr(module, name, getattr(module, name))
-    yield
-    checkpoint._template.cache_clear()
 
 
 def network(root) -> PairCheckpoint:
@@ -75,29 +69,6 @@ def test_a_trial_teaches_something_else_and_the_same_again(
         assert quick_train(tmp_path / name, **flags) == 0
     plain, changed, again = (network(tmp_path / name) for name in ("plain", "changed", "again"))
     assert differ(plain, changed) and not differ(changed, again)
-
-
-def test_a_classifier_that_sees_every_stage_is_trained_and_asked_as_one(
-    quick_train, restored, tmp_path
-):
-    assert quick_train(tmp_path / "plain", **SHARED) == 0
-    TRIALS["every_stage"]()
-    assert quick_train(tmp_path / "changed", **SHARED) == 0
-    plain, changed = network(tmp_path / "plain"), network(tmp_path / "changed")
-    assert plain.stages.keys() == changed.stages.keys()
-    assert changed.classifier["weight"].shape[1] > plain.classifier["weight"].shape[1]
-    checkpoint._template.cache_clear()
-    images = torch.rand(3, 3, 64, 64)
-    rebuilt = checkpoint.restore_pair(changed, "")
-    means = rebuilt.branch.stages(rebuilt.trunk(images))
-    assert isinstance(rebuilt.branch.stages, StageMeans)
-    assert means.shape[1] == changed.classifier["weight"].shape[1]
-
-
-def test_a_mean_after_a_stage_is_that_over_its_positions():
-    maps = torch.arange(2 * 3 * 4 * 4.0).reshape(2, 3, 4, 4)
-    assert torch.equal(mean_of_map(maps), mean_of_map(maps.permute(0, 2, 3, 1)))
-    assert mean_of_map(maps)[0, 0] == 7.5
 
 
 def test_a_grade_teaches_pairs_of_others_where_it_stands_between_or_beyond_them(restored):

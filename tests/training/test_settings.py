@@ -2,11 +2,13 @@
 
 import numpy as np
 import pytest
+import torch
 from helpers import history_of
 
 from common import result_dir
 from common.config import TrainConfig
 from common.models import checkpoint_file
+from common.models.checkpoint import load_pair, restore_pair
 from common.pairs import pair_head
 from common.result_dir import ResultDir
 from common.training import trainer
@@ -62,6 +64,36 @@ def test_changing_the_flag_changes_what_is_learned(quick_train, plain, tmp_path,
         assert quick_train(plain, pairs="0-1") == 0
     assert quick_train(tmp_path / "r", pairs="0-1", **{name: FLAGS[name]}) == 0
     assert history_of(tmp_path / "r") != history_of(plain)
+
+
+def test_classifiers_that_see_all_trained_stages_learn_and_are_asked_so(
+    quick_train, tmp_path, capsys
+):
+    options = {"base_models": "demo_coatnet", "pairs": "0-1", "epochs": 2}
+    widths = {}
+    for pooled in ("last", "trained"):
+        assert quick_train(tmp_path / pooled, pooled_stages=pooled, **options) == 0
+        stored = load_pair(ResultDir(tmp_path / pooled).best("demo_coatnet", pair_head((0, 1))))
+        again = restore_pair(stored, pooled)
+        widths[pooled] = again.branch.classifier.in_features
+        with torch.no_grad():
+            said = again.branch(again.trunk(torch.rand(2, 3, 64, 64)))
+        assert said.shape == (2,)
+    assert widths["trained"] > widths["last"]
+    assert history_of(tmp_path / "last") != history_of(tmp_path / "trained")
+    other = options | {"epochs": 3, "pooled_stages": "last", "resume": None, "override": None}
+    assert quick_train(tmp_path / "trained", **other) == 2
+    assert "pooled_stages" in (error := capsys.readouterr().err)
+    assert "no --override can change that" in error
+
+
+def test_what_has_no_stages_to_join_is_refused_before_anything_is_trained(
+    quick_train, tmp_path, capsys
+):
+    assert quick_train(tmp_path / "r", pooled_stages="trained") == 2
+    error = capsys.readouterr().err
+    assert "--pooled_stages trained: expected a network" in error and error.count("\n") == 1
+    assert not list(tmp_path.rglob("*.pth"))
 
 
 def test_schedule_warm_up_and_end_as_configured(quick_train, tmp_path):
