@@ -23,6 +23,7 @@ RECIPES = {
     "guide": "--head ovo --learning_rate 3e-4 --epochs 30 --warmup_epochs 3",
     "ovo": f"--head ovo {SMALL_DATA}",
     "shared": f"--head shared {SMALL_DATA}",
+    "joined": f"--head shared {SMALL_DATA} --pooled_stages trained",
 }
 TRAINED = (*PROBES, *RECIPES, SOUP)
 TITLES = {
@@ -32,6 +33,7 @@ TITLES = {
     "guide": "(c) ten OVO classifiers, the guide's settings",
     "ovo": "(d) ten OVO classifiers, small-data recipe",
     "shared": "(e) shared OVO, small-data recipe",
+    "joined": "(e) the same on features of all trained stages",
     SOUP: "(f) weights of all seeds of (e), averaged (soup)",
 }
 REFERENCES = (*PROBES, "softmax", BEST)  # what all others are compared with
@@ -76,18 +78,26 @@ def methods_of(models: Sequence[str]) -> list[Method]:
         title = f"{TITLES[member.recipe]}, {member.model}"
         found.append(Method(f"{member.recipe} {member.model}", title, (member,)))
     best, probe, softmax = (Member(recipe, first) for recipe in (BEST, PROBE, "softmax"))
+    joined, every = Member("joined", first), Member(STAGE_PROBE, first)
     networks = tuple(Member(BEST, model) for model in models)
     probes = tuple(Member(PROBE, model) for model in models)
     found += [
         Method("seeds", "(f) seeds of (e)", (best,), over_seeds=True),
         Method(SOUP, TITLES[SOUP], (Member(SOUP, first),)),
         Method("heads", "(f) heads: (b) + (e)", (softmax, best)),
-        Method("with probe", "(f) (a) + (e)", (probe, best)),
+        Method("both", "(f) both forms of (e)", (best, joined)),
         Method(
-            "with stage probe",
-            "(f) (a) of every stage + (e)",
-            (Member(STAGE_PROBE, first), best),
+            "both with probe", "(f) both forms of (e) + (a) of every stage", (best, joined, every)
         ),
+        Method("both, all seeds", "(f) all seeds of both", (best, joined), over_seeds=True),
+        Method(
+            "both with probe, all seeds",
+            "(f) all seeds of both + (a) of every stage",
+            (best, joined, every),
+            over_seeds=True,
+        ),
+        Method("with probe", "(f) (a) + (e)", (probe, best)),
+        Method("with stage probe", "(f) (a) of every stage + (e)", (every, best)),
     ]
     if len(models) > 1:
         found += [
@@ -103,10 +113,10 @@ def methods_of(models: Sequence[str]) -> list[Method]:
                 probes + networks,
             ),
         ]
-    every = (softmax, *networks, *probes)
+    whole = (softmax, *networks, *probes)
     title = "(f) all seeds of (b) and (e), with (a)"
     title += f", {len(models)} networks" if len(models) > 1 else ""
-    return [*found, Method("all", title, every, over_seeds=True)]
+    return [*found, Method("all", title, whole, over_seeds=True)]
 
 
 @dataclass(frozen=True)
