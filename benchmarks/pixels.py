@@ -77,8 +77,10 @@ CHANGES = (
     *(PixelChange("crop", f"inner {share:.0%} of the side", kept=share) for share in (0.9, 0.8)),
     *(PixelChange("CLAHE", f"clip limit {clip:g}", clip_limit=clip) for clip in (1.0, 2.0, 4.0)),
     PixelChange("normalisation", "Graham's", picture=without_illumination),
-    PixelChange("features", "of every stage", pooled_stages="trained"),
-    PixelChange("features", "of every stage, 512 px", pooled_stages="trained", img_size=512),
+    PixelChange("features", "the mean after each stage, too", pooled_stages="trained"),
+    PixelChange(
+        "features", "the mean after each stage, too, 512 px", pooled_stages="trained", img_size=512
+    ),
 )
 
 

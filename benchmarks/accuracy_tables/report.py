@@ -48,9 +48,9 @@ _NEW_PAGE = """# Accuracy
 <!-- accuracy: differences -->
 <!-- end -->
 
-## With one seed
+## Several networks
 
-<!-- accuracy: one_seed -->
+<!-- accuracy: networks -->
 <!-- end -->
 
 ## What each setting is worth
@@ -86,12 +86,12 @@ def write(page: Path, results: Results) -> None:
 
 def render(results: Results) -> dict[str, str]:
     """Lay out each part of the page, by its name."""
-    methods, one_seed = results.methods, results.one_seed
+    methods, networks = results.methods, results.networks
     changes, pixels = results.changes, results.pixels
     return {
         "methods": f"{_IMAGE}\n\n{_methods(methods)}" if methods else NOTHING,
         "differences": _differences(methods.rows) if methods else NOTHING,
-        "one_seed": _one_seed(one_seed) if one_seed else NOTHING,
+        "networks": _with_differences(networks) if networks else NOTHING,
         "changes": _changes(changes, _OF_RECIPE) if changes else NOTHING,
         "pixels": _changes(pixels, _OF_PIXELS) if pixels else NOTHING,
     }
@@ -132,7 +132,7 @@ def _methods(found: Methods) -> str:
     return "\n\n".join(parts)
 
 
-def _one_seed(found: Methods) -> str:
+def _with_differences(found: Methods) -> str:
     return f"{_methods(found)}\n\n{_differences(found.rows)}"
 
 

@@ -76,9 +76,8 @@ class Methods:
 
     @property
     def section(self) -> str:
-        """Name the field of Results: what was measured with one seed has a table of its own."""
-        several = any(len(row.grid.seeds) > 1 for row in self.rows)
-        return "methods" if several else "one_seed"
+        """Name the field of Results: with several networks it is a table of its own."""
+        return "networks" if len(self.conditions.models) > 1 else "methods"
 
 
 @dataclass(frozen=True)
@@ -93,8 +92,8 @@ class Changes:
 class Results:
     """All that accuracy.json holds; None: not measured."""
 
-    methods: Methods | None  # with several seeds
-    one_seed: Methods | None
+    methods: Methods | None  # of one network
+    networks: Methods | None  # of several
     changes: Changes | None
     pixels: Changes | None  # the same of a probe's pixels
 
@@ -114,7 +113,7 @@ def load(file: Path) -> Results:
         content = read_json(file)
         return Results(
             _read_methods(content.get("methods")),
-            _read_methods(content.get("one_seed")),
+            _read_methods(content.get("networks")),
             _read_changes(content.get("changes")),
             _read_changes(content.get("pixels")),
         )

@@ -180,7 +180,7 @@ CHANGES = (
     Change("class weights", "none", "--class_weight_power 0"),
     Change("class weights", "in full", "--class_weight_power 1"),
     Change("weight decay", "0.05", "--weight_decay 0.05"),
-    Change("pooled stages", "all that are trained", "--pooled_stages trained"),
+    Change("classifier", "sees the mean after each trained stage, too", "--pooled_stages trained"),
     Change("dropout", "none", "--ovo_dropout 0"),
     Change("classifier's start", "random", "--classifier_init random"),
     Change("classifier's start", "probe", "--classifier_init probe"),

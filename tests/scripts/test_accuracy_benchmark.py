@@ -238,22 +238,24 @@ def test_what_is_complete_is_measured_and_written_and_not_made_again(place, monk
     capsys.readouterr()
 
 
-def test_what_was_measured_with_one_seed_has_a_table_of_its_own(place):
+def test_several_networks_have_a_table_of_their_own(place):
+    other, file = "demo_coatnet", place.root.parent / "benchmarks" / "accuracy.json"
     for fold in (1, 2):
-        for recipe in ("guide", "shared"):
-            fake(place, Run(recipe, MODEL, 0, fold))
-    file = place.root.parent / "benchmarks" / "accuracy.json"
+        for run in (Run("guide", MODEL, 0, fold), Run("shared", MODEL, 0, fold)):
+            fake(place, run)
+        fake(place, Run("shared", other, 0, fold))
     assert accuracy.main(command(place, "--methods")) == 0
     found = results.load(file)
-    assert found.methods is None and len(found.one_seed.rows) == 2
+    assert found.networks is None and len(found.methods.rows) == 2
     table = (place.root.parent / "docs" / "accuracy.md").read_text()
     assert f"| {TITLES['guide']} [1] | 2 x 1 (incomplete: folds 1, 2 alone) |" in table
     assert f"| minus {TITLES['shared']} |" in table  # though it was measured after the guide's
-    for fold in (1, 2):
-        fake(place, Run("shared", MODEL, 1, fold))
-    assert accuracy.main(command(place, "--methods")) == 0
+    assert accuracy.main(command(place, "--methods", "--base_models", MODEL, other)) == 0
     again = results.load(file)
-    assert again.one_seed == found.one_seed and again.methods.rows[1].grid == Grid((0, 1), (1, 2))
+    assert again.methods == found.methods
+    assert {f"shared {other}", "networks"} < {row.name for row in again.networks.rows}
+    page = (place.root.parent / "docs" / "accuracy.md").read_text()
+    assert "(f) 2 networks of (e)" in page.split("## Several networks")[1]
 
 
 def test_probes_have_the_recipes_pixels_but_for_their_own(place):
