@@ -57,12 +57,6 @@ class _EarlierMaps:
     """Accounts for logits at an earlier stage."""
 
     def __init__(self, model: LoadedModel, device: torch.device, precision: str) -> None:
-        if any(isinstance(group.branches[0].branch.stages, JoinedStages) for group in model.groups):
-            raise InputError(
-                f"{model.model}: its classifiers see several stages at once (--pooled_stages "
-                "trained), so that no single earlier one accounts for what they say; take the "
-                "exact maps"
-            )
         self._model, self._device, self._precision = model, device, precision
         self._places = [
             _find_place(group.trunk, group.branches[0].branch, ending, model)
@@ -105,7 +99,7 @@ def _account(branch: Branch, features: Tensor, place: _Place) -> tuple[Tensor, T
         point = _through(stages[: place.stages], features)
     with torch.enable_grad():
         point = point.detach().clone().requires_grad_()
-        logits = branch.classifier(_through(stages[place.stages :], point)).float()  # (n, O)
+        logits = branch.classifier(_pooled_from(branch, place, point, features)).float()  # (n, O)
         slopes = [
             torch.autograd.grad(column, point, retain_graph=True)[0]
             for column in logits.sum(0).unbind()
@@ -114,6 +108,23 @@ def _account(branch: Branch, features: Tensor, place: _Place) -> tuple[Tensor, T
     maps = [(slope.float() * point.detach().float()).sum(channels) for slope in slopes]
     positions = place.size[0] * place.size[1]
     return torch.stack(maps, 1) * positions, logits.detach()
+
+
+def _pooled_from(branch: Branch, place: _Place, point: Tensor, features: Tensor) -> Tensor:
+    """Go on from a place in a branch to the pooled features; features: what the trunk gives.
+
+    What a classifier of joined stages sees of earlier ones does not depend on the place.
+    """
+    stages = list(branch.stages.children())
+    if not isinstance(branch.stages, JoinedStages):
+        return _through(stages[place.stages :], point)
+    if not place.stages:
+        return branch.stages(point)
+    hook = stages[place.stages - 1].register_forward_hook(lambda *_: point)
+    try:
+        return branch.stages(features)
+    finally:
+        hook.remove()
 
 
 def _through(stages: Sequence[nn.Module], values: Tensor) -> Tensor:

@@ -1,5 +1,7 @@
 """Finer maps: HiResCAM at an earlier stage, as a library computes it."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
@@ -64,7 +66,26 @@ def test_pixels_are_no_map_of_a_stage():
     assert found.maps.shape[2:] == (4, 4)
 
 
-def test_of_joined_stages_there_is_no_finer_map():
-    model = random_model("demo_coatnet", freeze=False, pooled_stages="trained")
-    with pytest.raises(InputError, match="--pooled_stages trained"):
-        finer_evidence_of(model, noise_for(model), CPU)
+@pytest.mark.parametrize("name", ["demo_coatnet", "demo_swinv2"])
+def test_of_joined_stages_a_finer_map_holds_what_passes_its_stage(name):
+    model = random_model(name, freeze=False, pooled_stages="trained")
+    pixels = noise_for(model)
+    found = finer_evidence_of(model, pixels, CPU)
+    assert np.allclose(found.logits, predict_logits(model, pixels, CPU, "fp32"), atol=1e-5)
+    branch = model.groups[0].branches[0].branch
+    place = branch.stages.get_submodule(found.method.split()[-1].replace(".", ":"))
+
+    def nudged(_, __, output, share):
+        return output * (1 + share)
+
+    features = trunk_features(
+        model.groups[0].trunk, pixels.pixels, model.preprocessing, CPU, "fp32"
+    )
+    said = []
+    for share in (0.0, 1e-3):
+        hook = place.register_forward_hook(partial(nudged, share=share))
+        with torch.no_grad():
+            said.append(branch(features).double())
+        hook.remove()
+    slope = ((said[1] - said[0]) / 1e-3).numpy()  # of the logits, as the whole map grows
+    assert np.allclose(found.maps.mean((2, 3)), slope, rtol=0.05, atol=0.02 * np.abs(slope).max())
