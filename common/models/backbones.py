@@ -185,9 +185,9 @@ def _joined(stages: nn.Sequential, features: Tensor, spec: BackboneSpec) -> Join
     except (RuntimeError, IndexError):  # a norm of the last stage's channels; no maps
         pass
     raise InputError(
-        f"--pooled_stages trained: expected a network of several trained stages whose maps are "
-        f"averaged and nothing else, which {spec.name} is not; leave it out, or choose another "
-        "model"
+        "--pooled_stages trained: expected several trained stages, and nothing but an average over "
+        f"the positions behind the last one, which {spec.name} as it is frozen here does not have; "
+        "leave it out, freeze fewer stages or choose another model"
     )
 
 

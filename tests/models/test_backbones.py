@@ -237,5 +237,5 @@ def test_joined_stages_pool_what_each_trained_stage_gives(name, freeze):
 
 @pytest.mark.parametrize("name", ["demo_convnext", "vit_tiny_patch16_224"])
 def test_stages_that_more_than_pooling_follows_are_not_joined(name):
-    with pytest.raises(InputError, match="--pooled_stages trained: expected a network"):
+    with pytest.raises(InputError, match="--pooled_stages trained: expected several"):
         joined(name, 224 if name.startswith("vit") else 64, freeze=False)

@@ -92,7 +92,7 @@ def test_what_has_no_stages_to_join_is_refused_before_anything_is_trained(
 ):
     assert quick_train(tmp_path / "r", pooled_stages="trained") == 2
     error = capsys.readouterr().err
-    assert "--pooled_stages trained: expected a network" in error and error.count("\n") == 1
+    assert "--pooled_stages trained: expected several" in error and error.count("\n") == 1
     assert not list(tmp_path.rglob("*.pth"))
 
 
