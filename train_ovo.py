@@ -56,7 +56,7 @@ if TYPE_CHECKING:  # these take seconds to import: steps that need them do it
 def load_inputs(config: TrainConfig, dataset: Dataset, place: Place) -> "RunInputs":
     """Build the backbone, on the device that was asked for."""
     from common.fine_tuning.optimizer import rates_line
-    from common.models.backbones import build, preprocessing_for, resolve
+    from common.models.backbones import JoinedStages, build, preprocessing_for, resolve
     from common.system.device import resolve_precision, select_device
     from common.training.context import RunInputs
     from common.training.resume import kernel_version_of, pixel_version_of
@@ -78,6 +78,8 @@ def load_inputs(config: TrainConfig, dataset: Dataset, place: Place) -> "RunInpu
         config.frozen_stages,
         config.pooled_stages,
     )
+    if config.pooled_stages == "auto" and not isinstance(backbone.stages, JoinedStages):
+        log(f"--pooled_stages auto: classifiers see the last stage alone, as {spec.name} needs it")
     rates_line(backbone.stages, config)  # a rate that cannot be is named before anything is written
     return RunInputs(
         config,

@@ -48,7 +48,7 @@ FIXED_FIELDS = (
     "monitor",
 )
 CLASSIFIER_STARTS = ("random", "probe")
-POOLED_STAGES = ("last", "trained")
+POOLED_STAGES = ("last", "trained", "auto")
 SCHEDULERS = ("cosine", "linear", "plateau", "none")
 # what a run is about and starts from, which is no part of a recipe
 _NO_RECIPE = ("model", "num_classes", "class_names", "pretrained")
@@ -212,7 +212,7 @@ class TrainConfig:
     pooled_stages: str = _option(
         "last",
         "whose means the classifiers see: that of the last stage alone, or those of all that are "
-        "trained",
+        "trained (auto: where the network lets them)",
         POOLED_STAGES,
     )
     pretrained: bool = _option(True, "start from pretrained weights; see --no_pretrained")

@@ -19,6 +19,7 @@ RECIPES: dict[str, dict[str, Any]] = {
         "batch_size": 16,
         "gradient_accumulation_steps": 1,
         "learning_rate": 5e-4,
+        "pooled_stages": "auto",
         "head_lr_factor": 5.0,
         "weight_decay": 0.01,
         "monitor": "last",

@@ -22,8 +22,8 @@ RECIPES = {
     # the guide's loss, augmentation and frozen stages; its hundred epochs would take hours each
     "guide": "--head ovo --learning_rate 3e-4 --epochs 30 --warmup_epochs 3",
     "ovo": f"--head ovo {SMALL_DATA}",
-    "shared": f"--head shared {SMALL_DATA}",
-    "joined": f"--head shared {SMALL_DATA} --pooled_stages trained",
+    "shared": f"--head shared {SMALL_DATA} --pooled_stages last",
+    "joined": f"--head shared {SMALL_DATA} --pooled_stages trained",  # which is what auto comes to
 }
 TRAINED = (*PROBES, *RECIPES, SOUP)
 TITLES = {
@@ -32,8 +32,8 @@ TITLES = {
     "softmax": "(b) 5-way softmax, small-data recipe",
     "guide": "(c) ten OVO classifiers, the guide's settings",
     "ovo": "(d) ten OVO classifiers, small-data recipe",
-    "shared": "(e) shared OVO, small-data recipe",
-    "joined": "(e) the same on features of all trained stages",
+    "shared": "(e) shared OVO, small-data recipe, features of the last stage alone",
+    "joined": "(e) shared OVO, small-data recipe",
     SOUP: "(f) weights of all seeds of (e), averaged (soup)",
 }
 REFERENCES = (*PROBES, "softmax", BEST)  # what all others are compared with

@@ -7,6 +7,7 @@ import torch
 from common.config import PixelOptions
 from common.models import timm_patches
 from common.models.backbones import (
+    JoinedStages,
     build,
     is_stage,
     load_native_state,
@@ -237,5 +238,12 @@ def test_joined_stages_pool_what_each_trained_stage_gives(name, freeze):
 
 @pytest.mark.parametrize("name", ["demo_convnext", "vit_tiny_patch16_224"])
 def test_stages_that_more_than_pooling_follows_are_not_joined(name):
+    size = 224 if name.startswith("vit") else 64
     with pytest.raises(InputError, match="--pooled_stages trained: expected several"):
-        joined(name, 224 if name.startswith("vit") else 64, freeze=False)
+        joined(name, size, freeze=False)
+    plain, found = (
+        build(resolve(name), size, False, "", False, 0, pooled_stages=how)
+        for how in ("last", "auto")
+    )
+    assert found.num_features == plain.num_features
+    assert not isinstance(found.stages, JoinedStages)

@@ -80,6 +80,8 @@ def test_classifiers_that_see_all_trained_stages_learn_and_are_asked_so(
             said = again.branch(again.trunk(torch.rand(2, 3, 64, 64)))
         assert said.shape == (2,)
     assert widths["trained"] > widths["last"]
+    assert quick_train(tmp_path / "auto", pooled_stages="auto", **options) == 0
+    assert history_of(tmp_path / "auto") == history_of(tmp_path / "trained")
     assert history_of(tmp_path / "last") != history_of(tmp_path / "trained")
     other = options | {"epochs": 3, "pooled_stages": "last", "resume": None, "override": None}
     assert quick_train(tmp_path / "trained", **other) == 2
@@ -90,6 +92,8 @@ def test_classifiers_that_see_all_trained_stages_learn_and_are_asked_so(
 def test_what_has_no_stages_to_join_is_refused_before_anything_is_trained(
     quick_train, tmp_path, capsys
 ):
+    assert quick_train(tmp_path / "r", pooled_stages="auto", dry_run=None) == 0
+    assert "classifiers see the last stage alone" in capsys.readouterr().out
     assert quick_train(tmp_path / "r", pooled_stages="trained") == 2
     error = capsys.readouterr().err
     assert "--pooled_stages trained: expected several" in error and error.count("\n") == 1
