@@ -33,7 +33,7 @@ TITLES = {
     "guide": "(c) ten OVO classifiers, the guide's settings",
     "ovo": "(d) ten OVO classifiers, small-data recipe",
     "shared": "(e) shared OVO, small-data recipe, features of the last stage alone",
-    "joined": "(e) shared OVO, small-data recipe",
+    "joined": "(g) shared OVO, small-data recipe, features of all trained stages",
     SOUP: "(f) weights of all seeds of (e), averaged (soup)",
 }
 REFERENCES = (*PROBES, "softmax", BEST)  # what all others are compared with
@@ -85,14 +85,12 @@ def methods_of(models: Sequence[str]) -> list[Method]:
         Method("seeds", "(f) seeds of (e)", (best,), over_seeds=True),
         Method(SOUP, TITLES[SOUP], (Member(SOUP, first),)),
         Method("heads", "(f) heads: (b) + (e)", (softmax, best)),
-        Method("both", "(f) both forms of (e)", (best, joined)),
-        Method(
-            "both with probe", "(f) both forms of (e) + (a) of every stage", (best, joined, every)
-        ),
-        Method("both, all seeds", "(f) all seeds of both", (best, joined), over_seeds=True),
+        Method("both", "(f) (e) + (g)", (best, joined)),
+        Method("both with probe", "(f) (e) + (g) + (a) of every stage", (best, joined, every)),
+        Method("both, all seeds", "(f) all seeds of (e) and (g)", (best, joined), over_seeds=True),
         Method(
             "both with probe, all seeds",
-            "(f) all seeds of both + (a) of every stage",
+            "(f) all seeds of (e) and (g) + (a) of every stage",
             (best, joined, every),
             over_seeds=True,
         ),
