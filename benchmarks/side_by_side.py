@@ -199,7 +199,8 @@ def main(argv: list[str] | None = None) -> int:
     section = SideBySideSection(
         processor=processor(device),
         command=f"python -m benchmarks.side_by_side --base_model {args.base_model} --img_size "
-        f"{size} --epochs {args.epochs} --device {device.type} --dataset_path ...",
+        f"{size} --epochs {args.epochs} --device {device.type}"
+        f"{' --no_pretrained' if args.no_pretrained else ''} --dataset_path ...",
         data=f"{args.data_name or args.dataset_path.name}, {len(train)} images of train and "
         f"{len(val)} of val; {spec.name} at {size} px from {start}, {args.epochs} epochs",
     )
