@@ -152,14 +152,15 @@ class JoinedStages(nn.Sequential):
 
     def forward(self, features: Tensor) -> Tensor:
         """Map features (N, ...) to pooled (N, F), F the channels of all maps together."""
-        maps: list[Tensor] = []
-        pools = False
-        for name, child in self.named_children():
-            if name in _POOLING and not pools:
-                features, pools = _join([*maps, features]), True
+        children, maps = list(self.named_children()), []
+        first = _before_pooling(self)
+        for name, child in children[:first]:
             features = child(features)
             if is_stage(name, child):
                 maps.append(features)
+        features = _join([*maps, features])
+        for _, child in children[first:]:
+            features = child(features)
         return features
 
 
@@ -211,11 +212,16 @@ def count_frozen(backbone: Backbone, freeze: bool, frozen_stages: int) -> int | 
 
 def pool_by_average(backbone: Backbone) -> None:
     """Replace the network's own pooling and norm after it by a plain global average."""
-    names = [name for name, _ in backbone.stages.named_children()]
-    first = next((i for i, name in enumerate(names) if name in _POOLING), len(names))
-    body = [(n.replace(_DOT, "."), getattr(backbone.stages, n)) for n in names[:first]]
+    children = list(backbone.stages.named_children())[: _before_pooling(backbone.stages)]
+    body = [(name.replace(_DOT, "."), child) for name, child in children]
     pooling = [("avgpool", nn.AdaptiveAvgPool2d(1)), ("flatten", nn.Flatten(1))]
     backbone.stages = _chain([*body, *pooling])
+
+
+def _before_pooling(chain: nn.Module) -> int:
+    """Count the children of a chain that come before its pooling; all, if it has none."""
+    names = [name for name, _ in chain.named_children()]
+    return next((place for place, name in enumerate(names) if name in _POOLING), len(names))
 
 
 def native_state(chain: nn.Module) -> dict[str, Tensor]:
