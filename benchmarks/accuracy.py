@@ -22,8 +22,8 @@ from benchmarks.accuracy_tables import report, results
 from benchmarks.accuracy_tables.gather import gather_changes, gather_methods
 from benchmarks.recipes.methods import (
     BEST,
+    CHANGED,
     CHANGES,
-    PROBE,
     PROBES,
     SOUP,
     TRAINED,
@@ -87,8 +87,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         nargs="+",
         default=[LITE[0]],
         metavar="MODEL",
-        help=f"the first is compared (default {LITE[0]}); of others, the probe and the shared "
-        "head join ensembles",
+        help=f"the first is compared (default {LITE[0]}); the recipe for others joins ensembles",
     )
     parser.add_argument(
         "--weights",
@@ -160,8 +159,8 @@ def plan(args: argparse.Namespace, place: Place) -> list[Run]:
     first, others = args.base_models[0], args.base_models[1:]
     if args.ablation is not None:
         changes = [c for c in CHANGES if c.name in args.ablation or not args.ablation]
-        recipe = place.config(Run(BEST, first, 0, 1))
-        members = [(BEST, first)]
+        recipe = place.config(Run(CHANGED, first, 0, 1))
+        members = [(CHANGED, first)]
         for change in changes:
             changed = place.config(Run(change.name, first, 0, 1))
             same_views = change.tta in ("", recipe.tta)
@@ -170,8 +169,7 @@ def plan(args: argparse.Namespace, place: Place) -> list[Run]:
                 members.append((change.name, first))
     else:
         members = [(recipe, first) for recipe in args.methods]
-        more = [recipe for recipe in (PROBE, BEST) if recipe in args.methods]
-        members += [(recipe, model) for model in others for recipe in more]
+        members += [(BEST, model) for model in others if BEST in args.methods]
     runs = [
         Run(recipe, model, 0 if recipe in UNSEEDED else seed, fold)
         for seed in args.seeds
@@ -243,7 +241,7 @@ def main(argv: list[str] | None = None) -> int:
     run_all(place, runs, args.cores)
     if args.ablation is None:
         methods = gather_methods(place, args.base_models, bootstrap)
-        stored = results.store(file, methods, methods.section)
+        stored = results.store(file, methods, "methods")
     else:
         changes = gather_changes(place, args.base_models[0], bootstrap)
         stored = results.store(file, changes, "changes")

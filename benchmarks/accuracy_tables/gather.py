@@ -25,7 +25,7 @@ from benchmarks.accuracy_tables.results import (
     Methods,
 )
 from benchmarks.recipes.methods import (
-    BEST,
+    CHANGED,
     CHANGES,
     REFERENCES,
     UNSEEDED,
@@ -60,7 +60,7 @@ def gather_changes(place: Place, model: str, bootstrap: BootstrapConfig) -> Chan
     """Measure all changes of the recipe of which something is complete."""
     reader = _Reader(place)
     rows = _changes(reader, model, bootstrap)
-    return Changes(_conditions(reader, [model], [Member(BEST, model)]), rows)
+    return Changes(_conditions(reader, [model], [Member(CHANGED, model)]), rows)
 
 
 class _Reader:
@@ -160,11 +160,11 @@ def _methods(
 
 def _changes(reader: _Reader, model: str, bootstrap: BootstrapConfig) -> list[ChangeResult]:
     """Measure each change on the seeds and folds that the recipe has, too."""
-    recipe, found = Member(BEST, model), []
+    recipe, found = Member(CHANGED, model), []
     known = reader.folds_of(recipe)
     widest: dict[int, set[int]] = {}
     for change in CHANGES:
-        if change.tta and change.tta == reader.place.config(Run(BEST, model, 0, 1)).tta:
+        if change.tta and change.tta == reader.place.config(Run(CHANGED, model, 0, 1)).tta:
             continue  # as the recipe has it
         member = Member(change.name, model) if change.is_training else recipe
         folds = reader.folds_of(member)

@@ -48,11 +48,6 @@ _NEW_PAGE = """# Accuracy
 <!-- accuracy: differences -->
 <!-- end -->
 
-## Several networks
-
-<!-- accuracy: networks -->
-<!-- end -->
-
 ## What each setting is worth
 
 <!-- accuracy: changes -->
@@ -87,12 +82,10 @@ def write(page: Path, results: Results) -> None:
 
 def render(results: Results) -> dict[str, str]:
     """Lay out each part of the page, by its name."""
-    methods, networks = results.methods, results.networks
-    changes, pixels = results.changes, results.pixels
+    methods, changes, pixels = results.methods, results.changes, results.pixels
     return {
         "methods": f"{_IMAGE}\n\n{_methods(methods)}" if methods else NOTHING,
         "differences": _differences(methods.rows) if methods else NOTHING,
-        "networks": _with_differences(networks) if networks else NOTHING,
         "changes": _changes(changes, _OF_RECIPE) if changes else NOTHING,
         "pixels": _changes(pixels, _OF_PIXELS) if pixels else NOTHING,
     }
@@ -131,10 +124,6 @@ def _methods(found: Methods) -> str:
         _conditions(found.conditions),
     ]
     return "\n\n".join(parts)
-
-
-def _with_differences(found: Methods) -> str:
-    return f"{_methods(found)}\n\n{_differences(found.rows)}"
 
 
 def _amount(result: MethodResult, most: int) -> str:

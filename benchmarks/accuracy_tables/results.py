@@ -74,11 +74,6 @@ class Methods:
     conditions: Conditions
     rows: list[MethodResult]
 
-    @property
-    def section(self) -> str:
-        """Name the field of Results: with several networks it is a table of its own."""
-        return "networks" if len(self.conditions.models) > 1 else "methods"
-
 
 @dataclass(frozen=True)
 class Changes:
@@ -92,8 +87,7 @@ class Changes:
 class Results:
     """All that accuracy.json holds; None: not measured."""
 
-    methods: Methods | None  # of one network
-    networks: Methods | None  # of several
+    methods: Methods | None
     changes: Changes | None
     pixels: Changes | None  # the same of a probe's pixels
 
@@ -113,7 +107,6 @@ def load(file: Path) -> Results:
         content = read_json(file)
         return Results(
             _read_methods(content.get("methods")),
-            _read_methods(content.get("networks")),
             _read_changes(content.get("changes")),
             _read_changes(content.get("pixels")),
         )

@@ -9,34 +9,38 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 PROBE, STAGE_PROBE = "probe", "stage_probe"
-PROBES = {
-    PROBE: "",
+PROBES = {  # what is other than in BEST
+    PROBE: "--pooled_stages last",
     STAGE_PROBE: "--pooled_stages trained --img_size 512",
-}  # what is other than in BEST
+}
 SOUP = "soup"
 UNSEEDED = (*PROBES, SOUP)  # there is one for a fold
-SMALL_DATA = "--recipe small_data"
-BEST = "shared"  # of the recipes: the one whose settings are changed one by one
+BEST = "shared"  # the small-data recipe as it is
+CHANGED = "shared_last"  # the recipe whose settings are changed one by one
+_RECIPE = "--recipe small_data"
+_LAST = f"{_RECIPE} --pooled_stages last"
 RECIPES = {
-    "softmax": f"--head softmax {SMALL_DATA} --pooled_stages last",
+    "softmax": f"--head softmax {_RECIPE}",
+    "softmax_last": f"--head softmax {_LAST}",
     # the guide's loss, augmentation and frozen stages; its hundred epochs would take hours each
     "guide": "--head ovo --learning_rate 3e-4 --epochs 30 --warmup_epochs 3",
-    "ovo": f"--head ovo {SMALL_DATA}",
-    "shared": f"--head shared {SMALL_DATA} --pooled_stages last",
-    "joined": f"--head shared {SMALL_DATA} --pooled_stages trained",  # which is what auto comes to
+    "ovo": f"--head ovo {_RECIPE}",
+    BEST: f"--head shared {_RECIPE}",
+    CHANGED: f"--head shared {_LAST}",
 }
 TRAINED = (*PROBES, *RECIPES, SOUP)
 TITLES = {
     PROBE: "(a) scikit-learn OvO logistic regression on frozen features",
     STAGE_PROBE: "(a) the same on features of every stage, 512 px",
-    "softmax": "(b) 5-way softmax, small-data recipe, features of the last stage alone",
+    "softmax": "(b) 5-way softmax, small-data recipe",
+    "softmax_last": "(b) the same, features of the last stage alone",
     "guide": "(c) ten OVO classifiers, the guide's settings",
     "ovo": "(d) ten OVO classifiers, small-data recipe",
-    "shared": "(e) shared OVO, small-data recipe, features of the last stage alone",
-    "joined": "(g) shared OVO, small-data recipe, features of all trained stages",
+    BEST: "(e) shared OVO, small-data recipe",
+    CHANGED: "(e) the same, features of the last stage alone",
     SOUP: "(f) weights of all seeds of (e), averaged (soup)",
 }
-REFERENCES = (*PROBES, "softmax", BEST)  # what all others are compared with
+REFERENCES = (*PROBES, "softmax", "softmax_last", BEST)  # what all others are compared with
 NOTES = {"guide": "its best epochs were chosen on the images that it is judged on"}
 
 
@@ -73,53 +77,32 @@ def methods_of(models: Sequence[str]) -> list[Method]:
     """List all methods for one backbone, then what further backbones add to it."""
     first, singles = models[0], [Member(recipe, models[0]) for recipe in (*PROBES, *RECIPES)]
     found = [Method(m.recipe, TITLES[m.recipe], (m,)) for m in singles]
-    others = [Member(recipe, model) for model in models[1:] for recipe in (PROBE, BEST)]
-    for member in others:
-        title = f"{TITLES[member.recipe]}, {member.model}"
-        found.append(Method(f"{member.recipe} {member.model}", title, (member,)))
-    best, probe, softmax = (Member(recipe, first) for recipe in (BEST, PROBE, "softmax"))
-    joined, every = Member("joined", first), Member(STAGE_PROBE, first)
+    for model in models[1:]:
+        title = f"{TITLES[BEST]}, {model}"
+        found.append(Method(f"{BEST} {model}", title, (Member(BEST, model),)))
+    best, softmax, probe = (Member(recipe, first) for recipe in (BEST, "softmax", STAGE_PROBE))
     networks = tuple(Member(BEST, model) for model in models)
-    probes = tuple(Member(PROBE, model) for model in models)
     found += [
         Method("seeds", "(f) seeds of (e)", (best,), over_seeds=True),
         Method(SOUP, TITLES[SOUP], (Member(SOUP, first),)),
         Method("heads", "(f) heads: (b) + (e)", (softmax, best)),
-        Method("both", "(f) (e) + (g)", (best, joined)),
-        Method("both with probe", "(f) (e) + (g) + (a) of every stage", (best, joined, every)),
-        Method("both, all seeds", "(f) all seeds of (e) and (g)", (best, joined), over_seeds=True),
-        Method(
-            "both with probe, all seeds",
-            "(f) all seeds of (e) and (g) + (a) of every stage",
-            (best, joined, every),
-            over_seeds=True,
-        ),
-        Method("with probe", "(f) (a) + (e)", (probe, best)),
-        Method("with stage probe", "(f) (a) of every stage + (e)", (every, best)),
+        Method("with probe", "(f) (a) of every stage + (e)", (probe, best)),
     ]
     if len(models) > 1:
+        of_all = f"{len(models)} networks of (e)"
         found += [
-            Method("networks", f"(f) {len(models)} networks of (e)", networks),
-            Method(
-                "heads and networks",
-                f"(f) (b) + {len(models)} networks of (e)",
-                (softmax, *networks),
-            ),
-            Method(
-                "networks with probes",
-                f"(f) {len(models)} networks of (a) and (e)",
-                probes + networks,
-            ),
+            Method("networks", f"(f) {of_all}", networks),
+            Method("networks with softmax", f"(f) (b) + {of_all}", (softmax, *networks)),
+            Method("networks with probe", f"(f) (a) of every stage + {of_all}", (probe, *networks)),
         ]
-    whole = (softmax, *networks, *probes)
-    title = "(f) all seeds of (b) and (e), with (a)"
+    title = "(f) all seeds of (b) and (e), with (a) of every stage"
     title += f", {len(models)} networks" if len(models) > 1 else ""
-    return [*found, Method("all", title, whole, over_seeds=True)]
+    return [*found, Method("all", title, (probe, softmax, *networks), over_seeds=True)]
 
 
 @dataclass(frozen=True)
 class Change:
-    """The small-data recipe with one setting changed.
+    """The small-data recipe, on features of the last stage alone, with one setting changed.
 
     flags: of train_ovo.py; trial: of accuracy_trials.py. A change without either is one of the
     prediction alone, and asks the classifiers of the recipe again.
@@ -140,7 +123,7 @@ class Change:
     @property
     def recipe(self) -> str:
         """Say what trains it."""
-        return f"{RECIPES[BEST]} {self.flags}".strip()
+        return f"{RECIPES[CHANGED]} {self.flags}".strip()
 
     @property
     def is_training(self) -> bool:

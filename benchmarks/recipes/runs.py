@@ -23,7 +23,7 @@ from queue import SimpleQueue
 
 import numpy as np
 
-from benchmarks.recipes.methods import BEST, PROBES, SOUP, flags_of, trial_of, views_of
+from benchmarks.recipes.methods import BEST, CHANGED, PROBES, SOUP, flags_of, trial_of, views_of
 from benchmarks.speed.timing import in_own_process, processor
 from common.config import TrainConfig, config_differences
 from common.data.folders import scan_dataset, scan_split
@@ -129,7 +129,7 @@ class Place:
         """Tell whether a run is complete; raises InputError if its settings were others."""
         views = views_of(run.recipe)
         if views:
-            return self.predictions(replace(run, recipe=BEST), views).is_file()
+            return self.predictions(replace(run, recipe=CHANGED), views).is_file()
         directory = self.directory(run)
         if not (directory / "run.json").is_file() or not self.predictions(run).is_file():
             return False
@@ -278,7 +278,7 @@ def _make(place: Place, run: Run, children: _Children) -> None:
     log(f"{run.title}: begins")
     started = time.monotonic()
     if views_of(run.recipe):
-        in_own_process(predict_val, place, replace(run, recipe=BEST), views_of(run.recipe))
+        in_own_process(predict_val, place, replace(run, recipe=CHANGED), views_of(run.recipe))
         return
     if run.recipe in PROBES:
         seconds = in_own_process(fit_probe, place, run)

@@ -15,7 +15,7 @@ from benchmarks.accuracy_tables.measures import Answers, differences, judge, poo
 from benchmarks.accuracy_tables.results import Grid
 from benchmarks.pixels import PixelChange, ask, read_changed, without_illumination
 from benchmarks.recipes import runs
-from benchmarks.recipes.methods import CHANGES, PROBES, TITLES
+from benchmarks.recipes.methods import CHANGED, CHANGES, PROBES, TITLES
 from benchmarks.recipes.probe import choose_strength, pair_probabilities
 from benchmarks.recipes.runs import Place, Run
 from common.config import config_differences
@@ -238,24 +238,24 @@ def test_what_is_complete_is_measured_and_written_and_not_made_again(place, monk
     capsys.readouterr()
 
 
-def test_several_networks_have_a_table_of_their_own(place):
+def test_the_recipe_for_further_networks_joins_ensembles(place):
     other, file = "demo_coatnet", place.root.parent / "benchmarks" / "accuracy.json"
     for fold in (1, 2):
         for run in (Run("guide", MODEL, 0, fold), Run("shared", MODEL, 0, fold)):
             fake(place, run)
         fake(place, Run("shared", other, 0, fold))
     assert accuracy.main(command(place, "--methods")) == 0
-    found = results.load(file)
-    assert found.networks is None and len(found.methods.rows) == 2
+    alone = results.load(file).methods.rows
+    assert [row.name for row in alone] == ["guide", "shared"]
     table = (place.root.parent / "docs" / "accuracy.md").read_text()
     assert f"| {TITLES['guide']} [1] | 2 x 1 (incomplete: folds 1, 2 alone) |" in table
     assert f"| minus {TITLES['shared']} |" in table  # though it was measured after the guide's
     assert accuracy.main(command(place, "--methods", "--base_models", MODEL, other)) == 0
-    again = results.load(file)
-    assert again.methods == found.methods
-    assert {f"shared {other}", "networks"} < {row.name for row in again.networks.rows}
-    page = (place.root.parent / "docs" / "accuracy.md").read_text()
-    assert "(f) 2 networks of (e)" in page.split("## Several networks")[1]
+    rows = {row.name: row for row in results.load(file).methods.rows}
+    assert list(rows) == ["guide", "shared", f"shared {other}", "networks"]
+    assert rows["guide"].figures == alone[0].figures
+    assert rows["networks"].members == ["shared", f"shared {other}"]
+    assert "(f) 2 networks of (e)" in (place.root.parent / "docs" / "accuracy.md").read_text()
 
 
 def test_probes_have_the_recipes_pixels_but_for_their_own(place):
@@ -268,7 +268,7 @@ def test_probes_have_the_recipes_pixels_but_for_their_own(place):
 
 def test_each_change_is_one_of_the_recipe_or_what_the_recipe_has_by_now(place):
     place = replace(place, train_flags="")  # a change needs pretrained weights
-    plain = place.config(Run("shared", MODEL, 0, 1))
+    plain = place.config(Run(CHANGED, MODEL, 0, 1))
     changed = [
         config_differences(plain.to_dict(), place.config(Run(c.name, MODEL, 0, 1)))
         for c in CHANGES
@@ -296,12 +296,12 @@ def test_other_views_are_asked_for_once_and_compared_with_the_recipes_own(place,
 
     monkeypatch.setattr(runs, "in_own_process", predict)
     for fold in (1, 2):
-        fake(place, Run("shared", MODEL, 0, fold))
-    recipe = place.config(Run("shared", MODEL, 0, 1))
+        fake(place, Run(CHANGED, MODEL, 0, fold))
+    recipe = place.config(Run(CHANGED, MODEL, 0, 1))
     change = next(each for each in CHANGES if each.tta not in ("", recipe.tta))
     for _ in range(2):
         assert accuracy.main(command(place, "--ablation", change.name)) == 0
-    assert asked == [("shared", fold, change.tta) for fold in (1, 2)]
+    assert asked == [(CHANGED, fold, change.tta) for fold in (1, 2)]
     rows = results.load(place.root.parent / "benchmarks" / "accuracy.json").changes.rows
     assert [row.setting for row in rows] == ["the recipe", change.setting, "vote", "vote"]
     assert rows[1].difference["kappa"].value == 0
