@@ -44,6 +44,7 @@ FIXED_FIELDS = (
     "frozen_stages",
     "pooled_stages",
     "classifier_init",
+    "prior_correction",
     "pretrained",
     "monitor",
 )
@@ -180,6 +181,11 @@ class TrainConfig:
     class_weight_power: float = _option(
         1.0, "power of these weights: 0.5 is the square root, 0 weighs all alike"
     )
+    prior_correction: bool = _option(
+        False,
+        "probabilities follow how frequent the grades are in training, whatever the class weights: "
+        "the loss alone sees the logits moved by the logarithms of the weights",
+    )
     class_weight_0: float = _option(0.0, "weight of grade 0 in place of the above (0: none)")
     class_weight_1: float = _option(0.0, "weight of grade 1")
     class_weight_2: float = _option(0.0, "weight of grade 2")
@@ -275,6 +281,7 @@ class TrainConfig:
             )
         given = [name for name in self.class_weight_fields() if getattr(self, name)]
         given += ["class_weight_power"] * (self.class_weight_power != 1)
+        given += ["prior_correction"] * self.prior_correction
         if given and not self.enable_class_weights:
             raise ValueError(f"--{given[0]} has no effect with --enable_class_weights false")
 

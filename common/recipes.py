@@ -25,6 +25,7 @@ RECIPES: dict[str, dict[str, Any]] = {
         "monitor": "last",
         "enable_focal_loss": False,
         "class_weight_power": 0.5,
+        "prior_correction": True,
         "label_smoothing": 0.0,
         "horizontal_flip": True,
         "vertical_flip": True,
@@ -46,7 +47,8 @@ def recipe_settings(name: str, given: Mapping[str, Any]) -> dict[str, Any]:
     """
     settings = dict(RECIPES[name])
     if not given["enable_class_weights"]:
-        settings.pop("class_weight_power", None)
+        for name in ("class_weight_power", "prior_correction"):
+            settings.pop(name, None)
     if not given["freeze_weights"]:
         settings.pop("frozen_stages", None)
     if not given["pretrained"]:

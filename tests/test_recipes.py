@@ -48,6 +48,7 @@ def test_a_default_that_is_given_by_hand_wins_too():
 def test_a_recipe_s_class_weights_give_way_to_none():
     config = config_of(recipe="small_data", enable_class_weights="false")
     assert config.class_weight_power == 1 and not config.enable_class_weights
+    assert not config.prior_correction
 
 
 def test_two_classes_have_no_pairs_to_share_a_network():

@@ -59,8 +59,8 @@ _NEW_PAGE = """# Accuracy
 <!-- end -->
 """
 _OF_RECIPE = (
-    "Each row changes one setting of the small-data recipe with a shared head and features of the "
-    "last stage alone. ± is the standard "
+    "Each row changes one setting of the small-data recipe as it was before, with a shared head: "
+    "features of the last stage alone, no prior correction. ± is the standard "
     "deviation over single folds and seeds; a difference is to the recipe on the same images, with "
     "its 95 % interval. Minutes: median of the trainings of one fold."
 )

@@ -16,28 +16,30 @@ PROBES = {  # what is other than in BEST
 SOUP = "soup"
 UNSEEDED = (*PROBES, SOUP)  # there is one for a fold
 BEST = "shared"  # the small-data recipe as it is
-CHANGED = "shared_last"  # the recipe whose settings are changed one by one
+CHANGED = "shared_last"  # the recipe of before, whose settings were changed one by one
 _RECIPE = "--recipe small_data"
-_LAST = f"{_RECIPE} --pooled_stages last"
+_BEFORE = f"{_RECIPE} --pooled_stages last --prior_correction false"
 RECIPES = {
     "softmax": f"--head softmax {_RECIPE}",
-    "softmax_last": f"--head softmax {_LAST}",
+    "softmax_last": f"--head softmax {_BEFORE}",
     # the guide's loss, augmentation and frozen stages; its hundred epochs would take hours each
     "guide": "--head ovo --learning_rate 3e-4 --epochs 30 --warmup_epochs 3",
     "ovo": f"--head ovo {_RECIPE}",
     BEST: f"--head shared {_RECIPE}",
-    CHANGED: f"--head shared {_LAST}",
+    "shared_weighted": f"--head shared {_RECIPE} --prior_correction false",
+    CHANGED: f"--head shared {_BEFORE}",
 }
 TRAINED = (*PROBES, *RECIPES, SOUP)
 TITLES = {
     PROBE: "(a) scikit-learn OvO logistic regression on frozen features",
     STAGE_PROBE: "(a) the same on features of every stage, 512 px",
     "softmax": "(b) 5-way softmax, small-data recipe",
-    "softmax_last": "(b) the same, features of the last stage alone",
+    "softmax_last": "(b) the same, last stage alone, no prior correction",
     "guide": "(c) ten OVO classifiers, the guide's settings",
     "ovo": "(d) ten OVO classifiers, small-data recipe",
     BEST: "(e) shared OVO, small-data recipe",
-    CHANGED: "(e) the same, features of the last stage alone",
+    "shared_weighted": "(e) the same, no prior correction",
+    CHANGED: "(e) the same, last stage alone, no prior correction",
     SOUP: "(f) weights of all seeds of (e), averaged (soup)",
 }
 REFERENCES = (*PROBES, "softmax", "softmax_last", BEST)  # what all others are compared with
@@ -94,15 +96,14 @@ def methods_of(models: Sequence[str]) -> list[Method]:
             Method("networks", f"(f) {of_all}", networks),
             Method("networks with softmax", f"(f) (b) + {of_all}", (softmax, *networks)),
             Method("networks with probe", f"(f) (a) of every stage + {of_all}", (probe, *networks)),
+            Method("networks and seeds", f"(f) all seeds of {of_all}", networks, over_seeds=True),
         ]
-    title = "(f) all seeds of (b) and (e), with (a) of every stage"
-    title += f", {len(models)} networks" if len(models) > 1 else ""
-    return [*found, Method("all", title, (probe, softmax, *networks), over_seeds=True)]
+    return found
 
 
 @dataclass(frozen=True)
 class Change:
-    """The small-data recipe, on features of the last stage alone, with one setting changed.
+    """The small-data recipe of before, with one setting changed.
 
     flags: of train_ovo.py; trial: of accuracy_trials.py. A change without either is one of the
     prediction alone, and asks the classifiers of the recipe again.
@@ -160,6 +161,7 @@ CHANGES = (
     Change("loss", "focal", "--enable_focal_loss true"),
     Change("class weights", "none", "--class_weight_power 0"),
     Change("class weights", "in full", "--class_weight_power 1"),
+    Change("class weights", "with prior correction", "--prior_correction true"),
     Change("weight decay", "0.05", "--weight_decay 0.05"),
     Change("classifier", "sees the mean after each trained stage, too", "--pooled_stages trained"),
     Change("dropout", "none", "--ovo_dropout 0"),

@@ -64,6 +64,7 @@ PIXELS = ("img_size", "enable_clahe", "clahe_clip_limit", "clahe_tile_grid_size"
 IMBALANCE = (
     "enable_class_weights",
     "class_weight_power",
+    "prior_correction",
     "enable_focal_loss",
     "focal_loss_gamma",
     "focal_loss_alpha",

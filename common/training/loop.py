@@ -29,6 +29,7 @@ from common.system.device import autocast, to_device
 from common.system.log import duration, log, progress_bar
 from common.trained_networks.outputs import pair_probabilities
 from common.training.context import TrainContext, require_images
+from common.training.loss import moved_by
 from common.training.resume import resume_head
 from common.training.step import choose_parallelism, make_batch, sample_losses, train_step
 from common.training.trainer import HeadTrainer, build_trainer, finish_epoch, write_unsaved
@@ -81,9 +82,11 @@ def start_from_probes(context: TrainContext, trainers: list[HeadTrainer]) -> Non
     )
     for trainer in trainers:
         weights = trainer.class_weights.double().cpu().numpy()
-        probe = fit_probe(features, labels, trainer.head, weights)
+        weight, bias = fit_probe(features, labels, trainer.head, weights)
+        if context.config.prior_correction:
+            bias = bias - moved_by(trainer.head, trainer.class_weights).cpu().numpy()
         for branch in filter(None, (trainer.branch, trainer.average)):
-            set_classifier(branch, *probe)
+            set_classifier(branch, weight, bias)
     sizes = [f"{t.head.name} {int(np.isin(labels, t.head.classes).sum())}" for t in trainers]
     log(
         f"classifiers start as linear probes (C {STRENGTH:g}) of so many training images: "

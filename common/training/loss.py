@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from common.pairs import Pair
+from common.pairs import Head, Pair
 
 
 def binary_focal_loss(
@@ -101,6 +101,18 @@ def focal_loss(
     others = log_p.masked_fill(F.one_hot(targets, logits.shape[1]).bool(), -torch.inf)
     log_miss = torch.logsumexp(others, dim=1)  # ln(1 - p_t), exact where p_t is close to 1
     return alpha * class_weights[targets] * torch.exp(gamma * log_miss) * cross_entropy
+
+
+def moved_by(head: Head, class_weights: Tensor) -> Tensor:
+    """Say how far class weights move the logits of a head that learns with them.
+
+    class_weights as in `sample_losses`; returns one value for each output (1,), (P,) or (K,): ln of
+    w_1 / w_0 of each pair, or ln w_c of a softmax. A pair that learns from n_0 and n_1 images adds
+    ln(w_1 n_1 / (w_0 n_0)) to what an image says; less this, ln(n_1 / n_0), as without weights.
+    Source: King & Zeng 2001, "Logistic regression in rare events data", prior correction.
+    """
+    logs = class_weights.log()
+    return logs if head.kind == "softmax" else (logs[..., 1] - logs[..., 0]).reshape(-1)
 
 
 def balanced_class_weights(counts: list[int]) -> list[float]:

@@ -26,7 +26,7 @@ from common.system.device import autocast, to_device, wait_for
 from common.system.errors import InputError, TrainingError
 from common.system.log import log
 from common.training.context import TrainContext
-from common.training.loss import focal_loss, own_pairs, shared_focal_loss
+from common.training.loss import focal_loss, moved_by, own_pairs, shared_focal_loss
 from common.training.schedule import lr_factor, plateau_factor, plateau_patience
 from common.training.trainer import HeadTrainer, check_finite, score_of
 
@@ -155,11 +155,16 @@ def forward(context: TrainContext, launch: list[Batch]) -> list[Tensor]:
 def sample_losses(
     config: TrainConfig, head: Head, class_weights: Tensor, logits: Tensor, targets: Tensor
 ) -> Tensor:
-    """Return the loss of each sample (B,), from logits (B,) of a pair or (B, outputs)."""
+    """Return the loss of each sample (B,), from logits (B,) of a pair or (B, outputs).
+
+    class_weights (2,) of a pair, (P, 2) of each pair of a shared head, (K,) of a softmax.
+    """
     gamma, alpha = config.focal_loss_gamma, config.focal_loss_alpha
     if not config.enable_focal_loss:
         gamma, alpha = 0.0, 1.0
     weights, smoothing = class_weights.to(logits.device), config.label_smoothing
+    if config.prior_correction:
+        logits = logits + moved_by(head, weights)
     if head.kind == "shared":
         return shared_focal_loss(logits, targets, weights, head.pairs, gamma, alpha, smoothing)
     return focal_loss(logits, targets, weights, gamma, alpha, smoothing)

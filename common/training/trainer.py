@@ -28,7 +28,7 @@ from common.models.ovo import Branch, build_branch, use_batch_statistics
 from common.pairs import Head, pair_head
 from common.system.errors import TrainingError
 from common.training.context import TrainContext
-from common.training.loss import balanced_class_weights
+from common.training.loss import balanced_class_weights, moved_by
 
 _DIVERGED = (
     "try --precision fp32, a lower --learning_rate or --max_grad_norm 1.0 in a new --output_dir"
@@ -83,15 +83,18 @@ def build_trainer(context: TrainContext, head: Head) -> HeadTrainer:
     """Start a head: its branch on the device, its optimiser, its class weights."""
     config, device = context.config, context.device
     branch = build_branch(context.backbone, head, config.seed).to(device)
-    batch_statistics = not config.pretrained and use_batch_statistics(branch)
     counts = [int((context.train.labels == c).sum()) for c in head.classes]
+    weights = torch.tensor(loss_weights(config, head, counts), device=device)
+    if config.prior_correction:  # what the loss sees starts at zero all the same
+        branch.classifier.get_parameter("bias").data -= moved_by(head, weights)
+    batch_statistics = not config.pretrained and use_batch_statistics(branch)
     return HeadTrainer(
         head=head,
         title=head.title_with(config.names),
         branch=branch,
         optimizer=make_optimizer(branch, config),
         scaler=torch.amp.GradScaler(device.type, enabled=context.precision == "fp16"),
-        class_weights=torch.tensor(loss_weights(config, head, counts), device=device),
+        class_weights=weights,
         steps_per_epoch=len(batch_sizes(sum(counts), config.effective_batch)),
         batch_statistics=batch_statistics,
         average=start_average(branch) if config.ema_decay else None,

@@ -66,3 +66,7 @@ def test_a_pair_starts_from_its_probe_whoever_is_trained_beside_it(
         weights_of(tmp_path / name)["classifier", "weight"] for name in ("one", "random")
     )
     assert (started - random).abs().max() > 1e-3
+    assert quick_train(tmp_path / "frequent", pairs="0-1", **probe, prior_correction="true") == 0
+    own, moved = (weights_of(tmp_path / name) for name in ("one", "frequent"))
+    assert torch.allclose(own["classifier", "weight"], moved["classifier", "weight"], atol=1e-6)
+    assert (own["classifier", "bias"] - moved["classifier", "bias"]).abs().max() > 0.1
