@@ -34,12 +34,12 @@ TITLES = {
     PROBE: "(a) scikit-learn OvO logistic regression on frozen features",
     STAGE_PROBE: "(a) the same on features of every stage, 512 px",
     "softmax": "(b) 5-way softmax, small-data recipe",
-    "softmax_last": "(b) the same, last stage alone, no prior correction",
+    "softmax_last": "(b) softmax, last stage alone, no prior correction",
     "guide": "(c) ten OVO classifiers, the guide's settings",
     "ovo": "(d) ten OVO classifiers, small-data recipe",
     BEST: "(e) shared OVO, small-data recipe",
-    "shared_weighted": "(e) the same, no prior correction",
-    CHANGED: "(e) the same, last stage alone, no prior correction",
+    "shared_weighted": "(e) shared OVO, no prior correction",
+    CHANGED: "(e) shared OVO, last stage alone, no prior correction",
     SOUP: "(f) weights of all seeds of (e), averaged (soup)",
 }
 REFERENCES = (*PROBES, "softmax", "softmax_last", BEST)  # what all others are compared with
