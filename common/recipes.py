@@ -47,8 +47,8 @@ def recipe_settings(name: str, given: Mapping[str, Any]) -> dict[str, Any]:
     """
     settings = dict(RECIPES[name])
     if not given["enable_class_weights"]:
-        for name in ("class_weight_power", "prior_correction"):
-            settings.pop(name, None)
+        for of_weights in ("class_weight_power", "prior_correction"):
+            settings.pop(of_weights, None)
     if not given["freeze_weights"]:
         settings.pop("frozen_stages", None)
     if not given["pretrained"]:

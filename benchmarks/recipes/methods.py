@@ -18,6 +18,7 @@ UNSEEDED = (*PROBES, SOUP)  # there is one for a fold
 BEST = "shared"  # the small-data recipe as it is
 CHANGED = "shared_last"  # the recipe of before, whose settings were changed one by one
 _RECIPE = "--recipe small_data"
+# as it was before it pooled all trained stages and corrected for its class weights
 _BEFORE = f"{_RECIPE} --pooled_stages last --prior_correction false"
 RECIPES = {
     "softmax": f"--head softmax {_RECIPE}",
