@@ -87,7 +87,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         nargs="+",
         default=[LITE[0]],
         metavar="MODEL",
-        help=f"the first is compared (default {LITE[0]}); the recipe for others joins ensembles",
+        help=f"the first is compared (default {LITE[0]}); others, trained with the recipe, join "
+        "ensembles",
     )
     parser.add_argument(
         "--weights",
