@@ -32,6 +32,7 @@ from benchmarks.recipes.methods import (
 )
 from benchmarks.recipes.runs import FOLDS, ROOT, Place, Run, make_folds, run_all
 from common.config import VIEWS, config_differences
+from common.data.patients import AUTO, PATIENT_HELP
 from common.flags import default_of
 from common.metrics.intervals import BootstrapConfig
 from common.reporting.table import format_table
@@ -110,6 +111,12 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         default="",
         metavar="FLAGS",
         help="of train_ovo.py, for all trainings: --train_flags='--epochs 1' tries this out",
+    )
+    parser.add_argument(
+        "--patient_regex",
+        default=AUTO,
+        help=f"{PATIENT_HELP}; whoever it names stays in one fold. With one of yours the methods "
+        "have a section of their own; its folds need another --output_dir",
     )
     parser.add_argument("--resamples", type=int, default=1000, help="for intervals (default 1000)")
     parser.add_argument("--dry_run", action="store_true", help="print what would be run")
@@ -233,6 +240,7 @@ def main(argv: list[str] | None = None) -> int:
         weights=args.weights,
         train_flags=args.train_flags,
         device=args.device,
+        patient_regex=args.patient_regex,
     )
     make_folds(place)
     runs = plan(args, place)
@@ -242,7 +250,8 @@ def main(argv: list[str] | None = None) -> int:
     run_all(place, runs, args.cores)
     if args.ablation is None:
         methods = gather_methods(place, args.base_models, bootstrap)
-        stored = results.store(file, methods, "methods")
+        section = "methods" if args.patient_regex == AUTO else "together"
+        stored = results.store(file, methods, section)
     else:
         changes = gather_changes(place, args.base_models[0], bootstrap)
         stored = results.store(file, changes, "changes")

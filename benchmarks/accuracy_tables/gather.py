@@ -271,4 +271,5 @@ def _conditions(reader: _Reader, models: Sequence[str], members: Sequence[Member
         processor=first["processor"],
         versions=first["versions"],
         git_commit=first["git_commit"],
+        patient_regex=place.patient_regex,
     )

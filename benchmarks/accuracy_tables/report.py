@@ -23,6 +23,7 @@ from benchmarks.shared.pages import (
     short,
     with_interval,
 )
+from common.data.patients import AUTO
 from common.metrics.intervals import Interval
 
 FIGURE = Path("images") / "accuracy.png"  # as seen from the page
@@ -46,6 +47,11 @@ _NEW_PAGE = """# Accuracy
 ## Differences
 
 <!-- accuracy: differences -->
+<!-- end -->
+
+## Kept together
+
+<!-- accuracy: together -->
 <!-- end -->
 
 ## What each setting is worth
@@ -82,10 +88,12 @@ def write(page: Path, results: Results) -> None:
 
 def render(results: Results) -> dict[str, str]:
     """Lay out each part of the page, by its name."""
-    methods, changes, pixels = results.methods, results.changes, results.pixels
+    methods, together = results.methods, results.together
+    changes, pixels = results.changes, results.pixels
     return {
         "methods": f"{_IMAGE}\n\n{_methods(methods)}" if methods else NOTHING,
         "differences": _differences(methods.rows) if methods else NOTHING,
+        "together": _together(together) if together else NOTHING,
         "changes": _changes(changes, _OF_RECIPE) if changes else NOTHING,
         "pixels": _changes(pixels, _OF_PIXELS) if pixels else NOTHING,
     }
@@ -93,12 +101,17 @@ def render(results: Results) -> dict[str, str]:
 
 def _conditions(found: Conditions) -> str:
     software = ", ".join(f"{name} {version}" for name, version in found.versions.items())
+    together = (
+        f", which keep together what `--patient_regex '{found.patient_regex}'` names"
+        if found.patient_regex != AUTO
+        else ""
+    )
     flags = f" All trainings also had `{found.train_flags}`." if found.train_flags else ""
     return (
         f"{found.date}, commit {found.git_commit}. {sum(found.grades)} photographs, of the grades "
         f"{', '.join(map(str, found.grades))}, in {found.units} groups that belong together "
-        f"({found.left_out} contradictory copies are left out). {FOLDS} grouped folds. Networks: "
-        f"{', '.join(found.models)}.{flags} One core a run: {found.processor}; {software}."
+        f"({found.left_out} contradictory copies are left out). {FOLDS} grouped folds{together}. "
+        f"Networks: {', '.join(found.models)}.{flags} One core a run: {found.processor}; {software}."
     )
 
 
@@ -126,6 +139,11 @@ def _methods(found: Methods) -> str:
     return "\n\n".join(parts)
 
 
+def _together(found: Methods) -> str:
+    """Lay out methods on folds of their own, and their differences to the linear classifier."""
+    return f"{_methods(found)}\n\n{_differences(found.rows, tuple(PROBES))}"
+
+
 def _amount(result: MethodResult, most: int) -> str:
     """Say how much of it is there, and whether it lacks folds or seeds."""
     grid, probe = result.grid, result.name.split()[0] in PROBES
@@ -142,10 +160,10 @@ def _folds(grid: Grid) -> str:
     return f"fold{'s' if len(grid.folds) > 1 else ''} {names}"
 
 
-def _differences(methods: Sequence[MethodResult]) -> str:
+def _differences(methods: Sequence[MethodResult], others: Sequence[str] = REFERENCES) -> str:
     titles = {each.name: each.title for each in methods}
     parts = []
-    for other in REFERENCES:
+    for other in others:
         rows = [
             [each.title, *(difference(each.against[other].get(name)) for name in _COMPARED)]
             for each in methods

@@ -7,6 +7,7 @@ from typing import Any
 
 from benchmarks.shared.over_seeds import Figure
 from benchmarks.shared.pages import figure_from, intervals_from, number_of, put_section
+from common.data.patients import AUTO
 from common.metrics.intervals import Interval
 from common.system.errors import InputError
 from common.system.files import read_json
@@ -65,6 +66,7 @@ class Conditions:
     versions: dict[str, str]
     git_commit: str
     date: str = ""
+    patient_regex: str = AUTO  # which names the folds keep together
 
 
 @dataclass(frozen=True)
@@ -88,6 +90,7 @@ class Results:
     """All that accuracy.json holds; None: not measured."""
 
     methods: Methods | None
+    together: Methods | None  # where folds keep more photographs together (--patient_regex)
     changes: Changes | None
     pixels: Changes | None  # the same of a probe's pixels
 
@@ -107,6 +110,7 @@ def load(file: Path) -> Results:
         content = read_json(file)
         return Results(
             _read_methods(content.get("methods")),
+            _read_methods(content.get("together")),
             _read_changes(content.get("changes")),
             _read_changes(content.get("pixels")),
         )

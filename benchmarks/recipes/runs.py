@@ -27,6 +27,7 @@ from benchmarks.recipes.methods import BEST, CHANGED, PROBES, SOUP, flags_of, tr
 from benchmarks.speed.timing import in_own_process, processor
 from common.config import TrainConfig, config_differences
 from common.data.folders import scan_dataset, scan_split
+from common.data.patients import AUTO, recognise_patients
 from common.fitting.ensemble import apply_vote
 from common.fitting.images import FittingImages, fitting_images
 from common.flags import parse_training
@@ -76,6 +77,7 @@ class Place:
     weights: dict[str, str] = field(default_factory=dict)  # file by model; else from the hub
     train_flags: str = ""  # of train_ovo.py, for all trainings
     device: str = "auto"
+    patient_regex: str = AUTO  # of prepare_dataset.py: which names stay together
 
     def fold(self, number: int) -> Path:
         """Return the dataset of a fold."""
@@ -181,6 +183,7 @@ def make_folds(place: Place) -> None:
         place.root.mkdir(parents=True, exist_ok=True)
         words = ["split", str(place.dataset), str(source), "--folds", str(FOLDS), "--seed", "0"]
         words += ["--test", "0", "--cal", "0", "--cache_dir", str(place.cache)]
+        words += [f"--patient_regex={place.patient_regex}"]
         command = [sys.executable, str(ROOT / "prepare_dataset.py"), *words]
         if subprocess.run(command, cwd=ROOT).returncode:
             raise InputError(f"--dataset_path {place.dataset}: could not be divided; see above")
@@ -191,6 +194,23 @@ def make_folds(place: Place) -> None:
             f"{source}: expected folds of the {len(ids)} images in {place.dataset}, found those of "
             f"{len(listed)} others; take another --output_dir"
         )
+    if place.patient_regex != AUTO:
+        _require_whole(place)
+
+
+def _require_whole(place: Place) -> None:
+    """See that folds that are there keep together whom the regular expression names."""
+    table, columns = place.manifest, place.manifest.columns
+    listed, parts = (table.column(columns.index(name)) for name in ("source", "part"))
+    groups = recognise_patients(listed, place.patient_regex).groups.tolist()
+    first: dict[int, str] = {}
+    for group, part in zip(groups, parts):
+        if part and first.setdefault(group, part) != part:
+            raise InputError(
+                f"{place.root / 'folds'}: was divided without --patient_regex "
+                f"{place.patient_regex}, since one patient by it is in {first[group]} and in "
+                f"{part}; take another --output_dir"
+            )
 
 
 def run_all(place: Place, runs: Sequence[Run], cores: Sequence[int]) -> None:

@@ -308,6 +308,47 @@ def test_other_views_are_asked_for_once_and_compared_with_the_recipes_own(place,
     assert rows[1].difference["kappa"].value == 0
 
 
+def test_folds_of_a_patient_regex_have_a_section_of_their_own(place, capsys):
+    for fold in range(1, FOLDS + 1):
+        fake(place, Run("shared", MODEL, 0, fold))
+    assert accuracy.main(command(place, "--methods")) == 0
+    own = ["--methods", "--patient_regex", r"(\d{3})"]
+    assert accuracy.main(command(place, *own)) == 0
+    stored = results.load(place.root.parent / "benchmarks" / "accuracy.json")
+    regexes = [part.conditions.patient_regex for part in (stored.methods, stored.together)]
+    assert regexes == ["auto", r"(\d{3})"]
+    assert stored.methods.rows[0].figures == stored.together.rows[0].figures
+    page = (place.root.parent / "docs" / "accuracy.md").read_text()
+    assert page.count(r"which keep together what `--patient_regex '(\d{3})'` names") == 1
+    capsys.readouterr()
+    assert accuracy.main(command(place, "--methods", "--patient_regex", r"(\d\d)\d")) == 2
+    error = capsys.readouterr().err
+    assert "was divided without --patient_regex" in error and error.count("\n") == 1
+
+
+def test_a_patient_regex_decides_what_the_folds_keep_together(tmp_path):
+    generator = np.random.default_rng(0)
+    for grade in range(5):
+        folder = tmp_path / "data" / "train" / str(grade)
+        folder.mkdir(parents=True)
+        for patient in range(FOLDS):
+            for eye in range(2):
+                picture = Image.fromarray(draw_fundus(grade, generator, 96))
+                picture.save(folder / f"eye{grade}{patient}{eye}.png")
+    own = Place(tmp_path / "own", tmp_path / "data", patient_regex=r"eye(\d\d)")
+    runs.make_folds(own)
+    parts: dict[str, set[str]] = {}
+    columns = own.manifest.columns
+    files, part = (own.manifest.column(columns.index(name)) for name in ("file", "part"))
+    for file, fold in zip(files, part):
+        parts.setdefault(file.split("/")[1][:5], set()).add(fold)
+    assert len(parts) == 25 and all(len(folds) == 1 for folds in parts.values())
+    plain = replace(own, root=tmp_path / "plain", patient_regex="auto")
+    runs.make_folds(plain)
+    with pytest.raises(InputError, match=r"one patient by it is in fold_\d and in fold_\d"):
+        runs.make_folds(replace(plain, patient_regex=own.patient_regex))
+
+
 def test_the_first_training_that_fails_ends_all_and_is_named(place, monkeypatch, capsys):
     def fail(_, words: list[str], log_file) -> int:
         log_file.parent.mkdir(parents=True)
