@@ -13,6 +13,7 @@ from common.cli import Parser, folder, guarded, known_folder
 
 import argparse
 import os
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -55,7 +56,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         "--dataset_path",
         type=known_folder,
         default=known_folder(default_of("dataset_path")),
-        help="graded photographs; those of all its splits are divided anew",
+        help="photographs of the five grades; those of all its splits are divided anew",
     )
     parser.add_argument(
         "--output_dir", type=folder, default=Path("accuracy_results"), help="of all runs"
@@ -119,7 +120,9 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         "have a section of their own; its folds need another --output_dir",
     )
     parser.add_argument("--resamples", type=int, default=1000, help="for intervals (default 1000)")
-    parser.add_argument("--dry_run", action="store_true", help="print what would be run")
+    parser.add_argument(
+        "--dry_run", action="store_true", help="divide the photographs, and print what would be run"
+    )
     parser.add_argument(
         "--render_only",
         action="store_true",
@@ -156,6 +159,13 @@ def checked(args: argparse.Namespace) -> argparse.Namespace:
             f"{' '.join(args.weights)}"
         )
     args.weights = {model: str(Path(path).resolve()) for model, _, path in pairs}
+    missing = [path for path in args.weights.values() if not Path(path).is_file()]
+    if missing:
+        raise InputError(f"--weights {missing[0]}: expected a file, found none")
+    try:
+        shlex.split(args.train_flags)
+    except ValueError as error:
+        raise InputError(f"--train_flags {args.train_flags}: {error}") from error
     return args
 
 

@@ -584,7 +584,8 @@ def _folder_name(text: str) -> str:
 
 def _weights_by_model(entries: list[str], models: list[str]) -> dict[str, str]:
     """Read --weights: one PATH for one model, or MODEL=PATH for each."""
-    if len(models) == 1 and len(entries) == 1 and not entries[0].startswith(f"{models[0]}="):
+    alone = entries[0] if len(models) == 1 and len(entries) == 1 else ""
+    if alone and ("=" not in alone or Path(expand_home(alone)).exists()):
         weights = {models[0]: entries[0]}
     else:
         weights = dict(entry.split("=", 1) for entry in entries if "=" in entry)
@@ -594,9 +595,10 @@ def _weights_by_model(entries: list[str], models: list[str]) -> dict[str, str]:
             f"{' '.join(models)}, found {' '.join(entries)}"
         )
     weights = {model: expand_home(path) for model, path in weights.items()}
-    missing = [path for path in weights.values() if not Path(path).is_file()]
-    if missing:
-        raise InputError(f"--weights {missing[0]}: no such file")
+    for path in weights.values():
+        if not Path(path).is_file():
+            what = "expected a file, found a folder" if Path(path).is_dir() else "no such file"
+            raise InputError(f"--weights {path}: {what}")
     return weights
 
 

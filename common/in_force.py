@@ -1,6 +1,6 @@
 """Which settings a training was under: what others switch off, and what was changed on the way."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,16 +12,32 @@ class Switch:
     """A setting that leaves others without effect while it has one of some values."""
 
     name: str
-    values: tuple[Any, ...]
+    values: tuple[Any, ...]  # none: any, if only `holds` does
     idle: tuple[str, ...]
     agreeing: tuple[Any, ...] = ()  # values of the idle that say the same as the switch
+    holds: Callable[[Mapping[str, Any]], bool] = lambda _: True  # of all settings, beside that
 
 
 _WEIGHTS = tuple(f"class_weight_{grade}" for grade in range(5))
+
+
+def _weighs_none(values: Mapping[str, Any]) -> bool:
+    """Tell whether no grade was given a weight of its own."""
+    return not any(values.get(name) for name in _WEIGHTS)
+
+
+def _weighs_all(values: Mapping[str, Any]) -> bool:
+    """Tell whether each class was given a weight of its own."""
+    classes = range(values.get("num_classes") or len(_WEIGHTS))
+    return all(values.get(f"class_weight_{grade}") for grade in classes)
+
+
 _SWITCHES = (
     Switch("enable_focal_loss", (False,), ("focal_loss_gamma", "focal_loss_alpha")),
     Switch("enable_clahe", (False,), ("clahe_clip_limit", "clahe_tile_grid_size")),
     Switch("enable_class_weights", (False,), ("class_weight_power", *_WEIGHTS)),
+    Switch("class_weight_0", (), ("class_weight_power",), holds=_weighs_all),
+    Switch("class_weight_power", (0,), ("prior_correction",), holds=_weighs_none),
     Switch("monitor", ("last",), ("patience", "min_delta")),
     Switch("scheduler", ("none",), ("min_lr",)),
     Switch("precision", ("bf16", "fp16"), ("use_amp",)),
@@ -36,8 +52,11 @@ _SWITCHES = (
 
 def switch_off(name: str, values: Mapping[str, Any]) -> Switch | None:
     """Find what leaves a setting without effect among these values; None where it has one."""
-    found = (switch for switch in _SWITCHES if name in switch.idle)
-    return next((switch for switch in found if values.get(switch.name) in switch.values), None)
+    for switch in _SWITCHES:
+        has_it = not switch.values or values.get(switch.name) in switch.values
+        if name in switch.idle and has_it and switch.holds(values):
+            return switch
+    return None
 
 
 @dataclass(frozen=True)

@@ -42,13 +42,15 @@ def recipe_settings(name: str, given: Mapping[str, Any]) -> dict[str, Any]:
     """Return what a recipe sets where these are the settings asked for.
 
     What cannot be together with them gives way: of two classes there is one pair, which shares its
-    network with none; classes that are not weighed have no weights to take to a power; where
-    nothing freezes, no number of stages does; and random features have no linear probe.
+    network with none; classes that are not weighed have no weights to take to a power or to correct
+    for; where nothing freezes, no number of stages does; and random features have no linear probe.
     """
     settings = dict(RECIPES[name])
     if not given["enable_class_weights"]:
         for of_weights in ("class_weight_power", "prior_correction"):
             settings.pop(of_weights, None)
+    elif given["class_weight_power"] == 0 and not any(given[f"class_weight_{g}"] for g in range(5)):
+        settings.pop("prior_correction", None)
     if not given["freeze_weights"]:
         settings.pop("frozen_stages", None)
     if not given["pretrained"]:

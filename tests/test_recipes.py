@@ -49,6 +49,10 @@ def test_a_recipe_s_class_weights_give_way_to_none():
     config = config_of(recipe="small_data", enable_class_weights="false")
     assert config.class_weight_power == 1 and not config.enable_class_weights
     assert not config.prior_correction
+    alike = config_of(recipe="small_data", class_weight_power="0")
+    assert not alike.prior_correction and not alike.without_effect
+    own = config_of(recipe="small_data", class_weight_power="0", class_weight_4="2")
+    assert own.prior_correction and not own.without_effect
 
 
 def test_two_classes_have_no_pairs_to_share_a_network():
@@ -73,6 +77,15 @@ def test_two_classes_have_no_pairs_to_share_a_network():
         ("--num_classes 3 --class_weight_3 2", "--class_weight_3 2 has no effect with --num_cl"),
         ("--recipe small_data --pairs 0-1", "--head shared is set by --recipe small_data"),
         ("--recipe small_data --scheduler plateau", "--monitor last is set by --recipe small_data"),
+        (
+            "--class_weight_power 0 --prior_correction true",
+            "--prior_correction true has no effect with --class_weight_power 0",
+        ),
+        (
+            "--num_classes 3 --class_weight_0 1 --class_weight_1 2 --class_weight_2 1 "
+            "--class_weight_power 0.3",
+            "--class_weight_power 0.3 has no effect with --class_weight_0 1",
+        ),
         ("--learning_rate 1e-9", "--min_lr 1e-07 is the default: give --min_lr yourself"),
     ],
 )

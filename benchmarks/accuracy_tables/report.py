@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
+from benchmarks.accuracy_tables.measures import RECALLS
 from benchmarks.accuracy_tables.results import (
     Changes,
     Conditions,
@@ -111,13 +112,15 @@ def _conditions(found: Conditions) -> str:
         f"{found.date}, commit {found.git_commit}. {sum(found.grades)} photographs, of the grades "
         f"{', '.join(map(str, found.grades))}, in {found.units} groups that belong together "
         f"({found.left_out} contradictory copies are left out). {FOLDS} grouped folds{together}. "
-        f"Networks: {', '.join(found.models)}.{flags} One core a run: {found.processor}; {software}."
+        f"Networks: {', '.join(found.models)}.{flags} "
+        f"One core a run: {found.processor}; {software}."
     )
 
 
 def _methods(found: Methods) -> str:
     most = max((len(m.grid.seeds) for m in found.rows), default=0)
-    header = ["method", "folds x seeds", *_SHOWN.values(), "ECE", "calibrated", "minutes"]
+    header = ["method", "folds x seeds", *_SHOWN.values(), "recall of each grade", "ECE"]
+    header += ["calibrated", "minutes"]
     rows, notes = [], []
     for each in found.rows:
         mark = ""
@@ -126,6 +129,7 @@ def _methods(found: Methods) -> str:
             mark = f" [{notes.index(each.note) + 1}]"
         row = [each.title + mark, _amount(each, most)]
         row += [with_interval(each.figures[name]) for name in _SHOWN]
+        row.append(_recalls(each))
         row += [short(each.figures[name]) for name in ("ece", "calibrated_ece")]
         rows.append([*row, EMPTY if each.minutes is None else f"{each.minutes:.1f}"])
     parts = [
@@ -137,6 +141,12 @@ def _methods(found: Methods) -> str:
         _conditions(found.conditions),
     ]
     return "\n\n".join(parts)
+
+
+def _recalls(result: MethodResult) -> str:
+    """Write the recall of each grade, in order."""
+    found = [result.figures.get(name) for name in RECALLS]
+    return " / ".join(EMPTY if each is None else f"{each.value:.2f}" for each in found)
 
 
 def _together(found: Methods) -> str:

@@ -179,6 +179,7 @@ def _configured(words: tuple[str, ...]) -> TrainConfig:
 def make_folds(place: Place) -> None:
     """Divide the dataset into grouped folds, or see that those that are there are of its images."""
     source = place.root / "folds"
+    ids = {image.id for image in scan_dataset(place.dataset).all_images()}
     if not source.exists():
         place.root.mkdir(parents=True, exist_ok=True)
         words = ["split", str(place.dataset), str(source), "--folds", str(FOLDS), "--seed", "0"]
@@ -188,7 +189,6 @@ def make_folds(place: Place) -> None:
         if subprocess.run(command, cwd=ROOT).returncode:
             raise InputError(f"--dataset_path {place.dataset}: could not be divided; see above")
     listed = place.manifest.column(place.manifest.columns.index("source"))
-    ids = {image.id for image in scan_dataset(place.dataset).all_images()}
     if set(listed) != ids:
         raise InputError(
             f"{source}: expected folds of the {len(ids)} images in {place.dataset}, found those of "

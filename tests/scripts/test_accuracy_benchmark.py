@@ -86,6 +86,17 @@ def test_the_spread_is_that_over_the_seeds():
     assert figure.spread == pytest.approx(np.std(alone, ddof=1))
 
 
+def test_the_recall_of_a_grade_is_that_of_its_images():
+    drawn = answers(3)
+    figures = summarise([judge(drawn)], FEW)
+    for grade in range(5):
+        own = drawn.predicted[drawn.targets == grade] == grade
+        assert figures[f"recall_{grade}"].value == pytest.approx(own.mean())
+    without = drawn.targets != 1
+    rest = Answers(*(getattr(drawn, name)[without] for name in vars(drawn)))
+    assert np.isnan(summarise([judge(rest)], FEW)["recall_1"].value)
+
+
 def test_pooled_folds_hold_each_image_once_with_its_fold_and_group():
     def part(names: list[str], targets: list[int]) -> FittingImages:
         count = len(names)
@@ -372,6 +383,8 @@ def test_a_plan_says_what_is_left_and_mistakes_are_one_line(place, capsys):
         (["--ablation", "nonsense"], "--ablation nonsense: expected one of"),
         (["--jobs", "1000"], "--jobs 1 to"),
         (["--weights", "file.pth"], "MODEL=PATH"),
+        (["--weights", f"{MODEL}=/nope.pth"], "/nope.pth: expected a file, found none"),
+        (["--train_flags='--epochs"], "--train_flags '--epochs: No closing quotation"),
     ):
         assert accuracy.main(command(place, *words)) == 2
         error = capsys.readouterr().err

@@ -153,6 +153,8 @@ def test_dry_run_prints_the_plan_and_writes_nothing(quick_train, tmp_path, capsy
         ({"device": "cuda:9"}, "CUDA devices"),
         ({"epochs": 0}, "--epochs: expected 1 or more, found 0"),
         ({"weights": "/nope.pth", "no_pretrained": False}, "no such file"),
+        ({"weights": "/proc", "no_pretrained": False}, "/proc: expected a file, found a folder"),
+        ({"weights": "resnet50=/nope", "no_pretrained": False}, "for each of demo_convnext, found"),
         ({"precision": "fp16"}, "needs a GPU"),
         ({"num_classes": 4}, "expected the class folders"),
     ],
