@@ -4,6 +4,7 @@ import argparse
 import contextlib
 import re
 import sys
+import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib import metadata
@@ -222,10 +223,12 @@ def _read_state(path: Path, source: str) -> dict[str, Tensor]:
         if is_safetensors:
             content = safetensors.torch.load_file(path)
         else:
-            with torch.serialization.safe_globals([*NUMPY_SCALARS, argparse.Namespace]):
+            globals_ = torch.serialization.safe_globals([*NUMPY_SCALARS, argparse.Namespace])
+            with globals_, warnings.catch_warnings(action="ignore"):  # of the pickle's protocol
                 content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # unpickling a stranger's bytes can raise anything
         reason = one_line(error).split(". ")[0]  # torch adds advice
+        reason = "no file of PyTorch" if isinstance(error, KeyError) else reason
         raise InputError(f"{source}: not a readable state dict ({reason})") from error
     for _ in range(_DEEPEST):
         inner = [key for key in _WRAPPERS if isinstance(content, dict) and key in content]

@@ -1,6 +1,7 @@
 """Networks take weights from the hub or a file, or say in one line why they cannot."""
 
 import argparse
+import pickle
 import time
 from importlib import metadata
 
@@ -114,6 +115,16 @@ def test_safetensors_are_read_whatever_the_file_is_called(tmp_path):
         backbone = pretrained_backbone("test_convnext", weights=tmp_path / name)
         found = native_state(backbone.trunk) | native_state(backbone.stages)
         assert all(torch.equal(value, net.state_dict()[key]) for key, value in found.items())
+
+
+def test_a_file_without_tensors_is_refused_in_one_line_and_without_warnings(tmp_path, recwarn):
+    text, pickled = tmp_path / "text.pth", tmp_path / "pickled.pth"
+    text.write_text("hello\n")
+    pickled.write_bytes(pickle.dumps([object], protocol=4))
+    for file, said in ((text, "no file of PyTorch"), (pickled, "Weights only load failed")):
+        with pytest.raises(InputError, match=rf"not a readable state dict \({said}\)$"):
+            pretrained_backbone("test_convnext", weights=file)
+    assert not recwarn.list
 
 
 def test_weights_that_are_not_numbers_are_refused_and_counted(tmp_path):
