@@ -46,7 +46,7 @@ TITLES = {
 REFERENCES = (
     *PROBES,
     "softmax",
-    "softmax_last",
+    "softmax seeds",
     CHANGED,
     BEST,
 )  # what all others are compared with
@@ -95,6 +95,7 @@ def methods_of(models: Sequence[str]) -> list[Method]:
     best, softmax, probe = (Member(recipe, first) for recipe in (BEST, "softmax", STAGE_PROBE))
     networks = tuple(Member(BEST, model) for model in models)
     found += [
+        Method("softmax seeds", "(f) seeds of (b)", (softmax,), over_seeds=True),
         Method("seeds", "(f) seeds of (e)", (best,), over_seeds=True),
         Method(SOUP, TITLES[SOUP], (Member(SOUP, first),)),
         Method("heads", "(f) heads: (b) + (e)", (softmax, best)),
