@@ -43,13 +43,8 @@ TITLES = {
     CHANGED: "(e) shared OVO, last stage alone, no prior correction",
     SOUP: "(f) weights of all seeds of (e), averaged (soup)",
 }
-REFERENCES = (
-    *PROBES,
-    "softmax",
-    "softmax seeds",
-    CHANGED,
-    BEST,
-)  # what all others are compared with
+# what all others are compared with
+REFERENCES = (*PROBES, "softmax", "softmax seeds", CHANGED, BEST)
 NOTES = {
     "guide": "30 epochs in place of 100, a learning rate of 3e-4, 3 epochs of warm-up and the "
     "recipe's image size; its best epochs were chosen on the images that it is judged on"

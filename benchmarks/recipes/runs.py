@@ -201,11 +201,12 @@ def make_folds(place: Place) -> None:
 def _require_whole(place: Place) -> None:
     """See that folds that are there keep together whom the regular expression names."""
     table, columns = place.manifest, place.manifest.columns
-    listed, parts = (table.column(columns.index(name)) for name in ("source", "part"))
+    wanted = ("source", "file", "part")
+    listed, files, parts = (table.column(columns.index(name)) for name in wanted)
     groups = recognise_patients(listed, place.patient_regex).groups.tolist()
     first: dict[int, str] = {}
-    for group, part in zip(groups, parts):
-        if part and first.setdefault(group, part) != part:
+    for group, file, part in zip(groups, files, parts):
+        if file and first.setdefault(group, part) != part:
             raise InputError(
                 f"{place.root / 'folds'}: was divided without --patient_regex "
                 f"{place.patient_regex}, since one patient by it is in {first[group]} and in "
