@@ -29,6 +29,7 @@ from benchmarks.accuracy_tables.results import Changes, Conditions, Grid
 from benchmarks.recipes.runs import FOLDS, ROOT, Place, make_folds
 from benchmarks.speed.timing import processor
 from common.config import PixelOptions
+from common.data.class_names import GRADES
 from common.data.folders import scan_split
 from common.flags import default_of
 from common.metrics.intervals import BootstrapConfig
@@ -40,7 +41,6 @@ from common.system.log import log
 if TYPE_CHECKING:  # takes seconds to import: steps that need it do it
     from torch import nn
 
-GRADES = 5
 STRENGTH = 0.01  # C of every probe, fixed beforehand
 
 

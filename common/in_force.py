@@ -28,8 +28,9 @@ def _weighs_none(values: Mapping[str, Any]) -> bool:
 
 def _weighs_all(values: Mapping[str, Any]) -> bool:
     """Tell whether each class was given a weight of its own."""
-    classes = range(values.get("num_classes") or len(_WEIGHTS))
-    return all(values.get(f"class_weight_{grade}") for grade in classes)
+    count = values.get("num_classes")  # a file's may be anything
+    known = isinstance(count, int) and 0 < count <= len(_WEIGHTS)
+    return known and all(map(values.get, _WEIGHTS[:count]))
 
 
 _SWITCHES = (

@@ -5,6 +5,7 @@ from helpers import QUICK, flags, help_of
 
 from common.config import TrainConfig
 from common.flags import parse_training
+from common.in_force import switch_off
 from common.recipes import RECIPES
 from common.result_dir import ResultDir
 from common.system.errors import InputError
@@ -132,3 +133,11 @@ def test_a_run_of_a_recipe_goes_on_with_the_same_command_or_its_settings(
 def test_a_number_is_written_as_it_can_be_typed_back():
     assert config_of(ema_decay=0.9999999).recipe_line == "recipe guide, but --ema_decay 0.9999999"
     assert "but --learning_rate 0.001" in config_of(learning_rate=1e-3).recipe_line
+
+
+@pytest.mark.parametrize("count", ["x", [1], 2.0, 10**12, -3, None])
+def test_a_stored_number_of_classes_that_is_none_switches_nothing_off(count):
+    values = {"num_classes": count, "class_weight_power": 0.5, "class_weight_0": 1.0}
+    values["class_weight_1"] = 1.0
+    assert switch_off("class_weight_power", values) is None
+    assert switch_off("class_weight_power", values | {"num_classes": 2}) is not None

@@ -17,6 +17,7 @@ from benchmarks.shared.over_seeds import (
     image_weights,
     mean_of_drawn_seeds,
 )
+from common.data.class_names import GRADES
 from common.fitting.calibration import apply_temperature, fit_temperature
 from common.fitting.images import FittingImages, pool
 from common.fitting.threshold import Rule, choose_threshold
@@ -28,7 +29,6 @@ from common.prediction.voting import combine_models
 REFERABLE_FROM = 2  # moderate
 RULE = Rule("specificity", 0.9)
 PLAIN = ("accuracy", "balanced_accuracy", "kappa", "macro_auc", "referable_auc", "ece", "nll")
-GRADES = 5
 RECALLS = tuple(f"recall_{grade}" for grade in range(GRADES))
 METRICS = (*PLAIN, *RECALLS, "sensitivity", "specificity", "calibrated_ece", "calibrated_nll")
 
