@@ -5,7 +5,14 @@ from typing import Any
 
 from common.in_force import Change, switch_off
 from common.pairs import HEADS
-from common.recipes import DEFAULT_RECIPE, RECIPES, as_flags, recipe_help, recipe_settings
+from common.recipes import (
+    DEFAULT_RECIPE,
+    OWN_WEIGHTS,
+    RECIPES,
+    as_flags,
+    recipe_help,
+    recipe_settings,
+)
 
 LAST = "last"  # the monitor that keeps the last epoch, whatever it scores
 MONITORS = ("val_balanced_accuracy", "val_accuracy", "val_auc", "val_loss", LAST)
@@ -279,7 +286,7 @@ class TrainConfig:
             raise ValueError(
                 "--classifier_init probe needs pretrained weights, not --no_pretrained"
             )
-        given = [name for name in self.class_weight_fields() if getattr(self, name)]
+        given = [name for name in OWN_WEIGHTS if getattr(self, name)]
         given += ["class_weight_power"] * (self.class_weight_power != 1)
         given += ["prior_correction"] * self.prior_correction
         if given and not self.enable_class_weights:
@@ -291,7 +298,7 @@ class TrainConfig:
             self._expect(name, getattr(self, name) >= 1, "1 or more")
         for name in _POSITIVE:
             self._expect(name, 0 < getattr(self, name) < infinity, "more than 0")
-        for name in (*_NOT_NEGATIVE, *self.class_weight_fields()):
+        for name in (*_NOT_NEGATIVE, *OWN_WEIGHTS):
             self._expect(name, 0 <= getattr(self, name) < infinity, "0 or more")
         for name in _SHARES:
             self._expect(name, 0 <= getattr(self, name) < 1, "0 <= value < 1")
@@ -318,15 +325,9 @@ class TrainConfig:
             shown = " ".join(found) if isinstance(found, tuple) else found
             raise ValueError(f"--{name}: expected {expected}, found {shown}")
 
-    @staticmethod
-    def class_weight_fields() -> list[str]:
-        """List the names of the per-grade weight fields in grade order."""
-        return [f"class_weight_{grade}" for grade in range(5)]
-
     def class_weight(self, grade: int) -> float:
         """Return the weight given for a grade; 0 where there is none."""
-        fields_of_weights = self.class_weight_fields()
-        return getattr(self, fields_of_weights[grade]) if grade < len(fields_of_weights) else 0.0
+        return getattr(self, OWN_WEIGHTS[grade]) if grade < len(OWN_WEIGHTS) else 0.0
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from common.recipes import number_text
+from common.recipes import OWN_WEIGHTS, number_text, weighs_no_grade
 
 
 @dataclass(frozen=True)
@@ -18,34 +18,26 @@ class Switch:
     holds: Callable[[Mapping[str, Any]], bool] = lambda _: True  # of all settings, beside that
 
 
-_WEIGHTS = tuple(f"class_weight_{grade}" for grade in range(5))
-
-
-def _weighs_none(values: Mapping[str, Any]) -> bool:
-    """Tell whether no grade was given a weight of its own."""
-    return not any(values.get(name) for name in _WEIGHTS)
-
-
 def _weighs_all(values: Mapping[str, Any]) -> bool:
     """Tell whether each class was given a weight of its own."""
     count = values.get("num_classes")  # a file's may be anything
-    known = isinstance(count, int) and 0 < count <= len(_WEIGHTS)
-    return known and all(map(values.get, _WEIGHTS[:count]))
+    known = isinstance(count, int) and 0 < count <= len(OWN_WEIGHTS)
+    return known and all(map(values.get, OWN_WEIGHTS[:count]))
 
 
 _SWITCHES = (
     Switch("enable_focal_loss", (False,), ("focal_loss_gamma", "focal_loss_alpha")),
     Switch("enable_clahe", (False,), ("clahe_clip_limit", "clahe_tile_grid_size")),
-    Switch("enable_class_weights", (False,), ("class_weight_power", *_WEIGHTS)),
+    Switch("enable_class_weights", (False,), ("class_weight_power", *OWN_WEIGHTS)),
     Switch("class_weight_0", (), ("class_weight_power",), holds=_weighs_all),
-    Switch("class_weight_power", (0,), ("prior_correction",), holds=_weighs_none),
+    Switch("class_weight_power", (0,), ("prior_correction",), holds=weighs_no_grade),
     Switch("monitor", ("last",), ("patience", "min_delta")),
     Switch("scheduler", ("none",), ("min_lr",)),
     Switch("precision", ("bf16", "fp16"), ("use_amp",)),
     Switch("freeze_weights", (False,), ("frozen_stages",), (0,)),
     *(
         Switch("num_classes", tuple(range(2, grade + 1)), (name,))
-        for grade, name in enumerate(_WEIGHTS)
+        for grade, name in enumerate(OWN_WEIGHTS)
         if grade >= 2
     ),
 )

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 DEFAULT_RECIPE = "guide"
+OWN_WEIGHTS = tuple(f"class_weight_{grade}" for grade in range(5))  # settings of single grades
 # what each recipe sets of TrainConfig; all else has its default, and a flag wins over either
 RECIPES: dict[str, dict[str, Any]] = {
     DEFAULT_RECIPE: {},
@@ -49,7 +50,7 @@ def recipe_settings(name: str, given: Mapping[str, Any]) -> dict[str, Any]:
     if not given["enable_class_weights"]:
         for of_weights in ("class_weight_power", "prior_correction"):
             settings.pop(of_weights, None)
-    elif given["class_weight_power"] == 0 and not any(given[f"class_weight_{g}"] for g in range(5)):
+    elif given["class_weight_power"] == 0 and weighs_no_grade(given):
         settings.pop("prior_correction", None)
     if not given["freeze_weights"]:
         settings.pop("frozen_stages", None)
@@ -58,6 +59,11 @@ def recipe_settings(name: str, given: Mapping[str, Any]) -> dict[str, Any]:
     if given["num_classes"] == 2:
         settings.pop("head", None)
     return settings
+
+
+def weighs_no_grade(settings: Mapping[str, Any]) -> bool:
+    """Tell whether no grade was given a weight of its own."""
+    return not any(settings.get(name) for name in OWN_WEIGHTS)
 
 
 @dataclass(frozen=True)

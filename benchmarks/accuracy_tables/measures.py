@@ -28,9 +28,10 @@ from common.prediction.voting import combine_models
 
 REFERABLE_FROM = 2  # moderate
 RULE = Rule("specificity", 0.9)
-PLAIN = ("accuracy", "balanced_accuracy", "kappa", "macro_auc", "referable_auc", "ece", "nll")
 RECALLS = tuple(f"recall_{grade}" for grade in range(GRADES))
-METRICS = (*PLAIN, *RECALLS, "sensitivity", "specificity", "calibrated_ece", "calibrated_nll")
+_WHOLE = ("accuracy", "balanced_accuracy", "kappa", "macro_auc", "referable_auc", "ece", "nll")
+PLAIN = (*_WHOLE, *RECALLS)
+METRICS = (*PLAIN, "sensitivity", "specificity", "calibrated_ece", "calibrated_nll")
 
 
 @dataclass(frozen=True)
@@ -114,16 +115,13 @@ def measure(judged: Judged, weights: np.ndarray | None = None) -> dict[str, np.n
     found = classification_metrics(answers.targets, answers.probabilities, *args, PLAIN)
     shape = np.shape(found["accuracy"])
     found |= {name: np.full(shape, math.nan) for name in METRICS if name not in found}
-    sums = np.ones(len(answers.targets)) if weights is None else weights
-    for grade, name in enumerate(RECALLS):
-        own = answers.targets == grade
-        found[name] = ratio(sums @ (own & (answers.predicted == grade)), sums @ own)
     if judged.calibrated is not None:
         names = ("ece", "nll")
         again = classification_metrics(answers.targets, judged.calibrated, *args, names)
         found |= {f"calibrated_{name}": again[name] for name in names}
     if judged.referred is not None:
         sick = answers.targets >= REFERABLE_FROM
+        sums = np.ones(len(sick)) if weights is None else weights
         found["sensitivity"] = ratio(sums @ (sick & judged.referred), sums @ sick)
         found["specificity"] = ratio(sums @ (~sick & ~judged.referred), sums @ ~sick)
     return found
