@@ -1,0 +1,135 @@
+"""Neighbouring names that may be of one patient are noticed; what else resembles is not."""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from common.audit.dataset import AuditConfig, audit
+from common.audit.neighbours import alike_neighbours, name_order, neighbours_note
+from common.data.patients import recognise_patients
+
+IDRID = Path(__file__).parents[3] / "shared" / "data" / "idrid"
+NAMES = [f"train/0/eye_{number:03d}.jpg" for number in range(1, 201)]
+
+
+def backgrounds(of_image: np.ndarray, noise: float = 0.02) -> dict[str, np.ndarray]:
+    """Draw three statistics of each image (N,), which are nearly equal where the number is."""
+    generator = np.random.default_rng(0)
+    drawn = generator.normal(size=(3, of_image.max() + 1))[:, of_image]
+    noisy = drawn + generator.normal(scale=noise, size=drawn.shape)
+    return dict(zip(("red", "green", "blue"), noisy))
+
+
+PATIENTS = np.arange(200) // 2  # two images each, one after the other
+
+
+def test_patients_whose_images_follow_one_another_are_noticed():
+    found = alike_neighbours(NAMES, backgrounds(PATIENTS))
+    assert found.surprising and found.p_value < 1e-12
+    assert len(found.neighbours) > 80 and found.expected < 3
+    assert (0, 1) in found.neighbours and (1, 2) not in found.neighbours
+
+
+def test_neighbours_may_lie_in_several_folders():
+    names = [f"{'train' if n % 2 else 'test'}/{n % 5}/eye_{n:03d}.jpg" for n in range(200)]
+    assert alike_neighbours(names, backgrounds(PATIENTS)).surprising
+
+
+def test_the_order_of_names_is_that_of_their_numbers_not_of_their_letters():
+    names = [name.replace("_0", "_").replace("_0", "_") for name in NAMES]
+    assert names[1] == "train/0/eye_2.jpg"
+    first, again = (alike_neighbours(each, backgrounds(PATIENTS)) for each in (NAMES, names))
+    assert first == again
+    assert name_order(["b_10", "b_9", "b_11"])[0].tolist() == [1, 0, 2]
+
+
+def test_few_patients_among_many_images_are_noticed():
+    of_image = np.arange(200)
+    of_image[1:40:2] = of_image[0:40:2]
+    assert alike_neighbours(NAMES, backgrounds(of_image)).surprising
+
+
+@pytest.mark.parametrize(
+    "of_image",
+    [
+        np.random.default_rng(1).permutation(PATIENTS),
+        np.arange(200),
+        np.arange(200) // 100,  # sorted by grade or camera
+        np.arange(200) // 40,  # by day
+    ],
+    ids=["patients in any order", "all alone", "two cameras", "five days"],
+)
+def test_what_resembles_images_far_away_as_well_is_not_noticed(of_image):
+    found = alike_neighbours(NAMES, backgrounds(of_image))
+    assert found.pairs and not found.surprising
+    assert neighbours_note(found, NAMES, ["train"] * 200) == []
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_chance_is_not_noticed(seed):
+    generator = np.random.default_rng(seed)
+    order = generator.permutation(200)
+    assert not alike_neighbours([NAMES[i] for i in order], backgrounds(PATIENTS)).surprising
+
+
+def test_names_without_an_order_say_nothing():
+    names = [f"train/0/{chr(97 + n // 26)}{chr(97 + n % 26)}.jpg" for n in range(200)]
+    found = alike_neighbours(names, backgrounds(PATIENTS))
+    assert found.pairs > 80 and found.neighbours == () and not found.surprising
+
+
+def test_numbers_that_start_anew_in_each_folder_are_compared_within_it():
+    names = [f"train/{n // 40}/eye_{n % 40}.jpg" for n in range(200)]
+    assert alike_neighbours(names, backgrounds(PATIENTS)).surprising
+    between = [f"train/{n % 2}/eye_{n // 2}.jpg" for n in range(200)]
+    assert not alike_neighbours(between, backgrounds(PATIENTS)).surprising
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 5])
+def test_few_images_say_nothing(count):
+    columns = {name: values[:count] for name, values in backgrounds(PATIENTS).items()}
+    assert not alike_neighbours(NAMES[:count], columns).surprising
+
+
+def test_equal_statistics_say_nothing():
+    same = {"red": np.ones(200), "green": np.ones(200)}
+    assert alike_neighbours(NAMES, same).pairs == 0
+
+
+@pytest.fixture
+def numbered(tmp_path):
+    """Sixty patients, each with two discs of one colour in a row, half of them in test."""
+    generator = np.random.default_rng(0)
+    colours = generator.uniform(60, 220, size=(60, 3))
+    for number in range(120):
+        picture = np.zeros((128, 128, 3), np.uint8)
+        colour = colours[number // 2] + generator.normal(scale=1, size=3)
+        cv2.circle(picture, (64, 64), 60, colour.tolist(), -1)
+        split = "train" if number % 2 else "test"
+        file = tmp_path / "d" / split / str(number % 4 // 2) / f"eye_{number:03d}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        cv2.imwrite(str(file), picture)
+    return tmp_path / "d"
+
+
+def test_an_audit_says_so_until_it_knows_the_patients(numbered):
+    config = AuditConfig(num_classes=2, num_workers=2, shortcuts=False)
+    notes = [note for note in audit(numbered, config).notes if "neighbouring names" in note]
+    assert len(notes) == 1 and "such as test/0/eye_000.png and train/0/eye_001.png" in notes[0]
+    assert "of them in two splits" in notes[0] and r"--patient_regex '(.*)\d'" in notes[0]
+    told = AuditConfig(num_classes=2, num_workers=2, shortcuts=False, patient_regex=r"(.*)\d")
+    assert not any("neighbouring" in note for note in audit(numbered, told).notes)
+
+
+def test_the_pattern_that_is_advised_keeps_ten_numbers_together():
+    groups = recognise_patients(NAMES, r"(.*)\d").groups
+    assert len(np.unique(groups)) == 21 and np.bincount(groups).max() == 10
+
+
+@pytest.mark.skipif(not IDRID.is_dir(), reason="the photographs are not here")
+def test_the_neighbours_in_idrid_are_noticed():
+    """Those found were looked at: each shows a left and a right eye that look alike."""
+    notes = audit(IDRID, AuditConfig(num_workers=2, shortcuts=False)).notes
+    assert any(note.startswith("14 of the 102 pairs of images") for note in notes)
