@@ -302,7 +302,7 @@ class TrainConfig:
             self._expect(name, 0 <= getattr(self, name) < infinity, "0 or more")
         for name in _SHARES:
             self._expect(name, 0 <= getattr(self, name) < 1, "0 <= value < 1")
-        self._expect("layer_decay", 0 < self.layer_decay <= 1, "0 < value <= 1")
+        self._expect("layer_decay", 0.01 <= self.layer_decay <= 1, "0.01 to 1")
         self._expect("class_weight_power", 0 <= self.class_weight_power <= 1, "0 to 1")
         self._expect("rotation_range", 0 <= self.rotation_range <= 180, "0 to 180 degrees")
         at_most = f"at most --learning_rate {self.learning_rate:g}"

@@ -48,6 +48,7 @@ def test_defaults_are_the_guide_s():
         ("scale_range", 1.0),
         ("shift_range", -0.1),
         ("layer_decay", 0.0),
+        ("layer_decay", 1e-300),
         ("frozen_stages", -2),
         ("head_lr_factor", 0.0),
         ("ema_decay", 1.0),

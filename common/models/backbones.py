@@ -307,6 +307,11 @@ def _stages_of(net: nn.Module, spec: BackboneSpec, img_size: int, freeze: bool) 
             f"{spec.name} gives no features (1, F) for a picture of {size} but {found}; "
             "choose another model"
         )
+    if not pooled.isfinite().all():
+        raise InputError(
+            f"the weights of {spec.name} make NaN or infinity of a picture of {size}, though each "
+            "is a number: they are damaged or of another model; check --weights"
+        )
     stages = _cut(net, spec)
     try:
         if torch.equal(_chain(stages)(pixels), pooled):

@@ -59,6 +59,14 @@ def test_unfit_weights_are_refused(tmp_path):
             pretrained_backbone("test_convnext", weights=path)
 
 
+def test_finite_weights_that_make_infinite_features_are_refused(tmp_path):
+    state = timm.create_model("test_resnet").state_dict()
+    scaled = {k: v * 1e30 if v.is_floating_point() else v for k, v in state.items()}
+    torch.save(scaled, tmp_path / "w.pth")
+    with pytest.raises(InputError, match=r"of test_resnet make NaN or infinity.*--weights"):
+        pretrained_backbone("test_resnet", weights=tmp_path / "w.pth")
+
+
 def lightning(state):
     return {"epoch": 3, "state_dict": {f"model.{key}": value for key, value in state.items()}}
 
