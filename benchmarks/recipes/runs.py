@@ -179,7 +179,12 @@ def _configured(words: tuple[str, ...]) -> TrainConfig:
 def make_folds(place: Place) -> None:
     """Divide the dataset into grouped folds, or see that those that are there are of its images."""
     source = place.root / "folds"
-    ids = {image.id for image in scan_dataset(place.dataset).all_images()}
+    try:
+        ids = {image.id for image in scan_dataset(place.dataset).all_images()}
+    except InputError as error:
+        raise InputError(
+            f"{error}; this command is for five grades and has no such flag"
+        ) from error
     if not source.exists():
         place.root.mkdir(parents=True, exist_ok=True)
         words = ["split", str(place.dataset), str(source), "--folds", str(FOLDS), "--seed", "0"]

@@ -259,7 +259,7 @@ def _neighbours_note(
 ) -> list[str]:
     """Say whether neighbouring names may be of one patient, of images that nothing relates yet."""
     first_of_each = np.unique(related.units, return_index=True)[1]
-    places = [i for i in np.sort(first_of_each).tolist() if not related.patients.known[i]]
+    places = np.sort(first_of_each).tolist()
     measured = {i: found for i in places if (found := records[i].statistics) is not None}
     ids = [entries[i].id for i in measured]
     columns = _columns(list(measured.values()), "background")

@@ -75,7 +75,7 @@ def neighbours_note(found: AlikeNeighbours, ids: Sequence[str], splits: Sequence
         f"{len(found.neighbours)} of the {count_of(found.pairs, 'pair')} of images with the most "
         f"similar backgrounds have neighbouring names (such as {printable(ids[first])} and "
         f"{printable(ids[second])}{where}), where {found.expected:.1f} would by chance: neighbours "
-        "may be of one patient, whom no name tells. A column `patient` of metadata.csv keeps "
+        "may be of one patient, which nothing tells yet. A column `patient` of metadata.csv keeps "
         r"patients together; without one, --patient_regex '(.*)\d' keeps ten numbers together"
     ]
 

@@ -119,8 +119,9 @@ def test_an_audit_says_so_until_it_knows_the_patients(numbered):
     notes = [note for note in audit(numbered, config).notes if "neighbouring names" in note]
     assert len(notes) == 1 and "such as test/0/eye_000.png and train/0/eye_001.png" in notes[0]
     assert "of them in two splits" in notes[0] and r"--patient_regex '(.*)\d'" in notes[0]
-    told = AuditConfig(num_classes=2, num_workers=2, shortcuts=False, patient_regex=r"(.*)\d")
-    assert not any("neighbouring" in note for note in audit(numbered, told).notes)
+    for regex, is_told in ((r"(.*)\d", True), (r"(.*)\.", False)):  # the latter: each is alone
+        told = AuditConfig(num_classes=2, num_workers=2, shortcuts=False, patient_regex=regex)
+        assert any("neighbouring" in n for n in audit(numbered, told).notes) != is_told
 
 
 def test_the_pattern_that_is_advised_keeps_ten_numbers_together():

@@ -398,3 +398,6 @@ def test_a_plan_says_what_is_left_and_mistakes_are_one_line(place, capsys):
     (place.dataset / "train" / "0" / "new.png").touch()
     assert accuracy.main(command(place, "--methods")) == 2
     assert "take another --output_dir" in capsys.readouterr().err
+    (place.dataset / "train" / "0").rename(place.dataset / "train" / "mystery")
+    assert accuracy.main(command(place, "--methods")) == 2
+    assert "is for five grades and has no such flag" in capsys.readouterr().err
