@@ -150,8 +150,8 @@ def _recalls(result: MethodResult) -> str:
 
 
 def _together(found: Methods) -> str:
-    """Lay out methods on folds of their own, and their differences to the linear classifier."""
-    return f"{_methods(found)}\n\n{_differences(found.rows, tuple(PROBES))}"
+    """Lay out methods on folds of their own, and their differences."""
+    return f"{_methods(found)}\n\n{_differences(found.rows)}"
 
 
 def _amount(result: MethodResult, most: int) -> str:
@@ -170,10 +170,10 @@ def _folds(grid: Grid) -> str:
     return f"fold{'s' if len(grid.folds) > 1 else ''} {names}"
 
 
-def _differences(methods: Sequence[MethodResult], others: Sequence[str] = REFERENCES) -> str:
+def _differences(methods: Sequence[MethodResult]) -> str:
     titles = {each.name: each.title for each in methods}
     parts = []
-    for other in others:
+    for other in REFERENCES:
         rows = [
             [each.title, *(difference(each.against[other].get(name)) for name in _COMPARED)]
             for each in methods
