@@ -13,6 +13,7 @@ from common.cli import Parser, guarded
 import argparse
 import csv
 import sys
+from collections import Counter
 from pathlib import Path
 from random import Random
 
@@ -34,6 +35,7 @@ REPEATED = {
 }
 HEIGHT = 448  # pixels
 QUALITY = 85  # of JPEG
+TRIES = 1000  # to deal whole groups to the splits
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -58,17 +60,54 @@ def read_grades(table: Path) -> dict[str, int]:
 
 
 def draw(grades: dict[str, int]) -> list[tuple[str, int, str]]:
-    """Choose the photographs; returns (split, grade, name) of each."""
-    chosen = []
-    for grade in sorted(set(grades.values())):
+    """Choose the photographs and deal them; returns (split, grade, name) of each.
+
+    Those with neighbouring numbers, which may be of one patient, are in one split.
+    """
+    chosen: list[str] = []
+    for grade, wanted in enumerate(map(sum, zip(*SHARES.values()))):
         names = [name for name, own in grades.items() if own == grade]
+        if len(names) < wanted:
+            raise InputError(f"too few photographs of grade {grade}: {len(names)}, not {wanted}")
         Random(grade).shuffle(names)
-        for split, shares in SHARES.items():
-            if len(names) < shares[grade]:
-                raise InputError(f"too few photographs of grade {grade} for {split}")
-            chosen += [(split, grade, name) for name in names[: shares[grade]]]
-            del names[: shares[grade]]
-    return sorted(chosen)
+        chosen += names[:wanted]
+    groups = neighbours(chosen)
+    for seed in range(TRIES):
+        split = deal(groups, grades, Random(seed))
+        if len(split) == len(chosen):
+            return sorted((split[name], grades[name], name) for name in chosen)
+    raise InputError(f"{TRIES} tries to deal neighbours to one split each failed")
+
+
+def neighbours(names: list[str]) -> list[list[str]]:
+    """Group photographs whose numbers follow one another, the largest groups first."""
+    groups: list[list[str]] = []
+    for name in sorted(names):
+        if groups and number_of(name) == number_of(groups[-1][-1]) + 1:
+            groups[-1].append(name)
+        else:
+            groups.append([name])
+    return sorted(groups, key=len, reverse=True)
+
+
+def number_of(name: str) -> int:
+    """Read the number in "IDRiD_001"."""
+    return int(name.rpartition("_")[2])
+
+
+def deal(groups: list[list[str]], grades: dict[str, int], lot: Random) -> dict[str, str]:
+    """Give each group to a split, by lot, that has room for all of it; leaves out what has none."""
+    room = {split: list(shares) for split, shares in SHARES.items()}
+    dealt: dict[str, str] = {}
+    for group in groups:
+        needed = Counter(grades[name] for name in group)
+        fits = [s for s, left in room.items() if all(left[g] >= n for g, n in needed.items())]
+        if fits:
+            split = lot.choices(fits, [sum(room[s]) for s in fits])[0]
+            dealt |= dict.fromkeys(group, split)
+            for grade, count in needed.items():
+                room[split][grade] -= count
+    return dealt
 
 
 def shrink(source: Path, target: Path) -> None:

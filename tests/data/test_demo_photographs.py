@@ -5,7 +5,7 @@ from collections import Counter
 import pytest
 from helpers import ROOT, manifest_of
 
-from dev.make_demo_photographs import REPEATED, draw, read_grades
+from dev.make_demo_photographs import REPEATED, draw, number_of, read_grades
 
 PHOTOGRAPHS = ROOT / "demo_photographs"
 TABLE = ROOT.parent / "shared" / "data" / "idrid" / "labels.csv"
@@ -19,6 +19,8 @@ def test_the_manifest_lists_what_is_there_and_no_eye_twice():
     assert sum(path.stat().st_size for path in files.values()) <= 4e6
     numbers = Counter(int(row["source"].split("_")[1].split(".")[0]) for row in rows)
     assert max(numbers.values()) == 1 and not numbers.keys() & REPEATED
+    split = {number_of(row["source"].removesuffix(".jpg")): row["split"] for row in rows}
+    assert all(split.get(number + 1, own) == own for number, own in split.items())
     counts = Counter((row["split"], row["grade"]) for row in rows)
     table = (PHOTOGRAPHS / "README.md").read_text()
     for split in ("train", "val", "test"):
