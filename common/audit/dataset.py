@@ -18,7 +18,7 @@ from common.data.folders import Dataset, ImageFile, scan_dataset
 from common.data.metadata import Metadata, read_metadata
 from common.data.patients import AUTO
 from common.inspection.file_checks import FileRecord
-from common.inspection.image_statistics import KINDS, Statistics
+from common.inspection.image_statistics import KINDS
 from common.inspection.many_files import inspect_files
 from common.inspection.relations import GROUPS, Relations, members_of, patients_of, relate
 from common.listing.walking import count_of
@@ -111,7 +111,9 @@ def audit(root: Path, config: AuditConfig) -> Audit:
         *_copies_note(related.pictures[usable]),
         *_names_note(entries, related),
         *_eyes_note(findings, entries),
-        *_neighbours_note(entries, records, related),
+        *neighbours_note(
+            alike_neighbours(ids, records, related.units), ids, [entry.split for entry in entries]
+        ),
         *_count_notes(counts, dataset.titles),
     ]
     probes = (
@@ -254,25 +256,6 @@ def _eyes_note(findings: list[Finding], entries: list[ImageFile]) -> list[str]:
     ]
 
 
-def _neighbours_note(
-    entries: list[ImageFile], records: list[FileRecord], related: Relations
-) -> list[str]:
-    """Say whether neighbouring names may be of one patient, of images that nothing relates yet."""
-    first_of_each = np.unique(related.units, return_index=True)[1]
-    places = np.sort(first_of_each).tolist()
-    measured = {i: found for i in places if (found := records[i].statistics) is not None}
-    ids = [entries[i].id for i in measured]
-    columns = _columns(list(measured.values()), "background")
-    found = alike_neighbours(ids, columns)
-    return neighbours_note(found, ids, [entries[i].split for i in measured])
-
-
-def _columns(measured: list[Statistics], kind: str) -> dict[str, np.ndarray]:
-    """Arrange the statistics of one kind by their names, each (M,)."""
-    names = measured[0][kind] if measured else ()
-    return {name: np.array([found[kind][name] for found in measured]) for name in names}
-
-
 def _count_notes(counts: Mapping[str, list[int]], titles: Sequence[str]) -> list[str]:
     """Say where a grade has more images than EyePACS, and which grades a split lacks."""
     notes = []
@@ -308,5 +291,7 @@ def _probes(
     groups = units[np.array(places, dtype=np.int64)]
     probes = []
     for kind in KINDS:
-        probes.append(probe(kind, _columns(measured, kind), grades, groups, seed, titles))
+        names = measured[0][kind] if measured else ()
+        columns = {name: np.array([found[kind][name] for found in measured]) for name in names}
+        probes.append(probe(kind, columns, grades, groups, seed, titles))
     return probes

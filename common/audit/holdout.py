@@ -139,6 +139,9 @@ def _verdict(
         f"none of {len(split)} images is, by {found.looked_for}, among {len(files)} of "
         f"{names.replace(' or ', ' and ')}; {of_patients}"
     )
+    alike = found.alike_in_both(split, seen)
+    if alike and not people.patients.recognised:
+        return Holdout(NOT_MEASURED, f"{_said_of_neighbours(alike, split.name, names)}; {reason}")
     if not config.pictures:
         reason = f"the pictures were not compared (--holdout_check names); {reason}"
     return Holdout(PASS if config.pictures else NOT_MEASURED, reason)
@@ -222,6 +225,16 @@ def _root(split: Split) -> Path:
     """Return the dataset that a split is of."""
     first = split.images[0]
     return Path(str(first.path).removesuffix(first.id)).resolve()
+
+
+def _said_of_neighbours(alike: Sequence[tuple[str, str]], mine: str, others: str) -> str:
+    """Say which images of a split and of others may be of one patient."""
+    first, second = map(printable, alike[0])
+    return (
+        f"a patient may be in {mine} and in {others}: {count_of(len(alike), 'pair')} of images "
+        f"with neighbouring names, such as {first} and {second}, look alike more often than by "
+        "chance; prepare_dataset.py audit says how to keep them together"
+    )
 
 
 def _said_of_patients(patients: Patients, own: bool, elsewhere: bool) -> str:

@@ -11,10 +11,11 @@ at some distance, too; only a patient's resemble the next ones alone.
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
+from common.inspection.file_checks import FileRecord
 from common.listing.walking import count_of
 from common.system.log import printable
 
@@ -28,7 +29,7 @@ class AlikeNeighbours:
     """How often images that look most alike have neighbouring names."""
 
     pairs: int  # of images that are each other's most alike
-    neighbours: tuple[tuple[int, int], ...]  # those with neighbouring names, as places of N
+    neighbours: tuple[tuple[int, int], ...]  # those with neighbouring names, as places
     expected: float  # neighbours among the pairs, were they no more alike than images farther apart
     p_value: float  # that so many are neighbours by chance
 
@@ -38,7 +39,25 @@ class AlikeNeighbours:
         return self.p_value < _P_VALUE and len(self.neighbours) >= _TIMES * self.expected
 
 
-def alike_neighbours(ids: Sequence[str], statistics: Mapping[str, np.ndarray]) -> AlikeNeighbours:
+def alike_neighbours(
+    ids: Sequence[str], records: Sequence[FileRecord], units: np.ndarray
+) -> AlikeNeighbours:
+    """Compare files (N,) by their backgrounds; units (N,): what is known to belong together.
+
+    Of each unit the first file stands for all. The places of what is found are those of N.
+    """
+    firsts = np.sort(np.unique(units, return_index=True)[1]).tolist()
+    measured = {i: found["background"] for i in firsts if (found := records[i].statistics)}
+    columns = {
+        name: np.array([each[name] for each in measured.values()])
+        for name in next(iter(measured.values()), {})
+    }
+    found, places = compare_neighbours([ids[i] for i in measured], columns), list(measured)
+    pairs = tuple((places[first], places[second]) for first, second in found.neighbours)
+    return replace(found, neighbours=pairs)
+
+
+def compare_neighbours(ids: Sequence[str], statistics: Mapping[str, np.ndarray]) -> AlikeNeighbours:
     """Compare images that are not known to belong together, by statistics (N,) of their background.
 
     The p value is that of a binomial test of neighbours against pairs that are 5 to 20 names apart.

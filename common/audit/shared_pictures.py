@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from common.audit.neighbours import alike_neighbours
 from common.data.copies import number_files
 from common.data.folders import ImageFile, Split
 from common.data.patients import Patients
@@ -48,6 +49,7 @@ class SharedPictures:
     numbers: dict[str, int]  # of each image's file, by its place
     groups: dict[str, np.ndarray]  # kind of _FOUND -> number of each file's group, (U,)
     looked_for: str  # by what they were compared
+    alike: tuple[tuple[int, int], ...] = ()  # files with neighbouring names that look alike
 
     def find(self, mine: Split, others: Sequence[Split], place: str) -> Shared:
         """Say which images of a split belong together with others; place: what these are called."""
@@ -70,6 +72,15 @@ class SharedPictures:
                     f"{printable(mine.ids[one])} = {printable(twin.id)}"
                 )
         return Shared(frozenset(mine.ids[i] for i in np.flatnonzero(told)), tuple(lines))
+
+    def alike_in_both(self, mine: Split, others: Sequence[Split]) -> list[tuple[str, str]]:
+        """List images of a split and of others that may be of one patient: alike neighbours."""
+        theirs = {self.numbers[image.place]: image.id for part in others for image in part.images}
+        own = {self.numbers[image.place]: image.id for image in mine.images}
+        pairs = [
+            pair for first, second in self.alike for pair in ((first, second), (second, first))
+        ]
+        return [(own[a], theirs[b]) for a, b in pairs if a in own and b in theirs]
 
     def _numbers(self, images: Sequence[ImageFile]) -> np.ndarray:
         return np.array([self.numbers[image.place] for image in images], dtype=np.int64)
@@ -106,7 +117,10 @@ def compare_pictures(
     records = inspect_files(paths, num_workers, cache_dir, "hold-out")
     nobody = Patients(np.arange(len(files)), "", np.zeros(len(files), dtype=bool), len(files))
     mine = np.array([number in of_asked for number in files])
-    related = relate([images[n].id for n in files], records, nobody, num_workers, asked=mine)
+    ids = [images[number].id for number in files]
+    related = relate(ids, records, nobody, num_workers, asked=mine)
+    alike = alike_neighbours(ids, records, related.units)
+    neighbours = alike.neighbours if alike.surprising else ()
     log(f"hold-out: compared in {time.monotonic() - started:.0f} s")
     groups = {}
     for kind in _FOUND:
@@ -116,7 +130,8 @@ def compare_pictures(
     looked_for = "bytes, pixels, near-duplicates, names of copies or eye"
     unread = sum(not record.usable for record in records)
     looked_for += f" ({count_of(unread, 'file')} cannot be read)" if unread else ""
-    return SharedPictures(found.numbers, found.groups | groups, looked_for)
+    numbered = tuple((files[first], files[second]) for first, second in neighbours)
+    return SharedPictures(found.numbers, found.groups | groups, looked_for, numbered)
 
 
 def _and(splits: Sequence[Split]) -> str:

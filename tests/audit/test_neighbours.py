@@ -1,5 +1,6 @@
 """Neighbouring names that may be of one patient are noticed; what else resembles is not."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -7,8 +8,13 @@ import numpy as np
 import pytest
 
 from common.audit.dataset import AuditConfig, audit
-from common.audit.neighbours import alike_neighbours, name_order, neighbours_note
+from common.audit.holdout import HoldoutConfig, check_holdout
+from common.audit.neighbours import compare_neighbours, name_order, neighbours_note
+from common.data.folders import scan_dataset
 from common.data.patients import recognise_patients
+from common.evaluation.gates import FAIL, NOT_MEASURED
+from common.fitting.sources import find_training
+from common.result_dir import ResultDir, Run
 
 IDRID = Path(__file__).parents[3] / "shared" / "data" / "idrid"
 NAMES = [f"train/0/eye_{number:03d}.jpg" for number in range(1, 201)]
@@ -26,7 +32,7 @@ PATIENTS = np.arange(200) // 2  # two images each, one after the other
 
 
 def test_patients_whose_images_follow_one_another_are_noticed():
-    found = alike_neighbours(NAMES, backgrounds(PATIENTS))
+    found = compare_neighbours(NAMES, backgrounds(PATIENTS))
     assert found.surprising and found.p_value < 1e-12
     assert len(found.neighbours) > 80 and found.expected < 3
     assert (0, 1) in found.neighbours and (1, 2) not in found.neighbours
@@ -34,13 +40,13 @@ def test_patients_whose_images_follow_one_another_are_noticed():
 
 def test_neighbours_may_lie_in_several_folders():
     names = [f"{'train' if n % 2 else 'test'}/{n % 5}/eye_{n:03d}.jpg" for n in range(200)]
-    assert alike_neighbours(names, backgrounds(PATIENTS)).surprising
+    assert compare_neighbours(names, backgrounds(PATIENTS)).surprising
 
 
 def test_the_order_of_names_is_that_of_their_numbers_not_of_their_letters():
     names = [name.replace("_0", "_").replace("_0", "_") for name in NAMES]
     assert names[1] == "train/0/eye_2.jpg"
-    first, again = (alike_neighbours(each, backgrounds(PATIENTS)) for each in (NAMES, names))
+    first, again = (compare_neighbours(each, backgrounds(PATIENTS)) for each in (NAMES, names))
     assert first == again
     assert name_order(["b_10", "b_9", "b_11"])[0].tolist() == [1, 0, 2]
 
@@ -48,7 +54,7 @@ def test_the_order_of_names_is_that_of_their_numbers_not_of_their_letters():
 def test_few_patients_among_many_images_are_noticed():
     of_image = np.arange(200)
     of_image[1:40:2] = of_image[0:40:2]
-    assert alike_neighbours(NAMES, backgrounds(of_image)).surprising
+    assert compare_neighbours(NAMES, backgrounds(of_image)).surprising
 
 
 @pytest.mark.parametrize(
@@ -62,7 +68,7 @@ def test_few_patients_among_many_images_are_noticed():
     ids=["patients in any order", "all alone", "two cameras", "five days"],
 )
 def test_what_resembles_images_far_away_as_well_is_not_noticed(of_image):
-    found = alike_neighbours(NAMES, backgrounds(of_image))
+    found = compare_neighbours(NAMES, backgrounds(of_image))
     assert found.pairs and not found.surprising
     assert neighbours_note(found, NAMES, ["train"] * 200) == []
 
@@ -71,31 +77,31 @@ def test_what_resembles_images_far_away_as_well_is_not_noticed(of_image):
 def test_chance_is_not_noticed(seed):
     generator = np.random.default_rng(seed)
     order = generator.permutation(200)
-    assert not alike_neighbours([NAMES[i] for i in order], backgrounds(PATIENTS)).surprising
+    assert not compare_neighbours([NAMES[i] for i in order], backgrounds(PATIENTS)).surprising
 
 
 def test_names_without_an_order_say_nothing():
     names = [f"train/0/{chr(97 + n // 26)}{chr(97 + n % 26)}.jpg" for n in range(200)]
-    found = alike_neighbours(names, backgrounds(PATIENTS))
+    found = compare_neighbours(names, backgrounds(PATIENTS))
     assert found.pairs > 80 and found.neighbours == () and not found.surprising
 
 
 def test_numbers_that_start_anew_in_each_folder_are_compared_within_it():
     names = [f"train/{n // 40}/eye_{n % 40}.jpg" for n in range(200)]
-    assert alike_neighbours(names, backgrounds(PATIENTS)).surprising
+    assert compare_neighbours(names, backgrounds(PATIENTS)).surprising
     between = [f"train/{n % 2}/eye_{n // 2}.jpg" for n in range(200)]
-    assert not alike_neighbours(between, backgrounds(PATIENTS)).surprising
+    assert not compare_neighbours(between, backgrounds(PATIENTS)).surprising
 
 
 @pytest.mark.parametrize("count", [0, 1, 2, 5])
 def test_few_images_say_nothing(count):
     columns = {name: values[:count] for name, values in backgrounds(PATIENTS).items()}
-    assert not alike_neighbours(NAMES[:count], columns).surprising
+    assert not compare_neighbours(NAMES[:count], columns).surprising
 
 
 def test_equal_statistics_say_nothing():
     same = {"red": np.ones(200), "green": np.ones(200)}
-    assert alike_neighbours(NAMES, same).pairs == 0
+    assert compare_neighbours(NAMES, same).pairs == 0
 
 
 @pytest.fixture
@@ -107,6 +113,7 @@ def numbered(tmp_path):
         picture = np.zeros((128, 128, 3), np.uint8)
         colour = colours[number // 2] + generator.normal(scale=1, size=3)
         cv2.circle(picture, (64, 64), 60, colour.tolist(), -1)
+        picture[0, 0] = number  # no two files are equal
         split = "train" if number % 2 else "test"
         file = tmp_path / "d" / split / str(number % 4 // 2) / f"eye_{number:03d}.png"
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -122,6 +129,27 @@ def test_an_audit_says_so_until_it_knows_the_patients(numbered):
     for regex, is_told in ((r"(.*)\d", True), (r"(.*)\.", False)):  # the latter: each is alone
         told = AuditConfig(num_classes=2, num_workers=2, shortcuts=False, patient_regex=regex)
         assert any("neighbouring" in n for n in audit(numbered, told).notes) != is_told
+
+
+def test_the_holdout_does_not_pass_until_it_knows_the_patients(numbered, tmp_path):
+    dataset = scan_dataset(numbered, 2)
+    test, known = dataset.split("test"), dataset.split("train").fingerprint()
+    run = Run(ResultDir(tmp_path), "resnet50", "ovo", 2, (), str(numbered), known, ())
+    models = find_training([("resnet50", run)], dataset)
+    config = HoldoutConfig(num_workers=2)
+    found = check_holdout(test, dataset, models, None, config).evaluated
+    assert found.status == NOT_MEASURED
+    assert found.reason.startswith("a patient may be in test and in train or val: ")
+    assert "such as test/0/eye_000.png and train/0/eye_001.png, look alike" in found.reason
+    told = check_holdout(test, dataset, models, None, replace(config, patient_regex=r"(.*)\d"))
+    assert told.evaluated.status == FAIL and "12 patients of test" in told.evaluated.reason
+    for number, path in enumerate(sorted((numbered / "train").rglob("*.png"))):
+        path.rename(path.with_name(f"other_{number:03d}.png"))  # an order that says nothing
+    dataset = scan_dataset(numbered, 2)
+    models = find_training([("resnet50", run)], dataset)
+    assert (
+        "a patient may" not in check_holdout(test, dataset, models, None, config).evaluated.reason
+    )
 
 
 def test_the_pattern_that_is_advised_keeps_ten_numbers_together():
