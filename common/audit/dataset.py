@@ -99,6 +99,9 @@ def audit(root: Path, config: AuditConfig) -> Audit:
     ids = [entry.id for entry in entries]
     patients = patients_of(ids, records, config.patient_regex, metadata)
     related = relate(ids, records, patients, config.num_workers)
+    # a pattern of one's own may be a guess, and is no proof of who is a patient
+    told = patients.known & (config.patient_regex == AUTO)
+    neighbours = alike_neighbours(ids, records, related.eyes, related.units, told)
     linked = time.monotonic()
 
     usable = np.array([record.usable for record in records])
@@ -111,9 +114,7 @@ def audit(root: Path, config: AuditConfig) -> Audit:
         *_copies_note(related.pictures[usable]),
         *_names_note(entries, related),
         *_eyes_note(findings, entries),
-        *neighbours_note(
-            alike_neighbours(ids, records, related.units), ids, [entry.split for entry in entries]
-        ),
+        *neighbours_note(neighbours, ids, [entry.split for entry in entries]),
         *_count_notes(counts, dataset.titles),
     ]
     probes = (

@@ -11,7 +11,12 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from common.audit.shared_pictures import SharedPictures, compare_bytes, compare_pictures
+from common.audit.shared_pictures import (
+    Patient,
+    SharedPictures,
+    compare_bytes,
+    compare_pictures,
+)
 from common.data.folders import Dataset, Split, scan_dataset
 from common.data.metadata import Metadata
 from common.data.patients import AUTO, Patients, recognise_patients
@@ -55,11 +60,12 @@ def check_holdout(
     elsewhere = _elsewhere(dataset, models)
     asked = _different([split, *chosen_on])
     others = _different([*own, *elsewhere], asked)
+    people = _People.of(_different([split, *own]), dataset, metadata, config)
     if config.pictures and split.name == "test":
-        found = compare_pictures(asked, others, config.num_workers, config.cache_dir)
+        known = people.by_place
+        found = compare_pictures(asked, others, known, config.num_workers, config.cache_dir)
     else:
         found = compare_bytes([*asked, *others], config.num_workers)
-    people = _People.of(_different([split, *own]), dataset, metadata, config)
     overlaps = _overlaps(chosen_on, models, found, people)
     if split.name != "test":
         reason = f"{split.name} is not held out: choices are made on it"
@@ -75,6 +81,7 @@ class _People:
     root: Path
     patient: dict[str, int]  # number of the patient by the image's id
     patients: Patients
+    by_place: dict[str, Patient]
 
     @classmethod
     def of(
@@ -88,7 +95,13 @@ class _People:
         ids = [id_ for part in splits for id_ in part.ids]
         patients = recognise_patients(ids, config.patient_regex, metadata)
         numbers = dict(zip(ids, patients.groups.tolist()))
-        return cls(dataset.root.resolve(), numbers, patients)
+        told = patients.known & (config.patient_regex == AUTO)
+        places = [image.place for part in splits for image in part.images]
+        by_place = {
+            place: Patient(number, bool(is_told))
+            for place, number, is_told in zip(places, patients.groups.tolist(), told)
+        }
+        return cls(dataset.root.resolve(), numbers, patients, by_place)
 
     def shared(self, mine: Split, others: Sequence[Split], place: str) -> list[str]:
         """Say which patients of a split have images in others of the same dataset, if any."""
@@ -140,7 +153,7 @@ def _verdict(
         f"{names.replace(' or ', ' and ')}; {of_patients}"
     )
     alike = found.alike_in_both(split, seen)
-    if alike and not people.patients.recognised:
+    if alike:
         return Holdout(NOT_MEASURED, f"{_said_of_neighbours(alike, split.name, names)}; {reason}")
     if not config.pictures:
         reason = f"the pictures were not compared (--holdout_check names); {reason}"
@@ -231,9 +244,10 @@ def _said_of_neighbours(alike: Sequence[tuple[str, str]], mine: str, others: str
     """Say which images of a split and of others may be of one patient."""
     first, second = map(printable, alike[0])
     return (
-        f"a patient may be in {mine} and in {others}: {count_of(len(alike), 'pair')} of images "
-        f"with neighbouring names, such as {first} and {second}, look alike more often than by "
-        "chance; prepare_dataset.py audit says how to keep them together"
+        f"a patient may be in {mine} and in {others}: images with neighbouring names look alike "
+        f"more often than by chance, and {count_of(len(alike), 'such pair')} "
+        f"{'lies' if len(alike) == 1 else 'lie'} in both, as {first} and {second}; what "
+        "prepare_dataset.py audit says of them holds here"
     )
 
 

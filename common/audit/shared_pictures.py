@@ -4,7 +4,7 @@ N images, of U different files: folds list each picture many times, and it is op
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +14,8 @@ from common.audit.neighbours import alike_neighbours
 from common.data.copies import number_files
 from common.data.folders import ImageFile, Split
 from common.data.patients import Patients
+from common.duplicates.links import chains
+from common.duplicates.near_duplicates import components
 from common.inspection.many_files import inspect_files
 from common.inspection.relations import relate
 from common.listing.walking import count_of
@@ -27,6 +29,14 @@ _FOUND = {
     "augmented_copies": "by name and looks copied from {}",
     "same_eye": "of an eye that is in {}",
 }
+
+
+@dataclass(frozen=True)
+class Patient:
+    """Who an image is of."""
+
+    number: int
+    told: bool  # beyond doubt
 
 
 @dataclass(frozen=True)
@@ -94,11 +104,16 @@ def compare_bytes(splits: Sequence[Split], num_workers: int) -> SharedPictures:
 
 
 def compare_pictures(
-    asked: Sequence[Split], others: Sequence[Split], num_workers: int, cache_dir: Path | None
+    asked: Sequence[Split],
+    others: Sequence[Split],
+    people: Mapping[str, Patient],
+    num_workers: int,
+    cache_dir: Path | None,
 ) -> SharedPictures:
     """Compare the images that are asked for with each other and all others, as an audit does.
 
-    What is computed of a picture is kept in cache_dir.
+    people: by an image's place, as far as they are known. What is computed of a picture is kept in
+    cache_dir.
     """
     found = compare_bytes([*asked, *others], num_workers)
     images: dict[int, ImageFile] = {}  # one for each different file
@@ -119,7 +134,12 @@ def compare_pictures(
     mine = np.array([number in of_asked for number in files])
     ids = [images[number].id for number in files]
     related = relate(ids, records, nobody, num_workers, asked=mine)
-    alike = alike_neighbours(ids, records, related.units)
+    known = [people.get(images[number].place) for number in files]
+    patients = np.array([who.number if who else -1 - n for n, who in enumerate(known)])
+    told = np.array([bool(who and who.told) for who in known])
+    units = components(len(files), np.concatenate([chains(related.units), chains(patients)]))
+    places = [images[number].place for number in files]
+    alike = alike_neighbours(places, records, related.eyes, units, told)
     neighbours = alike.neighbours if alike.surprising else ()
     log(f"hold-out: compared in {time.monotonic() - started:.0f} s")
     groups = {}

@@ -43,6 +43,7 @@ class Relations:
 
     groups: dict[str, np.ndarray]  # kind of GROUPS -> number of each file's group, (N,)
     pictures: np.ndarray  # (N,) number of the picture that each file shows, in whatever version
+    eyes: np.ndarray  # (N,) number of the eye, as far as several pictures of one are known
     units: np.ndarray  # (N,) number of what must stay in one split: a picture, an eye, a patient
     patients: Patients  # who the files are of, as far as that is known
     only_named_alike: tuple[int, ...]  # files that are copies by their names, not by their looks
@@ -78,6 +79,7 @@ def relate(
     return Relations(
         groups={**links.groups, "augmented_copies": copies, "patient": patients.groups},
         pictures=components(len(records), np.concatenate([links.pairs, copied])),
+        eyes=alike,
         units=components(len(records), units),
         patients=patients,
         only_named_alike=_alone(within(copy_groups(ids), usable), alike),

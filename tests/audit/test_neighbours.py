@@ -48,7 +48,7 @@ def test_the_order_of_names_is_that_of_their_numbers_not_of_their_letters():
     assert names[1] == "train/0/eye_2.jpg"
     first, again = (compare_neighbours(each, backgrounds(PATIENTS)) for each in (NAMES, names))
     assert first == again
-    assert name_order(["b_10", "b_9", "b_11"])[0].tolist() == [1, 0, 2]
+    assert name_order(["b_10", "b_9.JPG", "b_11.jpg"]).tolist() == [1, 0, 2]
 
 
 def test_few_patients_among_many_images_are_noticed():
@@ -93,6 +93,33 @@ def test_numbers_that_start_anew_in_each_folder_are_compared_within_it():
     assert not compare_neighbours(between, backgrounds(PATIENTS)).surprising
 
 
+def test_equal_numbers_of_two_splits_are_no_neighbours():
+    names = [f"train/{n % 2}/eye_{n}.jpg" for n in range(160)]
+    names += [f"test/{n % 2}/eye_{n}.jpg" for n in range(40)]  # the same numbers, other patients
+    found = compare_neighbours(names, backgrounds(PATIENTS))
+    assert found.surprising and len(found.neighbours) > 80
+    assert all(abs(first - second) == 1 for first, second in found.neighbours)
+    strangers = np.r_[np.arange(160), np.arange(40)]  # each number looks like its namesake
+    assert not compare_neighbours(names, backgrounds(strangers)).neighbours
+
+
+def test_backgrounds_that_are_equal_to_the_last_bit_are_found():
+    found = compare_neighbours(NAMES, backgrounds(PATIENTS, noise=0))
+    assert found.pairs == len(found.neighbours) == 100
+
+
+def test_what_is_kept_together_or_told_apart_does_not_count():
+    statistics, told = backgrounds(PATIENTS), np.ones(200, dtype=bool)
+    assert not compare_neighbours(NAMES, statistics, units=PATIENTS).surprising
+    assert compare_neighbours(NAMES, statistics, told=told).pairs == 0
+    told[:40] = False  # of twenty patients nobody knows
+    found = compare_neighbours(NAMES, statistics, told=told)
+    assert found.surprising and max(map(max, found.neighbours)) < 41
+    tens = np.arange(1, 201) // 10  # cuts some patients
+    cut = compare_neighbours(NAMES, statistics, units=tens).neighbours
+    assert cut and all((first + 2) % 10 == 0 for first, _ in cut)
+
+
 @pytest.mark.parametrize("count", [0, 1, 2, 5])
 def test_few_images_say_nothing(count):
     columns = {name: values[:count] for name, values in backgrounds(PATIENTS).items()}
@@ -125,7 +152,7 @@ def test_an_audit_says_so_until_it_knows_the_patients(numbered):
     config = AuditConfig(num_classes=2, num_workers=2, shortcuts=False)
     notes = [note for note in audit(numbered, config).notes if "neighbouring names" in note]
     assert len(notes) == 1 and "such as test/0/eye_000.png and train/0/eye_001.png" in notes[0]
-    assert "of them in two splits" in notes[0] and r"--patient_regex '(.*)\d'" in notes[0]
+    assert " lie in two splits, such as" in notes[0] and r"--patient_regex '(.*)\d'" in notes[0]
     for regex, is_told in ((r"(.*)\d", True), (r"(.*)\.", False)):  # the latter: each is alone
         told = AuditConfig(num_classes=2, num_workers=2, shortcuts=False, patient_regex=regex)
         assert any("neighbouring" in n for n in audit(numbered, told).notes) != is_told
@@ -140,9 +167,11 @@ def test_the_holdout_does_not_pass_until_it_knows_the_patients(numbered, tmp_pat
     found = check_holdout(test, dataset, models, None, config).evaluated
     assert found.status == NOT_MEASURED
     assert found.reason.startswith("a patient may be in test and in train or val: ")
-    assert "such as test/0/eye_000.png and train/0/eye_001.png, look alike" in found.reason
+    assert "lie in both, as test/0/eye_000.png and train/0/eye_001.png;" in found.reason
     told = check_holdout(test, dataset, models, None, replace(config, patient_regex=r"(.*)\d"))
     assert told.evaluated.status == FAIL and "12 patients of test" in told.evaluated.reason
+    alone = check_holdout(test, dataset, models, None, replace(config, patient_regex=r"(.*)\."))
+    assert alone.evaluated.status == NOT_MEASURED, "a pattern that groups nothing tells nothing"
     for number, path in enumerate(sorted((numbered / "train").rglob("*.png"))):
         path.rename(path.with_name(f"other_{number:03d}.png"))  # an order that says nothing
     dataset = scan_dataset(numbered, 2)
@@ -152,9 +181,35 @@ def test_the_holdout_does_not_pass_until_it_knows_the_patients(numbered, tmp_pat
     )
 
 
-def test_the_pattern_that_is_advised_keeps_ten_numbers_together():
-    groups = recognise_patients(NAMES, r"(.*)\d").groups
-    assert len(np.unique(groups)) == 21 and np.bincount(groups).max() == 10
+@pytest.mark.parametrize(
+    "name",
+    [
+        "eye_{:03d}.jpg",
+        "eye_{}.jpg",
+        "eye_{:03d}.jp2",
+        "eye_{}0.jpg",
+        "eye_{}_512px.jpg",
+        "img{:04d}-v2.png",
+        "{:03d} Q90.jpg",
+        "Fundus ({}).jpg",
+        "20190101_09{:04d}.png",
+    ],
+)
+def test_the_pattern_that_is_advised_keeps_most_neighbours_together(name):
+    ids = [f"train/0/{name.format(number)}" for number in range(1, 201)]
+    found = compare_neighbours(ids, backgrounds(PATIENTS))
+    (note,) = neighbours_note(found, ids, ["train"] * 200)
+    groups = recognise_patients(ids, note.split("'")[1]).groups
+    together = [groups[first] == groups[second] for first, second in found.neighbours]
+    assert np.mean(together) > 0.5 and np.bincount(groups).max() <= 20
+
+
+def test_no_pattern_is_advised_where_none_keeps_neighbours_together():
+    numbers = np.sort(np.random.default_rng(0).choice(10**9, 200, replace=False))
+    ids = [f"train/0/{number}.jpg" for number in numbers]
+    found = compare_neighbours(ids, backgrounds(PATIENTS))
+    (note,) = neighbours_note(found, ids, ["train"] * 200)
+    assert "--patient_regex" not in note and note.endswith("keeps patients together")
 
 
 @pytest.mark.skipif(not IDRID.is_dir(), reason="the photographs are not here")
