@@ -27,6 +27,7 @@ from common.system.log import printable
 # the most images of each grade that EyePACS's labelled training set has (Kaggle 2015)
 EYEPACS_COUNTS = (25810, 2443, 5292, 873, 708)
 CONFLICT = "different_grades"
+ALIKE = "alike_neighbours"
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ class AuditConfig:
 class Finding:
     """One faulty file, or one group of files that belong together."""
 
-    kind: str  # of FAULTS, GROUPS, or CONFLICT
+    kind: str  # of FAULTS, GROUPS, CONFLICT or ALIKE
     members: tuple[int, ...]  # places among the entries
     across: bool = False  # lies in two splits
     note: str = ""
@@ -109,6 +110,9 @@ def audit(root: Path, config: AuditConfig) -> Audit:
     for kind, groups in related.groups.items():
         findings += _group_findings(kind, groups, entries)
     findings += _conflicts(related.pictures, entries)
+    if neighbours.surprising:
+        pairs = map(np.array, neighbours.neighbours)
+        findings += [Finding(ALIKE, tuple(p.tolist()), _lies_across(p, entries)) for p in pairs]
     counts = _counts(dataset, entries, usable, config.num_classes)
     notes = [
         *_copies_note(related.pictures[usable]),

@@ -130,8 +130,8 @@ def neighbours_note(found: AlikeNeighbours, ids: Sequence[str], splits: Sequence
         f"{len(found.neighbours)} of the {count_of(found.pairs, 'pair')} of images with the most "
         f"similar backgrounds have neighbouring names, where {found.expected:.2g} would by chance"
         f"{where}, such as {printable(ids[first])} and {printable(ids[second])}: neighbours may be "
-        "of one patient, or of one session, which nothing tells yet. A column `patient` of "
-        "metadata.csv keeps patients together" + (advice if pattern else "")
+        "of one patient, or of one session, which nothing tells yet; look at them. A column "
+        "`patient` of metadata.csv keeps patients together" + (advice if pattern else "")
     ]
 
 

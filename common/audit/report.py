@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from common.audit.cross_tables import CrossTable
-from common.audit.dataset import CONFLICT, Audit, Finding, summarise
+from common.audit.dataset import ALIKE, CONFLICT, Audit, Finding, summarise
 from common.audit.shortcuts import RULES, Probe
 from common.inspection.file_checks import FAULTS, UNUSABLE
 from common.inspection.relations import GROUPS, unseen, what_is_known
@@ -28,6 +28,7 @@ _SHEET_KINDS = (
     "identical_files",
     "augmented_copies",
     "same_eye",
+    ALIKE,
 )
 _EXAMPLES = 5
 
@@ -175,7 +176,12 @@ def _imbalance(row: list[int]) -> str:
 def _findings_table(audit: Audit) -> str:
     """Show how many findings of each kind there are and what they mean."""
     found = summarise(audit)
-    meanings = {**FAULTS, **GROUPS, CONFLICT: "one picture, several grades"}
+    meanings = {
+        **FAULTS,
+        **GROUPS,
+        CONFLICT: "one picture, several grades",
+        ALIKE: "images with neighbouring names that look alike: perhaps of one patient",
+    }
     rows = [
         [kind, found[kind]["found"], found[kind]["files"], found[kind]["across_splits"], meaning]
         for kind, meaning in meanings.items()

@@ -7,9 +7,10 @@ import cv2
 import numpy as np
 import pytest
 
-from common.audit.dataset import AuditConfig, audit
+from common.audit.dataset import ALIKE, AuditConfig, audit, summarise
 from common.audit.holdout import HoldoutConfig, check_holdout
 from common.audit.neighbours import compare_neighbours, name_order, neighbours_note
+from common.audit.report import audit_text, write_audit
 from common.data.folders import scan_dataset
 from common.data.patients import recognise_patients
 from common.evaluation.gates import FAIL, NOT_MEASURED
@@ -148,9 +149,14 @@ def numbered(tmp_path):
     return tmp_path / "d"
 
 
-def test_an_audit_says_so_until_it_knows_the_patients(numbered):
+def test_an_audit_says_so_until_it_knows_the_patients(numbered, tmp_path):
     config = AuditConfig(num_classes=2, num_workers=2, shortcuts=False)
-    notes = [note for note in audit(numbered, config).notes if "neighbouring names" in note]
+    found = audit(numbered, config)
+    notes = [note for note in found.notes if "neighbouring names" in note]
+    assert summarise(found)[ALIKE]["across_splits"] == summarise(found)[ALIKE]["found"] > 20
+    assert not found.leaks and "alike_neighbours" in audit_text(found)
+    written = write_audit(found, tmp_path / "audit", {})
+    assert any(path.name == "alike_neighbours_sheet_1.png" for path in written)
     assert len(notes) == 1 and "such as test/0/eye_000.png and train/0/eye_001.png" in notes[0]
     assert " lie in two splits, such as" in notes[0] and r"--patient_regex '(.*)\d'" in notes[0]
     for regex, is_told in ((r"(.*)\d", True), (r"(.*)\.", False)):  # the latter: each is alone
