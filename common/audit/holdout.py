@@ -246,8 +246,9 @@ def _said_of_neighbours(alike: Sequence[tuple[str, str]], mine: str, others: str
     return (
         f"a patient may be in {mine} and in {others}: images with neighbouring names look alike "
         f"more often than by chance, and {count_of(len(alike), 'such pair')} "
-        f"{'lies' if len(alike) == 1 else 'lie'} in both, as {first} and {second}; what "
-        "prepare_dataset.py audit says of them holds here"
+        f"{'lies' if len(alike) == 1 else 'lie'} in both, as {first} and {second}; "
+        "prepare_dataset.py audit shows them, and what keeps them together: metadata.csv, or a "
+        "--patient_regex, which an evaluation takes, too"
     )
 
 
