@@ -87,10 +87,13 @@ def methods_of(models: Sequence[str]) -> list[Method]:
     for model in models[1:]:
         title = f"{TITLES[BEST]}, {model}"
         found.append(Method(f"{BEST} {model}", title, (Member(BEST, model),)))
-    best, softmax, probe = (Member(recipe, first) for recipe in (BEST, "softmax", STAGE_PROBE))
+    best, softmax, ten, probe = (
+        Member(recipe, first) for recipe in (BEST, "softmax", "ovo", STAGE_PROBE)
+    )
     networks = tuple(Member(BEST, model) for model in models)
     found += [
         Method("softmax seeds", "(f) seeds of (b)", (softmax,), over_seeds=True),
+        Method("ovo seeds", "(f) seeds of (d)", (ten,), over_seeds=True),
         Method("seeds", "(f) seeds of (e)", (best,), over_seeds=True),
         Method(SOUP, TITLES[SOUP], (Member(SOUP, first),)),
         Method("heads", "(f) heads: (b) + (e)", (softmax, best)),
