@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from benchmarks.speed.bench import PAIRS, Bench, build_bench
-from benchmarks.speed.results import EnsembleSpeed, ModelSpeed, Speed
+from benchmarks.speed.results import EnsembleSpeed, ModelSpeed, Speed, today
 from benchmarks.speed.timing import compare, interleave, matmul_ceiling
 from common.models.ovo import chunk_size
 from common.pairs import pair_head
@@ -60,6 +60,7 @@ def measure(name: str, root: Path, device: torch.device, repeats: int, workers: 
         share_of_ceiling=flops / ceiling,
         peak_gb=peak_gb,
         evaluation_share=of_image * evaluation.product_per_second / ceiling,
+        date=today(),
     )
 
 
@@ -100,7 +101,7 @@ def measure_ensemble(
     count = len(benches[0].split)
     found = compare(evaluate_references, evaluate_products, count, repeats, device)
     log(f"evaluation of {len(benches)} models {found.ratio:.2f}x")
-    return EnsembleSpeed(**asdict(found), names=names)
+    return EnsembleSpeed(**asdict(found), names=names, date=today())
 
 
 def whole_chunks(root: Path, device: torch.device) -> None:

@@ -84,17 +84,17 @@ def _speed(section: SpeedSection | None, device: str) -> str:
     rows = []
     for name, found in section.models.items():
         rows += [
-            _speed_row(name, "training", "pair-samples/s", found.training),
-            _speed_row(name, "evaluation", "images/s", found.evaluation),
-            _speed_row(name, "evaluation, cold", "images/s", found.cold),
-            _speed_row(name, "decoding", "images/s", found.decoding),
+            _speed_row(name, "training", "pair-samples/s", found.training, found.date),
+            _speed_row(name, "evaluation", "images/s", found.evaluation, found.date),
+            _speed_row(name, "evaluation, cold", "images/s", found.cold, found.date),
+            _speed_row(name, "decoding", "images/s", found.decoding, found.date),
         ]
     if section.seven:
         title = f"{len(section.seven.names)} models"
-        rows.append(_speed_row(title, "evaluation", "images/s", section.seven))
+        rows.append(_speed_row(title, "evaluation", "images/s", section.seven, section.seven.date))
     missing = [name for name in (*THREE, *CNNS, LITE) if name not in section.models]
-    rows += [[name, "not measured", *"-----"] for name in missing]
-    header = ["model", "work", "unit", "reference", "product", "ratio", "range"]
+    rows += [[name, "not measured", *"------"] for name in missing]
+    header = ["model", "work", "unit", "reference", "product", "ratio", "range", "measured on"]
     software = ", ".join(f"{key} {value}" for key, value in section.versions.items())
     peak = "Peak: of the product alone, all defaults, and the most that the pixels of a larger "
     peak += "dataset may take."
@@ -111,7 +111,7 @@ def _speed(section: SpeedSection | None, device: str) -> str:
     )
 
 
-def _speed_row(name: str, work: str, unit: str, speed: Speed) -> list[str]:
+def _speed_row(name: str, work: str, unit: str, speed: Speed, date: str) -> list[str]:
     return [
         name,
         work,
@@ -120,6 +120,7 @@ def _speed_row(name: str, work: str, unit: str, speed: Speed) -> list[str]:
         f"{speed.product_per_second:.2f}",
         f"{speed.ratio:.2f}",
         f"{speed.ratio_low:.2f} to {speed.ratio_high:.2f}",
+        date,
     ]
 
 

@@ -36,6 +36,7 @@ class EnsembleSpeed(Speed):
     """The speeds of evaluating several models one after the other."""
 
     names: list[str]
+    date: str = ""  # when it was measured
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,7 @@ class ModelSpeed:
     share_of_ceiling: float  # of the FLOP/s of large matrix products
     peak_gb: float
     evaluation_share: float | None = None  # of the same; older figures have none
+    date: str = ""  # when it was measured
 
 
 @dataclass
@@ -205,9 +207,14 @@ def load(folder: Path) -> Results:
     return _parse(folder, _read(folder))
 
 
+def today() -> str:
+    """Return the date, as sections and rows hold it."""
+    return datetime.now(UTC).date().isoformat()
+
+
 def store(folder: Path, key: str, section: Section) -> Results:
     """Put one section, with its date, into results.json; returns all that it then holds."""
-    section.date = datetime.now(UTC).date().isoformat()
+    section.date = today()
     content = _read(folder)
     content[key] = _to_json(section)
     found = _parse(folder, content)
