@@ -1,6 +1,7 @@
 """What is asked of speed is held against what was measured, row by row."""
 
 import re
+from dataclasses import replace
 
 import pytest
 
@@ -83,3 +84,12 @@ def test_networks_that_were_not_measured_stand_in_the_table_of_speeds(tmp_path):
     assert re.search(r"coatnet .* 40 % +7\.50 +80 % +3\.75 +8\.0", text), "3x each"
     command = "python -m benchmarks.run --device cpu --base_models densenet121 efficientnetb2"
     assert f"Not measured: `{command} resnet50 seresnext50 {LITE} --ensemble`" in text
+
+
+def test_each_speed_says_when_it_was_measured():
+    one = replace(model(3.0, 4.0), date="2026-01-02")
+    section = SpeedSection({}, "a processor", "a command", {"coatnet": one}, date="2026-02-03")
+    rows = [
+        line for line in report._speed(section, "cpu").splitlines() if line.startswith("coatnet ")
+    ]
+    assert len([line for line in rows if line.endswith(" 2026-01-02")]) == 4
