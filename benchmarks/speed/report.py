@@ -57,7 +57,8 @@ def render(results: Results) -> str:
         "3.80x and 5.47x, seven models in turn 5.37x at evaluation; in a slower hour ConvNeXt "
         "2.6x and 3.8x. The command of the table below gave, in another hour, CoAtNet 2.84x and "
         "3.84x, ConvNeXt 3.28x and 3.47x, SwinV2 2.35x and 3.47x, seven models in turn 4.49x. "
-        "Without bf16 hardware the product computes in fp32, as the reference does, and gains less.",
+        "Without bf16 hardware the product computes in fp32, as the reference does, and gains "
+        "less.",
         "## Goals",
         goals_table(results),
     ]
