@@ -100,8 +100,7 @@ def audit(root: Path, config: AuditConfig) -> Audit:
     ids = [entry.id for entry in entries]
     patients = patients_of(ids, records, config.patient_regex, metadata)
     related = relate(ids, records, patients, config.num_workers)
-    # a pattern of one's own may be a guess, and is no proof of who is a patient
-    told = patients.known & (config.patient_regex == AUTO)
+    told = patients.beyond_doubt(config.patient_regex)
     neighbours = alike_neighbours(ids, records, related.eyes, related.units, told)
     linked = time.monotonic()
 

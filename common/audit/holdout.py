@@ -95,7 +95,7 @@ class _People:
         ids = [id_ for part in splits for id_ in part.ids]
         patients = recognise_patients(ids, config.patient_regex, metadata)
         numbers = dict(zip(ids, patients.groups.tolist()))
-        told = patients.known & (config.patient_regex == AUTO)
+        told = patients.beyond_doubt(config.patient_regex)
         places = [image.place for part in splits for image in part.images]
         by_place = {
             place: Patient(number, bool(is_told))

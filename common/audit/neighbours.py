@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from common.comparison.sums import mean_ranks
 from common.inspection.file_checks import FileRecord
 from common.listing.walking import count_of
 from common.system.log import printable
@@ -85,10 +86,10 @@ def compare_neighbours(
     Two images of one unit, or whose patients are told (N,) both, do not count. The p value is that
     of a binomial test of neighbours against pairs that are 5 to 20 names apart.
     """
-    varying = [_normal(each) for each in statistics.values() if len(np.unique(each)) > 1]
+    varying = [each for each in statistics.values() if len(np.unique(each)) > 1]
     if len(ids) < 3 or not varying:
         return AlikeNeighbours(0, (), 0.0, 1.0)
-    from scipy.special import bdtrc
+    from scipy.special import bdtrc, ndtri
 
     unit = np.arange(len(ids)) if units is None else units
     known = np.zeros(len(ids), dtype=bool) if told is None else told
@@ -98,7 +99,9 @@ def compare_neighbours(
         return (unit[first] != unit[second]) & ~(known[first] & known[second])
 
     positions = name_order(ids)
-    pairs = _mutually_nearest(np.column_stack(varying))
+    # normal values of equal ranks: no statistic outweighs another; those that are equal stay so
+    points = ndtri((mean_ranks(np.column_stack(varying)) - 0.5) / len(ids))
+    pairs = _mutually_nearest(points)
     pairs = pairs[apart(pairs)]
     distances = np.abs(np.diff(positions[pairs], axis=1)).ravel()
     near, num_far = pairs[distances == 1], int(np.isin(distances, _FAR).sum())
@@ -196,14 +199,6 @@ def _at_distance(positions: np.ndarray, distance: int) -> np.ndarray:
     other = np.minimum(np.searchsorted(values, values + distance), len(values) - 1)
     there = values[other] == values + distance
     return np.stack([place[there], place[other[there]]], axis=1)
-
-
-def _normal(values: np.ndarray) -> np.ndarray:
-    """Replace values (N,) by normal ones of equal ranks; those that are equal stay so."""
-    from scipy.special import ndtri
-    from scipy.stats import rankdata
-
-    return ndtri((rankdata(values) - 0.5) / len(values))
 
 
 def _mutually_nearest(points: np.ndarray) -> np.ndarray:

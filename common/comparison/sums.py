@@ -155,7 +155,7 @@ def _auc(
     """
     swaps, effects = np.zeros(len(targets)), np.zeros(len(targets))
     one_unit = np.zeros(len(classes))
-    ranked = [_ranks(model.probabilities[:, classes]) for model in (first, other)]
+    ranked = [mean_ranks(model.probabilities[:, classes]) for model in (first, other)]
     for place, k in enumerate(classes):
         positive = targets == k
         if positive.all() or not positive.any():
@@ -176,7 +176,7 @@ def _auc(
     return Paired(rows, np.zeros_like(rows), _only_sum, effects, one_unit)
 
 
-def _ranks(values: np.ndarray) -> np.ndarray:
+def mean_ranks(values: np.ndarray) -> np.ndarray:
     """Rank each column of values (N, C) from 1 on; equal ones share the mean of their ranks.
 
     As `scipy.stats.rankdata` does, which takes a second to import.

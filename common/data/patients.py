@@ -56,6 +56,13 @@ class Patients:
         """Tell whether any image's patient is known."""
         return bool(self.known.any())
 
+    def beyond_doubt(self, regex: str) -> np.ndarray:
+        """Tell (N,) whose patient is known, not by a pattern of one's own, which may be a guess.
+
+        regex: by which they were recognised.
+        """
+        return self.known & (regex == AUTO)
+
     @property
     def clusters(self) -> np.ndarray | None:
         """The groups, or None where no two images belong together.
