@@ -79,8 +79,8 @@ def in_one_launch(bench: Bench) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def with_library_attention(bench: Bench) -> Iterator[None]:
-    """Look position biases up as the library does, and attend in its fused form."""
+def with_library_modules(bench: Bench) -> Iterator[None]:
+    """Attend in the library's fused form, look position biases up and squeeze as it does."""
     for trainer in bench.trainers:
         timm_patches.restore(trainer.branch)
     yield
@@ -102,6 +102,7 @@ def with_library_depthwise(bench: Bench) -> Iterator[None]:
         timm_patches.patch_depthwise(trainer.branch.stages, features, widened)
 
 
+_LIBRARY_MODULES = "the library's attention and squeezes"
 FORMS: dict[str, Form] = {
     "as it is": as_it_is,
     "fp32": in_fp32,
@@ -111,7 +112,7 @@ FORMS: dict[str, Form] = {
 OF_DEVICE: dict[str, dict[str, Form]] = {
     "cpu": {
         "AdamW not fused": with_plain_optimizer,
-        "the library's attention": with_library_attention,
+        _LIBRARY_MODULES: with_library_modules,
         LIBRARY_DEPTHWISE: with_library_depthwise,
         "all pairs in one launch": in_one_launch,
     },
@@ -130,7 +131,7 @@ def measure(name: str, root: Path, device: torch.device, repeats: int) -> dict[s
 
     forms = FORMS | OF_DEVICE[device.type]
     if not timm_patches.is_patched(bench.context.backbone.stages):
-        forms.pop("the library's attention", None)
+        forms.pop(_LIBRARY_MODULES, None)
     if not bench.context.channels_last:
         forms.pop(LIBRARY_DEPTHWISE, None)
     works = {title: functools.partial(epoch, form) for title, form in forms.items()}

@@ -19,8 +19,8 @@ from torch.autograd.function import once_differentiable
 
 # how a run trains, in config.json: 1, as PyTorch does (runs without this key); 2, with strips;
 # 3, under bf16 with the inputs' gradients of strided convolutions in fp32, too, and on any CPU
-# with the products of attention as models/timm_patches.py has them
-KERNEL_VERSION = 3
+# with the products of attention as models/timm_patches.py has them; 4, with its squeezes, too
+KERNEL_VERSION = 4
 _STRIP = 3  # columns that the fast kernel can do
 # measured: on narrower outputs it is slower; where width times channels is less, little is won
 _LEAST_WIDTH, _LEAST_WORK = 7, 4000

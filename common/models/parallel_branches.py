@@ -20,6 +20,7 @@ class ParallelBranches:
     def __init__(self, net: nn.Module) -> None:
         self._skeleton = copy.deepcopy(net).to("meta")
         timm_patches.unfuse_attention(self._skeleton)
+        timm_patches.compute_as(self._skeleton, 3)  # vmap does not tell memory formats apart
         timm_patches.restore_depthwise(self._skeleton)  # vmap knows the library's gradient alone
         self._of_convolutions: list[str] = []
         for name, module in self._skeleton.named_modules():

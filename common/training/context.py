@@ -138,9 +138,8 @@ def build_context(
     device = inputs.device
     if device.type == "cpu":
         tune_malloc()
-    if fingerprints.kernel_version < 3:
-        timm_patches.attend_as_earlier(inputs.backbone.trunk)
-        timm_patches.attend_as_earlier(inputs.backbone.stages)
+    for part in (inputs.backbone.trunk, inputs.backbone.stages):
+        timm_patches.compute_as(part, fingerprints.kernel_version)
     channels_last = _use_faster_kernels(inputs, fingerprints.kernel_version)
     inputs.backbone.trunk.to(device)
     room = room_for_pixels(device)

@@ -51,7 +51,7 @@ def test_trunk_and_stages_in_turn_are_the_network(name):
         if hasattr(module, "fused_attn"):
             module.fused_attn = False  # which rounds otherwise
     backbone = make(name)
-    timm_patches.attend_as_earlier(backbone.stages)  # the order of its products rounds, too
+    timm_patches.compute_as(backbone.stages, 2)  # the order of its products rounds, too
     states = {**native_state(backbone.trunk), **native_state(backbone.stages)}
     net.load_state_dict(states)
     with torch.no_grad():

@@ -1,10 +1,11 @@
-"""Patches of timm change how attention is computed, not what it gives, and can be taken back."""
+"""Patches change how attention and squeezes are computed, not what they give, and can be undone."""
 
 import copy
 
 import pytest
 import timm
 import torch
+import torch.nn.functional as F
 
 from common.models import timm_patches
 from common.models.backbones import build, native_state, resolve
@@ -29,6 +30,8 @@ def description(net):
 
 
 PATCHED = ["test_coatnet", "test_maxvit", "coatnext_nano_rw_224", "gcvit_xxtiny"]
+SQUEEZING = ["efficientnetb2", "tf_efficientnet_b0", "seresnext26d_32x4d"]  # three classes of it
+FORMATS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
 
 
 @pytest.mark.parametrize("name", PATCHED)
@@ -45,7 +48,7 @@ def test_a_patched_network_gives_what_the_library_s_gives(name):
 def test_products_of_attention_the_other_way_round_give_the_same(precision, most):
     backbone = build(resolve("test_coatnet"), 64, False, "", False, 0)
     nets = [backbone.stages, copy.deepcopy(backbone.stages)]
-    timm_patches.attend_as_earlier(nets[1])
+    timm_patches.compute_as(nets[1], 2)
     kinds = [{type(module) for module in net.modules()} for net in nets]
     assert timm_patches._Attention2d in kinds[0] - kinds[1]
     features, results = backbone.trunk(pixels()), []
@@ -58,11 +61,47 @@ def test_products_of_attention_the_other_way_round_give_the_same(precision, most
         assert (ours - earlier).norm() < most * earlier.norm()
 
 
+@pytest.mark.parametrize("memory_format", FORMATS)
+@pytest.mark.parametrize("precision, most", [("fp32", 1e-5), ("bf16", 0.03)])
+@pytest.mark.parametrize("name", SQUEEZING)
+def test_squeezes_give_and_learn_what_the_library_s_do(
+    name, precision, most, memory_format, monkeypatch
+):
+    pools, average = [], F.avg_pool2d
+    monkeypatch.setattr(F, "avg_pool2d", lambda *given: pools.append(given) or average(*given))
+    backbone, results = build(resolve(name), 64, False, "", False, 0), []
+    nets = [backbone.stages, copy.deepcopy(backbone.stages)]
+    timm_patches.compute_as(nets[1], 3)
+    assert {type(m) for m in nets[0].modules()} & set(timm_patches._SQUEEZES_BACK)
+    assert not {type(m) for m in nets[1].modules()} & set(timm_patches._SQUEEZES_BACK)
+    features = pixels().contiguous(memory_format=FORMATS[memory_format])
+    counts = []
+    for net in nets:
+        pools.clear()
+        with autocast(torch.device("cpu"), precision):
+            results.append(net(features).float())
+        counts.append(len(pools))
+        results[-1].square().sum().backward()
+    assert counts[0] > counts[1] if memory_format == "channels_last" else counts[0] == counts[1]
+    gradients = [torch.cat([p.grad.flatten() for p in net.parameters()]) for net in nets]
+    for ours, library in (results, gradients):
+        assert (ours - library).norm() <= most * library.norm()
+
+
+def test_a_network_that_squeezes_can_be_restored():
+    net = timm.create_model("tf_efficientnet_b0", num_classes=0).eval()
+    before = description(net)
+    timm_patches.apply(net)
+    assert description(net) != before and timm_patches.is_patched(net)
+    timm_patches.restore(net)
+    assert description(net) == before
+
+
 def test_earlier_attention_can_be_restored_too():
     net = plain_net("test_coatnet")
     before = description(net)
     timm_patches.apply(net)
-    timm_patches.attend_as_earlier(net)
+    timm_patches.compute_as(net, 2)
     assert timm_patches.is_patched(net)
     timm_patches.restore(net)
     assert description(net) == before

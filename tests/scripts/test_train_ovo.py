@@ -295,20 +295,20 @@ def test_training_does_not_look_at_cal(quick_train, demo, tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
-    "precision, version, widened", [("bf16", 3, True), ("bf16", 2, False), ("fp32", 3, False)]
+    "precision, version, widened", [("bf16", 3, True), ("bf16", 2, False), ("fp32", 4, False)]
 )
 def test_a_run_goes_on_with_the_kernels_that_it_began_with(
     quick_train, tmp_path, monkeypatch, precision, version, widened
 ):
-    given, earlier = [], []
+    given, versions = [], []
     monkeypatch.setattr(timm_patches, "patch_depthwise", lambda *args: given.append(args[2]) or 0)
-    monkeypatch.setattr(timm_patches, "attend_as_earlier", earlier.append)
+    monkeypatch.setattr(timm_patches, "compute_as", lambda net, asked: versions.append(asked))
     assert quick_train(tmp_path, pairs="0-1", precision=precision) == 0
     config = json.loads((tmp_path / "config.json").read_text())
     (tmp_path / "config.json").write_text(json.dumps({**config, "kernel_version": version}))
     assert quick_train(tmp_path, pairs=["0-1", "0-2"], precision=precision, resume=None) == 0
     assert given == [precision == "bf16", widened]
-    assert len(earlier) == (2 if version < 3 else 0), "of the trunk and the stages"
+    assert versions == [4, 4, version, version], "of the trunk and the stages"
 
 
 def test_a_run_of_an_earlier_release_goes_on_with_its_own_pixels(
@@ -319,7 +319,7 @@ def test_a_run_of_an_earlier_release_goes_on_with_its_own_pixels(
     assert quick_train(output, pairs="0-1") == 0
     assert len(faster) == 1
     config = json.loads((output / "config.json").read_text())
-    assert (config.pop("pixel_version"), config.pop("kernel_version")) == (2, 3)
+    assert (config.pop("pixel_version"), config.pop("kernel_version")) == (2, 4)
     del config["skipped"], config["config"]["skip_unreadable"]  # as before there were any
     config["versions"]["threads"] = "5"
     (output / "config.json").write_text(json.dumps(config))
