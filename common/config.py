@@ -258,7 +258,8 @@ class TrainConfig:
     )
     pair_parallelism: str = _option(
         "auto",
-        "train several pairs in one launch (auto: on a GPU, where it measures faster)",
+        "train several pairs in one launch (auto: on a GPU, where it measures faster; on a CPU, "
+        "but not in fp32, several side by side)",
         SWITCH,
     )
 

@@ -8,7 +8,7 @@ import os
 import pickle
 import shutil
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 # Tiny networks: several threads only wait for each other, minutes long where cores are shared.
@@ -250,6 +250,14 @@ def audited(demo, tmp_path_factory) -> Audit:
 def shared_cache(shared_folder) -> Path:
     """A pixel cache for all tests that do not test the cache."""
     return shared_folder / "cache"
+
+
+@pytest.fixture
+def set_threads() -> Iterator[Callable[[int], None]]:
+    """Let PyTorch compute with so many threads until the test ends: set_threads(count)."""
+    before = torch.get_num_threads()
+    yield torch.set_num_threads
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="session")

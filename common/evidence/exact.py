@@ -138,12 +138,12 @@ class _LastMaps:
     def __init__(self, model: LoadedModel, device: torch.device, precision: str) -> None:
         self._model, self._device, self._precision = model, device, precision
         self._endings = endings_of(model)
-        self._kept: list[Tensor] = []  # the last maps, in the order in which branches are called
+        self._kept: dict[torch.nn.Module, Tensor] = {}  # what each branch's pooling was given
         self._hooks: list[RemovableHandle] = []
 
     def __enter__(self) -> "_LastMaps":
         def keep(layer: torch.nn.Module, inputs: tuple[Tensor, ...]) -> None:
-            self._kept.append(inputs[0])
+            self._kept[layer] = inputs[0]
 
         for ending, own in self._branches():
             pool = own.branch.get_submodule(ending.pool)
@@ -166,11 +166,11 @@ class _LastMaps:
 
     def __call__(self, pixels: Tensor) -> Split:
         """Predict a chunk of pictures (n, S, S, 3), and split what is said of them."""
-        self._kept.clear()
         count = len(pixels)
         logits = branch_logits(self._model, pixels, self._device, self._precision)
         split = empty_split(count, self._model.num_outputs, self.size, self._device)
-        for (ending, own), values, last in zip(self._branches(), logits, self._kept, strict=True):
+        for (ending, own), values in zip(self._branches(), logits, strict=True):
+            last = self._kept.pop(own.branch.get_submodule(ending.pool))
             features = ending.positions_last(last[:count])  # (n, C, h, w)
             slope, constants = ending.coefficients(own.branch, features.mean((2, 3)))
             split.maps[:, own.columns] = torch.einsum("noc,nchw->nohw", slope, features)

@@ -1,6 +1,7 @@
 """The device that computes, its precision and its memory."""
 
 import ctypes
+import math
 from pathlib import Path
 
 import torch
@@ -63,6 +64,16 @@ def _cpu_has_bf16() -> bool:
     except OSError:
         return False
     return not {"avx512_bf16", "amx_bf16"}.isdisjoint(words)
+
+
+def free_memory() -> float:
+    """Return how many bytes of the machine's memory are free or can be; infinity if unknown."""
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        sizes = dict(line.split(":", 1) for line in lines)
+        return 1024 * float(sizes["MemAvailable"].split()[0])
+    except (OSError, KeyError, ValueError, IndexError):  # another system
+        return math.inf
 
 
 def tune_malloc(keep: bool = True) -> None:

@@ -5,6 +5,7 @@ classes, F pooled features.
 """
 
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -15,7 +16,8 @@ from common.pixels.device_pixels import DevicePixels, PixelSource, views
 from common.system.device import autocast, tune_malloc
 from common.system.errors import InputError
 from common.system.log import progress_bar
-from common.trained_networks.loading import LoadedModel
+from common.system.threads import side_by_side
+from common.trained_networks.loading import Columns, LoadedModel
 
 
 def predict_logits(
@@ -101,13 +103,22 @@ def branch_logits(
 def _run_branches(
     model: LoadedModel, pixels: Tensor, device: torch.device, precision: str
 ) -> _View:
-    logits, pooled = [], []
+    found: list[tuple[Tensor, Tensor]] = []
     for group in model.groups:
         features = trunk_features(
             group.trunk, pixels, model.preprocessing, device, precision, padded=True
         )
-        with autocast(device, precision):
-            for own in group.branches:
-                pooled.append(own.branch.stages(features))
-                logits.append(own.branch.classify(pooled[-1]).float())
-    return _View(logits, torch.stack(pooled).float().mean(0))
+        run = partial(_run_branch, features, device, precision)
+        on_cpu = device.type == "cpu"
+        found += side_by_side(run, group.branches) if on_cpu else map(run, group.branches)
+    logits, pooled = zip(*found)
+    return _View(list(logits), torch.stack(pooled).float().mean(0))
+
+
+def _run_branch(
+    features: Tensor, device: torch.device, precision: str, own: Columns
+) -> tuple[Tensor, Tensor]:
+    """Return a branch's logits (C,), or (C, outputs), and its pooled features (C, F)."""
+    with autocast(device, precision):
+        pooled = own.branch.stages(features)
+        return own.branch.classify(pooled).float(), pooled

@@ -104,6 +104,7 @@ class Memory:
     micro_batch: int | None = None  # samples at a time; None: a whole effective batch
     checkpointing: bool = False  # recompute activations in the backward pass
     parallel_branches: ParallelBranches | None = None  # for one launch of all; None: one by one
+    at_once: int = 1  # heads that are trained side by side, each with a part of a CPU's threads
 
 
 @dataclass

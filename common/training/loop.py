@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from common.config import LAST
-from common.data.sampler import epoch_order, grouped, pair_batches
+from common.data.sampler import HeadBatch, epoch_order, grouped, pair_batches
 from common.fine_tuning.probe import STRENGTH, fit_probe, pooled_features, set_classifier
 from common.history import Validation
 from common.locks.run_lock import LockedError, lock_for_a_moment
@@ -27,6 +27,7 @@ from common.result_dir import write_history
 from common.system import signals
 from common.system.device import autocast, to_device
 from common.system.log import duration, log, progress_bar
+from common.system.threads import side_by_side
 from common.trained_networks.outputs import pair_probabilities
 from common.training.context import TrainContext, require_images
 from common.training.loss import moved_by
@@ -161,7 +162,8 @@ def train_epoch(context: TrainContext, trainers: list[HeadTrainer], epoch: int) 
 
     by_head = {trainer.head: trainer for trainer in trainers}
     order, chunk = epoch_order(config.seed, epoch, len(labels)), chunk_size(context.device)
-    together = len(trainers) if context.memory.parallel_branches else 1
+    memory = context.memory
+    together = len(trainers) if memory.parallel_branches else memory.at_once
     batches = pair_batches(order, labels, list(by_head), config.effective_batch, chunk, features_of)
     for group in grouped(batches, together):
         step = []
@@ -232,11 +234,16 @@ def validate(context: TrainContext, trainers: list[HeadTrainer]) -> dict[Head, V
         chunk_size(context.device),
         lambda indices: _features(context, context.val_pixels, indices),
     )
-    for head, indices, features in batches:
-        signals.check()
+
+    def logits_of(batch: HeadBatch) -> Tensor:
         with autocast(context.device, context.precision):
-            logits[head].append(by_head[head].evaluated(features).float())
-        order[head].append(indices)
+            return by_head[batch.head].evaluated(batch.features).float()
+
+    for group in grouped(batches, context.memory.at_once):
+        signals.check()
+        for batch, values in zip(group, side_by_side(logits_of, group)):
+            logits[batch.head].append(values)
+            order[batch.head].append(batch.indices)
     results = {}
     for head, trainer in by_head.items():
         if trainer.batch_statistics:

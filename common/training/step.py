@@ -22,14 +22,17 @@ from common.models.ovo import (
 )
 from common.models.parallel_branches import ParallelBranches
 from common.pairs import Head
-from common.system.device import autocast, to_device, wait_for
+from common.system.device import autocast, free_memory, to_device, wait_for
 from common.system.errors import InputError, TrainingError
 from common.system.log import log
+from common.system.threads import side_by_side, workers_for
 from common.training.context import TrainContext
 from common.training.loss import focal_loss, moved_by, own_pairs, shared_focal_loss
 from common.training.schedule import lr_factor, plateau_factor, plateau_patience
 from common.training.trainer import HeadTrainer, check_finite, score_of
 
+_STREAM = 1000  # steps: many, of which each head has one at a time
+_ROOM = 2  # times what one head's step keeps for its gradients must be free for each of several
 _CHECK_EVERY = 32  # optimiser steps between two looks at the loss, each of which waits for the GPU
 
 
@@ -73,10 +76,15 @@ def make_batch(
 
 
 def train_step(context: TrainContext, batches: list[Batch]) -> None:
-    """Update different heads on one effective batch each, all of B samples.
+    """Update different heads on one effective batch each, all of B samples."""
+    if context.memory.at_once > 1:
+        side_by_side(lambda batch: _train_step(context, [batch]), batches)
+    else:
+        _train_step(context, batches)
 
-    When the device runs out of memory, less is asked of it and the step is run again.
-    """
+
+def _train_step(context: TrainContext, batches: list[Batch]) -> None:
+    """Update these heads; when the device runs out of memory, ask less of it and do so again."""
     trainers = [batch.trainer for batch in batches]
     while True:
         for trainer in trainers:
@@ -264,9 +272,14 @@ def reduce_memory(context: TrainContext, trainer: HeadTrainer, error: Exception)
 def choose_parallelism(context: TrainContext, trainers: list[HeadTrainer]) -> None:
     """Let heads share launches where that is asked for, or measures faster on a GPU.
 
-    On a CPU a loop over the heads is the faster way. Raises InputError where "on" cannot be.
+    On a CPU "auto" trains several side by side, but not in fp32, where a head becomes the same to
+    the last bit whatever is trained beside it. Raises InputError where "on" cannot be.
     """
     wanted, memory = context.config.pair_parallelism, context.memory
+    if wanted == "auto" and context.device.type == "cpu":
+        if context.precision != "fp32":
+            memory.at_once = heads_at_once(context, trainers)
+        return
     if len(trainers) < 2:
         if wanted == "on":
             log("--pair_parallelism on: a single classifier has none to share launches with")
@@ -278,7 +291,7 @@ def choose_parallelism(context: TrainContext, trainers: list[HeadTrainer]) -> No
         reason = "of gradient checkpointing"
     if wanted == "on" and reason:
         raise InputError(f"--pair_parallelism on cannot be because {reason}; take auto or off")
-    if wanted == "off" or reason or (wanted == "auto" and context.device.type == "cpu"):
+    if wanted == "off" or reason:
         return
     parallel = ParallelBranches(trainers[0].branch)
     try:
@@ -301,19 +314,38 @@ def choose_parallelism(context: TrainContext, trainers: list[HeadTrainer]) -> No
     )
 
 
+def heads_at_once(context: TrainContext, trainers: list[HeadTrainer]) -> int:
+    """Return how many of these heads a CPU's threads and free memory can train side by side."""
+    threads = torch.get_num_threads()
+    wanted = workers_for(_STREAM, threads, most=len(trainers))
+    if wanted < 2:
+        return 1
+    kept: dict[int, int] = {}  # address -> bytes of what the backward pass needs
+
+    def note(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    (batch,) = _black_batches(context, trainers[:1])
+    samples, statistics = min(2, len(batch.targets)), _statistics(trainers[0])
+    with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+        forward(context, [batch.part(0, samples)])
+    _restore_statistics(trainers[0], statistics)
+    for weights in trainers[0].branch.parameters():
+        kept.pop(weights.untyped_storage().data_ptr(), None)
+    needed = _ROOM * sum(kept.values()) / samples * context.config.effective_batch
+    found = max(1, min(wanted, int(free_memory() / needed)))
+    if found > 1:
+        log(f"{found} pairs are trained side by side, each with {threads // found} of the threads")
+    return found
+
+
 def _time_launches(
     context: TrainContext, trainers: list[HeadTrainer], parallel: ParallelBranches | None
 ) -> float:
     """Return the seconds of a forward and backward pass of all heads; moves no weight."""
-    config, size = context.config, context.preprocessing.img_size
-    pixels = np.zeros((1, size, size, 3), dtype=np.uint8)
-    features = trunk_features(
-        context.backbone.trunk, pixels, context.preprocessing, context.device, context.precision
-    )
-    features = features.repeat(config.effective_batch, *[1] * (features.ndim - 1))
-    targets = torch.zeros(config.effective_batch, dtype=torch.long, device=context.device)
-    batches = [make_batch(context, trainer, features, targets) for trainer in trainers]
-    best = math.inf
+    batches, best = _black_batches(context, trainers), math.inf
     context.memory.parallel_branches = parallel
     try:
         for _ in range(3):
@@ -327,3 +359,15 @@ def _time_launches(
         for trainer in trainers:
             trainer.optimizer.zero_grad(set_to_none=True)
     return best
+
+
+def _black_batches(context: TrainContext, trainers: list[HeadTrainer]) -> list[Batch]:
+    """Make an effective batch of black pictures for each of these heads."""
+    size, count = context.preprocessing.img_size, context.config.effective_batch
+    pixels = np.zeros((1, size, size, 3), dtype=np.uint8)
+    features = trunk_features(
+        context.backbone.trunk, pixels, context.preprocessing, context.device, context.precision
+    )
+    features = features.repeat(count, *[1] * (features.ndim - 1))
+    targets = torch.zeros(count, dtype=torch.long, device=context.device)
+    return [make_batch(context, trainer, features, targets) for trainer in trainers]

@@ -1,5 +1,6 @@
 """The maps add up to the logits, position by position, whatever the network and its head."""
 
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -11,6 +12,7 @@ from common.evidence.ending import LINEARISED, NORMALISED, find_ending
 from common.evidence.exact import EXACT, evidence_of
 from common.models.legacy import legacy_head
 from common.system.errors import InputError
+from common.trained_networks import running
 from common.trained_networks.outputs import in_grade_order, pair_logits, pair_probabilities
 from common.trained_networks.running import predict_logits
 
@@ -95,6 +97,18 @@ def test_of_joined_stages_the_map_adds_up_what_all_of_them_say(name):
     assert found.method == EXACT
     require_sums(found)
     assert np.array_equal(found.logits, predict_logits(model, pixels, CPU, "fp32", "flips"))
+
+
+def test_branches_that_run_side_by_side_keep_their_own_maps(demo_model, set_threads, monkeypatch):
+    set_threads(2)
+    run = running._run_branch
+
+    def later_for_some(features, device, precision, own):
+        time.sleep(0.05 if own.columns.start == 0 else 0)  # the first branch ends last
+        return run(features, device, precision, own)
+
+    monkeypatch.setattr(running, "_run_branch", later_for_some)
+    require_sums(evidence_of(demo_model, noise_for(demo_model, 5), CPU, "fp32"))
 
 
 def test_of_a_norm_after_the_pooling_the_map_is_what_it_makes_of_each_position(demo_model):

@@ -3,13 +3,22 @@
 import os
 import subprocess
 import sys
+import threading
+import time
 
 import pytest
 import torch
 
 from common.system import threads
 from common.system.errors import InputError
-from common.system.threads import busy_others, choose_threads, cpu_quota, use_threads
+from common.system.threads import (
+    busy_others,
+    choose_threads,
+    cpu_quota,
+    side_by_side,
+    use_threads,
+    workers_for,
+)
 
 
 @pytest.fixture
@@ -136,3 +145,79 @@ def test_a_program_that_computes_on_these_cores_is_noticed():
         busy.kill()
         busy.wait()
     assert found >= max(1, before - 2)
+
+
+@pytest.mark.parametrize(
+    "pieces, threads_there, workers",
+    [
+        (10, 1, 1),
+        (10, 2, 2),
+        (10, 4, 2),
+        (10, 16, 5),
+        (10, 64, 10),
+        (3, 2, 1),
+        (1, 8, 1),
+        (0, 2, 1),
+    ],
+)
+def test_pieces_of_work_share_the_threads(pieces, threads_there, workers):
+    assert workers_for(pieces, threads_there) == workers
+
+
+@pytest.mark.parametrize("threads_there, workers", [(1, 1), (2, 2), (4, 2), (6, 3), (16, 3)])
+def test_a_stream_of_work_leaves_no_worker_idle_at_its_end(threads_there, workers):
+    assert workers_for(1000, threads_there, most=3) == workers
+
+
+def test_work_side_by_side_has_its_part_of_the_threads_and_keeps_the_order(set_threads):
+    set_threads(4)
+    both = threading.Barrier(2)
+
+    def work(item):
+        both.wait(timeout=30)  # two of them are at work at once
+        torch.zeros(4) + 1
+        return item, torch.get_num_threads(), threading.get_ident()
+
+    for _ in range(2):
+        found = side_by_side(work, list(range(10)))
+        assert [item for item, _, _ in found] == list(range(10))
+        assert {count for _, count, _ in found} == {2}
+        assert len({ident for _, _, ident in found}) == 2
+    assert torch.get_num_threads() == 4
+    fresh = []
+    thread = threading.Thread(target=lambda: fresh.append(torch.get_num_threads()))
+    thread.start()
+    thread.join()
+    assert fresh == [4], "other new threads have all"
+
+
+def test_one_thread_or_one_piece_is_done_here(set_threads):
+    for count, items in ((1, [0, 1]), (4, [0]), (4, [])):
+        set_threads(count)
+        found = side_by_side(lambda item: (threading.get_ident(), torch.get_num_threads()), items)
+        assert found == [(threading.get_ident(), count)] * len(items)
+
+
+@pytest.mark.parametrize("mode", ["inference_mode", "no_grad", "enable_grad"])
+def test_gradients_are_tracked_side_by_side_as_here(set_threads, mode):
+    set_threads(2)
+    weight = torch.ones(2, requires_grad=True)
+    with getattr(torch, mode)():
+        here = (weight * 2).requires_grad, (weight * 2).is_inference()
+        found = side_by_side(lambda _: weight * 2, [0, 1])
+    assert [(one.requires_grad, one.is_inference()) for one in found] == [here, here]
+
+
+def test_all_work_is_done_before_an_error_is_raised(set_threads):
+    set_threads(2)
+    done = []
+
+    def work(item):
+        if item == 0:
+            raise InputError("the first")
+        time.sleep(0.05)
+        done.append(item)
+
+    with pytest.raises(InputError, match="the first"):
+        side_by_side(work, [0, 1, 2, 3])
+    assert done == [1, 2, 3]

@@ -69,6 +69,28 @@ def test_what_is_said_of_a_picture_is_the_same_to_the_last_bit_whatever_is_besid
         assert np.array_equal(found.features[known], every[[rows[place] for place in known]])
 
 
+@pytest.mark.parametrize("precision, most", [("fp32", 1e-5), ("bf16", 0.03)])
+def test_branches_side_by_side_say_what_they_say_one_after_the_other(
+    trained, demo, shared_cache, set_threads, monkeypatch, precision, most
+):
+    member = load_model(find_run(ResultDir(trained)))
+    cache = open_cache(scan_split(demo, "test"), member.preprocessing, shared_cache, 2)
+    counts, run = [], running._run_branch
+    monkeypatch.setattr(
+        running,
+        "_run_branch",
+        lambda *given: (counts.append(torch.get_num_threads()), run(*given))[1],
+    )
+    found = []
+    for threads in (1, 2):
+        set_threads(threads)
+        counts.clear()
+        found.append(predict_logits(member, cache, CPU, precision))
+        assert set(counts) == {1}, "of each branch"
+    assert np.abs(found[0] - found[1]).max() <= most
+    assert np.array_equal(found[1], predict_logits(member, cache, CPU, precision)), "each time"
+
+
 def test_pixels_of_another_configuration_are_refused(trained, demo, tmp_path):
     from dataclasses import replace
 
