@@ -66,15 +66,17 @@ def with_plain_optimizer(bench: Bench) -> Iterator[None]:
 @contextlib.contextmanager
 def pair_by_pair(bench: Bench) -> Iterator[None]:
     """Train one pair after the other."""
-    with mock.patch.object(bench.context.memory, "parallel_branches", None):
+    memory = bench.context.memory
+    with mock.patch.multiple(memory, parallel_branches=None, at_once=1):
         yield
 
 
 @contextlib.contextmanager
 def in_one_launch(bench: Bench) -> Iterator[None]:
     """Train all pairs in one launch."""
-    parallel = bench.context.memory.parallel_branches or ParallelBranches(bench.trainers[0].branch)
-    with mock.patch.object(bench.context.memory, "parallel_branches", parallel):
+    memory = bench.context.memory
+    parallel = memory.parallel_branches or ParallelBranches(bench.trainers[0].branch)
+    with mock.patch.multiple(memory, parallel_branches=parallel, at_once=1):
         yield
 
 
@@ -103,6 +105,7 @@ def with_library_depthwise(bench: Bench) -> Iterator[None]:
 
 
 _LIBRARY_MODULES = "the library's attention and squeezes"
+_ONE_BY_ONE = "one pair after the other"
 FORMS: dict[str, Form] = {
     "as it is": as_it_is,
     "fp32": in_fp32,
@@ -114,6 +117,7 @@ OF_DEVICE: dict[str, dict[str, Form]] = {
         "AdamW not fused": with_plain_optimizer,
         _LIBRARY_MODULES: with_library_modules,
         LIBRARY_DEPTHWISE: with_library_depthwise,
+        _ONE_BY_ONE: pair_by_pair,
         "all pairs in one launch": in_one_launch,
     },
     "cuda": {"one launch per pair": pair_by_pair, "all pairs in one launch": in_one_launch},
@@ -132,6 +136,8 @@ def measure(name: str, root: Path, device: torch.device, repeats: int) -> dict[s
     forms = FORMS | OF_DEVICE[device.type]
     if not timm_patches.is_patched(bench.context.backbone.stages):
         forms.pop(_LIBRARY_MODULES, None)
+    if bench.context.memory.at_once == 1:
+        forms.pop(_ONE_BY_ONE, None)
     if not bench.context.channels_last:
         forms.pop(LIBRARY_DEPTHWISE, None)
     works = {title: functools.partial(epoch, form) for title, form in forms.items()}

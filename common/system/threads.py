@@ -244,3 +244,6 @@ def _workers(count: int, threads_of_each: int) -> ThreadPoolExecutor:
     list(pool.map(start, range(count)))
     torch.set_num_threads(own)  # a worker's number has become that of new threads, too
     return pool
+
+
+os.register_at_fork(after_in_child=_workers.cache_clear)  # a forked process has no threads of it

@@ -1,6 +1,7 @@
 """As many threads as were asked for, else as the environment says, else as find idle cores."""
 
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -189,6 +190,25 @@ def test_work_side_by_side_has_its_part_of_the_threads_and_keeps_the_order(set_t
     thread.start()
     thread.join()
     assert fresh == [4], "other new threads have all"
+
+
+def test_a_forked_process_starts_workers_of_its_own(set_threads):
+    set_threads(2)
+    side_by_side(abs, [1, 2])
+    child = os.fork()
+    if not child:
+        done = side_by_side(abs, [-3, -4])
+        os._exit(0 if done == [3, 4] else 1)
+    for _ in range(300):
+        ended, status = os.waitpid(child, os.WNOHANG)
+        if ended:
+            break
+        time.sleep(0.1)
+    else:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        pytest.fail("it waits for threads that it does not have")
+    assert status == 0
 
 
 def test_one_thread_or_one_piece_is_done_here(set_threads):
