@@ -58,9 +58,9 @@ def render(results: Results) -> str:
         "2.6x and 3.8x. The command of the table below gave, in another hour, CoAtNet 2.84x and "
         "3.84x, ConvNeXt 3.28x and 3.47x, SwinV2 2.35x and 3.47x, seven models in turn 4.49x. On "
         "2026-11-26 and 27, with one pair after the other and the library's squeezes, it gave "
-        "CoAtNet 2.58x and 3.93x, ConvNeXt 3.23x and 3.66x, SwinV2 3.07x and 3.67x, EfficientNet-B2 3.02x and "
-        "2.96x, EfficientNet-Lite0 3.89x and 8.58x, DenseNet121 2.78x and 7.31x, ResNet50 2.84x "
-        "and 5.01x, SEResNeXt50 3.15x and 4.20x. Seven in turn were not measured since. "
+        "CoAtNet 2.58x and 3.93x, ConvNeXt 3.23x and 3.66x, SwinV2 3.07x and 3.67x, "
+        "EfficientNet-B2 3.02x and 2.96x, EfficientNet-Lite0 3.89x and 8.58x, DenseNet121 2.78x "
+        "and 7.31x, ResNet50 2.84x and 5.01x, SEResNeXt50 3.15x and 4.20x. Seven in turn were not measured since. "
         "Without bf16 hardware the product computes in fp32, as the reference does, and gains "
         "less.",
         "## Goals",
