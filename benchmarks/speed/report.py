@@ -51,18 +51,18 @@ def render(results: Results) -> str:
         "`speed/reference.py` is the recipe as one would first write it: a full model per pair, "
         "decoding in a DataLoader, batches of two, fp32. Both work in one process on the same "
         "images, in turn; a ratio is the median over the repeats, with its range.",
-        "Ratios move with the machine and its hour. Another AMD EPYC, a core of which multiplied "
-        "matrices at 487 GFLOP/s in bf16, gave for training and evaluation (2026-11-25, 7 images "
-        "of a grade, three repeats): CoAtNet 2.80x and 3.78x, ConvNeXt 3.53x and 5.19x, SwinV2 "
-        "3.80x and 5.47x, seven models in turn 5.37x at evaluation; in a slower hour ConvNeXt "
-        "2.6x and 3.8x. The command of the table below gave, in another hour, CoAtNet 2.84x and "
-        "3.84x, ConvNeXt 3.28x and 3.47x, SwinV2 2.35x and 3.47x, seven models in turn 4.49x. On "
-        "2026-11-26 and 27, with one pair after the other and the library's squeezes, it gave "
-        "CoAtNet 2.58x and 3.93x, ConvNeXt 3.23x and 3.66x, SwinV2 3.07x and 3.67x, "
-        "EfficientNet-B2 3.02x and 2.96x, EfficientNet-Lite0 3.89x and 8.58x, DenseNet121 2.78x "
-        "and 7.31x, ResNet50 2.84x and 5.01x, SEResNeXt50 3.15x and 4.20x. Seven in turn were not measured since. "
-        "Without bf16 hardware the product computes in fp32, as the reference does, and gains "
-        "less.",
+        "Ratios move with the machine and its hour. Another AMD EPYC, a core of which "
+        "multiplied matrices at 487 GFLOP/s in bf16, gave for training and evaluation "
+        "(2026-11-25, 7 images of a grade, three repeats): CoAtNet 2.80x and 3.78x, ConvNeXt "
+        "3.53x and 5.19x, SwinV2 3.80x and 5.47x, seven models in turn 5.37x at evaluation; in "
+        "a slower hour ConvNeXt 2.6x and 3.8x. The command of the table below gave, in another "
+        "hour, CoAtNet 2.84x and 3.84x, ConvNeXt 3.28x and 3.47x, SwinV2 2.35x and 3.47x, seven"
+        " models in turn 4.49x. On 2026-11-26 and 27, with one pair after the other and the "
+        "library's squeezes, it gave CoAtNet 2.58x and 3.93x, ConvNeXt 3.23x and 3.66x, SwinV2 "
+        "3.07x and 3.67x, EfficientNet-B2 3.02x and 2.96x, EfficientNet-Lite0 3.89x and 8.58x, "
+        "DenseNet121 2.78x and 7.31x, ResNet50 2.84x and 5.01x, SEResNeXt50 3.15x and 4.20x. "
+        "Seven in turn were not measured since. Without bf16 hardware the product computes in "
+        "fp32, as the reference does, and gains less.",
         "## Goals",
         goals_table(results),
     ]
