@@ -366,7 +366,7 @@ def import_dataset(args: argparse.Namespace) -> None:
 
 def merge_results(args: argparse.Namespace) -> None:
     """Join result directories of one run, each with some of its pairs."""
-    from common.joint_runs.finish import next_command
+    from common.joint_runs.finish import evaluation_of
     from common.preparation.merge import plan_merge, write_merge
 
     for part in args.results_dirs:
@@ -380,7 +380,7 @@ def merge_results(args: argparse.Namespace) -> None:
     config = merge.first.config
     log(f"{args.output_dir}: {merge.standings.line(config.names)}")
     if merge.standings.complete:
-        log(next_command(args.output_dir, config))
+        log(f"next: {evaluation_of([args.output_dir], config.dataset_path)}")
 
 
 def _log_import(plan: ImportPlan) -> None:

@@ -113,7 +113,8 @@ others() { # BACKBONE: the same, where it left something to others
 
 # -- the plan ------------------------------------------------------------------------------------
 
-# Sums what train_ovo.py --dry_run says of each backbone, which are handed out as they would be.
+# Sums what train_ovo.py --dry_run says of each backbone (of its seeds, one after the other), which
+# are handed out as they would be.
 sum_up() {
   awk -v gpus="$gpu_list" '
     function in_seconds(text, words) {
@@ -122,9 +123,9 @@ sum_up() {
     }
     FNR == 1 { names[++count] = FILENAME; sub(/.*\//, "", names[count]) }
     /^  cache: / { folder = $0; sub(/.* GB in /, "", folder); caches[folder] = $2 }
-    /^  memory: about / { memory[count] = $3 }
-    /^  disk: about / { kept[count] = $3; more = $0; sub(/.*, /, "", more); resuming += more }
-    /^  time: about / { sub(/.* an epoch, /, ""); sub(/ for .*/, ""); time[count] = in_seconds($0) }
+    /^  memory: about / { if ($3 > memory[count]) memory[count] = $3 }
+    /^  disk: about / { kept[count] += $3; more = $0; sub(/.*, /, "", more); resuming += more }
+    /^  time: about / { sub(/.* an epoch, /, ""); sub(/ for .*/, ""); time[count] += in_seconds($0) }
     END {
       workers = split(gpus, gpu, ",")
       if (!workers) { workers = 1; gpu[1] = "-" }

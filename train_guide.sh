@@ -44,5 +44,6 @@ named=(--output_dir "./${alias}_5class_results" --experiment_name "${alias}_5cla
 case " $* " in *" --recipe "* | *" --recipe="*) guide=() named=() ;; esac
 case " $* " in *" --head "* | *" --head="*) named=() ;; esac # its kind names the directory
 case " $* " in *" --num_classes "* | *" --num_classes="*) named=() ;; esac # so does their number
+[[ " $* " =~ " --seed "[^\ ]+" "[^-] ]] && named=() # several seeds have a directory each
 exec "$(dirname "$(readlink -f "$0")")/train_logged.sh" "${TRAINING_LOG:-${alias}_training_log.txt}" \
   --base_models "$model" --num_classes 5 "${named[@]}" "${guide[@]}" "$@"

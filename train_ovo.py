@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Train the One-vs-One classifiers of one or several backbones.
+"""Train the One-vs-One classifiers of one or several backbones, with one or several seeds.
 
     python train_ovo.py --base_models coatnet --dataset_path ./my_graded_photographs \\
         --output_dir ./coatnet_5class_results --resume
@@ -36,7 +36,7 @@ from common.joint_runs.heads import (
 )
 from common.locks.kernel_locks import lock_note
 from common.locks.run_lock import lock_for_a_moment
-from common.pairs import Head
+from common.pairs import Head, heads_of_model
 from common.pixel_store.pixel_cache import PixelCache, keep_readable, open_cache
 from common.prediction.classes import classes_of
 from common.result_dir import ResultDir
@@ -305,6 +305,16 @@ def run(share: BackboneShare, dataset: Dataset, request: TrainingRequest, place:
     return f"{directory.root}: {left}" if left else ""
 
 
+def name_ensemble(request: TrainingRequest) -> None:
+    """Say how all that was trained is evaluated together."""
+    from common.joint_runs.finish import evaluation_of
+
+    first, folders = request.configs[0], [Path(each.output_dir) for each in request.configs]
+    whole = len(request.heads) == len(heads_of_model(first.num_classes, first.head))
+    if whole and not request.dry_run:
+        log(f"all {len(folders)} together: {evaluation_of(folders, first.dataset_path)}")
+
+
 def work_beside(shares: TrainingShares, heads: list[Head], dataset: Dataset, place: Place) -> None:
     """Do what is left for a process that trains nothing: decode, predict for the evaluation."""
     from common.joint_runs.surplus import Surplus, help_evaluating
@@ -342,7 +352,7 @@ def require_shareable(request: TrainingRequest, place: Place) -> None:
 
 @partial(guarded, advice=RESUME_ADVICE, shares=True)
 def main(argv: list[str] | None = None) -> int:
-    """Train every backbone that was asked for, or this process's share, one after the other."""
+    """Train all that was asked for, or this process's share of it, one backbone after the other."""
     request, place = parse_training(argv, __doc__), find_place()
     first = request.configs[0]
     require_threads(first.threads)
@@ -369,6 +379,8 @@ def main(argv: list[str] | None = None) -> int:
         raise LeftToOthersError(f"left to others: {'; '.join(left)}")
     if held and len(held) == len(own) and place.alone:
         raise held[0]
+    if len(own) > 1 and place.alone and not held and not any(left):
+        name_ensemble(request)
     if not own:
         work_beside(shares, request.heads, dataset, place)
     return 0

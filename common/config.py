@@ -247,7 +247,11 @@ class TrainConfig:
     )
     skip_unreadable: bool = _option(False, "go on without images that cannot be read, and say so")
     cache_dir: str = _option("./cache", "folder of decoded pixels (env CACHE_DIR)")
-    seed: int = _option(42, "seed of every random stream")
+    seed: int = _option(
+        42,
+        "seed of every random stream; several: train each backbone with each of them, into "
+        "<alias>_seed<N>_<K>class_results in --output_dir",
+    )
     device: str = _option("auto", "auto, cpu, cuda or cuda:N")
     use_amp: bool = _option(True, "let --precision auto choose mixed precision")
     precision: str = _option("auto", "arithmetic", PRECISIONS)

@@ -79,7 +79,7 @@ def _resolve(model: str) -> BackboneSpec:
 
 
 def parse_training(argv: list[str] | None, description: str) -> TrainingRequest:
-    """Read a training command line; one configuration per --base_models.
+    """Read a training command line; one configuration per backbone and seed.
 
     The configuration's fields become flags of the same name and default. Raises InputError for
     what contradicts itself.
@@ -91,6 +91,7 @@ def parse_training(argv: list[str] | None, description: str) -> TrainingRequest:
     parser.set_defaults(**of_recipe)  # which given flags overrule
     values = vars(parser.parse_args(argv))
     models, pairs = values.pop("base_models"), values.pop("pairs")
+    seeds = values.pop("seed")
     modes = {name: values.pop(name) for name in _MODES}
     if modes["require_trained"] and modes["dry_run"]:
         raise InputError("--require_trained has no effect with --dry_run, which trains nothing")
@@ -98,6 +99,8 @@ def parse_training(argv: list[str] | None, description: str) -> TrainingRequest:
         raise InputError("--override accepts changed settings of a run that goes on; add --resume")
     if len({_resolve(model).name for model in models}) < len(models):
         raise InputError(f"--base_models: {' '.join(models)} names a model twice")
+    if len(set(seeds)) < len(seeds):
+        raise InputError(f"--seed: {' '.join(map(str, seeds))} names a seed twice")
     values["pretrained"] = not values.pop("no_pretrained")
     values["class_names"] = tuple(values["class_names"])
     weights = _weights_by_model(values.pop("weights"), models)
@@ -105,7 +108,11 @@ def parse_training(argv: list[str] | None, description: str) -> TrainingRequest:
         raise InputError("--weights and --no_pretrained exclude each other")
     sources = Sources(values, _given(parser, argv), asked["recipe"], of_recipe)
     try:
-        configs = [_config(model, values, weights, len(models) > 1) for model in models]
+        places = _places(models, seeds, values)
+        configs = [
+            _config(model, {**values, "seed": seed, "output_dir": place}, weights)
+            for (model, seed), place in places.items()
+        ]
         chosen = parse_pairs(pairs, values["num_classes"], values["class_names"])
     except InputError:
         raise
@@ -465,10 +472,13 @@ def _add_measuring_flags(parser: argparse.ArgumentParser) -> None:
     add_figure_flags(parser)
 
 
-def default_directory(model: str, num_classes: int, head: str = "ovo") -> Path:
-    """Name the result directory of a model where none was given."""
+def default_directory(
+    model: str, num_classes: int, head: str = "ovo", seed: int | str = ""
+) -> Path:
+    """Name the result directory of a model where none was given; seed: where it is one of more."""
     kind = "" if head == "ovo" else f"_{head}"
-    return Path(f"{_resolve(model).alias}{kind}_{num_classes}class_results")
+    which = f"_seed{seed}" if seed != "" else ""
+    return Path(f"{_resolve(model).alias}{kind}{which}_{num_classes}class_results")
 
 
 def find_runs(
@@ -485,13 +495,11 @@ def find_runs(
     """
     if bool(results_dirs) == bool(base_models):
         raise InputError("expected either --results_dirs or --base_models")
-    folders = results_dirs
-    if len(base_models) == 1 and output_dir:
-        folders = [output_dir]
-    elif base_models:
-        named = [split_head(model) for model in base_models]
-        defaults = [default_directory(alias, num_classes or 5, kind) for alias, kind in named]
-        folders = [(output_dir or Path()) / default for default in defaults]
+    folders, models = results_dirs, base_models
+    if models:
+        found = [(model, _trained(model, models, output_dir, num_classes or 5)) for model in models]
+        models = [model for model, places in found for _ in places]
+        folders = [place for _, places in found for place in places]
     for path in folders:
         if not path.is_dir():
             below = f"; with --base_models, --output_dir {output_dir} says where models are"
@@ -510,12 +518,24 @@ def find_runs(
                 f"--num_classes {num_classes}: {run.directory.root} was trained on "
                 f"{run.num_classes} classes, {quoted(run.names)}; leave the flag out"
             )
-    for model, run in zip(base_models, runs):
+    for model, run in zip(models, runs):
         alias, kind = split_head(model)
         if stored_architecture(run.model).name != _resolve(alias).name or run.head != kind != "ovo":
             path, held = run.directory.root, with_head(run.model, run.head)
             raise InputError(f"{path} holds {held}, not {model}; check --output_dir")
     return runs
+
+
+def _trained(
+    model: str, models: list[str], output_dir: Path | None, num_classes: int
+) -> list[Path]:
+    """List the directories of one of the models: its own, and those of several seeds."""
+    (alias, kind), folder = split_head(model), output_dir or Path()
+    alone = output_dir is not None and len(models) == 1
+    only = folder if alone else folder / default_directory(alias, num_classes, kind)
+    seeds = folder.glob(str(default_directory(alias, num_classes, kind, "*")))
+    found = sorted(seeds, key=lambda place: (len(place.name), place.name))
+    return [only, *found] if ResultDir(only).config.is_file() else found or [only]
 
 
 @dataclass(frozen=True)
@@ -565,7 +585,9 @@ def _add_field(parser: argparse.ArgumentParser, item: Field[Any]) -> None:
     options: dict[str, Any] = {"default": default, "help": text}
     if default != "":
         options["help"] += f" (default {default})"
-    if item.type is bool:
+    if item.name == "seed":  # the one setting of which a command may name several
+        options.update(default=[default], type=int, nargs="+")
+    elif item.type is bool:
         options.update(type=boolean, nargs="?", const=True, metavar="true|false")
     elif item.name in _FOLDERS:
         options["type"] = _folder_name  # argparse applies it to the default, too, if that is used
@@ -602,14 +624,18 @@ def _weights_by_model(entries: list[str], models: list[str]) -> dict[str, str]:
     return weights
 
 
-def _config(
-    model: str, values: dict[str, Any], weights: dict[str, str], several: bool
-) -> TrainConfig:
-    spec = _resolve(model)
-    output = values["output_dir"]
-    if not output or several:
-        output = str(
-            Path(output or ".") / default_directory(model, values["num_classes"], values["head"])
-        )
-    given = {**values, "model": spec.name, "output_dir": output, "weights": weights.get(model, "")}
-    return TrainConfig(**given)
+def _places(
+    models: list[str], seeds: list[int], values: dict[str, Any]
+) -> dict[tuple[str, int], str]:
+    """Say where each backbone is trained with each seed: one alone in --output_dir itself."""
+    folder, classes, head = values["output_dir"], values["num_classes"], values["head"]
+    asked = [(model, seed) for model in models for seed in seeds]
+    if folder and len(asked) == 1:
+        return {asked[0]: folder}
+    named = [default_directory(m, classes, head, s if seeds[1:] else "") for m, s in asked]
+    return {key: str(Path(folder or ".") / name) for key, name in zip(asked, named)}
+
+
+def _config(model: str, values: dict[str, Any], weights: dict[str, str]) -> TrainConfig:
+    name = _resolve(model).name
+    return TrainConfig(**{**values, "model": name, "weights": weights.get(model, "")})

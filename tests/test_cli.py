@@ -62,6 +62,33 @@ def test_several_models_get_a_folder_each(tmp_path):
     assert [c.weights for c in request.configs] == ["", f"{tmp_path}/w.pth"]
 
 
+def test_several_seeds_get_a_folder_each():
+    words = ["--base_models", "coatnet", "swinv2", "--head", "shared", "--seed"]
+    several = parse_training([*words, "0", "7"], "x").configs
+    assert [(c.output_dir, c.seed) for c in several] == [
+        ("coatnet_shared_seed0_5class_results", 0),
+        ("coatnet_shared_seed7_5class_results", 7),
+        ("swinv2_shared_seed0_5class_results", 0),
+        ("swinv2_shared_seed7_5class_results", 7),
+    ]
+    assert [c.output_dir for c in parse_training([*words, "7"], "x").configs] == [
+        "coatnet_shared_5class_results",
+        "swinv2_shared_5class_results",
+    ]
+    request = parse_training([*BASE, "--output_dir", "runs", "--seed", "1", "2"], "x")
+    assert [c.output_dir for c in request.configs] == [
+        "runs/coatnet_seed1_5class_results",
+        "runs/coatnet_seed2_5class_results",
+    ]
+    assert one("--output_dir", "runs", "--seed", "1").output_dir == "runs"
+    assert one().seed == 42
+
+
+def test_a_seed_given_twice_is_refused():
+    with pytest.raises(InputError, match="--seed: 1 2 1 names a seed twice"):
+        one("--seed", "1", "2", "1")
+
+
 def test_the_environment_sets_defaults_and_flags_win(monkeypatch):
     monkeypatch.setenv("DATASET_PATH", "/data")
     monkeypatch.setenv("CACHE_DIR", "/cache")

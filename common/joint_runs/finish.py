@@ -116,15 +116,16 @@ def conclude(
         if not directory.unfinished():
             shutil.rmtree(directory.checkpoints, ignore_errors=True)
         describe_unless_described(directory, directory.root)
-    log(next_command(directory.root, config))
+    log(f"next: {evaluation_of([directory.root], config.dataset_path)}")
     return found
 
 
-def next_command(folder: Path, config: TrainConfig) -> str:
-    """Say how a complete directory is evaluated."""
+def evaluation_of(folders: Sequence[Path], dataset_path: str) -> str:
+    """Write the command that evaluates complete directories, and the ensemble of several."""
+    places = " ".join(shlex.quote(str(folder)) for folder in folders)
     return (
-        f"next: python evaluate_ensemble.py --results_dirs {shlex.quote(str(folder))} "
-        f"--dataset_path {shlex.quote(config.dataset_path)} --split test"
+        f"python evaluate_ensemble.py --results_dirs {places} "
+        f"--dataset_path {shlex.quote(dataset_path)} --split test"
     )
 
 

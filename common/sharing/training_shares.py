@@ -54,7 +54,7 @@ class TrainingShares:
         for rank, work in enumerate(self.shares):
             samples = sum(each.samples for each in work)
             parts = [
-                f"{own.config.model} {' '.join(head.name for head in own.heads)}"
+                f"{self._name(own.config)} {' '.join(head.name for head in own.heads)}"
                 for own in self.share(rank)
             ]
             share = sum(each.weight for each in work) / total
@@ -65,10 +65,15 @@ class TrainingShares:
     def _beside(self, rank: int) -> str:
         """Say what a process does for which nothing is left."""
         decodes = "no classifier is left for it; it fills the pixel cache, of test, too"
-        names = ", ".join(config.model for config in self.predicts(rank))
+        names = ", ".join(self._name(config) for config in self.predicts(rank))
         if not names:
             return decodes
         return f"{decodes}, then predicts val and test with {names} once complete"
+
+    def _name(self, config: TrainConfig) -> str:
+        """Name a backbone, with its seed where it is trained with several."""
+        same = [each for each in self.configs if each.model == config.model]
+        return f"{config.model} seed {config.seed}" if len(same) > 1 else config.model
 
 
 def share_training(

@@ -1,6 +1,7 @@
 """What is asked of a model's pairs: of any model that has learned pairs, in one network or ten."""
 
 import dataclasses
+import shutil
 
 import numpy as np
 import pytest
@@ -73,6 +74,16 @@ def test_models_are_found_by_their_names_with_a_kind_of_head(tmp_path):
     assert [(run.head, len(run.files)) for run in runs] == [
         ("shared", 1),
         ("ovo", len(class_pairs(5))),
+    ]
+    for seed in (9, 10):
+        other = tmp_path / default_directory("demo_convnext", 5, "shared", seed)
+        shutil.copytree(runs[0].directory.root, other)
+    several = find_runs([], words, tmp_path, None)
+    assert [run.directory.root.name for run in several] == [
+        "demo_convnext_shared_5class_results",
+        "demo_convnext_shared_seed9_5class_results",
+        "demo_convnext_shared_seed10_5class_results",
+        "demo_convnext_5class_results",
     ]
     own = runs[1].directory.root
     with pytest.raises(InputError, match="holds demo_convnext, not demo_convnext_shared"):

@@ -104,6 +104,9 @@ def test_the_guide_s_settings_are_for_all_seven_backbones_and_any_other(show_fla
     [
         "",
         "--head_lr_factor 5",
+        "--seed 7",
+        "--seed 7 --epochs 2",
+        "--seed 7 8",
         "--recipe small_data",
         "--recipe=small_data --epochs 7",
         "--head=shared",
@@ -115,7 +118,8 @@ def test_a_recipe_takes_the_place_of_the_guide_s_numbers(show_flags, words):
     assert said.rstrip().endswith(words) and "--num_classes 5" in said
     assert ("--ovo_dropout 0.28" in said) == ("--recipe" not in words)
     own = "--output_dir ./swinv2_5class_results" in said
-    assert own == (words in ("", "--head_lr_factor 5")), "other heads have directories of their own"
+    ones = ("", "--head_lr_factor 5", "--seed 7", "--seed 7 --epochs 2")
+    assert own == (words in ones), "other heads, and several seeds, have directories of their own"
 
 
 @pytest.mark.slow

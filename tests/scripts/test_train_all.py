@@ -211,6 +211,10 @@ def test_the_plan_sums_hours_memory_and_disk(folder, quick_train, tmp_path, caps
         "disk: 8.75 GB of results, at most 17.50 GB more until all are complete, 0.50 GB of cache",
     ]
     assert len(calls(folder, "begin")) == 7
+    (folder / "plan.txt").write_text(2 * plan)  # of two seeds
+    done = run_shell(folder / "train_all.sh", folder, "--dry_run", "--seed", 0, 1)
+    rows = done.stdout.split("\nbackbone ")[1].splitlines()[1:]
+    assert rows[2].split() == ["swinv2", "7.00", "3.5", "2.50", "-"]
     refused = run_shell(folder / "train_all.sh", folder, "--dry_run", resnet50="refused")
     assert refused.returncode == 2 and "error: no plan of resnet50" in refused.stderr
     assert re.search(r"^resnet50 +refused$", refused.stdout, re.MULTILINE)

@@ -13,10 +13,12 @@ import pytest
 from helpers import ROOT, flags, same_weights
 
 import evaluate_ensemble
+from common.flags import find_runs
+from common.joint_runs.finish import evaluation_of
 from common.models import timm_patches
 from common.models.checkpoint import load_pair
 from common.models.checkpoint_file import load_checkpoint, save_checkpoint
-from common.pairs import pair_head
+from common.pairs import heads_of_model, pair_head
 from dev.kill_training import Trainer
 
 
@@ -85,6 +87,25 @@ def test_several_backbones_one_after_the_other(quick_train, tmp_path, capsys):
     for model in models:
         folder = tmp_path / "r" / f"{model}_5class_results"
         assert (folder / "models" / f"best_{model}_2_3.pth").is_file()
+
+
+def test_several_seeds_are_trained_as_each_alone_and_named_together(quick_train, tmp_path, capsys):
+    folder, asked = tmp_path / "r", {"head": "softmax", "epochs": 1}
+    assert quick_train(folder, seed=["3", "4"], **asked) == 0
+    places = [folder / f"demo_convnext_softmax_seed{seed}_5class_results" for seed in (3, 4)]
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert f"all 2 together: {evaluation_of(places, 'D').removesuffix('D --split test')}" in last
+    runs = find_runs([], ["demo_convnext_softmax"], folder, None)
+    assert [run.directory.root for run in runs] == places
+
+    assert quick_train(tmp_path / "alone", seed=4, **asked) == 0
+    softmax = heads_of_model(5, "softmax")[0]
+    assert same_weights(places[1], tmp_path / "alone", softmax)
+    assert not same_weights(*places, softmax)
+
+    assert quick_train(tmp_path / "dry", seed=["3", "4"], **asked, dry_run=None) == 0
+    assert quick_train(tmp_path / "part", epochs=1, seed=["3", "4"], pairs="2-3") == 0
+    assert "together:" not in capsys.readouterr().out  # nothing is trained, or not all pairs
 
 
 REFUSED = {

@@ -77,6 +77,10 @@ def test_the_first_process_of_a_backbone_speaks_of_the_dataset_and_the_plan_name
     several = share_training(configs, heads_of_model(3, "softmax"), [10, 20, 30], 5)
     found = [[config.model for config in several.predicts(rank)] for rank in several.surplus]
     assert found == [["convnext"], ["coatnet"], []]
+    seeds = [TrainConfig(model="convnext", seed=seed) for seed in (0, 1)]
+    lines = share_training(seeds, heads_of_model(3, "softmax"), [10, 20, 30], 3).lines()
+    assert lines[1].startswith("rank 1 of 3: convnext seed 1 softmax (60 samples an epoch")
+    assert lines[2].endswith("with convnext seed 0, convnext seed 1 once complete")
     idle = several.lines()[several.surplus[2]]
     assert idle.endswith("it fills the pixel cache, of test, too")
 
