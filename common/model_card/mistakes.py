@@ -23,7 +23,7 @@ from common.reporting.report import MistakePictures
 from common.result_dir import Run
 from common.system.errors import InputError
 from common.system.files import atomic_write
-from common.system.log import printable
+from common.system.log import log, printable
 from common.trained_networks.loading import load_model
 
 _SIDE = 448  # pixels of a square as it is drawn
@@ -94,7 +94,8 @@ def explain_mistakes(
     found: list[Evidence] = []
     squares: list[np.ndarray] = []
     cuts: set[tuple[bool, int]] = set()
-    for voice in voices:
+    for number, voice in enumerate(voices, start=1):
+        log(f"evidence for the {len(rows)} worst mistakes: model {number} of {len(voices)}")
         model = load_model(voice.run)
         cuts.add(_cut(model.preprocessing))
         if len(cuts) > 1:

@@ -1,6 +1,7 @@
 """New pictures are compared with training pictures by what networks make of them."""
 
 import dataclasses
+import re
 import shutil
 
 import numpy as np
@@ -179,6 +180,9 @@ def test_an_evaluation_keeps_it_beside_the_model_unless_told_not_to(
     assert "training pictures: --reference_pictures 0" in capsys.readouterr().out
     assert not directory.reference.exists()
     assert evaluate_ensemble.main(flags(**values, reference_pictures=25)) == 0
+    said = capsys.readouterr().out  # both take minutes where there is much to look at
+    assert "looks once at 25 pictures of train, to compare new ones with" in said
+    assert re.search(r"evidence for the \d worst mistakes: model 1 of 1", said)
     kept = load_reference(directory.reference)
     assert kept.limits.pictures == 25 and not kept.neighbourhood.why_none
     assert load_doubts([directory.reference], [kept.checkpoints]).why_not_known == ""
