@@ -237,8 +237,9 @@ def train_held(
 
     config, directory = inputs.config, held.directory
     caches = open_caches(inputs)
+    threads = use_threads(config.threads, speak=False)  # which config.json records
     begin_run(inputs, fingerprints, held, request)
-    use_threads(config.threads)  # not before: a refusal is to be one line, and begins no log
+    log(threads.line)  # not before: a refusal is to be one line
     note_threads(directory)
     context = build_context(inputs, *caches, directory, fingerprints, bool(changes))
     describe(context, held.heads)

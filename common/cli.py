@@ -86,7 +86,7 @@ def guarded(
         except RuntimeError as error:
             if not _is_out_of_memory(error):
                 raise
-            smaller = "try a smaller model or --img_size, or --device cpu"
+            smaller = "try a smaller model or --img_size, or another --device"
             return _fail(f"out of memory ({str(error)[:160]}); {smaller}; {advice}", 1)
         except InputError as error:
             return _fail(error, 2)
@@ -124,7 +124,10 @@ def _rest(place: Place) -> str:
 def _is_out_of_memory(error: RuntimeError) -> bool:
     """Tell whether a device was too small; what runs without PyTorch does not import it here."""
     torch = sys.modules.get("torch")
-    return torch is not None and isinstance(error, torch.OutOfMemoryError)
+    if torch is None:
+        return False
+    on_cpu = "DefaultCPUAllocator" in str(error)  # of which there is no class of its own
+    return on_cpu or isinstance(error, torch.OutOfMemoryError)
 
 
 @contextlib.contextmanager

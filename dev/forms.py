@@ -67,7 +67,7 @@ def with_plain_optimizer(bench: Bench) -> Iterator[None]:
 def pair_by_pair(bench: Bench) -> Iterator[None]:
     """Train one pair after the other."""
     memory = bench.context.memory
-    with mock.patch.multiple(memory, parallel_branches=None, at_once=1):
+    with mock.patch.multiple(memory, parallel_branches=None, workers=1, at_once=1):
         yield
 
 
@@ -76,7 +76,7 @@ def in_one_launch(bench: Bench) -> Iterator[None]:
     """Train all pairs in one launch."""
     memory = bench.context.memory
     parallel = memory.parallel_branches or ParallelBranches(bench.trainers[0].branch)
-    with mock.patch.multiple(memory, parallel_branches=parallel, at_once=1):
+    with mock.patch.multiple(memory, parallel_branches=parallel, workers=1, at_once=1):
         yield
 
 
@@ -136,7 +136,7 @@ def measure(name: str, root: Path, device: torch.device, repeats: int) -> dict[s
     forms = FORMS | OF_DEVICE[device.type]
     if not timm_patches.is_patched(bench.context.backbone.stages):
         forms.pop(_LIBRARY_MODULES, None)
-    if bench.context.memory.at_once == 1:
+    if bench.context.memory.workers == 1:
         forms.pop(_ONE_BY_ONE, None)
     if not bench.context.channels_last:
         forms.pop(LIBRARY_DEPTHWISE, None)

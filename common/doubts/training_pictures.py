@@ -111,7 +111,8 @@ def _look(model: LoadedModel, split: Split, config: PredictionConfig) -> _Seen:
     cache = open_cache(split, model.preprocessing, config.cache_dir, config.num_workers)
     chunk, features, statistics = chunk_size(config.device), [], []
     what = f"look at {split.name} for {model.model}"
-    log(f"{model.model}: looks once at {len(split)} pictures of {split.name}, to compare new ones with")
+    count = len(split)
+    log(f"{model.model}: looks once at {count} pictures of {split.name}, to compare new ones with")
     for start in progress_bar(range(0, len(cache), chunk), what):
         pixels = cache.read(np.arange(start, min(start + chunk, len(cache))))
         found = predict_pixels(model, pixels, config.device, config.precision)

@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 from numpy.typing import ArrayLike
 
+from common.system.environment import control_groups
 from common.system.errors import InputError
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of mallopt(3)
@@ -66,14 +67,33 @@ def _cpu_has_bf16() -> bool:
     return not {"avx512_bf16", "amx_bf16"}.isdisjoint(words)
 
 
-def free_memory() -> float:
-    """Return how many bytes of the machine's memory are free or can be; infinity if unknown."""
+def free_memory(root: Path = Path("/")) -> float:
+    """Return how many bytes of memory are free, or can be, for this process; infinity if unknown.
+
+    The machine's, or less where a control group (of SLURM, of a container) grants less.
+    """
     try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
+        lines = (root / "proc/meminfo").read_text().splitlines()
         sizes = dict(line.split(":", 1) for line in lines)
-        return 1024 * float(sizes["MemAvailable"].split()[0])
+        free = 1024 * float(sizes["MemAvailable"].split()[0])
     except (OSError, KeyError, ValueError, IndexError):  # another system
-        return math.inf
+        free = math.inf
+    return min([free, *map(_left_of_group, control_groups("memory", root))])
+
+
+def _left_of_group(folder: Path) -> float:
+    """Return what a control group still grants, of version 2 or 1, files in memory given back."""
+    for limit, used, files in (
+        ("memory.max", "memory.current", "inactive_file"),
+        ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+    ):
+        try:
+            granted, taken = (int((folder / name).read_text()) for name in (limit, used))
+            rows = (folder / "memory.stat").read_text().splitlines()
+            return max(0, granted - taken + int(dict(row.split() for row in rows)[files]))
+        except (OSError, KeyError, ValueError):  # "max" is no number: there is no limit
+            continue
+    return math.inf
 
 
 def tune_malloc(keep: bool = True) -> None:

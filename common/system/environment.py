@@ -15,6 +15,27 @@ def worker_count(requested: int) -> int:
     return max(1, min(requested, len(os.sched_getaffinity(0))))
 
 
+def control_groups(controller: str, root: Path = Path("/")) -> set[Path]:
+    """List the folders of the control groups, of either version, that limit this process.
+
+    controller: "cpu" or "memory".
+    """
+    try:
+        lines = (root / "proc/self/cgroup").read_text().splitlines()
+    except OSError:
+        return set()
+    found = set()
+    for line in lines:
+        _, controllers, path = line.split(":", 2)
+        if controllers and controller not in controllers.split(","):
+            continue
+        top = root / "sys/fs/cgroup" / (controller if controllers else "")
+        place = top / path.lstrip("/")
+        # a container may see the path of outside, and its own group at the top
+        found |= {top, place, *(p for p in place.parents if top in p.parents)}
+    return found
+
+
 def versions() -> dict[str, str]:
     """Name the versions and the processor that results depend on.
 

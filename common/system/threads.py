@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
+from common.system.environment import control_groups
 from common.system.errors import InputError
 from common.system.log import log
 
@@ -38,8 +39,13 @@ class ThreadChoice:
     count: int
     reason: str
 
+    @property
+    def line(self) -> str:
+        """Say it for the log."""
+        return f"threads: {self.count} ({self.reason})"
 
-def use_threads(asked: str, speak: bool = True, probe: bool = True) -> None:
+
+def use_threads(asked: str, speak: bool = True, probe: bool = True) -> ThreadChoice:
     """Let as many threads compute as asked for, or as is best here, and say so in a line.
 
     asked: "auto" or a number. probe: PyTorch computes, and may be asked how fast; without, whatever
@@ -53,7 +59,8 @@ def use_threads(asked: str, speak: bool = True, probe: bool = True) -> None:
     else:
         os.environ[_VARIABLE] = str(choice.count)
     if speak:
-        log(f"threads: {choice.count} ({choice.reason})")
+        log(choice.line)
+    return choice
 
 
 def require_threads(asked: str) -> None:
@@ -107,22 +114,8 @@ def choose_threads(
 
 def cpu_quota(root: Path = Path("/")) -> float | None:
     """Return how many cores' time the control groups grant this process; None: no limit."""
-    try:
-        lines = (root / "proc/self/cgroup").read_text().splitlines()
-    except OSError:
-        return None
-    found = []
-    for line in lines:
-        _, controllers, path = line.split(":", 2)
-        if controllers and "cpu" not in controllers.split(","):
-            continue
-        top = root / "sys/fs/cgroup" / ("cpu" if controllers else "")
-        place = top / path.lstrip("/")
-        # a container may see the path of outside, and its own group at the top
-        for folder in {top, place, *(p for p in place.parents if top in p.parents)}:
-            found.append(_quota_of(folder))
-    known = [quota for quota in found if quota is not None]
-    return min(known, default=None)
+    found = map(_quota_of, control_groups("cpu", root))
+    return min((quota for quota in found if quota is not None), default=None)
 
 
 def _quota_of(folder: Path) -> float | None:
@@ -203,17 +196,20 @@ def workers_for(pieces: int, threads: int, most: int | None = None) -> int:
     return min(range(1, max(1, limit) + 1), key=time_taken)
 
 
-def side_by_side(work: Callable[[_Item], _Result], items: Sequence[_Item]) -> list[_Result]:
+def side_by_side(
+    work: Callable[[_Item], _Result], items: Sequence[_Item], workers: int = 0
+) -> list[_Result]:
     """Do a piece of work for each item, several at once; returns the results in their order.
 
-    Each runs in another thread, with as many of PyTorch's threads as there are for it; gradients
-    are tracked there or not as here, but autocast is not on. All are done, or have failed, before
-    the first error is raised.
+    workers: how many at most, each with threads // workers of PyTorch's threads however many items
+    there are; 0: as is best for these. Gradients are tracked there or not as here, but autocast is
+    not on. All are done, or have failed, before the first error is raised; where this thread is
+    interrupted, those that have not begun are left.
     """
     import torch
 
     threads = torch.get_num_threads()
-    workers = workers_for(len(items), threads)
+    workers = workers or workers_for(len(items), threads)
     if workers == 1:
         return [work(item) for item in items]
     inference, tracked = torch.is_inference_mode_enabled(), torch.is_grad_enabled()
@@ -224,7 +220,12 @@ def side_by_side(work: Callable[[_Item], _Result], items: Sequence[_Item]) -> li
 
     pool = _workers(workers, threads // workers)
     pieces = [pool.submit(run, item) for item in items]
-    wait(pieces)
+    try:
+        wait(pieces)
+    except BaseException:  # Ctrl-C, or a signal
+        for piece in pieces:
+            piece.cancel()
+        raise
     return [piece.result() for piece in pieces]
 
 
@@ -241,7 +242,15 @@ def _workers(count: int, threads_of_each: int) -> ThreadPoolExecutor:
         torch.set_num_threads(threads_of_each)
         all_there.wait()  # so that each worker comes here once
 
-    list(pool.map(start, range(count)))
+    try:
+        list(pool.map(start, range(count)))
+    except (RuntimeError, threading.BrokenBarrierError) as error:
+        all_there.abort()  # those that are there already would wait forever
+        pool.shutdown(wait=False)
+        raise InputError(
+            f"{count} threads cannot be started ({error}); raise the limit of processes "
+            "(ulimit -u), or take --threads 1"
+        ) from error
     torch.set_num_threads(own)  # a worker's number has become that of new threads, too
     return pool
 

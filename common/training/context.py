@@ -104,7 +104,8 @@ class Memory:
     micro_batch: int | None = None  # samples at a time; None: a whole effective batch
     checkpointing: bool = False  # recompute activations in the backward pass
     parallel_branches: ParallelBranches | None = None  # for one launch of all; None: one by one
-    at_once: int = 1  # heads that are trained side by side, each with a part of a CPU's threads
+    workers: int = 1  # parts of a CPU's threads, one of which trains a head
+    at_once: int = 1  # heads that are trained side by side, at most so many
 
 
 @dataclass

@@ -241,7 +241,7 @@ def validate(context: TrainContext, trainers: list[HeadTrainer]) -> dict[Head, V
 
     for group in grouped(batches, context.memory.at_once):
         signals.check()
-        for batch, values in zip(group, side_by_side(logits_of, group)):
+        for batch, values in zip(group, side_by_side(logits_of, group, context.memory.workers)):
             logits[batch.head].append(values)
             order[batch.head].append(batch.indices)
     results = {}

@@ -21,7 +21,7 @@ from common.models.ovo import (
     trunk_features,
 )
 from common.models.parallel_branches import ParallelBranches
-from common.pairs import Head
+from common.pairs import Head, heads_of_model
 from common.system.device import autocast, free_memory, to_device, wait_for
 from common.system.errors import InputError, TrainingError
 from common.system.log import log
@@ -77,8 +77,9 @@ def make_batch(
 
 def train_step(context: TrainContext, batches: list[Batch]) -> None:
     """Update different heads on one effective batch each, all of B samples."""
-    if context.memory.at_once > 1:
-        side_by_side(lambda batch: _train_step(context, [batch]), batches)
+    workers = context.memory.workers
+    if workers > 1:
+        side_by_side(lambda batch: _train_step(context, [batch]), batches, workers)
     else:
         _train_step(context, batches)
 
@@ -277,8 +278,8 @@ def choose_parallelism(context: TrainContext, trainers: list[HeadTrainer]) -> No
     """
     wanted, memory = context.config.pair_parallelism, context.memory
     if wanted == "auto" and context.device.type == "cpu":
-        if context.precision != "fp32":
-            memory.at_once = heads_at_once(context, trainers)
+        if context.precision != "fp32" and trainers and context.fingerprints.kernel_version > 3:
+            share_threads(context, trainers)
         return
     if len(trainers) < 2:
         if wanted == "on":
@@ -314,31 +315,45 @@ def choose_parallelism(context: TrainContext, trainers: list[HeadTrainer]) -> No
     )
 
 
-def heads_at_once(context: TrainContext, trainers: list[HeadTrainer]) -> int:
-    """Return how many of these heads a CPU's threads and free memory can train side by side."""
-    threads = torch.get_num_threads()
-    wanted = workers_for(_STREAM, threads, most=len(trainers))
-    if wanted < 2:
-        return 1
-    kept: dict[int, int] = {}  # address -> bytes of what the backward pass needs
+def share_threads(context: TrainContext, trainers: list[HeadTrainer]) -> None:
+    """Train heads side by side, each with a part of a CPU's threads, as many as memory is free for.
+
+    How large a part is follows from the threads and from how many heads the whole model has, not
+    from how many of them are trained, are left, or fit: sums round in another way with other
+    threads, and a head is to become the same after a stop, and whatever is trained beside it.
+    """
+    memory, config, threads = context.memory, context.config, torch.get_num_threads()
+    heads = heads_of_model(config.num_classes, config.head)
+    memory.workers = workers_for(_STREAM, threads, most=len(heads))
+    if memory.workers == 1:
+        return
+    room = free_memory() / (_ROOM * _bytes_of_a_step(context, trainers[0]))
+    memory.at_once = max(1, int(min(memory.workers, room)))
+    count, own = min(memory.at_once, len(trainers)), threads // memory.workers
+    what = f"{count} pairs are trained side by side, each" if count > 1 else "a pair is trained"
+    more = ", as memory is free for no more" if memory.at_once < memory.workers else ""
+    if count == 1:
+        more += "; --pair_parallelism off gives it all of them"
+    log(f"{what} with {own} of {threads} threads{more}")
+
+
+def _bytes_of_a_step(context: TrainContext, trainer: HeadTrainer) -> float:
+    """Return how much the backward pass of a head's effective batch needs of the forward pass."""
+    kept: dict[int, int] = {}  # by address
 
     def note(tensor: Tensor) -> Tensor:
         storage = tensor.untyped_storage()
         kept[storage.data_ptr()] = storage.nbytes()
         return tensor
 
-    (batch,) = _black_batches(context, trainers[:1])
-    samples, statistics = min(2, len(batch.targets)), _statistics(trainers[0])
+    (batch,) = _black_batches(context, [trainer])
+    samples, statistics = min(2, len(batch.targets)), _statistics(trainer)
     with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
         forward(context, [batch.part(0, samples)])
-    _restore_statistics(trainers[0], statistics)
-    for weights in trainers[0].branch.parameters():
+    _restore_statistics(trainer, statistics)
+    for weights in trainer.branch.parameters():
         kept.pop(weights.untyped_storage().data_ptr(), None)
-    needed = _ROOM * sum(kept.values()) / samples * context.config.effective_batch
-    found = max(1, min(wanted, int(free_memory() / needed)))
-    if found > 1:
-        log(f"{found} pairs are trained side by side, each with {threads // found} of the threads")
-    return found
+    return sum(kept.values()) / samples * context.config.effective_batch
 
 
 def _time_launches(

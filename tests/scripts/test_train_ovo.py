@@ -89,6 +89,15 @@ def test_several_backbones_one_after_the_other(quick_train, tmp_path, capsys):
         assert (folder / "models" / f"best_{model}_2_3.pth").is_file()
 
 
+def test_the_threads_that_a_run_began_with_are_recorded(quick_train, tmp_path, set_threads, capsys):
+    set_threads(1)
+    assert quick_train(tmp_path, pairs="2-3", epochs=1, threads=2) == 0
+    config = json.loads((tmp_path / "config.json").read_text())
+    assert config["versions"]["threads"] == "2"
+    said = capsys.readouterr().out
+    assert said.count("threads: 2 (as --threads says") == 1 and "began with" not in said
+
+
 def test_several_seeds_are_trained_as_each_alone_and_named_together(quick_train, tmp_path, capsys):
     folder, asked = tmp_path / "r", {"head": "softmax", "epochs": 1}
     assert quick_train(folder, seed=["3", "4"], **asked) == 0

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from common.system.device import resolve_precision, select_device
+from common.system.device import free_memory, resolve_precision, select_device
 from common.system.errors import InputError
 
 CPU = torch.device("cpu")
@@ -45,3 +45,26 @@ def test_a_precision_that_is_asked_for_is_taken_if_it_can_be():
     assert resolve_precision("bf16", True, CPU) == "bf16"
     with pytest.raises(InputError, match="needs a GPU"):
         resolve_precision("fp16", True, CPU)
+
+
+def test_free_memory_is_the_machine_s_or_what_a_control_group_grants(tmp_path):
+    assert free_memory(tmp_path) == float("inf")
+    (tmp_path / "proc/self").mkdir(parents=True)
+    (tmp_path / "proc/meminfo").write_text("MemTotal: 9 kB\nMemAvailable:  1000 kB\n")
+    assert free_memory(tmp_path) == 1_024_000
+    (tmp_path / "proc/self/cgroup").write_text("0::/slurm/job\n")
+    job = tmp_path / "sys/fs/cgroup/slurm/job"
+    job.mkdir(parents=True)
+    (job / "memory.max").write_text("max\n")
+    (job.parent / "memory.max").write_text("500000\n")
+    for folder, files in ((job, 0), (job.parent, 1000)):
+        (folder / "memory.current").write_text("400000\n")
+        (folder / "memory.stat").write_text(f"anon 5\ninactive_file {files}\n")
+    assert free_memory(tmp_path) == 101_000, "of the group above, with files that can go"
+    (tmp_path / "proc/self/cgroup").write_text("3:memory:/docker/abc\n")
+    own = tmp_path / "sys/fs/cgroup/memory"
+    own.mkdir()
+    (own / "memory.limit_in_bytes").write_text("300\n")
+    (own / "memory.usage_in_bytes").write_text("310\n")
+    (own / "memory.stat").write_text("total_inactive_file 0\n")
+    assert free_memory(tmp_path) == 0

@@ -218,6 +218,53 @@ def test_one_thread_or_one_piece_is_done_here(set_threads):
         assert found == [(threading.get_ident(), count)] * len(items)
 
 
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_each_has_its_part_of_the_threads_however_many_there_are(set_threads, count):
+    set_threads(4)
+    found = side_by_side(lambda _: torch.get_num_threads(), list(range(count)), workers=2)
+    assert found == [2] * count and torch.get_num_threads() == 4
+
+
+def test_what_has_not_begun_is_left_where_this_thread_is_interrupted(set_threads, monkeypatch):
+    set_threads(2)
+    done, begun = [], threading.Event()
+
+    def work(item):
+        begun.set()
+        time.sleep(0.2)
+        done.append(item)
+
+    def interrupted(pieces):
+        begun.wait(30)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(threads, "wait", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        side_by_side(work, list(range(20)))
+    time.sleep(1)
+    assert 1 <= len(done) <= 4
+
+
+def test_workers_that_cannot_be_started_end_in_one_line(set_threads, monkeypatch):
+    set_threads(2)
+    start, started = threading.Thread.start, []
+
+    def fails(thread):
+        started.append(thread)
+        if len(started) > 1:
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    threads._workers.cache_clear()
+    with monkeypatch.context() as patches:
+        patches.setattr(threading.Thread, "start", fails)
+        with pytest.raises(InputError, match="2 threads cannot be started .* take --threads 1"):
+            side_by_side(abs, [1, 2])
+    started[0].join(10)
+    assert not started[0].is_alive(), "it waits for the other one"
+    assert side_by_side(abs, [-1, -2]) == [1, 2]
+
+
 @pytest.mark.parametrize("mode", ["inference_mode", "no_grad", "enable_grad"])
 def test_gradients_are_tracked_side_by_side_as_here(set_threads, mode):
     set_threads(2)
