@@ -258,7 +258,7 @@ def test_workers_that_cannot_be_started_end_in_one_line(set_threads, monkeypatch
     threads._workers.cache_clear()
     with monkeypatch.context() as patches:
         patches.setattr(threading.Thread, "start", fails)
-        with pytest.raises(InputError, match="2 threads cannot be started .* take --threads 1"):
+        with pytest.raises(InputError, match=r"2 threads cannot be started .* take --threads 1"):
             side_by_side(abs, [1, 2])
     started[0].join(10)
     assert not started[0].is_alive(), "it waits for the other one"
