@@ -28,6 +28,7 @@ _PROBE_SECONDS = 2.0
 _GAIN = 0.9  # more threads must take at most this share of the time
 # of its own speed that a thread loses for each other one in the same product; measured on 2 cores
 _LOSS = 0.12
+_WORKER = "side_by_side"  # what the threads of workers are called
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
 
@@ -202,15 +203,15 @@ def side_by_side(
     """Do a piece of work for each item, several at once; returns the results in their order.
 
     workers: how many at most, each with threads // workers of PyTorch's threads however many items
-    there are; 0: as is best for these. Gradients are tracked there or not as here, but autocast is
-    not on. All are done, or have failed, before the first error is raised; where this thread is
-    interrupted, those that have not begun are left.
+    there are; 0: as is best for these. A worker itself does all that is asked of it. Gradients are
+    tracked there or not as here, but autocast is not on. All are done, or have failed, before the
+    first error is raised; where this thread is interrupted, those that have not begun are left.
     """
     import torch
 
     threads = torch.get_num_threads()
     workers = workers or workers_for(len(items), threads)
-    if workers == 1:
+    if workers == 1 or threading.current_thread().name.startswith(_WORKER):
         return [work(item) for item in items]
     inference, tracked = torch.is_inference_mode_enabled(), torch.is_grad_enabled()
 
@@ -235,7 +236,7 @@ def _workers(count: int, threads_of_each: int) -> ThreadPoolExecutor:
     import torch
 
     own = torch.get_num_threads()
-    pool, all_there = ThreadPoolExecutor(count, "side_by_side"), threading.Barrier(count)
+    pool, all_there = ThreadPoolExecutor(count, _WORKER), threading.Barrier(count)
 
     def start(_: int) -> None:
         torch.get_num_threads()  # at first a thread takes the number of the whole process

@@ -4,8 +4,10 @@ N images, n of a chunk, C pictures that a chunk always has, S pixels of the squa
 classes, F pooled features.
 """
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -13,11 +15,15 @@ from torch import Tensor
 
 from common.models.ovo import chunk_size, trunk_features
 from common.pixels.device_pixels import DevicePixels, PixelSource, views
+from common.pixels.preprocessing import Preprocessing
 from common.system.device import autocast, tune_malloc
 from common.system.errors import InputError
 from common.system.log import progress_bar
 from common.system.threads import side_by_side
-from common.trained_networks.loading import Columns, LoadedModel
+from common.trained_networks.loading import Columns, LoadedModel, TrunkGroup
+
+_Item = TypeVar("_Item")
+_Result = TypeVar("_Result")
 
 
 def predict_logits(
@@ -73,7 +79,7 @@ def predict_pixels(
     """
     count = len(pixels)
     shown = views(torch.as_tensor(pixels), tta)
-    found = [_run_branches(model, view, device, precision) for view in shown]
+    found = _each(partial(_run_branches, model, device, precision), list(shown), device)
     logits = np.empty((count, model.num_outputs), dtype=np.float32)
     of_branches = [own.columns for group in model.groups for own in group.branches]
     for columns, values in zip(of_branches, zip(*(view.logits for view in found))):
@@ -97,22 +103,34 @@ def branch_logits(
 
     What comes after the first n fills the chunk up, as in `predict_pixels`.
     """
-    return _run_branches(model, pixels, device, precision).logits
+    return _run_branches(model, device, precision, pixels).logits
+
+
+def _each(
+    work: Callable[[_Item], _Result], items: Sequence[_Item], device: torch.device
+) -> list[_Result]:
+    """Do a piece of work for each item: on a CPU side by side, on a GPU one after the other."""
+    return side_by_side(work, items) if device.type == "cpu" else [work(item) for item in items]
 
 
 def _run_branches(
-    model: LoadedModel, pixels: Tensor, device: torch.device, precision: str
+    model: LoadedModel, device: torch.device, precision: str, pixels: Tensor
 ) -> _View:
-    found: list[tuple[Tensor, Tensor]] = []
-    for group in model.groups:
-        features = trunk_features(
-            group.trunk, pixels, model.preprocessing, device, precision, padded=True
-        )
-        run = partial(_run_branch, features, device, precision)
-        on_cpu = device.type == "cpu"
-        found += side_by_side(run, group.branches) if on_cpu else map(run, group.branches)
-    logits, pooled = zip(*found)
+    run = partial(_run_group, model.preprocessing, device, precision, pixels)
+    groups = _each(run, model.groups, device)
+    logits, pooled = zip(*(own for group in groups for own in group))
     return _View(list(logits), torch.stack(pooled).float().mean(0))
+
+
+def _run_group(
+    preprocessing: Preprocessing,
+    device: torch.device,
+    precision: str,
+    pixels: Tensor,
+    group: TrunkGroup,
+) -> list[tuple[Tensor, Tensor]]:
+    features = trunk_features(group.trunk, pixels, preprocessing, device, precision, padded=True)
+    return _each(partial(_run_branch, features, device, precision), group.branches, device)
 
 
 def _run_branch(

@@ -225,6 +225,17 @@ def test_each_has_its_part_of_the_threads_however_many_there_are(set_threads, co
     assert found == [2] * count and torch.get_num_threads() == 4
 
 
+def test_a_worker_does_all_itself(set_threads):
+    set_threads(8)
+
+    def inner(_):
+        return threading.get_ident(), torch.get_num_threads()
+
+    found = side_by_side(lambda _: (inner(0), side_by_side(inner, range(4))), range(4), workers=2)
+    for own, parts in found:
+        assert parts == [own] * 4 and own[1] == 4
+
+
 def test_what_has_not_begun_is_left_where_this_thread_is_interrupted(set_threads, monkeypatch):
     set_threads(2)
     done, begun = [], threading.Event()

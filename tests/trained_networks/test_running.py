@@ -1,5 +1,7 @@
 """Pictures are shown to the networks of a result directory as each of its files would see them."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -12,7 +14,7 @@ from common.prediction.altered import AlteredPixels
 from common.result_dir import ResultDir, find_run
 from common.system.errors import InputError
 from common.trained_networks import running
-from common.trained_networks.loading import load_model
+from common.trained_networks.loading import TrunkGroup, load_model
 from common.trained_networks.running import predict_logits, predict_pixels
 
 CPU = torch.device("cpu")
@@ -89,6 +91,32 @@ def test_branches_side_by_side_say_what_they_say_one_after_the_other(
         assert set(counts) == {1}, "of each branch"
     assert np.abs(found[0] - found[1]).max() <= most
     assert np.array_equal(found[1], predict_logits(member, cache, CPU, precision)), "each time"
+
+
+@pytest.mark.parametrize("what", ["views", "trunks"])
+def test_views_and_networks_of_their_own_are_asked_side_by_side(
+    trained, demo, shared_cache, set_threads, monkeypatch, what
+):
+    member, tta = load_model(find_run(ResultDir(trained))), "d4" if what == "views" else "none"
+    if what == "trunks":  # as where nothing was frozen
+        (group,) = member.groups
+        own = [TrunkGroup(group.trunk, [branch]) for branch in group.branches]
+        member = dataclasses.replace(member, groups=own)
+    cache = open_cache(scan_split(demo, "test"), member.preprocessing, shared_cache, 2)
+    counts, run = [], running._run_group
+    monkeypatch.setattr(
+        running,
+        "_run_group",
+        lambda *given: (counts.append(torch.get_num_threads()), run(*given))[1],
+    )
+    found = []
+    for threads in (1, 2):
+        set_threads(threads)
+        counts.clear()
+        found.append(predict_logits(member, cache, CPU, "fp32", tta))
+        assert set(counts) == {1}
+    assert np.abs(found[0] - found[1]).max() <= 1e-5
+    assert np.array_equal(found[1], predict_logits(member, cache, CPU, "fp32", tta)), "each time"
 
 
 def test_pixels_of_another_configuration_are_refused(trained, demo, tmp_path):
