@@ -71,7 +71,7 @@ from common.sharing.session import Session, clear_away, follow, lead
 from common.system.errors import InputError
 from common.system.files import write_json
 from common.system.log import log, said_once
-from common.system.threads import require_threads, use_threads
+from common.system.threads import allocate_in_one_heap, require_threads, use_threads
 
 if TYPE_CHECKING:  # takes seconds to import: steps that need it do it
     from common.prediction.predict import PredictionConfig
@@ -284,6 +284,7 @@ def main(argv: list[str] | None = None) -> int:
     """Evaluate every model, then their ensemble, then compare both with the gates."""
     args, place = parse_args(argv), find_place()
     require_threads(args.threads)
+    allocate_in_one_heap()
     if args.verify and not place.leads:
         return 0
     asked = what_is_asked(args)

@@ -40,7 +40,7 @@ from common.system.environment import versions
 from common.system.errors import InputError
 from common.system.files import atomic_write
 from common.system.log import log, utc_now
-from common.system.threads import require_threads, use_threads
+from common.system.threads import allocate_in_one_heap, require_threads, use_threads
 
 if TYPE_CHECKING:  # these take seconds to import: steps that need them do it
     from common.evidence.explanation import Explained, How, Sources
@@ -259,6 +259,7 @@ def main(argv: list[str] | None = None) -> int:
     """List the pictures, load the grader, make the maps that are not there, then draw them all."""
     args = parse_args(argv)
     require_threads(args.threads)
+    allocate_in_one_heap()
     listing, place = list_pictures(args.images), EvidenceDir(args.output_dir)
     for line in listing.remarks:
         log(line)

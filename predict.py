@@ -62,7 +62,7 @@ from common.sharing.session import clear_away, follow, lead
 from common.sharing.shares import ranges
 from common.system.errors import InputError
 from common.system.log import log
-from common.system.threads import require_threads, use_threads
+from common.system.threads import allocate_in_one_heap, require_threads, use_threads
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -295,6 +295,7 @@ def main(argv: list[str] | None = None) -> int:
     """List the pictures, load the grader, grade what has no row yet, then sum up."""
     args, place = parse_args(argv), find_place()
     require_threads(args.threads)
+    allocate_in_one_heap()
     files = RunFiles(args.csv)
     require_different_files(files, args.report)
     listing = list_pictures(args.images)

@@ -99,11 +99,13 @@ class _Queue:
         return HeadBatch(self._head, indices[:size], features[:size].contiguous())
 
 
-def grouped(batches: Iterator[HeadBatch], limit: int) -> Iterator[list[HeadBatch]]:
-    """Join successive batches of different heads and equal size, at most `limit` at a time."""
+def grouped(
+    batches: Iterator[HeadBatch], limit: int, equal: bool = False
+) -> Iterator[list[HeadBatch]]:
+    """Join successive batches of different heads, at most `limit` at a time; equal: in size."""
     group: list[HeadBatch] = []
     for batch in batches:
-        if group and not _fits(batch, group, limit):
+        if group and not _fits(batch, group, limit, equal):
             yield group
             group = []
         group.append(batch)
@@ -111,9 +113,9 @@ def grouped(batches: Iterator[HeadBatch], limit: int) -> Iterator[list[HeadBatch
         yield group
 
 
-def _fits(batch: HeadBatch, group: list[HeadBatch], limit: int) -> bool:
+def _fits(batch: HeadBatch, group: list[HeadBatch], limit: int, equal: bool) -> bool:
     return (
         len(group) < limit
-        and len(batch.indices) == len(group[0].indices)
+        and (not equal or len(batch.indices) == len(group[0].indices))
         and all(batch.head != other.head for other in group)
     )

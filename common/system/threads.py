@@ -6,6 +6,7 @@ than one. So pieces of work that do not depend on each other are better done sid
 a part of the threads, than one after the other with all of them.
 """
 
+import ctypes
 import functools
 import os
 import threading
@@ -28,6 +29,7 @@ _PROBE_SECONDS = 2.0
 _GAIN = 0.9  # more threads must take at most this share of the time
 # of its own speed that a thread loses for each other one in the same product; measured on 2 cores
 _LOSS = 0.12
+_M_ARENA_MAX = -8  # of mallopt(3)
 _WORKER = "side_by_side"  # what the threads of workers are called
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
@@ -75,6 +77,20 @@ def _number(text: str) -> int | None:
     if not (text.isascii() and text.isdecimal() and len(text) <= len(str(_MOST))):
         return None
     return int(text) if 1 <= int(text) <= _MOST else None
+
+
+def allocate_in_one_heap() -> None:
+    """Let all threads take memory from one heap of glibc's, where these come before they do.
+
+    A heap of a thread's own gives back what is larger than 64 MB each time, so that the system
+    clears new pages for it each time. Measured on 2 cores: views of 16 pictures of 320 px, two at a
+    time, take 1.4 to 1.5 times as long so. Training, which frees memory in other threads, takes 15
+    % more time with one heap. Does nothing with another C library.
+    """
+    try:
+        ctypes.CDLL("libc.so.6").mallopt(_M_ARENA_MAX, 1)
+    except (OSError, AttributeError):
+        return
 
 
 def choose_threads(

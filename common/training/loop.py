@@ -165,7 +165,7 @@ def train_epoch(context: TrainContext, trainers: list[HeadTrainer], epoch: int) 
     memory = context.memory
     together = len(trainers) if memory.parallel_branches else memory.at_once
     batches = pair_batches(order, labels, list(by_head), config.effective_batch, chunk, features_of)
-    for group in grouped(batches, together):
+    for group in grouped(batches, together, equal=memory.parallel_branches is not None):
         step = []
         for head, indices, features in group:
             targets = to_device(head.targets(labels[indices]), context.device)

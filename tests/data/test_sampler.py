@@ -60,11 +60,14 @@ def test_groups_hold_different_pairs_of_equal_size():
     def batches():
         return pair_batches(order, labels, heads, 8, 16, lambda i: torch.zeros(len(i), 1))
 
-    groups = list(grouped(batches(), 10))
+    groups = list(grouped(batches(), 10, equal=True))
     assert max(map(len, groups)) == 10
     for group in groups:
         assert len({head for head, _, _ in group}) == len(group)
         assert len({len(indices) for _, indices, _ in group}) == 1
+    whatever = list(grouped(batches(), 10))
+    assert len(whatever) < len(groups)
+    assert any(len({len(indices) for _, indices, _ in group}) > 1 for group in whatever)
     flat = [(head, indices.tolist()) for group in groups for head, indices, _ in group]
     assert flat == [(head, indices.tolist()) for head, indices, _ in batches()]
     assert all(len(group) == 1 for group in grouped(batches(), 1))

@@ -1,6 +1,7 @@
 """As many threads as were asked for, else as the environment says, else as find idle cores."""
 
 import os
+import platform
 import signal
 import subprocess
 import sys
@@ -9,6 +10,7 @@ import time
 
 import pytest
 import torch
+from helpers import ROOT
 
 from common.system import threads
 from common.system.errors import InputError
@@ -234,6 +236,35 @@ def test_a_worker_does_all_itself(set_threads):
     found = side_by_side(lambda _: (inner(0), side_by_side(inner, range(4))), range(4), workers=2)
     for own, parts in found:
         assert parts == [own] * 4 and own[1] == 4
+
+
+HEAPS = """
+import ctypes, sys, threading
+from common.system.threads import allocate_in_one_heap
+if sys.argv[1] == "one":
+    allocate_in_one_heap()
+gate = threading.Barrier(4)
+def take():
+    libc.free(libc.malloc(5000))
+    gate.wait()
+libc = ctypes.CDLL("libc.so.6")
+libc.malloc.restype = libc.fopen.restype = ctypes.c_void_p
+libc.malloc.argtypes, libc.free.argtypes = [ctypes.c_size_t], [ctypes.c_void_p]
+libc.malloc_info.argtypes, libc.fclose.argtypes = [ctypes.c_int, ctypes.c_void_p], [ctypes.c_void_p]
+threads = [threading.Thread(target=take) for _ in range(4)]
+[thread.start() for thread in threads], [thread.join() for thread in threads]
+file = libc.fopen(sys.argv[2].encode(), b"w")
+libc.malloc_info(0, file)
+libc.fclose(file)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library")
+@pytest.mark.parametrize("how", ["one", "several"])
+def test_threads_allocate_in_one_heap_where_they_are_told_to(tmp_path, how):
+    file = tmp_path / "heaps.xml"
+    subprocess.run([sys.executable, "-c", HEAPS, how, str(file)], check=True, cwd=ROOT)
+    assert (file.read_text().count("<heap nr=") == 1) == (how == "one")
 
 
 def test_what_has_not_begun_is_left_where_this_thread_is_interrupted(set_threads, monkeypatch):
