@@ -71,31 +71,31 @@ def test_what_is_said_of_a_picture_is_the_same_to_the_last_bit_whatever_is_besid
         assert np.array_equal(found.features[known], every[[rows[place] for place in known]])
 
 
-@pytest.mark.parametrize("precision, most", [("fp32", 1e-5), ("bf16", 0.03)])
-def test_branches_side_by_side_say_what_they_say_one_after_the_other(
-    trained, demo, shared_cache, set_threads, monkeypatch, precision, most
-):
-    member = load_model(find_run(ResultDir(trained)))
-    cache = open_cache(scan_split(demo, "test"), member.preprocessing, shared_cache, 2)
-    counts, run = [], running._run_branch
-    monkeypatch.setattr(
-        running,
-        "_run_branch",
-        lambda *given: (counts.append(torch.get_num_threads()), run(*given))[1],
-    )
-    found = []
-    for threads in (1, 2):
-        set_threads(threads)
-        counts.clear()
-        found.append(predict_logits(member, cache, CPU, precision))
-        assert set(counts) == {1}, "of each branch"
-    assert np.abs(found[0] - found[1]).max() <= most
-    assert np.array_equal(found[1], predict_logits(member, cache, CPU, precision)), "each time"
+@pytest.fixture
+def threads_of(monkeypatch):
+    """Watch a function of `running`; returns how many threads each call of it had."""
+
+    def watch(name):
+        counts, run = [], getattr(running, name)
+        monkeypatch.setattr(
+            running, name, lambda *given: (counts.append(torch.get_num_threads()), run(*given))[1]
+        )
+        return counts
+
+    return watch
 
 
-@pytest.mark.parametrize("what", ["views", "trunks"])
-def test_views_and_networks_of_their_own_are_asked_side_by_side(
-    trained, demo, shared_cache, set_threads, monkeypatch, what
+@pytest.mark.parametrize(
+    "what, precision, most",
+    [
+        ("branches", "fp32", 1e-5),
+        ("branches", "bf16", 0.03),
+        ("views", "fp32", 1e-5),
+        ("trunks", "fp32", 1e-5),
+    ],
+)
+def test_what_is_asked_side_by_side_says_what_it_says_one_after_the_other(
+    trained, demo, shared_cache, set_threads, threads_of, what, precision, most
 ):
     member, tta = load_model(find_run(ResultDir(trained))), "d4" if what == "views" else "none"
     if what == "trunks":  # as where nothing was frozen
@@ -103,20 +103,14 @@ def test_views_and_networks_of_their_own_are_asked_side_by_side(
         own = [TrunkGroup(group.trunk, [branch]) for branch in group.branches]
         member = dataclasses.replace(member, groups=own)
     cache = open_cache(scan_split(demo, "test"), member.preprocessing, shared_cache, 2)
-    counts, run = [], running._run_group
-    monkeypatch.setattr(
-        running,
-        "_run_group",
-        lambda *given: (counts.append(torch.get_num_threads()), run(*given))[1],
-    )
-    found = []
+    counts, found = threads_of("_run_branch" if what == "branches" else "_run_group"), []
     for threads in (1, 2):
         set_threads(threads)
         counts.clear()
-        found.append(predict_logits(member, cache, CPU, "fp32", tta))
-        assert set(counts) == {1}
-    assert np.abs(found[0] - found[1]).max() <= 1e-5
-    assert np.array_equal(found[1], predict_logits(member, cache, CPU, "fp32", tta)), "each time"
+        found.append(predict_logits(member, cache, CPU, precision, tta))
+        assert set(counts) == {1}, "of each"
+    assert np.abs(found[0] - found[1]).max() <= most
+    assert np.array_equal(found[1], predict_logits(member, cache, CPU, precision, tta)), "each time"
 
 
 def test_pixels_of_another_configuration_are_refused(trained, demo, tmp_path):
