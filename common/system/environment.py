@@ -1,5 +1,6 @@
 """What results depend on besides the images and the flags: versions, cores, the commit."""
 
+import ctypes
 import os
 import platform
 import subprocess
@@ -13,6 +14,14 @@ import numpy as np
 def worker_count(requested: int) -> int:
     """Limit the number of workers to the cores that this process may use."""
     return max(1, min(requested, len(os.sched_getaffinity(0))))
+
+
+def set_malloc(option: int, value: int) -> None:
+    """Set an option of glibc's mallopt(3), by its number; does nothing with another C library."""
+    try:
+        ctypes.CDLL("libc.so.6").mallopt(option, value)
+    except (OSError, AttributeError):
+        return
 
 
 def control_groups(controller: str, root: Path = Path("/")) -> set[Path]:

@@ -6,7 +6,6 @@ than one. So pieces of work that do not depend on each other are better done sid
 a part of the threads, than one after the other with all of them.
 """
 
-import ctypes
 import functools
 import os
 import threading
@@ -17,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from common.system.environment import control_groups
+from common.system.environment import control_groups, set_malloc
 from common.system.errors import InputError
 from common.system.log import log
 
@@ -87,10 +86,7 @@ def allocate_in_one_heap() -> None:
     time, take 1.4 to 1.5 times as long so. Training, which frees memory in other threads, takes 15
     % more time with one heap. Does nothing with another C library.
     """
-    try:
-        ctypes.CDLL("libc.so.6").mallopt(_M_ARENA_MAX, 1)
-    except (OSError, AttributeError):
-        return
+    set_malloc(_M_ARENA_MAX, 1)
 
 
 def choose_threads(

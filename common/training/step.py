@@ -76,7 +76,7 @@ def make_batch(
 
 
 def train_step(context: TrainContext, batches: list[Batch]) -> None:
-    """Update different heads on one effective batch each, all of B samples."""
+    """Update different heads on one effective batch each; all of B samples in one launch."""
     workers = context.memory.workers
     if workers > 1:
         side_by_side(lambda batch: _train_step(context, [batch]), batches, workers)
@@ -273,8 +273,8 @@ def reduce_memory(context: TrainContext, trainer: HeadTrainer, error: Exception)
 def choose_parallelism(context: TrainContext, trainers: list[HeadTrainer]) -> None:
     """Let heads share launches where that is asked for, or measures faster on a GPU.
 
-    On a CPU "auto" trains several side by side, but not in fp32, where a head becomes the same to
-    the last bit whatever is trained beside it. Raises InputError where "on" cannot be.
+    On a CPU "auto" trains several side by side, but not in fp32, nor in a run that an earlier
+    release began one after the other. Raises InputError where "on" cannot be.
     """
     wanted, memory = context.config.pair_parallelism, context.memory
     if wanted == "auto" and context.device.type == "cpu":
