@@ -28,6 +28,7 @@ from common.trained_networks.loading import LoadedModel, fingerprint_files, load
 
 LAYERS = {EXACT: evidence_of, FINER: finer_evidence_of}  # that a model is asked for
 SHUFFLES = ("classifier", "trained layers", "all layers")
+ORDERS = 5  # random ones that weights are put in
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,7 @@ class Look:
     layer: str = EXACT  # of `maps.KINDS`
     tta: str = "none"
     shuffled: str = ""  # whose weights are, one of SHUFFLES; "": none
+    order: int = 0  # which of the ORDERS they are put in
 
 
 @dataclass(frozen=True)
@@ -93,9 +95,11 @@ class Asked:
             f"{self.judged.method}, seed {self.judged.seed}: {look.layer} maps of "
             f"{len(self.judged.split)} images"
             + (f", {look.tta}" if look.tta != "none" else "")
-            + (f", shuffled: {look.shuffled}" if look.shuffled else "")
+            + (f", shuffled: {look.shuffled}, order {look.order + 1}" if look.shuffled else "")
         )
-        model = self.model if not look.shuffled else shuffled(self.model, look.shuffled)
+        model = self.model
+        if look.shuffled:
+            model = shuffled(model, look.shuffled, look.order)
         place = self.place
         ask = LAYERS[look.layer]
         found = ask(model, self.pixels, place.device, place.precision, look.tta)
@@ -105,8 +109,8 @@ class Asked:
         return Evidence(**arrays, method=found.method)  # summed in the order of what is read again
 
 
-def shuffled(model: LoadedModel, which: str) -> LoadedModel:
-    """Copy a model with each tensor of some of its weights in random order.
+def shuffled(model: LoadedModel, which: str, order: int) -> LoadedModel:
+    """Copy a model with each tensor of some of its weights in one of the random orders.
 
     Sizes of weights stay as they are, and so do the running statistics of normalisations. Source:
     the parameter randomisation test of Adebayo et al. 2018, "Sanity checks for saliency maps".
@@ -120,10 +124,10 @@ def shuffled(model: LoadedModel, which: str) -> LoadedModel:
             parts.append(group.trunk)
         for place, part in enumerate(parts):
             for name, tensor in part.named_parameters():
-                generator = torch_generator("shuffled", which, number, place, name)
-                order = torch.randperm(tensor.numel(), generator=generator)
+                generator = torch_generator("shuffled", which, order, number, place, name)
+                places = torch.randperm(tensor.numel(), generator=generator)
                 with torch.no_grad():
-                    tensor.copy_(tensor.flatten()[order.to(tensor.device)].view_as(tensor))
+                    tensor.copy_(tensor.flatten()[places.to(tensor.device)].view_as(tensor))
     return replace(model, groups=groups)
 
 

@@ -3,6 +3,7 @@
 N images, S pixels of the square's side, h x w positions of a map.
 """
 
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -13,7 +14,7 @@ import numpy as np
 from benchmarks.evidence_maps.deletion import CURVES, SHARES, Deletion, deletion_of
 from benchmarks.evidence_maps.judged import Judged, methods_of, number_groups
 from benchmarks.evidence_maps.lesions import Regions, regions_of
-from benchmarks.evidence_maps.maps import LAYERS, SHUFFLES, Asked, Look, Place, pair_weights
+from benchmarks.evidence_maps.maps import LAYERS, ORDERS, SHUFFLES, Asked, Look, Place, pair_weights
 from benchmarks.evidence_tables.findings import BOXES, CONTRAST
 from benchmarks.evidence_tables.measures import (
     Measured,
@@ -101,6 +102,15 @@ class Examined:
         return {
             id_: measure_map(upsample(values, self.size, upsampling), regions)
             for id_, values, regions in zip(self.judged.split.ids, maps, self.regions, strict=True)
+        }
+
+    def changed(self, view: View, other: View) -> dict[str, Measures]:
+        """Measure the maps of another view, and how like they are to those of this one."""
+        maps, plain = self.maps(other), self.maps(view)
+        measures = self.measures(maps, other.upsampling)
+        return {
+            id_: measures[id_] | {"likeness": likeness(values, before)}
+            for id_, values, before in zip(self.judged.split.ids, maps, plain, strict=True)
         }
 
     def deletion(self, view: View) -> Deletion:
@@ -194,23 +204,22 @@ class Gatherer:
         return replace(measured, by_seed=both)
 
     def shuffled_rows(self, method: str, view: View, base: Measured) -> Iterator[Row]:
-        """Measure a method's maps with weights in random order, and how like they stay."""
+        """Measure a method's maps with weights shuffled, and how like they stay.
+
+        The figures are means over the random orders as they are over the seeds.
+        """
         for which in SHUFFLES:
             groups = next(iter(self.methods[method].values()))[0].asked.model.groups
             frozen = any(True for group in groups for _ in group.trunk.parameters())
             if which == SHUFFLES[-1] and not frozen:
                 continue  # all layers are trained
-            other = replace(view, look=replace(view.look, shuffled=which))
-            by_seed = []
-            for own in self.methods[method].values():
-                found: dict[str, Measures] = {}
+            found: list[dict[str, Measures]] = []
+            for own, order in itertools.product(self.methods[method].values(), range(ORDERS)):
+                other = replace(view, look=replace(view.look, shuffled=which, order=order))
+                found.append({})
                 for one in own:
-                    maps, plain = one.maps(other), one.maps(view)
-                    measures = one.measures(maps, view.upsampling)
-                    for (id_, each), values, before in zip(measures.items(), maps, plain):
-                        found[id_] = each | {"likeness": likeness(values, before)}
-                by_seed.append(found)
-            yield self.row(method, self.measured(by_seed), base, "weights shuffled", which)
+                    found[-1] |= one.changed(view, other)
+            yield self.row(method, self.measured(found), base, "weights shuffled", which)
 
     def without_network(self, view: View) -> Iterator[Row]:
         """Measure what needs no network, in the first method's pictures: a floor and a ceiling."""

@@ -83,7 +83,7 @@ def _checks(section: Section) -> list[str]:
     return [
         "The score, in logits, while more and more of the retina is blurred away:",
         _curves(section.curves, methods),
-        f"{methods[0].method} with some of its weights shuffled:",
+        f"{methods[0].method} with some of its weights shuffled, {_orders(shuffled)}:",
         _shuffles(methods[0], shuffled),
         _conditions(section.conditions),
     ]
@@ -126,6 +126,11 @@ def _changes(base: Row, rows: Sequence[Row]) -> str:
     for name in shown:
         first += [short(base.figures[name], 2), EMPTY]
     return markdown_table(header, [first, *cells])
+
+
+def _orders(shuffled: Sequence[Row]) -> str:
+    count = shuffled[0].seeds
+    return f"means of {count} random orders" if count > 1 else "in one random order"
 
 
 def _shuffles(base: Row, rows: Sequence[Row]) -> str:

@@ -24,7 +24,7 @@ class Row:
     method: str
     setting: str  # what differs from the method's first row; "": this is it
     to: str
-    seeds: int
+    seeds: int  # of shuffled weights, the random orders of each seed
     images: int
     positive: int  # of them with any positive evidence, in some seed
     figures: dict[str, Figure]

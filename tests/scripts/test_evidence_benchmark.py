@@ -219,7 +219,7 @@ def test_shuffled_weights_are_the_same_numbers_in_another_order(trained):
         ("classifier", {"classifier"}),
         ("trained layers", {"classifier", "stages"}),
     ):
-        other = shuffled(model, which)
+        other = shuffled(model, which, 0)
         for (name, one), (_, two) in zip(
             model.groups[0].branches[0].branch.named_parameters(),
             other.groups[0].branches[0].branch.named_parameters(),
@@ -228,7 +228,9 @@ def test_shuffled_weights_are_the_same_numbers_in_another_order(trained):
             same = np.array_equal(one.detach(), two.detach())
             if len(one.unique()) > 4:
                 assert same == (name.split(".")[0] not in changed), name
-    trunk = [next(m.groups[0].trunk.parameters()) for m in (model, shuffled(model, "all layers"))]
+    trunk = [
+        next(m.groups[0].trunk.parameters()) for m in (model, shuffled(model, "all layers", 0))
+    ]
     assert not np.array_equal(*(w.detach() for w in trunk))
 
 
@@ -289,6 +291,8 @@ def test_drawn_pictures_are_measured_and_what_was_asked_is_kept(asked, monkeypat
     assert 0 < base.figures["chance"].value < 0.5
     assert pair.figures["gain"].value != base.figures["gain"].value
     assert [row.to for row in checks.rows] == ["", *maps.SHUFFLES]
+    assert [row.seeds for row in checks.rows] == [1, *[maps.ORDERS] * 3]
+    assert len(set(checks.rows[1].figures["gain"].by_seed)) == maps.ORDERS
     assert not np.isnan(checks.rows[0].figures["deletion"].value)
     assert abs(checks.rows[-1].figures["likeness"].value) < 0.9
     assert set(checks.curves[0].curves) == {"evidence", "random", "others"}
@@ -342,6 +346,17 @@ def test_what_was_found_follows_from_the_figures():
         row = replace(combined, difference=dict.fromkeys(combined.difference, interval))
         assert words in found(3.5, 3.1, 3.9, row)
     assert findings({}) == ""
+
+
+def test_what_shuffling_leaves_is_said_as_the_figures_have_it():
+    stored = results.load(ROOT / "benchmarks" / "evidence.json")["photographs_checks"]
+    row = next(one for one in stored.rows if one.to == "classifier")
+    for interval, kept in ((Interval(-1, -2, -0.5), False), (Interval(-1, -2, 0.5), True)):
+        changed = replace(row, difference=row.difference | {"gain": interval})
+        section = replace(stored, rows=[stored.rows[0], changed])
+        said = " ".join(findings({"photographs_checks": section}).split())
+        assert f"over {row.seeds} random orders" in said
+        assert ("Shuffling the classifier takes no gain away" in said) == kept
 
 
 def test_seeds_that_judge_fewer_images_are_named():
