@@ -33,7 +33,7 @@ from common.data.synthetic import synthetic_note
 from common.evaluation.gates import FAMILIES
 from common.fitting.ensemble import ModelResult
 from common.fitting.stored import results_of
-from common.flags import add_analysis_flags
+from common.flags.evaluation import add_analysis_flags
 from common.metrics.agreement import (
     EnsembleDiversity,
     PairwiseDiversity,

@@ -25,7 +25,7 @@ from common.data.synthetic import synthetic_note
 from common.evaluation.evaluate import evaluate
 from common.fitting.ensemble import ModelResult, shared_fitted, why_not_fitted
 from common.fitting.stored import results_of
-from common.flags import add_analysis_flags
+from common.flags.evaluation import add_analysis_flags
 from common.metrics.classification import binary_metrics
 from common.metrics.intervals import UNKNOWN, BootstrapConfig, Interval, Metrics
 from common.metrics.shares import Share, average_interval, confusion_matrix, f1_scores

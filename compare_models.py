@@ -45,7 +45,7 @@ from common.evaluation.gates import (
 )
 from common.fitting.ensemble import ModelResult, average_models
 from common.fitting.stored import results_of
-from common.flags import add_analysis_flags
+from common.flags.evaluation import add_analysis_flags
 from common.metrics.intervals import BootstrapConfig
 from common.prediction.classes import Classes, sum_up
 from common.prediction.evaluated_models import EvaluatedModel, find_evaluated_models, metadata_of

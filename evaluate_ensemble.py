@@ -53,7 +53,8 @@ from common.fitting.calibration import WEIGHTS
 from common.fitting.ensemble import apply_vote, check_weights, require_fitting
 from common.fitting.sources import Trained, find_training, likely_split, plan_fitting
 from common.fitting.threshold import parse_rule
-from common.flags import add_ensemble_flags, add_evaluation_flags, find_runs
+from common.flags.evaluation import add_ensemble_flags, add_evaluation_flags
+from common.flags.finding import find_runs
 from common.grading.earlier_evaluations import with_earlier_rules
 from common.grading.finding import DEFAULT_ENSEMBLE
 from common.in_force import switch_off

@@ -24,13 +24,8 @@ from PIL import Image
 
 from common.evidence.maps import COMBINED, EXACT, FINER, KINDS
 from common.evidence.overlay import choose_scale, draw_overlay, in_logits
-from common.flags import (
-    GradedBy,
-    add_grader_flags,
-    add_images_flag,
-    add_worker_flag,
-    find_graded_by,
-)
+from common.flags.evaluation import add_grader_flags, add_images_flag, add_worker_flag
+from common.flags.finding import GradedBy, find_graded_by
 from common.listing.walking import count_of
 from common.new_pictures.description import Arithmetic, facts_of_grader, fingerprint_choices
 from common.new_pictures.journal import RunSettings

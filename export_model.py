@@ -22,7 +22,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from common.flags import add_grader_flags, find_graded_by
+from common.flags.evaluation import add_grader_flags
+from common.flags.finding import find_graded_by
 from common.locks.run_lock import lock_directory
 from common.new_pictures.listing import list_pictures
 from common.release.contract import (

@@ -23,7 +23,8 @@ from typing import TYPE_CHECKING
 
 from common.architectures import stored_architecture
 from common.evaluation.gates import PAIR, PASS
-from common.flags import add_figure_flags, require_a_classifier
+from common.flags.evaluation import add_figure_flags
+from common.flags.finding import require_a_classifier
 from common.models.checkpoint_file import CheckpointError, require_checkpoint
 from common.pairs import pair_head, with_head
 from common.prediction.labels import unique_labels

@@ -21,13 +21,13 @@ from functools import partial
 from pathlib import Path
 
 from common.doubts.known_doubts import COPY, load_doubts
-from common.flags import (
+from common.flags.evaluation import (
     add_grader_flags,
     add_images_flag,
     add_patient_regex,
     add_worker_flag,
-    find_graded_by,
 )
+from common.flags.finding import find_graded_by
 from common.grading.finding import DEFAULT_ENSEMBLE
 from common.grading.networks import Networks
 from common.grading.stored_grader import StoredGrader

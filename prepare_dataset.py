@@ -31,7 +31,7 @@ from common.data.label_tables import NO_COLUMN, ColumnFlags
 from common.data.metadata import METADATA, some
 from common.data.patients import AUTO, PATIENT_HELP
 from common.data.synthetic import write_dataset
-from common.flags import default_of
+from common.flags.settings import default_of
 from common.inspection.relations import what_is_known
 from common.listing.split_folders import ALL, SPLITS, split_of
 from common.listing.walking import count_of

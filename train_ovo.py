@@ -23,7 +23,7 @@ from common.config import TrainConfig
 from common.data.class_names import GRADES, meaning_of
 from common.data.folders import Dataset, Split, scan_dataset
 from common.data.synthetic import synthetic_note
-from common.flags import RESUME_ADVICE, TrainingRequest, parse_training
+from common.flags.training import RESUME_ADVICE, TrainingRequest, parse_training
 from common.history import EpochRow
 from common.in_force import Change
 from common.joint_runs.heads import (

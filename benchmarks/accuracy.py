@@ -34,7 +34,7 @@ from benchmarks.recipes.methods import (
 from benchmarks.recipes.runs import FOLDS, ROOT, Place, Run, make_folds, run_all
 from common.config import VIEWS, config_differences
 from common.data.patients import AUTO, PATIENT_HELP
-from common.flags import default_of
+from common.flags.settings import default_of
 from common.metrics.intervals import BootstrapConfig
 from common.reporting.table import format_table
 from common.system.errors import InputError

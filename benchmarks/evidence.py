@@ -35,7 +35,7 @@ from benchmarks.recipes.runs import ROOT
 from common.config import PRECISIONS, VIEWS
 from common.data.synthetic import LESIONS_FILE
 from common.evidence.maps import EXACT, KINDS
-from common.flags import default_of
+from common.flags.settings import default_of
 from common.listing.split_folders import SPLITS
 from common.metrics.intervals import BootstrapConfig
 from common.system.environment import git_commit, versions

@@ -31,7 +31,7 @@ from benchmarks.speed.timing import processor
 from common.config import PixelOptions
 from common.data.class_names import GRADES
 from common.data.folders import scan_split
-from common.flags import default_of
+from common.flags.settings import default_of
 from common.metrics.intervals import BootstrapConfig
 from common.pixels.preprocessing import Preprocessing, load_pixels
 from common.prediction.voting import combine_pairs

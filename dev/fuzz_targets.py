@@ -23,11 +23,12 @@ import compare_models
 import evaluate_ensemble
 import model_analyzer
 import prepare_dataset
-from common import flags, result_dir
+from common import result_dir
 from common.config import TrainConfig
 from common.data.metadata import read_metadata
 from common.data.synthetic import draw_fundus
 from common.evaluation import verification
+from common.flags.training import parse_training
 from common.history import HISTORY_COLUMNS
 from common.metrics.grade_mix import parse_prevalence
 from common.models import checkpoint_file
@@ -263,7 +264,7 @@ def flags_target(_: Path) -> Target:
         "prepare import train=a.csv images out --more val=b.csv --keep patient=who --num_classes 3",
     ]
     scripts: dict[str, Callable[[list[str]], object]] = {
-        "train": lambda words: flags.parse_training(words, "x"),
+        "train": lambda words: parse_training(words, "x"),
         "evaluate": evaluate_ensemble.main,
         "analyse": model_analyzer.main,
         "compare": compare_models.main,

@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from common import cli
-from common.flags import RESUME_ADVICE, add_evaluation_flags, parse_training
+from common.flags.evaluation import add_evaluation_flags
+from common.flags.training import RESUME_ADVICE, parse_training
 from common.sharing.launcher import ALONE, find_place
 from common.system.errors import InputError, TrainingError
 from common.system.log import log

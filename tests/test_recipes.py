@@ -4,7 +4,7 @@ import pytest
 from helpers import QUICK, flags, help_of
 
 from common.config import TrainConfig
-from common.flags import parse_training
+from common.flags.training import parse_training
 from common.in_force import switch_off
 from common.recipes import RECIPES
 from common.result_dir import ResultDir

@@ -30,7 +30,7 @@ from common.data.folders import scan_dataset, scan_split
 from common.data.patients import AUTO, recognise_patients
 from common.fitting.ensemble import apply_vote
 from common.fitting.images import FittingImages, fitting_images
-from common.flags import parse_training
+from common.flags.training import parse_training
 from common.listing.tables import Table, read_table
 from common.prediction.predictions import load_predictions, save_predictions
 from common.preparation.folds import fold_names

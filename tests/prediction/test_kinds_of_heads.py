@@ -13,7 +13,7 @@ from common.evaluation.findings import measure_model
 from common.evaluation.gates import gate_input
 from common.fitting.ensemble import apply_vote
 from common.fitting.grader import model_grader
-from common.flags import default_directory, find_runs
+from common.flags.finding import default_directory, find_runs
 from common.metrics.intervals import BootstrapConfig
 from common.pairs import class_pairs, heads_of_model, split_head
 from common.result_dir import ResultDir, Run, find_run

@@ -13,7 +13,7 @@ import pytest
 from helpers import ROOT, flags, same_weights
 
 import evaluate_ensemble
-from common.flags import find_runs
+from common.flags.finding import find_runs
 from common.joint_runs.finish import evaluation_of
 from common.models import timm_patches
 from common.models.checkpoint import load_pair
@@ -249,7 +249,7 @@ def test_env_file_sets_paths(tmp_path):
 def test_variables_in_an_env_file_are_expanded_and_a_missing_one_is_named(tmp_path):
     (tmp_path / ".env").write_text("ROOT=/data\nDATASET_PATH=${ROOT}/eyes\nCACHE_DIR=$NOPE/c\n")
     program = (
-        "from common.flags import parse_training as parse; "
+        "from common.flags.training import parse_training as parse; "
         "words = ['--base_models', 'coatnet']; "
         "print(parse([*words, '--cache_dir', 'c'], '').configs[0].dataset_path, flush=True); "
         "parse(words, '')"
