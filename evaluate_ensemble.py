@@ -65,7 +65,7 @@ from common.prediction.classes import SetMatcher, describe_classes, require_same
 from common.prediction.labels import label_runs, output_dir_for
 from common.prediction.predictions import Origin, PairPredictions
 from common.reporting import tables
-from common.result_dir import ResultDir
+from common.result_dir import ResultDir, unfinished_text
 from common.screening.patients import People
 from common.sharing.launcher import find_place
 from common.sharing.session import Session, clear_away, follow, lead
@@ -158,6 +158,9 @@ def build_setting(
         columns=metadata.others(images.ids) if metadata else {},
         skipped=skipped,
         metadata=metadata,
+        unfinished=tuple(
+            unfinished_text(model.run, count) for model in models if (count := model.run.unfinished)
+        ),
     )
 
 

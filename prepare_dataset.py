@@ -55,7 +55,7 @@ from common.preparation.shares import Shares
 from common.preparation.split import Plan, plan_split, write_split
 from common.reporting.table import format_table
 from common.system.errors import InputError
-from common.system.log import log
+from common.system.log import log, shell_path
 
 # flags that decide which pixels are cached, and how
 PIXEL_FIELDS = (
@@ -356,7 +356,7 @@ def import_dataset(args: argparse.Namespace) -> None:
         + (f" and {METADATA} ({', '.join(known)})" if known else "")
     )
     classes = _class_flags(args)
-    path, split = shlex.quote(str(args.dest)), shlex.quote(f"{args.dest}_split")
+    path, split = shell_path(args.dest), shell_path(f"{args.dest}_split")
     log(f"next: python prepare_dataset.py audit {path}{classes}")
     if {"train", "val"} <= set(plan.splits):
         log(f"      python train_ovo.py --base_models convnext --dataset_path {path}{classes}")
@@ -433,7 +433,7 @@ def _log_folds(
 
 def _log_next(args: argparse.Namespace) -> None:
     """Say how the folds are trained and evaluated."""
-    dest, classes = shlex.quote(str(args.dest)), _class_flags(args)
+    dest, classes = shell_path(args.dest), _class_flags(args)
     numbers = " ".join(str(number + 1) for number in range(args.folds))
     log(f"next: for fold in {numbers}; do")
     log(f"        python train_ovo.py --base_models convnext --dataset_path {dest}/fold_$fold \\")

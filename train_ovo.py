@@ -14,6 +14,7 @@ from common.cli import guarded
 import dataclasses
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -35,8 +36,8 @@ from common.joint_runs.heads import (
     require_some,
 )
 from common.locks.kernel_locks import lock_note
-from common.locks.run_lock import lock_for_a_moment
-from common.pairs import Head, heads_of_model
+from common.locks.run_lock import lock_for_a_moment, require_writable
+from common.pairs import Head
 from common.pixel_store.pixel_cache import PixelCache, keep_readable, open_cache
 from common.prediction.classes import classes_of
 from common.result_dir import ResultDir
@@ -301,18 +302,30 @@ def run(share: BackboneShare, dataset: Dataset, request: TrainingRequest, place:
                 epochs = sum(row.head == head.name for row in rows)
                 log(f"{head.title_with(config.names)}: is finished, {epochs} epochs")
     found = conclude(directory, config, heads, rows)
-    log(f"finished {config.model} in {duration(time.monotonic() - started)}")
+    log(f"finished {config.model}, seed {config.seed}, in {duration(time.monotonic() - started)}")
     left = found.left_of(share.heads)
     return f"{directory.root}: {left}" if left else ""
 
 
+def look_ahead(shares: Sequence[BackboneShare], request: TrainingRequest) -> None:
+    """Refuse what stands in the way of a later backbone or seed before the first is trained."""
+    from common.training.resume import check_start
+
+    for share in shares:
+        directory = ResultDir(Path(share.config.output_dir))
+        require_writable(directory.root)
+        others = held_by_others(directory, share.config, share.heads)
+        heads = [head for head in share.heads if head not in others]
+        check_start(directory, share.config, heads, request.resume, request.override)
+
+
 def name_ensemble(request: TrainingRequest) -> None:
-    """Say how all that was trained is evaluated together."""
-    from common.joint_runs.finish import evaluation_of
+    """Say how all that was asked for is evaluated together, where all of it is trained."""
+    from common.joint_runs.finish import evaluation_of, is_trained
 
     first, folders = request.configs[0], [Path(each.output_dir) for each in request.configs]
-    whole = len(request.heads) == len(heads_of_model(first.num_classes, first.head))
-    if whole and not request.dry_run:
+    places = zip(folders, request.configs)
+    if all(is_trained(ResultDir(folder), config) for folder, config in places):
         log(f"all {len(folders)} together: {evaluation_of(folders, first.dataset_path)}")
 
 
@@ -366,9 +379,11 @@ def main(argv: list[str] | None = None) -> int:
     if request.dry_run and not place.leads:
         return 0
     own = shares.share(place.rank)
+    if len(own) > 1:
+        look_ahead(own, request)
     held: list[AllHeldError] = []
     left: list[str] = []
-    for share in own:
+    for number, share in enumerate(own):
         signals.check()
         try:
             left.append(run(share, dataset, request, place))
@@ -376,11 +391,18 @@ def main(argv: list[str] | None = None) -> int:
             held.append(error)
             if len(own) > 1 or not place.alone:
                 log(f"left to others: {error}")
-    if request.require_trained and (left := [*map(str, held), *filter(None, left)]):
+        except Exception:
+            if later := [printable(each.config.output_dir) for each in own[number + 1 :]]:
+                log(f"not begun: {', '.join(later)}")
+            raise
+    left = [*map(str, held), *filter(None, left)]
+    if request.require_trained and left:
         raise LeftToOthersError(f"left to others: {'; '.join(left)}")
     if held and len(held) == len(own) and place.alone:
         raise held[0]
-    if len(own) > 1 and place.alone and not held and not any(left):
+    if len(own) > 1 and left:
+        log(f"not all is trained: {'; '.join(left)}")
+    if own and len(request.configs) > 1 and not request.dry_run and not left:
         name_ensemble(request)
     if not own:
         work_beside(shares, request.heads, dataset, place)

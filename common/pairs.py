@@ -3,6 +3,7 @@
 This is the one place that knows which binary problems exist. N images, K classes.
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
@@ -13,6 +14,7 @@ from common.system.log import printable
 
 Pair = tuple[int, int]  # (a, b), a < b
 HEADS = ("ovo", "shared", "softmax")  # values of --head
+_SEED = re.compile(r"_seed(\d+)$")  # at the end of a model's name: one of several trainings
 
 
 @dataclass(frozen=True)
@@ -144,10 +146,17 @@ def with_head(name: str, kind: str) -> str:
 def split_head(name: str) -> tuple[str, str]:
     """Read a model's name on the command line: "convnext_shared" is ("convnext", "shared").
 
-    Without a kind of head at its end it is of the usual one.
+    Without a kind of head at its end it is of the usual one. What says the seed is left out.
     """
+    name = _SEED.sub("", name)
     kind = next((kind for kind in HEADS if name.endswith(f"_{kind}")), "")
     return name.removesuffix(f"_{kind}"), kind or "ovo"
+
+
+def seed_of(name: str) -> str:
+    """Read from a model's name which of several seeds it is of: "1" of "convnext_shared_seed1"."""
+    found = _SEED.search(name)
+    return found[1] if found else ""
 
 
 def pair_flag(pair: Pair, class_names: Sequence[str] = ()) -> str:

@@ -6,7 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from common.system.log import shell_path
+
 DEFAULT_RECIPE = "guide"
+_PATHS = ("dataset_path", "output_dir", "cache_dir", "weights")  # settings
 OWN_WEIGHTS = tuple(f"class_weight_{grade}" for grade in range(5))  # settings of single grades
 # what each recipe sets of TrainConfig; all else has its default, and a flag wins over either
 RECIPES: dict[str, dict[str, Any]] = {
@@ -118,14 +121,16 @@ def command_of(config: Mapping[str, Any], defaults: Mapping[str, Any]) -> str:
     settings = {**defaults, **config}
     plain = {**defaults, **recipe_settings(settings["recipe"], settings)}
     others = [name for name in defaults if name not in ("model", "class_names", "pretrained")]
-    words = ["--base_models", settings["model"]]
-    words += ["--class_names", *settings["class_names"]] if settings["class_names"] else []
+    words = ["--base_models", shlex.quote(settings["model"])]
+    names = settings["class_names"]
+    words += ["--class_names", shlex.join(names)] if names else []
     words += [] if settings["pretrained"] else ["--no_pretrained"]
     for name in others:
         value = settings[name]
         if value != plain[name] or name in ("dataset_path", "output_dir"):
-            words += [f"--{name}", _word(value)]
-    return shlex.join(["python", "train_ovo.py", *words])
+            word = _word(value)
+            words += [f"--{name}", shell_path(word) if name in _PATHS else shlex.quote(word)]
+    return " ".join(["python train_ovo.py", *words])
 
 
 def recipe_help() -> str:

@@ -35,6 +35,7 @@ from common.system.files import (
     write_json,
     write_text,
 )
+from common.system.log import shell_path
 
 FIGURE_FORMATS = ("svg", "pdf", "none")  # of the vector file beside each PNG; the first by default
 REVIEWED = "label_errors"  # the one table that people write in
@@ -298,6 +299,21 @@ class Run:
         """The classes' names in the order of their grades, as all results have them."""
         return tuple(self.trained_names[place] for place in self.order)
 
+    @property
+    def unfinished(self) -> int:
+        """Count the classifiers whose training has left a state to go on from."""
+        heads = heads_of_model(self.num_classes, self.head)
+        return sum(self.directory.goes_on(self.model, head) for head in heads)
+
+
+def unfinished_text(run: Run, count: int) -> str:
+    """Say that so many classifiers of a directory are not trained to their end."""
+    return (
+        f"{run.directory.root}: {count} of {len(run.files)} classifiers are unfinished; "
+        f"train_ovo.py --output_dir {shell_path(run.directory.root)} --resume, with the flags that "
+        "it was begun with, goes on"
+    )
+
 
 def find_run(directory: ResultDir) -> Run:
     """Find the classifiers of the one model in a result directory.
@@ -345,11 +361,12 @@ def _run(directory: ResultDir, model: str, files: dict[str, Path], content: dict
     if missing:
         lost = [pair_flag(p, names) for p in class_pairs(num_classes) if pair_name(p) in missing]
         chosen = "" if is_one_network(head) else f" --pairs {' '.join(lost)}"
+        place = f"--output_dir {shell_path(directory.root)}"
         raise InputError(
             f"expected {len(expected)} {'' if is_one_network(head) else 'pair '}checkpoints in "
             f"{directory.models}, found "
             f"{len(expected) - len(missing)} (missing {' '.join(missing)}); "
-            f"run train_ovo.py --resume{chosen}"
+            f"run train_ovo.py {place} --resume{chosen}, with the flags that it was begun with"
         )
     return Run(
         directory,

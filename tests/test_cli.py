@@ -5,6 +5,7 @@ from common.cli import folder, guarded
 import importlib.machinery
 import sys
 from functools import partial
+from pathlib import Path
 
 import pytest
 import torch
@@ -12,8 +13,10 @@ import torch
 from common import cli
 from common.flags.evaluation import add_evaluation_flags
 from common.flags.training import RESUME_ADVICE, parse_training
+from common.result_dir import ResultDir
 from common.sharing.launcher import ALONE, find_place
 from common.system.errors import InputError, TrainingError
+from common.system.files import write_json
 from common.system.log import log
 
 BASE = ["--base_models", "coatnet"]
@@ -83,6 +86,33 @@ def test_several_seeds_get_a_folder_each():
     ]
     assert one("--output_dir", "runs", "--seed", "1").output_dir == "runs"
     assert one().seed == 42
+
+
+@pytest.mark.parametrize(
+    ("name", "seeds"),
+    [("coatnet_5class_results", ["1", "2"]), ("coatnet_seed1_5class_results", ["1"])],
+)
+def test_a_seed_is_not_trained_again_under_another_name(name, seeds, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    place = ResultDir(Path(name))
+    write_json(place.config, {"config": {"seed": 1}})
+    with pytest.raises(InputError, match=f"--seed 1: {name} holds a training with that seed"):
+        one("--seed", *seeds)
+    assert one("--seed", "3").output_dir == "coatnet_5class_results"
+    begun = ResultDir(Path(one("--seed", "9").output_dir))
+    assert one("--seed", "1", "--output_dir", name).output_dir == name
+    other = {"coatnet_5class_results", "coatnet_seed1_5class_results"} - {name}
+    write_json(ResultDir(Path(other.pop())).config, {"config": {"seed": 1}})
+    assert one("--seed", *seeds[:1]).seed == 1, "both are there by now"
+    assert begun.root == Path("coatnet_5class_results")
+
+
+def test_seeds_that_are_no_numbers_are_refused_with_the_form(capsys):
+    for text in ("0,1,2", "0-2", "1.5", "one"):
+        with pytest.raises(SystemExit):
+            one("--seed", text)
+        said = capsys.readouterr().err
+        assert f"expected whole numbers with spaces between, such as 0 1 2, found '{text}'" in said
 
 
 def test_a_seed_given_twice_is_refused():

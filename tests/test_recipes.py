@@ -1,12 +1,15 @@
 """A recipe is a set of defaults: what it does not name stays, and what is given by hand wins."""
 
+import shlex
+from pathlib import Path
+
 import pytest
 from helpers import QUICK, flags, help_of
 
 from common.config import TrainConfig
 from common.flags.training import parse_training
 from common.in_force import switch_off
-from common.recipes import RECIPES
+from common.recipes import RECIPES, command_of
 from common.result_dir import ResultDir
 from common.system.errors import InputError
 
@@ -128,6 +131,15 @@ def test_a_run_of_a_recipe_goes_on_with_the_same_command_or_its_settings(
     assert quick_train(tmp_path / "r", resume=None, **command) == 0
     assert quick_train(tmp_path / "r", resume=None) == 2, "the guide's are others"
     assert "was trained differently" in capsys.readouterr().err
+
+
+def test_a_command_is_written_so_that_a_shell_and_its_flags_take_it_as_it_was_meant():
+    config = config_of(dataset_path="d", learning_rate=1e-5).to_dict() | {"output_dir": "-a b"}
+    words = command_of(config, TrainConfig().to_dict())
+    assert "--output_dir './-a b'" in words and "--dataset_path d" in words
+    assert "--learning_rate 1e-05" in words
+    read = parse_training(shlex.split(words)[2:], "x").configs[0]
+    assert (Path(read.output_dir), read.learning_rate) == (Path("-a b"), 1e-5)
 
 
 def test_a_number_is_written_as_it_can_be_typed_back():

@@ -32,6 +32,7 @@ class Setting:
     columns: Columns  # what metadata.csv says of the images
     skipped: dict[str, list[str]]  # by split, images that cannot be read
     metadata: Metadata | None  # what metadata.csv says of the whole dataset
+    unfinished: tuple[str, ...] = ()  # which models are not trained to their end
     holdout: HoldoutFindings = NOT_LOOKED_FOR
     unknown: tuple[str, ...] = ()  # what is not known of the images that things are fitted on
 
@@ -42,6 +43,7 @@ class Setting:
             "dataset_path": self.dataset_path,
             "synthetic": self.synthetic,
             **({"skipped": self.skipped} if self.skipped else {}),
+            **({"unfinished": self.unfinished} if self.unfinished else {}),
         }
 
     def remarks(self) -> list[str]:
@@ -50,4 +52,4 @@ class Setting:
         more = f" and {len(skipped) - 10} more" if len(skipped) > 10 else ""
         names = ", ".join(map(printable, skipped[:10]))
         text = f"left out by --skip_unreadable: {len(skipped)} images, {names}{more}"
-        return [*([text] if skipped else []), *self.unknown]
+        return [*self.unfinished, *([text] if skipped else []), *self.unknown]

@@ -4,11 +4,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
+
 from common.data.folders import Dataset, Split
 from common.evaluation.outcome import Outcome
 from common.fitting.ensemble import ModelResult
 from common.listing.split_folders import CHOSEN_ON
 from common.pixel_store.pixel_cache import keep_readable
+from common.prediction.labels import same_classifiers
 from common.prediction.predictions import PairPredictions
 from common.result_dir import ResultDir, Run
 from common.system.errors import InputError
@@ -44,13 +47,16 @@ def require_own_place(models: Sequence[Model], ensemble: Path) -> None:
 
 
 def require_different(model: Model, others: Sequence[Model]) -> None:
-    """Raise InputError for a model that is a copy of another one: its answers would count twice."""
+    """Raise InputError for a model that is another one once more: its answers would count twice.
+
+    That is a copy, or a second training with the same seed and settings.
+    """
+    answers = model.pairs.pair_probabilities
     for other in others:
-        if model.checkpoints == other.checkpoints:
-            raise InputError(
-                f"--results_dirs: {model.run.directory.root} holds the same classifiers as "
-                f"{other.run.directory.root}, byte for byte; give each model once"
-            )
+        if model.checkpoints == other.checkpoints or np.array_equal(
+            answers, other.pairs.pair_probabilities
+        ):
+            raise InputError(same_classifiers(model.run, other.run))
 
 
 def leave_out_unreadable(

@@ -1,6 +1,5 @@
 """Find the trained models that a command names, by their directories or by their names."""
 
-import shlex
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,10 +9,11 @@ from common.config import TrainConfig
 from common.data.class_names import quoted
 from common.grading.finding import GivenGrader, given_grader, runs_of
 from common.models.checkpoint_file import load_checkpoint
-from common.pairs import split_head, with_head
+from common.pairs import seed_of, split_head, with_head
 from common.recipes import command_of
-from common.result_dir import ResultDir, Run, find_run, read_config
+from common.result_dir import ResultDir, Run, find_run, model_files, read_config
 from common.system.errors import MISFIT, InputError
+from common.system.log import shell_path
 
 
 def backbone_named(model: str) -> BackboneSpec:
@@ -62,7 +62,8 @@ def find_runs(
                 + (below if base_models and output_dir else "")
             )
     if len({path.resolve() for path in folders}) < len(folders):
-        raise InputError("--results_dirs: the same directory is given twice")
+        flag = "--base_models" if base_models else "--results_dirs"
+        raise InputError(f"{flag}: the same directory is given twice")
     for path in folders:
         require_a_classifier(ResultDir(path))
     runs = [find_run(ResultDir(path)) for path in folders]
@@ -88,11 +89,20 @@ def _trained(
 ) -> list[Path]:
     """List the directories of one of the models: its own, and those of several seeds."""
     (alias, kind), folder = split_head(model), output_dir or Path()
-    alone = output_dir is not None and len(models) == 1
-    only = folder if alone else folder / default_directory(alias, num_classes, kind)
+    if seed := seed_of(model):
+        return [folder / default_directory(alias, num_classes, kind, seed)]
+    usual = folder / default_directory(alias, num_classes, kind)
     seeds = folder.glob(str(default_directory(alias, num_classes, kind, "*")))
-    found = sorted(seeds, key=lambda place: (len(place.name), place.name))
-    return [only, *found] if ResultDir(only).config.is_file() else found or [only]
+    places = [usual, *sorted(seeds, key=lambda place: (len(place.name), place.name))]
+    found = [place for place in places if place.is_dir()]
+    if output_dir is not None and len(models) == 1 and (_holds_a_run(folder) or not found):
+        found.insert(0, folder)
+    return found or [usual]
+
+
+def _holds_a_run(folder: Path) -> bool:
+    directory = ResultDir(folder)
+    return directory.config.is_file() or bool(model_files(directory))
 
 
 @dataclass(frozen=True)
@@ -125,7 +135,7 @@ def require_a_classifier(directory: ResultDir) -> None:
     try:
         command = command_of(config, TrainConfig().to_dict())
     except MISFIT:
-        command = f"python train_ovo.py --output_dir {shlex.quote(str(directory.root))}"
+        command = f"python train_ovo.py --output_dir {shell_path(directory.root)}"
     raise InputError(
         f"{directory.root}: the training is unfinished: {done} of {config.get('epochs', '?')} "
         f"epochs are done and there is no classifier yet; go on with: {command} --resume"

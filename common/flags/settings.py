@@ -32,7 +32,7 @@ def add_field(parser: argparse.ArgumentParser, item: Field[Any]) -> None:
     if default != "":
         options["help"] += f" (default {default})"
     if item.name == "seed":  # the one setting of which a command may name several
-        options.update(default=[default], type=int, nargs="+")
+        options.update(default=[default], type=_seed, nargs="+")
     elif item.type is bool:
         options.update(type=boolean, nargs="?", const=True, metavar="true|false")
     elif item.name in _FOLDERS:
@@ -42,6 +42,14 @@ def add_field(parser: argparse.ArgumentParser, item: Field[Any]) -> None:
     else:
         options.update(type=item.type, choices=item.metadata["choices"])
     parser.add_argument(f"--{item.name}", **options)
+
+
+def _seed(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        message = f"expected whole numbers with spaces between, such as 0 1 2, found {text!r}"
+        raise argparse.ArgumentTypeError(message) from None
 
 
 def _folder_name(text: str) -> str:

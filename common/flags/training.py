@@ -14,6 +14,7 @@ from common.pairs import Head, heads_of_model, pair_head, parse_pairs
 from common.recipes import Sources, recipe_settings
 from common.result_dir import ResultDir, read_config
 from common.system.errors import InputError
+from common.system.log import shell_path
 
 PAIRS_HELP = "only these pairs, by places 0-1 or names (names first where they are numbers)"
 _MODES = ("resume", "dry_run", "override", "require_trained")  # flags that are no settings
@@ -184,8 +185,26 @@ def _places(
     asked = [(model, seed) for model in models for seed in seeds]
     if folder and len(asked) == 1:
         return {asked[0]: folder}
-    named = [default_directory(m, classes, head, s if seeds[1:] else "") for m, s in asked]
-    return {key: str(Path(folder or ".") / name) for key, name in zip(asked, named)}
+    found = {}
+    for model, seed in asked:
+        of_seed = default_directory(model, classes, head, seed)
+        both = default_directory(model, classes, head), of_seed
+        place, other = (Path(folder or ".") / name for name in (both[::-1] if seeds[1:] else both))
+        _require_no_other(place, other, seed)
+        found[model, seed] = str(place)
+    return found
+
+
+def _require_no_other(place: Path, other: Path, seed: int) -> None:
+    """Raise InputError where a seed would be trained again under the name of one, or of several."""
+    if ResultDir(place).config.is_file() or not ResultDir(other).config.is_file():
+        return
+    if read_config(ResultDir(other))["config"].get("seed") == seed:
+        raise InputError(
+            f"--seed {seed}: {other} holds a training with that seed, and {place} would hold "
+            f"another one; go on with it by --seed {seed} --output_dir {shell_path(other)}, leave "
+            "the seed out (the evaluation's --base_models finds it), or choose another --output_dir"
+        )
 
 
 def _config(model: str, values: dict[str, Any], weights: dict[str, str]) -> TrainConfig:

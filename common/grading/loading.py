@@ -13,11 +13,12 @@ from common.grading.finding import GivenGrader, find_grader, require_of
 from common.grading.stored_grader import StoredGrader, StoredMember, unevaluated
 from common.grading.torch_networks import TorchNetworks, build_torch_networks
 from common.prediction.classes import require_same_classes, scored_classes
-from common.prediction.labels import label_runs
+from common.prediction.labels import label_runs, same_classifiers
 from common.prediction.voting import VOTES
 from common.result_dir import Run
 from common.system.errors import InputError
 from common.system.log import log
+from common.trained_networks.loading import have_equal_weights
 from common.trained_networks.outputs import in_grade_order
 
 
@@ -46,12 +47,10 @@ def load_grader_and_models(
     require_same_classes([(str(run.directory.root), run.names) for run in runs])
     networks = build_torch_networks(runs, [run.tta for run in runs], device, precision)
     prints = networks.fingerprints
-    for place, own in enumerate(prints):
-        if own in prints[:place]:
-            raise InputError(
-                f"--results_dirs: {runs[place].directory.root} holds the same classifiers as "
-                f"{runs[prints.index(own)].directory.root}, byte for byte; give each model once"
-            )
+    for place, model in enumerate(networks.models):
+        for other in networks.models[:place]:
+            if have_equal_weights(model.loaded, other.loaded):
+                raise InputError(same_classifiers(model.run, other.run))
     if given is not None:
         grader, order = given.grader, require_of(given.grader, prints, given.path)
     else:

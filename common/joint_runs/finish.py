@@ -1,6 +1,5 @@
 """What the training of a directory comes to: told by each process that ends, done by the last."""
 
-import shlex
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -18,7 +17,7 @@ from common.models.checkpoint import PairCheckpoint
 from common.pairs import Head, Pair, heads_of_model, is_one_network, pair_flag
 from common.result_dir import ResultDir, find_run, read_config, write_history
 from common.system.errors import InputError
-from common.system.log import log
+from common.system.log import log, shell_path
 from common.training.context import TrainContext
 from common.training.resume import load_best
 from common.training.trainer import HeadTrainer
@@ -120,12 +119,17 @@ def conclude(
     return found
 
 
+def is_trained(directory: ResultDir, config: TrainConfig) -> bool:
+    """Tell whether all of a model is trained, by whichever processes."""
+    return _standings(directory, config, ()).complete
+
+
 def evaluation_of(folders: Sequence[Path], dataset_path: str) -> str:
     """Write the command that evaluates complete directories, and the ensemble of several."""
-    places = " ".join(shlex.quote(str(folder)) for folder in folders)
+    places = " ".join(shell_path(folder) for folder in folders)
     return (
         f"python evaluate_ensemble.py --results_dirs {places} "
-        f"--dataset_path {shlex.quote(dataset_path)} --split test"
+        f"--dataset_path {shell_path(dataset_path)} --split test"
     )
 
 

@@ -7,7 +7,6 @@ process is surely gone; otherwise people are told who it was, and what to do.
 import contextlib
 import fcntl
 import os
-import shlex
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +16,7 @@ from filelock import SoftFileLock, Timeout
 from common.locks.holder import Holder, read_holder, this_process
 from common.locks.kernel_locks import doubts_about, lock_now
 from common.locks.marker import Marker, files_of, said_in, take_marker
-from common.system.log import log
+from common.system.log import log, shell_path
 
 _SOMEBODY = "another process"
 
@@ -67,7 +66,7 @@ def advice_on(locks: Iterable[Taken]) -> str:
     """Say what a user can do if holders have ended without letting go, a command for each."""
     processes, said = by_process(locks), []
     for own in processes:
-        if files := [shlex.quote(str(path)) for taken in own for path in taken.left_files]:
+        if files := [shell_path(path) for taken in own for path in taken.left_files]:
             who = "that process" if len(processes) == 1 else own[0].holder
             said.append(f"; if {who} runs no more: rm -f {' '.join(files)}")
     return "".join(said)

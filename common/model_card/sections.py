@@ -154,6 +154,8 @@ def training_data(models: Sequence[Known]) -> str:
         if known.run.skipped:
             left_out = count_of(len(known.run.skipped), "unreadable image")
             notes.append(f"{known.label}: {left_out} left out.")
+        if known.run.unfinished:
+            notes.append(f"{known.label}: the training was not ended when this was written.")
     if any(known.content.get("synthetic") for known in models):
         notes.append("The images were drawn by this software: none shows an eye.")
     columns = ["dataset", "split", "images", *names, "fingerprint", *(["models"] * several)]

@@ -8,7 +8,7 @@ from pathlib import Path
 from common.architectures import stored_architecture
 from common.data.class_names import quoted
 from common.data.metadata import Metadata, read_metadata
-from common.pairs import split_head, with_head
+from common.pairs import seed_of, split_head, with_head
 from common.prediction.classes import classes_of
 from common.prediction.labels import unique_labels
 from common.prediction.predictions import PairPredictions, load_predictions, same_images
@@ -56,21 +56,23 @@ def find_evaluated_models(
 ) -> list[EvaluatedModel]:
     """Read the stored predictions on a split of the models that are asked for.
 
-    names: aliases, ALIAS_shared or ALIAS_softmax for a model with that head; none: all models.
+    names: aliases, ALIAS_shared or ALIAS_softmax for a model with that head, with _seed1 for that
+    of several; none: all models.
     folders: none: the usual places. What is missing or was evaluated on other images is named on
     stderr; the rest is returned, at least one. referable_from: the class from which on an eye is
     referred, if not the one that the evaluation took. Raises InputError when nothing is left, or
     these differ.
     """
-    wanted = [_label_of(name) for name in names]
+    wanted = {name: _label_of(name) for name in names}
     found = []
     for folder in _different(folders) if folders else _usual_folders():
         model = _read(ResultDir(folder), split)
-        if model is not None and (not wanted or model.label in wanted):
-            found.append(model)
-    for label in wanted:
-        if not any(model.label == label for model in found):
-            _say_missing(f"{label}: no evaluated result directory found")
+        if model is not None:
+            of = [name for name, label in wanted.items() if _is_called(model, name, label)]
+            found += [model] if of or not wanted else []
+    for name, label in wanted.items():
+        if not any(_is_called(model, name, label) for model in found):
+            _say_missing(f"{name}: no evaluated result directory found")
     labels = unique_labels([m.label for m in found], [m.directory for m in found])
     found = [replace(model, label=label) for model, label in zip(found, labels)]
     kept = [model for model in found if same_images(found[0].pairs, model.pairs)]
@@ -109,6 +111,12 @@ def _label_of(name: str) -> str:
 
     alias, kind = split_head(name)
     return with_head(resolve(alias).alias, kind)
+
+
+def _is_called(model: EvaluatedModel, name: str, label: str) -> bool:
+    """Tell whether a name of --models is a model's; one with a seed is that of its directory."""
+    seed, folder = seed_of(name), model.directory.root.resolve().name
+    return model.label == label and (not seed or folder.startswith(f"{label}_seed{seed}_"))
 
 
 def _different(folders: Sequence[Path]) -> Sequence[Path]:

@@ -42,6 +42,14 @@ def unique_labels(names: list[str], directories: list[ResultDir]) -> list[str]:
     return labels
 
 
+def same_classifiers(run: Run, other: Run) -> str:
+    """Say that a directory holds what another one does, such as a seed that was trained twice."""
+    return (
+        f"{run.directory.root} holds the same classifiers as {other.directory.root}, whose answers "
+        "would count twice; give each model once (--results_dirs names single directories)"
+    )
+
+
 def views_text(tta: Mapping[str, str]) -> str:
     """Say which views of an image models average, by label; "" where all take it as it is."""
     different = set(tta.values())

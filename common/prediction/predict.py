@@ -14,8 +14,7 @@ import torch
 from common.config import VIEWS
 from common.data.folders import Split
 from common.models.ovo import chunk_size
-from common.pairs import with_head
-from common.pixel_store.pixel_cache import open_cache
+from common.pixel_store.pixel_cache import PixelCache, open_cache
 from common.prediction.classes import scored_classes
 from common.prediction.predictions import Cost, Origin, PairPredictions, load_predictions
 from common.result_dir import Run
@@ -59,11 +58,13 @@ def predict_run(
     origin = _origin(run, split, config)
     stored = _find_stored(run, origin, stored_in)
     if stored is not None:
-        log(f"{stored.model}: predictions on {split.name} are reused, nothing has changed")
+        log(f"{run.directory.root}: predictions on {split.name} are reused, nothing has changed")
         return replace(stored, scored=scored, set_classes=set_classes)
     model = load_model(run)
     rows = _Rows(model, split, config, origin)
-    rows.announce()
+    rows.announce(run)
+    if config.session is None:
+        rows.decode(split)  # before the clock runs
     gflops = count_flops(model) * VIEWS[origin.tta] / 1e9  # while the model is still on the CPU
     started = time.perf_counter()
     logits = rows.all()
@@ -128,13 +129,13 @@ class _Rows:
     config: PredictionConfig
     origin: Origin
 
-    def announce(self) -> None:
+    def announce(self, run: Run) -> None:
         """Say what is going to be predicted."""
         tta = self.origin.tta
         views_of_each = f", {VIEWS[tta]} views of each ({tta})" if tta != "none" else ""
         log(
-            f"{with_head(self.model.model, self.model.head)}: predicting {len(self.split)} images "
-            f"of {self.split.name}, {self.config.precision} on {self.config.device}{views_of_each}"
+            f"{run.directory.root}: predicting {len(self.split)} images of {self.split.name}, "
+            f"{self.config.precision} on {self.config.device}{views_of_each}"
         )
 
     @property
@@ -152,7 +153,11 @@ class _Rows:
 
     def some(self, rows: range) -> np.ndarray:
         """Predict some images, (n, P) or (n, K)."""
-        config, pixels = self.config, self.model.preprocessing
-        own = replace(self.split, images=self.split.images[rows.start : rows.stop])
-        cache = open_cache(own, pixels, config.cache_dir, config.num_workers)
+        config = self.config
+        cache = self.decode(replace(self.split, images=self.split.images[rows.start : rows.stop]))
         return predict_logits(self.model, cache, config.device, config.precision, self.origin.tta)
+
+    def decode(self, split: Split) -> PixelCache:
+        """Decode the images that are not in the cache yet."""
+        pixels, config = self.model.preprocessing, self.config
+        return open_cache(split, pixels, config.cache_dir, config.num_workers)

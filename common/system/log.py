@@ -1,9 +1,11 @@
 """Lines for the log and the terminal, each with the time in UTC."""
 
 import contextlib
+import shlex
 import sys
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -56,6 +58,12 @@ def log(message: str = "") -> None:
 
     tqdm.write(f"{utc_now()}  {_mark}{message}" if message else "", file=sys.stdout)
     sys.stdout.flush()
+
+
+def shell_path(path: Path | str) -> str:
+    """Write a path as a word of a command, which is not to look like a flag."""
+    text = str(path)
+    return shlex.quote(f"./{text}" if text.startswith("-") else text)
 
 
 def printable(text: str) -> str:

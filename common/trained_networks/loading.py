@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
 from torch import nn
 
 from common.data.class_names import quoted
@@ -16,7 +17,7 @@ from common.models.checkpoint import PairCheckpoint, load_pair, restore_pair
 from common.models.ovo import Branch, trunk_key
 from common.pairs import Head, class_pairs, has_pair_outputs, heads_of_model
 from common.pixels.preprocessing import Preprocessing
-from common.result_dir import ResultDir, Run
+from common.result_dir import ResultDir, Run, unfinished_text
 from common.system.errors import InputError
 from common.system.log import log
 
@@ -90,10 +91,7 @@ def load_model(run: Run) -> LoadedModel:
         log(line)
     unfinished = sum(not checkpoint.complete for checkpoint in checkpoints)
     if unfinished:
-        log(
-            f"note: {unfinished} of {len(checkpoints)} classifiers of {run.model} are unfinished; "
-            "train_ovo.py --resume goes on with them"
-        )
+        log(f"note: {unfinished_text(run, unfinished)}")
     accuracies = [value for checkpoint in checkpoints for value in checkpoint.pair_accuracies]
     if not has_pair_outputs(run.head):  # equal weights leave the weighted vote as it is
         accuracies = [1.0] * len(class_pairs(run.num_classes))
@@ -106,6 +104,18 @@ def load_model(run: Run) -> LoadedModel:
         pair_accuracies=np.array(accuracies),
         fingerprint=_join_digests(digests),
     )
+
+
+def have_equal_weights(one: LoadedModel, other: LoadedModel) -> bool:
+    """Tell whether two models on one device are the same networks."""
+    if one.fingerprint and one.fingerprint == other.fingerprint:
+        return True
+    first, second = (
+        [tensor for g in model.groups for m in g.modules for tensor in m.state_dict().values()]
+        for model in (one, other)
+    )
+    same = one.model == other.model and len(first) == len(second)
+    return same and all(map(torch.equal, first, second))
 
 
 def _signs_of_a_mixture(

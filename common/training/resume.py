@@ -27,6 +27,15 @@ from common.training.trainer import HeadTrainer, load_finished, load_state
 OLDER_RUN: dict[str, Any] = {"pixel_version": 1, "kernel_version": 1, "skipped": {}}
 # what a run may not change even with --override: its networks or its pixels would not fit
 _FIXED = (*FIXED_FIELDS, "initial_weights", "synthetic", "pixel_version", "kernel_version")
+# settings that can be written in several ways which mean the same to one network or device
+_NEED_THE_NETWORK = (
+    "img_size",
+    "freeze_weights",
+    "frozen_stages",
+    "class_names",
+    "precision",
+    "use_amp",
+)
 
 
 def _now() -> str:
@@ -34,6 +43,16 @@ def _now() -> str:
 
 
 # -- the run ----------------------------------------------------------------------------------
+
+
+def check_start(
+    directory: ResultDir, config: TrainConfig, heads: Sequence[Head], resume: bool, override: bool
+) -> None:
+    """Refuse early what `check_continuation` would, as far as it is seen without the network."""
+    if _is_there(directory, config, heads, resume):
+        old = read_config(directory)["config"]
+        changed = [c for c in config_differences(old, config) if c.name not in _NEED_THE_NETWORK]
+        _require_accepted(directory, changed, resume, override)
 
 
 def check_continuation(
@@ -50,16 +69,32 @@ def check_continuation(
     Writes nothing. Raises InputError on any difference, unless `override` accepts it; returns what
     it accepted, for `record_override`.
     """
+    if not _is_there(directory, config, heads, resume):
+        return []
+    changed = _differences(read_config(directory), config, backbone, fingerprints)
+    _require_accepted(directory, changed, resume, override)
+    return changed
+
+
+def _is_there(
+    directory: ResultDir, config: TrainConfig, heads: Sequence[Head], resume: bool
+) -> bool:
+    """Tell whether there is a run; raises InputError for one that is not to be gone on with."""
     if not directory.config.is_file():
         if directory.models.is_dir() and any(directory.models.glob("*.pth")):
             raise InputError(f"{directory.models} holds models but {directory.config} is missing")
-        return []
+        return False
     if not resume and any(_is_begun(directory, config.model, head) for head in heads):
         raise InputError(
             f"{directory.root} already holds a run; pass --resume to go on with it, "
             "or choose another --output_dir"
         )
-    changed = _differences(read_config(directory), config, backbone, fingerprints)
+    return True
+
+
+def _require_accepted(
+    directory: ResultDir, changed: list[Change], resume: bool, override: bool
+) -> None:
     fixed = [change for change in changed if change.name in _FIXED]
     if fixed or (changed and not override):
         differences = _listed(changed)
@@ -69,7 +104,6 @@ def check_continuation(
             f"({differences}); "
             f"use the old settings or choose another --output_dir; {advice}"
         )
-    return changed
 
 
 def _is_begun(directory: ResultDir, model: str, head: Head) -> bool:

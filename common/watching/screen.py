@@ -15,7 +15,7 @@ from common.watching.standing import (
     RunStanding,
 )
 
-_NAME = 40  # letters of a directory's name
+_NAME = 48  # letters of a directory's name
 
 
 def screen(runs: Sequence[RunStanding], width: int = 80) -> str:
@@ -43,7 +43,8 @@ def _summary(runs: Sequence[RunStanding]) -> str:
 
 def _run_lines(run: RunStanding, width: int) -> Iterator[str]:
     name = printable(run.root.resolve().name)
-    name = name if len(name) <= _NAME else f"{name[: _NAME - 3]}..."
+    if len(name) > _NAME:  # seeds and classes are told at its end
+        name = f"{name[: _NAME - 33]}...{name[-30:]}"
     if run.problem:
         yield f"{name}: {printable(run.problem)}"
         return

@@ -58,6 +58,7 @@ def test_a_name_may_end_with_the_kind_of_head():
     assert split_head("convnext_shared") == ("convnext", "shared")
     assert split_head("coatnet_0_rw_224_softmax") == ("coatnet_0_rw_224", "softmax")
     assert split_head("convnext") == ("convnext", "ovo")
+    assert split_head("convnext_shared_seed12") == ("convnext", "shared")
     assert str(default_directory("convnext_tiny", 5, "shared")) == "convnext_shared_5class_results"
 
 
@@ -85,6 +86,19 @@ def test_models_are_found_by_their_names_with_a_kind_of_head(tmp_path):
         "demo_convnext_shared_seed10_5class_results",
         "demo_convnext_5class_results",
     ]
+    (ninth,) = find_runs([], ["demo_convnext_shared_seed9"], tmp_path, None)
+    assert ninth.directory.root == several[1].directory.root
+    with pytest.raises(InputError, match="demo_convnext_seed9_5class_results: expected a result"):
+        find_runs([], ["demo_convnext_seed9"], tmp_path, None)
+    alone = find_runs([], ["demo_convnext_shared"], tmp_path, None)
+    assert [run.directory.root for run in alone] == [run.directory.root for run in several[:3]]
+    with pytest.raises(InputError, match="--base_models: the same directory is given twice"):
+        find_runs([], [words[0]] * 2, tmp_path, None)
+    of_pairs = several[3].directory
+    earlier = shutil.copytree(of_pairs.root, tmp_path / "earlier" / of_pairs.root.name)
+    shutil.copytree(of_pairs.root, earlier.parent / "demo_convnext_seed3_5class_results")
+    ResultDir(earlier).config.unlink()  # as the earlier trainer has none
+    assert find_runs([], ["demo_convnext"], earlier.parent, None)[0].directory.root == earlier
     own = runs[1].directory.root
     with pytest.raises(InputError, match="holds demo_convnext, not demo_convnext_shared"):
         find_runs([], ["demo_convnext_shared"], own, None)
@@ -92,7 +106,8 @@ def test_models_are_found_by_their_names_with_a_kind_of_head(tmp_path):
     shared = runs[0].directory
     shared.best("demo_convnext", heads_of_model(5, "softmax")[0]).touch()
     with pytest.raises(
-        InputError, match=r"expected 1 checkpoints .* \(missing shared\).*--resume$"
+        InputError,
+        match=rf"\(missing shared\); run train_ovo.py --output_dir {shared.root} --resume, with",
     ):
         find_run(shared)
     write_json(shared.config, {"config": {**config, "head": "two"}})

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import time
 
 import numpy as np
 import pytest
@@ -28,6 +29,16 @@ def predictions_of(directory, demo, cache, split="test", precision="fp32", tta="
     images = scan_split(demo, split)
     config = PredictionConfig(cache, 2, CPU, precision, tta)
     return predict_run(find_run(directory), images, config, directory.predictions(split))
+
+
+def test_the_clock_runs_only_when_the_images_are_decoded(copy, demo, tmp_path, monkeypatch):
+    calls, open_cache, now = [], predict.open_cache, time.perf_counter
+    monkeypatch.setattr(
+        predict, "open_cache", lambda *given: (calls.append("decode"), open_cache(*given))[1]
+    )
+    monkeypatch.setattr(time, "perf_counter", lambda: (calls.append("clock"), now())[1])
+    found = predictions_of(copy, demo, tmp_path)
+    assert calls[0] == "decode" and calls[-1] == "clock" and found.cost.images_per_second > 0
 
 
 def test_stored_predictions_are_reused_only_while_nothing_changed(

@@ -285,6 +285,19 @@ def test_models_of_other_images_are_left_out(place, monkeypatch, tmp_path, capsy
     assert len(json.loads((output / "comparison.json").read_text())["models"]) == 1
 
 
+def test_a_name_with_a_seed_is_that_of_its_directory(place, monkeypatch, tmp_path, capsys):
+    for seed in (1, 12):
+        own = tmp_path / f"demo_convnext_seed{seed}_5class_results"
+        shutil.copytree(place / "demo_convnext_5class_results", own)
+    status, output = run("compare", tmp_path, monkeypatch, models=["demo_convnext_seed1"])
+    assert status == 0
+    assert len(json.loads((output / "comparison.json").read_text())["models"]) == 1
+    assert run("compare", tmp_path, monkeypatch, models=["demo_convnext"])[0] == 0
+    assert len(json.loads((output / "comparison.json").read_text())["models"]) == 2
+    assert run("compare", tmp_path, monkeypatch, models=["demo_convnext_seed2"])[0] == 2
+    assert "missing: demo_convnext_seed2: no evaluated result" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("name", SCRIPTS)
 def test_nothing_to_analyse_is_one_line(name, tmp_path, monkeypatch, capsys):
     assert run(name, tmp_path, monkeypatch)[0] == 2

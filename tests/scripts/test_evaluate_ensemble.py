@@ -13,6 +13,8 @@ from sklearn.metrics import accuracy_score, cohen_kappa_score
 import compare_models
 import evaluate_ensemble
 from common.grading.finding import given_grader
+from common.models import checkpoint_file
+from common.pairs import pair_head
 from common.prediction.predictions import load_predictions
 from common.result_dir import ResultDir
 
@@ -40,6 +42,28 @@ def test_a_copy_of_a_model_is_not_taken_for_another_one(evaluate, trained_copy, 
     error = capsys.readouterr().err
     assert f"{copied} holds the same classifiers as {trained_copy}" in error
     assert error.count("\n") == 1 and not (tmp_path / "o").exists()
+    path = ResultDir(copied).best("demo_convnext", pair_head((0, 1)))
+    content = checkpoint_file.load_checkpoint(path)
+    content["config"]["output_dir"] = str(copied)  # one training in two places: other bytes
+    checkpoint_file.save_checkpoint(path, content)
+    assert evaluate(**values, holdout_check="names") == 2
+    assert f"{copied} holds the same classifiers as {trained_copy}" in capsys.readouterr().err
+
+
+def test_a_model_that_is_not_trained_to_its_end_is_named_wherever_its_figures_are(
+    evaluate, trained_copy, capsys
+):
+    directory = ResultDir(trained_copy)
+    last = directory.last("demo_convnext", pair_head((0, 1)))
+    last.parent.mkdir()
+    last.touch()
+    for _ in range(2):  # the predictions are reused then
+        assert evaluate(results_dirs=trained_copy, holdout_check="names") == 0
+        said = f"{trained_copy}: 1 of 10 classifiers are unfinished"
+        assert said in " ".join(capsys.readouterr().out.split())
+    assert said in directory.report("test").read_text()
+    assert metrics(trained_copy)["unfinished"][0].startswith(said)
+    assert "the training was not ended when this was written" in directory.model_card.read_text()
 
 
 @pytest.mark.usefixtures("drawn_figures")

@@ -10,15 +10,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers import ROOT, flags, same_weights
+from helpers import ROOT, flags, in_another_training, same_weights
 
 import evaluate_ensemble
+import train_ovo
 from common.flags.finding import find_runs
 from common.joint_runs.finish import evaluation_of
 from common.models import timm_patches
 from common.models.checkpoint import load_pair
 from common.models.checkpoint_file import load_checkpoint, save_checkpoint
 from common.pairs import heads_of_model, pair_head
+from common.result_dir import ResultDir
+from common.system.errors import InputError
 from dev.kill_training import Trainer
 
 
@@ -115,6 +118,70 @@ def test_several_seeds_are_trained_as_each_alone_and_named_together(quick_train,
     assert quick_train(tmp_path / "dry", seed=["3", "4"], **asked, dry_run=None) == 0
     assert quick_train(tmp_path / "part", epochs=1, seed=["3", "4"], pairs="2-3") == 0
     assert "together:" not in capsys.readouterr().out  # nothing is trained, or not all pairs
+
+
+def test_what_is_in_the_way_of_a_later_seed_is_refused_before_the_first(
+    quick_train, tmp_path, capsys
+):
+    asked = {"head": "softmax", "epochs": 1}
+    first, second = (
+        tmp_path / f"demo_convnext_softmax_seed{seed}_5class_results" for seed in (3, 4)
+    )
+    assert quick_train(second, seed=4, **asked) == 0
+    asked["seed"] = ["3", "4"]
+    for changes, said in (
+        ({}, f"{second} already holds a run"),
+        ({"dry_run": None}, f"{second} already holds a run"),
+        ({"resume": None, "epochs": 2}, "epochs: 1 -> 2"),
+    ):
+        capsys.readouterr()
+        assert quick_train(tmp_path, **{**asked, **changes}) == 2
+        shown = capsys.readouterr()
+        assert said in shown.err and not shown.out
+    shutil.rmtree(second)
+    second.touch()
+    assert quick_train(tmp_path, **asked) == 2
+    assert f"{second} cannot be written" in capsys.readouterr().err
+    assert not first.exists()
+
+
+def test_what_was_not_begun_after_a_failure_is_named(quick_train, tmp_path, capsys, monkeypatch):
+    def fail(*_):
+        raise InputError("the images are gone")
+
+    monkeypatch.setattr(train_ovo, "run", fail)
+    assert quick_train(tmp_path, head="softmax", seed=["3", "4", "5"]) == 2
+    shown = capsys.readouterr()
+    later = [tmp_path / f"demo_convnext_softmax_seed{seed}_5class_results" for seed in (4, 5)]
+    assert f"not begun: {later[0]}, {later[1]}" in shown.out
+    assert shown.err.count("the images are gone") == 1
+
+
+def test_a_seed_that_another_process_trains_is_named_at_the_end_and_must_have_these_settings(
+    quick_train, tmp_path, capsys
+):
+    asked = {"head": "softmax", "epochs": 1, "seed": ["3", "4"], "resume": None}
+    folder = tmp_path / "demo_convnext_softmax_seed4_5class_results"
+    assert quick_train(folder, head="softmax", epochs=1, seed=4) == 0
+    with in_another_training(ResultDir(folder), *heads_of_model(5, "softmax")):
+        assert quick_train(tmp_path, **asked) == 0
+        shown = capsys.readouterr().out
+        assert f"not all is trained: {folder} is being trained by" in shown.splitlines()[-1]
+        assert quick_train(tmp_path, **{**asked, "epochs": 2}) == 2
+        assert "epochs: 1 -> 2" in capsys.readouterr().err
+    assert quick_train(tmp_path, **asked) == 0
+    assert "all 2 together:" in capsys.readouterr().out.splitlines()[-1]
+
+
+def test_of_several_processes_the_last_one_names_the_whole_ensemble(
+    quick_train, tmp_path, capsys, monkeypatch
+):
+    asked = {"head": "softmax", "epochs": 1, "seed": ["3", "4"]}
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    for rank, named in ((0, False), (1, True)):
+        monkeypatch.setenv("RANK", str(rank))
+        assert quick_train(tmp_path, **asked) == 0
+        assert ("all 2 together:" in capsys.readouterr().out) == named
 
 
 REFUSED = {

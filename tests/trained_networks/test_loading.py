@@ -31,7 +31,7 @@ def test_unfinished_classifiers_are_noted(trained, tmp_path, capsys):
         path, {**checkpoint_file.load_checkpoint(path), "complete": False}
     )
     load_model(find_run(copy))
-    assert "1 of 10 classifiers of demo_convnext are unfinished" in capsys.readouterr().out
+    assert f"note: {copy.root}: 1 of 10 classifiers are unfinished" in capsys.readouterr().out
 
 
 def test_pairs_trained_on_different_pixels_do_not_mix(copy, tmp_path):

@@ -94,6 +94,17 @@ def on_another_host(directory, hours):
             os.utime(path, (then, then))
 
 
+def test_the_end_of_a_long_name_which_tells_the_seed_is_kept(half_way, tmp_path):
+    root = half_way.root
+    for seed in (0, 1):
+        name = f"tf_efficientnetv2_s.in21k_ft_in1k_softmax_seed{seed}_5class_results"
+        shutil.copytree(root, tmp_path / name)
+    runs = [standing_of(ResultDir(path)) for path in sorted(tmp_path.glob("*_seed?_*"))]
+    text = screen(runs)
+    assert all(f"_softmax_seed{seed}_5class_results: " in text for seed in (0, 1))
+    assert max(map(len, text.splitlines())) <= 80
+
+
 def test_of_another_host_the_last_sign_of_life_is_said_and_a_silent_one_has_no_eta(half_way):
     on_another_host(half_way, hours=1 / 30)
     standing = standing_of(half_way)
