@@ -60,8 +60,12 @@ def render(results: Results) -> str:
         " models in turn 4.49x. On 2026-11-26 and 27, with one pair after the other and the "
         "library's squeezes, it gave CoAtNet 2.58x and 3.93x, ConvNeXt 3.23x and 3.66x, SwinV2 "
         "3.07x and 3.67x, EfficientNet-B2 3.02x and 2.96x, EfficientNet-Lite0 3.89x and 8.58x, "
-        "DenseNet121 2.78x and 7.31x, ResNet50 2.84x and 5.01x, SEResNeXt50 3.15x and 4.20x. "
-        "Seven in turn were not measured since. Without bf16 hardware the product computes in "
+        "DenseNet121 2.78x and 7.31x, ResNet50 2.84x and 5.01x, SEResNeXt50 3.15x and 4.20x. In a "
+        "busier hour of 2026-11-27, with pairs side by side: CoAtNet 2.97x and 3.87x, ConvNeXt "
+        "3.68x and 3.80x, SwinV2 3.07x and 3.92x, EfficientNet-B2 3.14x and 3.38x, "
+        "EfficientNet-Lite0 4.59x and 7.37x, DenseNet121 2.61x and 6.11x, ResNet50 2.88x and "
+        "4.91x, SEResNeXt50 3.08x and 4.37x, mostly more than on the quiet cores of the table: "
+        "the reference loses more to other work. Without bf16 hardware the product computes in "
         "fp32, as the reference does, and gains less.",
         "## Goals",
         goals_table(results),
