@@ -35,6 +35,7 @@ from benchmarks.recipes.runs import FOLDS, ROOT, Place, Run, make_folds, run_all
 from common.config import VIEWS, config_differences
 from common.data.patients import AUTO, PATIENT_HELP
 from common.flags.settings import default_of
+from common.flags.training import weights_by_model
 from common.metrics.intervals import BootstrapConfig
 from common.reporting.table import format_table
 from common.system.errors import InputError
@@ -96,8 +97,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         "--weights",
         nargs="+",
         default=[],
-        metavar="MODEL=PATH",
-        help="pretrained weights instead of the hub",
+        metavar="PATH",
+        help="pretrained weights instead of the hub: PATH, or MODEL=PATH for several",
     )
     parser.add_argument(
         "--seeds", nargs="+", type=int, default=None, metavar="SEED", help="(default 0 1 2)"
@@ -147,21 +148,13 @@ def checked(args: argparse.Namespace) -> argparse.Namespace:
             f"expected --folds of 1 to {FOLDS} and --seeds of 0 or more, found "
             f"{' '.join(map(str, args.folds))} and {' '.join(map(str, args.seeds))}"
         )
+    weights = weights_by_model(args.weights, args.base_models)
+    args.weights = {resolve(name).name: str(Path(p).resolve()) for name, p in weights.items()}
     args.base_models = list(dict.fromkeys(resolve(name).name for name in args.base_models))
     known = [change.name for change in CHANGES]
     unknown = [name for name in args.ablation or () if name not in known]
     if unknown:
         raise InputError(f"--ablation {unknown[0]}: expected one of {', '.join(known)}")
-    pairs = [entry.partition("=") for entry in args.weights]
-    if any(not sign or model not in args.base_models for model, sign, _ in pairs):
-        raise InputError(
-            "--weights: expected MODEL=PATH for models of --base_models, found "
-            f"{' '.join(args.weights)}"
-        )
-    args.weights = {model: str(Path(path).resolve()) for model, _, path in pairs}
-    missing = [path for path in args.weights.values() if not Path(path).is_file()]
-    if missing:
-        raise InputError(f"--weights {missing[0]}: expected a file, found none")
     try:
         shlex.split(args.train_flags)
     except ValueError as error:

@@ -58,7 +58,7 @@ def parse_training(argv: list[str] | None, description: str) -> TrainingRequest:
         raise InputError(f"--seed: {' '.join(map(str, seeds))} names a seed twice")
     values["pretrained"] = not values.pop("no_pretrained")
     values["class_names"] = tuple(values["class_names"])
-    weights = _weights_by_model(values.pop("weights"), models)
+    weights = weights_by_model(values.pop("weights"), models)
     if weights and not values["pretrained"]:
         raise InputError("--weights and --no_pretrained exclude each other")
     sources = Sources(values, _given(parser, argv), asked["recipe"], of_recipe)
@@ -157,8 +157,8 @@ def _training_parser(description: str) -> Parser:
     return parser
 
 
-def _weights_by_model(entries: list[str], models: list[str]) -> dict[str, str]:
-    """Read --weights: one PATH for one model, or MODEL=PATH for each."""
+def weights_by_model(entries: list[str], models: list[str]) -> dict[str, str]:
+    """Read --weights: one PATH for one model, or MODEL=PATH; InputError for what is no file."""
     alone = entries[0] if len(models) == 1 and len(entries) == 1 else ""
     if alone and ("=" not in alone or Path(expand_home(alone)).exists()):
         weights = {models[0]: entries[0]}
@@ -166,7 +166,7 @@ def _weights_by_model(entries: list[str], models: list[str]) -> dict[str, str]:
         weights = dict(entry.split("=", 1) for entry in entries if "=" in entry)
     if len(weights) != len(entries) or set(weights) - set(models):
         raise InputError(
-            f"--weights: expected one PATH for one model or MODEL=PATH for each of "
+            "--weights: expected one PATH for one model or MODEL=PATH for each of "
             f"{' '.join(models)}, found {' '.join(entries)}"
         )
     weights = {model: expand_home(path) for model, path in weights.items()}

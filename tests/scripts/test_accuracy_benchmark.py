@@ -388,8 +388,8 @@ def test_a_plan_says_what_is_left_and_mistakes_are_one_line(place, capsys):
         (["--folds", "6"], "--folds of 1 to 5"),
         (["--ablation", "nonsense"], "--ablation nonsense: expected one of"),
         (["--jobs", "1000"], "--jobs 1 to"),
-        (["--weights", "file.pth"], "MODEL=PATH"),
-        (["--weights", f"{MODEL}=/nope.pth"], "/nope.pth: expected a file, found none"),
+        (["--weights", "other=file.pth"], "MODEL=PATH"),
+        (["--weights", f"{MODEL}=/nope.pth"], "/nope.pth: no such file"),
         (["--train_flags='--epochs"], "--train_flags '--epochs: No closing quotation"),
     ):
         assert accuracy.main(command(place, *words)) == 2
