@@ -99,12 +99,14 @@ def test_a_seed_is_not_trained_again_under_another_name(name, seeds, tmp_path, m
     with pytest.raises(InputError, match=f"--seed 1: {name} holds a training with that seed"):
         one("--seed", *seeds)
     assert one("--seed", "3").output_dir == "coatnet_5class_results"
-    begun = ResultDir(Path(one("--seed", "9").output_dir))
     assert one("--seed", "1", "--output_dir", name).output_dir == name
     other = {"coatnet_5class_results", "coatnet_seed1_5class_results"} - {name}
-    write_json(ResultDir(Path(other.pop())).config, {"config": {"seed": 1}})
-    assert one("--seed", *seeds[:1]).seed == 1, "both are there by now"
-    assert begun.root == Path("coatnet_5class_results")
+    twin = ResultDir(Path(other.pop())).config
+    write_json(twin, {"config": {"seed": 0}})
+    with pytest.raises(InputError, match=f"this command is for {twin.parent}; go on there by"):
+        one("--seed", *seeds)
+    write_json(twin, {"config": {"seed": 1}})
+    parse_training([*BASE, "--seed", *seeds], "x")  # both are there by now
 
 
 def test_seeds_that_are_no_numbers_are_refused_with_the_form(capsys):

@@ -197,14 +197,18 @@ def _places(
 
 def _require_no_other(place: Path, other: Path, seed: int) -> None:
     """Raise InputError where a seed would be trained again under the name of one, or of several."""
-    if ResultDir(place).config.is_file() or not ResultDir(other).config.is_file():
-        return
-    if read_config(ResultDir(other))["config"].get("seed") == seed:
+    if _seed_in(other) == seed and _seed_in(place) != seed:
         raise InputError(
-            f"--seed {seed}: {other} holds a training with that seed, and {place} would hold "
-            f"another one; go on with it by --seed {seed} --output_dir {shell_path(other)}, leave "
-            "the seed out (the evaluation's --base_models finds it), or choose another --output_dir"
+            f"--seed {seed}: {other} holds a training with that seed, and this command is for "
+            f"{place}; go on there by --seed {seed} --output_dir {shell_path(other)}, leave the "
+            "seed out (the evaluation's --base_models finds it), or choose another --output_dir"
         )
+
+
+def _seed_in(place: Path) -> Any:
+    """Read the seed of the training in a directory; None: there is none."""
+    directory = ResultDir(place)
+    return read_config(directory)["config"].get("seed") if directory.config.is_file() else None
 
 
 def _config(model: str, values: dict[str, Any], weights: dict[str, str]) -> TrainConfig:

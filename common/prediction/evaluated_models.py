@@ -67,9 +67,10 @@ def find_evaluated_models(
     found = []
     for folder in _different(folders) if folders else _usual_folders():
         model = _read(ResultDir(folder), split)
-        if model is not None:
-            of = [name for name, label in wanted.items() if _is_called(model, name, label)]
-            found += [model] if of or not wanted else []
+        if model is None:
+            continue
+        if not wanted or any(_is_called(model, name, label) for name, label in wanted.items()):
+            found.append(model)
     for name, label in wanted.items():
         if not any(_is_called(model, name, label) for model in found):
             _say_missing(f"{name}: no evaluated result directory found")
