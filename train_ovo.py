@@ -24,6 +24,7 @@ from common.config import TrainConfig
 from common.data.class_names import GRADES, meaning_of
 from common.data.folders import Dataset, Split, scan_dataset
 from common.data.synthetic import synthetic_note
+from common.fine_tuning.schedule import schedule_warnings
 from common.flags.training import RESUME_ADVICE, TrainingRequest, parse_training
 from common.history import EpochRow
 from common.in_force import Change
@@ -48,7 +49,6 @@ from common.system.environment import worker_count
 from common.system.errors import InputError, LeftToOthersError
 from common.system.log import duration, log, printable
 from common.system.threads import require_threads, use_threads
-from common.training.schedule import schedule_warnings
 
 if TYPE_CHECKING:  # these take seconds to import: steps that need them do it
     from common.training.context import Fingerprints, RunInputs, TrainContext

@@ -27,7 +27,7 @@ from common.trained_networks.loading import Columns, LoadedModel, TrunkGroup
 from common.trained_networks.running import predict_logits
 from common.training.context import Fingerprints, RunInputs, TrainContext, build_context
 from common.training.loop import train_epoch
-from common.training.step import choose_parallelism
+from common.training.parallelism import choose_parallelism
 from common.training.trainer import EpochSums, HeadTrainer, build_trainer, check_finite
 
 PAIRS = class_pairs(5)

@@ -16,6 +16,7 @@ import torch
 from common.config import TrainConfig
 from common.data.sampler import batch_sizes
 from common.fine_tuning.optimizer import make_optimizer, rates_line
+from common.fine_tuning.schedule import schedule_line, schedule_warnings
 from common.locks.run_lock import require_writable
 from common.models.backbones import Backbone
 from common.models.ovo import build_branch, chunk_size, trunk_features
@@ -32,7 +33,6 @@ from common.training.resume import (
     find_standing,
     require_effect,
 )
-from common.training.schedule import schedule_line, schedule_warnings
 
 
 @dataclass(frozen=True)

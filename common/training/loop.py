@@ -31,8 +31,9 @@ from common.system.threads import side_by_side
 from common.trained_networks.outputs import pair_probabilities
 from common.training.context import TrainContext, require_images
 from common.training.loss import moved_by
+from common.training.parallelism import choose_parallelism
 from common.training.resume import resume_head
-from common.training.step import choose_parallelism, make_batch, sample_losses, train_step
+from common.training.step import make_batch, sample_losses, train_step
 from common.training.trainer import HeadTrainer, build_trainer, finish_epoch, write_unsaved
 
 VAL_BATCH = 32  # samples of a head; part of what makes validation repeatable

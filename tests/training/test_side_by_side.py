@@ -10,7 +10,7 @@ from common.pairs import pair_head
 from common.result_dir import ResultDir
 from common.system.errors import TrainingError
 from common.system.files import read_json, write_json
-from common.training import loop, step
+from common.training import loop, parallelism, step
 
 PAIRS = [(0, 1), (0, 2), (2, 3)]
 OPTIONS = {"pairs": ["0-1", "0-2", "2-3"], "threads": "2", "epochs": 2}
@@ -118,7 +118,7 @@ def test_a_pair_becomes_the_same_whatever_is_beside_it_and_however_much_memory_i
     assert quick_train(tmp_path / "alone", **options | {"pairs": "2-3"}) == 0
     said = "a pair is trained with 1 of 2 threads; --pair_parallelism off gives it all of them"
     assert said in capsys.readouterr().out
-    monkeypatch.setattr(step, "free_memory", lambda: 1e5)
+    monkeypatch.setattr(parallelism, "free_memory", lambda: 1e5)
     groups.clear()
     assert quick_train(tmp_path / "short", **options) == 0
     assert max(groups) == 1
@@ -130,7 +130,7 @@ def test_a_pair_becomes_the_same_whatever_is_beside_it_and_however_much_memory_i
 def test_where_nothing_is_known_of_the_memory_it_is_no_limit(
     quick_train, tmp_path, monkeypatch, groups
 ):
-    monkeypatch.setattr(step, "free_memory", lambda: math.inf)
+    monkeypatch.setattr(parallelism, "free_memory", lambda: math.inf)
     assert quick_train(tmp_path, **OPTIONS, precision="bf16") == 0
     assert max(groups) == 2
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from common.config import TrainConfig
-from common.training.schedule import (
+from common.fine_tuning.schedule import (
     lr_factor,
     plateau_factor,
     plateau_patience,
