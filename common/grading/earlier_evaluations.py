@@ -13,7 +13,8 @@ from common.evaluation.questions import Asked
 from common.fitting.ensemble import ModelResult
 from common.fitting.threshold import ARGMAX
 from common.grading.finding import is_of
-from common.grading.stored_grader import earlier_grader, grader_to_store, keep_grader, rules_of
+from common.grading.grader_file import earlier_grader, keep_grader
+from common.grading.stored_grader import grader_to_store, rules_of
 
 
 def with_earlier_rules(

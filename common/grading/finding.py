@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from common.grading.stored_grader import StoredGrader, load_grader
+from common.grading.grader_file import load_grader
+from common.grading.stored_grader import StoredGrader
 from common.result_dir import ResultDir, Run, find_run
 from common.system.errors import InputError
 

@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from common.grading.stored_grader import StoredGrader, grader_from_dict, grader_to_dict
+from common.grading.grader_file import grader_from_dict, grader_to_dict
+from common.grading.stored_grader import StoredGrader
 from common.pairs import class_pairs
 from common.pixels.preprocessing import Preprocessing
 from common.release.pixel_program import steps_of

@@ -14,15 +14,13 @@ from common.fitting.ensemble import apply_vote, build_ensemble
 from common.fitting.grader import ensemble_grader, model_grader
 from common.fitting.images import fitting_images
 from common.fitting.threshold import parse_rule
+from common.grading.grader_file import keep_grader, load_grader, save_grader
 from common.grading.stored_grader import (
     ChosenOn,
     StoredGrader,
     grade,
     grader_to_store,
-    keep_grader,
-    load_grader,
     rules_of,
-    save_grader,
     unevaluated,
 )
 from common.metrics.intervals import BootstrapConfig

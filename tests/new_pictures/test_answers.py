@@ -8,13 +8,7 @@ import pytest
 from helpers import stored_grader
 
 from common.grading.networks import Said
-from common.grading.stored_grader import (
-    ChosenOn,
-    StoredPoint,
-    StoredReview,
-    StoredSets,
-    grade,
-)
+from common.grading.stored_grader import ChosenOn, StoredPoint, StoredReview, StoredSets, grade
 from common.new_pictures.answers import Answers, Asked, NoDoubts, choose_asked, grade_texts
 from common.new_pictures.description import Arithmetic, facts_of
 from common.new_pictures.listing import NewPicture

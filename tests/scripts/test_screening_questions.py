@@ -7,7 +7,7 @@ import pytest
 from helpers import flags
 
 import evaluate_ensemble
-from common.grading.stored_grader import load_grader
+from common.grading.grader_file import load_grader
 from common.result_dir import ResultDir
 
 
