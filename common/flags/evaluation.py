@@ -54,15 +54,10 @@ def add_evaluation_flags(parser: argparse.ArgumentParser) -> None:
 def add_ensemble_flags(parser: argparse.ArgumentParser) -> None:
     """Add the flags of the evaluation: which models, how they vote, what is fitted and restated."""
     _add_results_dirs(parser, "result directories of train_ovo.py")
-    parser.add_argument(
-        "--base_models",
-        nargs="+",
-        default=[],
-        metavar="MODEL",
-        help="in place of --results_dirs: models (ALIAS_shared or ALIAS_softmax with that head) in "
-        "their default directories, such as ./convnext_5class_results, or, with --output_dir DIR, "
-        "in DIR/convnext_5class_results; a model alone in DIR itself",
+    below = (
+        ", or, with --output_dir DIR, in DIR/convnext_5class_results; a model alone in DIR itself"
     )
+    _add_base_models(parser, below)
     parser.add_argument(
         "--output_dir",
         type=folder,
@@ -162,14 +157,7 @@ def add_grader_flags(parser: argparse.ArgumentParser, arithmetic: bool = True) -
         "result directories of train_ovo.py, or that of an ensemble, which "
         "evaluate_ensemble.py has written",
     )
-    parser.add_argument(
-        "--base_models",
-        nargs="+",
-        default=[],
-        metavar="MODEL",
-        help="in place of --results_dirs: models (ALIAS_shared or ALIAS_softmax with that head) in "
-        "their default directories, such as ./convnext_5class_results",
-    )
+    _add_base_models(parser)
     parser.add_argument(
         "--grader",
         type=named_file,
@@ -243,8 +231,8 @@ def add_analysis_flags(parser: argparse.ArgumentParser, output_dir: str) -> None
         nargs="+",
         default=[],
         metavar="ALIAS",
-        help="only these models, ALIAS_shared or ALIAS_softmax for that head (default all that are "
-        "found)",
+        help="only these models, ALIAS_shared or ALIAS_softmax for that head, ALIAS_seed1 for that "
+        "one of several seeds (default all that are found)",
     )
     _add_results_dirs(parser, f"(default {' and '.join(RESULT_PATTERNS)})")
     parser.add_argument(
@@ -256,6 +244,18 @@ def add_analysis_flags(parser: argparse.ArgumentParser, output_dir: str) -> None
 def _add_results_dirs(parser: argparse.ArgumentParser, help: str) -> None:
     parser.add_argument(
         "--results_dirs", nargs="+", type=folder, default=[], metavar="DIR", help=help
+    )
+
+
+def _add_base_models(parser: argparse.ArgumentParser, below: str = "") -> None:
+    parser.add_argument(
+        "--base_models",
+        nargs="+",
+        default=[],
+        metavar="MODEL",
+        help="in place of --results_dirs: models (ALIAS_shared or ALIAS_softmax with that head, "
+        "ALIAS_seed1 for that one of several seeds) in their default directories, such as "
+        f"./convnext_5class_results{below}",
     )
 
 
