@@ -14,7 +14,7 @@ from common.cli import guarded
 import dataclasses
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -51,6 +51,7 @@ from common.system.log import duration, log, printable
 from common.system.threads import require_threads, use_threads
 
 if TYPE_CHECKING:  # these take seconds to import: steps that need them do it
+    from common.joint_runs.finish import Standings
     from common.training.context import Fingerprints, RunInputs, TrainContext
 
 
@@ -258,10 +259,12 @@ def train_held(
     return [row for trainer in trainers for row in trainer.history]
 
 
-def run(share: BackboneShare, dataset: Dataset, request: TrainingRequest, place: Place) -> str:
+def run(
+    share: BackboneShare, dataset: Dataset, request: TrainingRequest, place: Place
+) -> "Standings | None":
     """Train one backbone, or what this process has of it.
 
-    Returns what others have of that and is not trained, in words; "" where all is.
+    Returns how much of it is trained then, by whomever; None of a dry run.
     """
     from common.joint_runs.finish import conclude, finished_before
     from common.training.context import check_inputs, take_fingerprints
@@ -280,7 +283,7 @@ def run(share: BackboneShare, dataset: Dataset, request: TrainingRequest, place:
         standings = foresee(inputs, heads, request.resume, request.override)
         plan = plan_lines(inputs, heads, standings)
         print("\n".join([*plan, *left_to_others(others), *dataset.remarks()]))
-        return ""
+        return None
     for line in schedule_warnings(config):
         log(line)
     directory = ResultDir(Path(config.output_dir))
@@ -303,8 +306,7 @@ def run(share: BackboneShare, dataset: Dataset, request: TrainingRequest, place:
                 log(f"{head.title_with(config.names)}: is finished, {epochs} epochs")
     found = conclude(directory, config, heads, rows)
     log(f"finished {config.model}, seed {config.seed}, in {duration(time.monotonic() - started)}")
-    left = found.left_of(share.heads)
-    return f"{directory.root}: {left}" if left else ""
+    return found
 
 
 def look_ahead(shares: Sequence[BackboneShare], request: TrainingRequest) -> None:
@@ -319,13 +321,18 @@ def look_ahead(shares: Sequence[BackboneShare], request: TrainingRequest) -> Non
         check_start(directory, share.config, heads, request.resume, request.override)
 
 
-def name_ensemble(request: TrainingRequest) -> None:
-    """Say how all that was asked for is evaluated together, where all of it is trained."""
+def name_ensemble(request: TrainingRequest, complete: Collection[str]) -> None:
+    """Say how all that was asked for is evaluated together, where all of it is trained.
+
+    complete: directories that are known to be; others are looked at.
+    """
     from common.joint_runs.finish import evaluation_of, is_trained
 
     first, folders = request.configs[0], [Path(each.output_dir) for each in request.configs]
-    places = zip(folders, request.configs)
-    if all(is_trained(ResultDir(folder), config) for folder, config in places):
+    if all(
+        config.output_dir in complete or is_trained(ResultDir(folder), config)
+        for folder, config in zip(folders, request.configs)
+    ):
         log(f"all {len(folders)} together: {evaluation_of(folders, first.dataset_path)}")
 
 
@@ -383,10 +390,15 @@ def main(argv: list[str] | None = None) -> int:
         look_ahead(own, request)
     held: list[AllHeldError] = []
     left: list[str] = []
+    complete: set[str] = set()
     for number, share in enumerate(own):
         signals.check()
         try:
-            left.append(run(share, dataset, request, place))
+            found = run(share, dataset, request, place)
+            if found is not None and (others := found.left_of(share.heads)):
+                left.append(f"{Path(share.config.output_dir)}: {others}")
+            if found is not None and found.complete:
+                complete.add(share.config.output_dir)
         except AllHeldError as error:  # whoever has these pairs trains them; the others are ours
             held.append(error)
             if len(own) > 1 or not place.alone:
@@ -395,7 +407,7 @@ def main(argv: list[str] | None = None) -> int:
             if later := [printable(each.config.output_dir) for each in own[number + 1 :]]:
                 log(f"not begun: {', '.join(later)}")
             raise
-    left = [*map(str, held), *filter(None, left)]
+    left = [*map(str, held), *left]
     if request.require_trained and left:
         raise LeftToOthersError(f"left to others: {'; '.join(left)}")
     if held and len(held) == len(own) and place.alone:
@@ -403,7 +415,7 @@ def main(argv: list[str] | None = None) -> int:
     if len(own) > 1 and left:
         log(f"not all is trained: {'; '.join(left)}")
     if own and len(request.configs) > 1 and not request.dry_run and not left:
-        name_ensemble(request)
+        name_ensemble(request, complete)
     if not own:
         work_beside(shares, request.heads, dataset, place)
     return 0

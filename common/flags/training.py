@@ -187,9 +187,11 @@ def _places(
         return {asked[0]: folder}
     found = {}
     for model, seed in asked:
-        of_seed = default_directory(model, classes, head, seed)
-        both = default_directory(model, classes, head), of_seed
-        place, other = (Path(folder or ".") / name for name in (both[::-1] if seeds[1:] else both))
+        usual, of_seed = (
+            Path(folder or ".") / default_directory(model, classes, head, which)
+            for which in ("", seed)
+        )
+        place, other = (of_seed, usual) if len(seeds) > 1 else (usual, of_seed)
         _require_no_other(place, other, seed)
         found[model, seed] = str(place)
     return found

@@ -63,12 +63,8 @@ def predict_run(
     model = load_model(run)
     rows = _Rows(model, split, config, origin)
     rows.announce(run)
-    if config.session is None:
-        rows.decode(split)  # before the clock runs
     gflops = count_flops(model) * VIEWS[origin.tta] / 1e9  # while the model is still on the CPU
-    started = time.perf_counter()
-    logits = rows.all()
-    speed = len(split) / (time.perf_counter() - started)
+    logits, seconds = rows.all()
     return PairPredictions(
         model=model.model,
         head=model.head,
@@ -77,7 +73,7 @@ def predict_run(
         targets=split.labels,
         pair_probabilities=probabilities_of(logits, run),
         pair_accuracies=in_grade_order(model.pair_accuracies, run.order, are_shares=False),
-        cost=Cost(count_parameters(model), gflops, speed, str(config.device)),
+        cost=Cost(count_parameters(model), gflops, len(split) / seconds, str(config.device)),
         origin=replace(origin, checkpoints=model.fingerprint),
         scored=scored,
         set_classes=set_classes,
@@ -144,20 +140,31 @@ class _Rows:
         told = (self.model.fingerprint, self.origin.data, self.origin.precision, self.origin.tta)
         return f"logits_{hashlib.sha256(repr(told).encode()).hexdigest()[:16]}"
 
-    def all(self) -> np.ndarray:
-        """Predict all images, together with other processes if there are any."""
+    def all(self) -> tuple[np.ndarray, float]:
+        """Predict all images, together with other processes if there are any; in so many seconds.
+
+        Of a process alone these leave out the decoding.
+        """
         count, session = len(self.split), self.config.session
         if session is None:
-            return self.some(range(count))
-        return gather(session, self.name, count, chunk_size(self.config.device), self.some)
+            cache = self._decode(self.split)
+            started = time.perf_counter()
+            logits = self._ask(cache)
+        else:
+            started = time.perf_counter()
+            logits = gather(session, self.name, count, chunk_size(self.config.device), self.some)
+        return logits, time.perf_counter() - started
 
     def some(self, rows: range) -> np.ndarray:
         """Predict some images, (n, P) or (n, K)."""
-        config = self.config
-        cache = self.decode(replace(self.split, images=self.split.images[rows.start : rows.stop]))
-        return predict_logits(self.model, cache, config.device, config.precision, self.origin.tta)
+        own = replace(self.split, images=self.split.images[rows.start : rows.stop])
+        return self._ask(self._decode(own))
 
-    def decode(self, split: Split) -> PixelCache:
+    def _decode(self, split: Split) -> PixelCache:
         """Decode the images that are not in the cache yet."""
         pixels, config = self.model.preprocessing, self.config
         return open_cache(split, pixels, config.cache_dir, config.num_workers)
+
+    def _ask(self, cache: PixelCache) -> np.ndarray:
+        config = self.config
+        return predict_logits(self.model, cache, config.device, config.precision, self.origin.tta)

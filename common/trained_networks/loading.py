@@ -110,12 +110,13 @@ def have_equal_weights(one: LoadedModel, other: LoadedModel) -> bool:
     """Tell whether two models on one device are the same networks."""
     if one.fingerprint and one.fingerprint == other.fingerprint:
         return True
+    if one.model != other.model:
+        return False
     first, second = (
         [tensor for g in model.groups for m in g.modules for tensor in m.state_dict().values()]
         for model in (one, other)
     )
-    same = one.model == other.model and len(first) == len(second)
-    return same and all(map(torch.equal, first, second))
+    return len(first) == len(second) and all(map(torch.equal, first, second))
 
 
 def _signs_of_a_mixture(
