@@ -36,7 +36,8 @@ from common.prediction.labels import views_text
 from common.prediction.voting import ClassPredictions
 from common.reporting import tables
 from common.reporting.table import format_table
-from common.result_dir import ResultDir, of_split, write_table
+from common.result_dir.csv_files import write_table
+from common.result_dir.paths import ResultDir, of_split
 from common.system.files import write_json
 from common.system.log import log
 

@@ -53,7 +53,8 @@ from common.prediction.labels import views_text
 from common.reporting import tables
 from common.reporting.summary import gates_text
 from common.reporting.table import format_table
-from common.result_dir import ResultDir, of_split, write_table
+from common.result_dir.csv_files import write_table
+from common.result_dir.paths import ResultDir, of_split
 from common.system.files import write_json
 from common.system.log import log
 

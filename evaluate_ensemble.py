@@ -65,7 +65,8 @@ from common.prediction.classes import SetMatcher, describe_classes, require_same
 from common.prediction.labels import label_runs, output_dir_for
 from common.prediction.predictions import Origin, PairPredictions
 from common.reporting import tables
-from common.result_dir import ResultDir, unfinished_text
+from common.result_dir.paths import ResultDir
+from common.result_dir.run import unfinished_text
 from common.screening.patients import People
 from common.sharing.launcher import find_place
 from common.sharing.session import Session, clear_away, follow, lead

@@ -30,7 +30,7 @@ from common.listing.walking import count_of
 from common.new_pictures.description import Arithmetic, facts_of_grader, fingerprint_choices
 from common.new_pictures.journal import RunSettings
 from common.new_pictures.listing import list_pictures
-from common.result_dir import EvidenceDir
+from common.result_dir.paths import EvidenceDir
 from common.system.environment import versions
 from common.system.errors import InputError
 from common.system.files import atomic_write

@@ -30,7 +30,9 @@ from common.pairs import pair_head, with_head
 from common.prediction.labels import unique_labels
 from common.reporting.table import format_table
 from common.reporting.tables import decimal, percent
-from common.result_dir import AnalysisFiles, ResultDir, read_config, write_table
+from common.result_dir.csv_files import write_table
+from common.result_dir.paths import AnalysisFiles, ResultDir
+from common.result_dir.run import read_config
 from common.system.errors import InputError
 from common.system.files import write_json
 from common.system.log import log

@@ -56,7 +56,7 @@ from common.new_pictures.rows import RowFormat
 from common.new_pictures.run import Kept, Work, grade_pictures
 from common.release.contract import reference_files
 from common.release.onnx_grader import open_networks
-from common.result_dir import ResultDir
+from common.result_dir.paths import ResultDir
 from common.sharing.launcher import Place, find_place
 from common.sharing.session import clear_away, follow, lead
 from common.sharing.shares import ranges

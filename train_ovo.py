@@ -41,7 +41,7 @@ from common.locks.run_lock import lock_for_a_moment, require_writable
 from common.pairs import Head
 from common.pixel_store.pixel_cache import PixelCache, keep_readable, open_cache
 from common.prediction.classes import classes_of
-from common.result_dir import ResultDir
+from common.result_dir.paths import ResultDir
 from common.sharing.launcher import Place, find_place
 from common.sharing.training_shares import BackboneShare, TrainingShares, share_training
 from common.system import signals

@@ -25,7 +25,7 @@ from benchmarks.many_images.large_dataset import link_pictures, write_large
 from benchmarks.many_images.process_use import Used, run_command
 from benchmarks.shared.pages import markdown_table, put_parts, put_section
 from common.reporting.table import format_table
-from common.result_dir import ResultDir
+from common.result_dir.paths import ResultDir
 from common.system.environment import versions
 from common.system.errors import InputError
 from common.system.log import log
@@ -166,7 +166,7 @@ def write_second_model(folder: Path) -> None:
     """Copy an evaluated model, with drawn predictions in place of its own."""
     from benchmarks.many_images.stored_predictions import store_predictions
     from common.data.folders import scan_dataset
-    from common.result_dir import find_run
+    from common.result_dir.run import find_run
 
     copy = ResultDir(shutil.copytree(folder / "model", folder / "second_model"))
     found = scan_dataset(folder / "dataset")

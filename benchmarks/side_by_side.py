@@ -32,7 +32,9 @@ from common.fitting.ensemble import apply_vote
 from common.metrics.bounds import metrics_with_intervals
 from common.metrics.intervals import BootstrapConfig
 from common.prediction.voting import ClassPredictions
-from common.result_dir import ResultDir, find_run, read_history
+from common.result_dir.paths import ResultDir
+from common.result_dir.run import find_run
+from common.result_dir.stored import read_history
 from common.system.log import log
 
 if TYPE_CHECKING:  # takes seconds to import: steps that need it do it

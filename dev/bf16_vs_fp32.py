@@ -25,7 +25,8 @@ from common.pixel_store.pixel_cache import open_cache
 from common.prediction.classes import SetMatcher
 from common.prediction.labels import label_runs
 from common.prediction.voting import combine_pairs
-from common.result_dir import ResultDir, Run, find_run
+from common.result_dir.paths import ResultDir
+from common.result_dir.run import Run, find_run
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:

@@ -18,10 +18,10 @@ from hypothesis import seed as hypothesis_seed
 from hypothesis import strategies as st
 
 import model_analyzer
-from common import result_dir
 from common.models import checkpoint, checkpoint_file
 from common.pixels.decoding import ImageError
 from common.prediction import predictions
+from common.result_dir import run, stored
 from common.system.errors import InputError
 from dev.fuzz_targets import MAKERS, structured
 
@@ -196,7 +196,7 @@ def run_atheris(name: str, count: int) -> None:
         with contextlib.suppress(*REFUSED), contextlib.redirect_stdout(io.StringIO()):
             target.read(data, folder / "in")
 
-    for module in (checkpoint, checkpoint_file, predictions, result_dir, model_analyzer):
+    for module in (checkpoint, checkpoint_file, predictions, run, stored, model_analyzer):
         for key, value in list(vars(module).items()):
             if (
                 callable(value)

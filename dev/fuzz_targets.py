@@ -23,7 +23,6 @@ import compare_models
 import evaluate_ensemble
 import model_analyzer
 import prepare_dataset
-from common import result_dir
 from common.config import TrainConfig
 from common.data.metadata import read_metadata
 from common.data.synthetic import draw_fundus
@@ -38,7 +37,9 @@ from common.pairs import HEADS
 from common.pixels.preprocessing import Preprocessing, load_pixels
 from common.prediction import predictions
 from common.preparation.import_table import ImportConfig, LabelSource, plan_import
-from common.result_dir import ResultDir
+from common.result_dir.paths import ResultDir
+from common.result_dir.run import find_run
+from common.result_dir.stored import read_predictions
 from common.system.errors import InputError
 from common.training.context import Fingerprints
 from common.training.resume import check_continuation
@@ -181,7 +182,7 @@ def config_target(folder: Path) -> Target:
             shutil.copytree(models, directory.models)
         directory.config.write_bytes(data)
         with contextlib.suppress(InputError):
-            result_dir.find_run(directory)
+            find_run(directory)
         check_continuation(directory, config, backbone, fingerprints, (), True, False)
 
     return Target(seeds, read)
@@ -208,7 +209,7 @@ def predictions_target(_: Path) -> Target:
         path = folder / "predictions_test.npz"
         path.write_bytes(data)
         with contextlib.suppress(InputError):
-            result_dir.read_predictions(path)
+            read_predictions(path)
         found = predictions.load_predictions(path)
         if found is None:
             raise InputError("not usable")

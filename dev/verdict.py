@@ -18,7 +18,7 @@ from typing import Any
 from common.data.folders import scan_split
 from common.metrics.intervals import Interval
 from common.reporting.table import Column, wrapped
-from common.result_dir import ResultDir
+from common.result_dir.paths import ResultDir
 from common.system.files import read_json
 
 _NUMBER, _SHARE = Column("", decimals=2), Column("", kind="percent", decimals=0)

@@ -46,7 +46,8 @@ from common.prediction.predict import PredictionConfig
 from common.prediction.voting import ClassPredictions
 from common.reporting.summary import Part, Report
 from common.reporting.tables import evaluation_tables
-from common.result_dir import ResultDir, find_run
+from common.result_dir.paths import ResultDir
+from common.result_dir.run import find_run
 from common.system.files import atomic_write
 from common.trained_networks import loading
 from common.trained_networks.loading import LoadedModel, fingerprint_files

@@ -19,7 +19,6 @@ import numpy as np
 import pytest
 import torch
 
-from common import result_dir
 from common.audit.dataset import AuditConfig
 from common.config import PixelOptions, TrainConfig
 from common.fitting.calibration import Temperature
@@ -42,7 +41,9 @@ from common.prediction.altered import AlteredPixels
 from common.prediction.classes import Classes, classes_of, scored_classes
 from common.prediction.predictions import Cost, Origin, PairPredictions
 from common.prediction.voting import VOTES, ClassPredictions
-from common.result_dir import ResultDir, Run
+from common.result_dir.paths import ResultDir
+from common.result_dir.run import Run
+from common.result_dir.stored import read_history
 from common.system import files
 from common.trained_networks.loading import Columns, LoadedModel, TrunkGroup
 from common.trained_networks.outputs import pair_probabilities
@@ -70,6 +71,13 @@ QUICK = {
 QUICK_AUDIT = AuditConfig(num_workers=2, shortcuts=False)
 THREE = {"num_classes": 3, "epochs": 2}  # of three classes, with three pairs
 FOUR_EPOCHS = {"pairs": "0-1", "epochs": 4, "min_delta": 0}  # of one pair
+
+
+class Bomb:
+    """Run a command when it is unpickled: leave a file "exploded" where the process works."""
+
+    def __reduce__(self):
+        return os.system, ("touch exploded",)
 
 
 def flags(**values) -> list[str]:
@@ -207,7 +215,7 @@ def close_weights(
 
 def history_of(output: Path) -> list[EpochRow]:
     """Read the history of a training without its times."""
-    rows = result_dir.read_history(ResultDir(output).history)
+    rows = read_history(ResultDir(output).history)
     return [dataclasses.replace(row, images_per_second=0.0, seconds=0.0) for row in rows]
 
 

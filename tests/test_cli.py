@@ -13,7 +13,7 @@ import torch
 from common import cli
 from common.flags.evaluation import add_evaluation_flags
 from common.flags.training import RESUME_ADVICE, parse_training
-from common.result_dir import ResultDir
+from common.result_dir.paths import ResultDir
 from common.sharing.launcher import ALONE, find_place
 from common.system.errors import InputError, TrainingError
 from common.system.files import write_json

@@ -11,7 +11,7 @@ from benchmarks.many_images.large_dataset import link_pictures, write_large
 from benchmarks.many_images.process_use import Used, run_command
 from common.data.folders import scan_dataset
 from common.data.synthetic import write_dataset
-from common.result_dir import ResultDir
+from common.result_dir.paths import ResultDir
 from common.system.errors import InputError
 from common.system.files import write_json
 

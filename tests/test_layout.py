@@ -25,7 +25,6 @@ FLOORS = (
     ("kernels",),
     ("models",),
     ("result_dir",),
-    ("review_sheet",),
     ("watching",),
     ("trained_networks",),
     ("prediction",),

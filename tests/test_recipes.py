@@ -10,7 +10,7 @@ from common.config import TrainConfig
 from common.flags.training import parse_training
 from common.in_force import switch_off
 from common.recipes import RECIPES, command_of
-from common.result_dir import ResultDir
+from common.result_dir.paths import ResultDir
 from common.system.errors import InputError
 
 

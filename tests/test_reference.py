@@ -12,7 +12,7 @@ from common.models.backbones import build, native_state, preprocessing_for, reso
 from common.pairs import pair_head
 from common.pixel_store.pixel_cache import open_cache
 from common.pixels.augmentation import augment, augmentation_table, normalise
-from common.result_dir import ResultDir
+from common.result_dir.paths import ResultDir
 from common.training.context import Fingerprints, RunInputs, build_context
 from common.training.loop import train_epoch
 from common.training.trainer import EpochSums, build_trainer

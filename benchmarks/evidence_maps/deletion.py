@@ -15,7 +15,7 @@ import scipy.special
 from benchmarks.evidence_maps.maps import Asked, Look
 from common.pixels.retina import retina_mask
 from common.prediction.altered import AlteredPixels
-from common.result_dir import read_predictions, write_predictions
+from common.result_dir.stored import read_predictions, write_predictions
 from common.system.log import log
 from common.system.random_streams import random_generator
 from common.trained_networks.outputs import probabilities_of

@@ -21,7 +21,8 @@ from common.listing.tables import read_table
 from common.pairs import with_head
 from common.prediction.classes import SetMatcher, classes_of, scored_classes
 from common.preparation.new_dataset import MANIFEST
-from common.result_dir import ResultDir, Run, find_run, read_config
+from common.result_dir.paths import ResultDir
+from common.result_dir.run import Run, find_run, read_config
 from common.system.errors import InputError
 from common.trained_networks.loading import pixels_of
 

@@ -20,7 +20,7 @@ from common.evidence.finer import finer_evidence_of
 from common.evidence.maps import FINER, pair_shares
 from common.pixel_store.pixel_cache import PixelCache, open_cache
 from common.prediction.voting import combine_pairs
-from common.result_dir import read_predictions, write_predictions
+from common.result_dir.stored import read_predictions, write_predictions
 from common.system.errors import InputError
 from common.system.log import log
 from common.system.random_streams import torch_generator

@@ -17,7 +17,8 @@ import numpy as np
 from common.data.class_names import GRADES
 from common.data.folders import scan_dataset
 from common.data.synthetic import draw_fundus
-from common.result_dir import ResultDir, read_config
+from common.result_dir.paths import ResultDir
+from common.result_dir.run import read_config
 from common.system.files import write_json
 from common.system.random_streams import random_generator
 

@@ -15,7 +15,8 @@ from common.data.folders import Split, scan_dataset
 from common.fitting.ensemble import apply_vote
 from common.prediction.classes import classes_of
 from common.prediction.predictions import Cost, Origin, PairPredictions, save_predictions
-from common.result_dir import ResultDir, Run, find_run
+from common.result_dir.paths import ResultDir
+from common.result_dir.run import Run, find_run
 from common.system.random_streams import random_generator
 from common.trained_networks.loading import fingerprint_files
 from common.trained_networks.outputs import pair_probabilities

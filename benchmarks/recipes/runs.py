@@ -35,7 +35,9 @@ from common.listing.tables import Table, read_table
 from common.prediction.predictions import load_predictions, save_predictions
 from common.preparation.folds import fold_names
 from common.preparation.new_dataset import MANIFEST
-from common.result_dir import ResultDir, find_run, read_config, read_history
+from common.result_dir.paths import ResultDir
+from common.result_dir.run import find_run, read_config
+from common.result_dir.stored import read_history
 from common.system.environment import git_commit, versions
 from common.system.errors import InputError
 from common.system.files import read_json, write_json

@@ -9,7 +9,8 @@ from torch import Tensor
 
 from common.models.checkpoint import load_pair
 from common.models.checkpoint_file import save_checkpoint
-from common.result_dir import ResultDir, find_run
+from common.result_dir.paths import ResultDir
+from common.result_dir.run import find_run
 
 
 def average_weights(trained: Sequence[ResultDir], into: ResultDir) -> None:

@@ -21,7 +21,7 @@ from common.models.backbones import build, native_state, preprocessing_for, reso
 from common.models.ovo import chunk_size, trunk_features
 from common.pairs import Pair, class_pairs, pair_head
 from common.pixel_store.pixel_cache import PixelCache, open_cache
-from common.result_dir import ResultDir
+from common.result_dir.paths import ResultDir
 from common.system.device import resolve_precision, wait_for
 from common.trained_networks.loading import Columns, LoadedModel, TrunkGroup
 from common.trained_networks.running import predict_logits

@@ -26,7 +26,7 @@ from common.fitting.sources import Trained
 from common.listing.split_folders import CHOSEN_ON, LEARNED_FROM
 from common.listing.walking import count_of
 from common.prediction.classes import SetMatcher
-from common.result_dir import Run
+from common.result_dir.run import Run
 from common.system.errors import InputError
 from common.system.log import printable
 

@@ -15,7 +15,7 @@ from common.listing.walking import count_of
 from common.reporting.contact_sheets import CaptionedPicture, SheetRow, contact_sheet
 from common.reporting.table import format_table
 from common.reporting.tables import decimal, probability
-from common.result_dir import write_csv
+from common.result_dir.csv_files import write_csv
 from common.system.files import write_json
 from common.system.log import printable
 

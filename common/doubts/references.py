@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from common.doubts.gradability import STATISTICS, Limits
-from common.result_dir import read_predictions, write_predictions
+from common.result_dir.stored import read_predictions, write_predictions
 from common.system.errors import InputError
 
 NEIGHBOUR = 3  # k

@@ -18,7 +18,7 @@ from common.pairs import has_pair_outputs
 from common.prediction.classes import Classes
 from common.prediction.labels import single_views_text
 from common.prediction.predictions import Origin
-from common.result_dir import ResultDir
+from common.result_dir.paths import ResultDir
 from common.system.errors import InputError
 from common.system.files import read_json
 

@@ -16,7 +16,9 @@ from common.pairs import has_pair_outputs, with_head
 from common.prediction.labels import single_views_text
 from common.prediction.predictions import save_predictions
 from common.prediction.voting import ClassPredictions
-from common.result_dir import ResultDir, write_metrics, write_predictions
+from common.result_dir.paths import ResultDir
+from common.result_dir.stored import write_predictions
+from common.system.files import write_json
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,7 @@ def evaluate_model(result: ModelResult, output: ResultDir, setting: Setting) -> 
     path = output.predictions(split)
     save_predictions(path, pairs, result.tempered, result.vote, result.temperature.value)
     save_fitting(output.fitting(split), result, setting.calibrate)
-    write_metrics(output.metrics(split), content)
+    write_json(output.metrics(split), content)
     return Outcome(
         models=[with_head(pairs.model, pairs.head)],
         vote=result.vote,
@@ -112,7 +114,7 @@ def evaluate_together(
         **setting.holdout.to_json(),
     }
     write_predictions(output.predictions(split), arrays, details)
-    write_metrics(output.metrics(split), content)
+    write_json(output.metrics(split), content)
     name = f"ensemble of {len(results)} models"
     shares = ", ".join(f"{label} {weight:.3f}" for label, weight in zip(labels, ensemble.weights))
     return Outcome(

@@ -15,7 +15,7 @@ from common.fitting.calibration import apply_temperature
 from common.pairs import has_pair_outputs
 from common.prediction.predictions import Origin, PairPredictions, parse_predictions
 from common.prediction.voting import VOTES, ClassPredictions, combine_models, combine_pairs
-from common.result_dir import read_predictions
+from common.result_dir.stored import read_predictions
 from common.system.environment import versions
 from common.system.errors import InputError
 from common.system.log import log

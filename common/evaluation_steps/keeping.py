@@ -11,9 +11,9 @@ from common.fitting.sources import Trained
 from common.grading.earlier_evaluations import store_grader
 from common.reporting.contact_sheets import label_error_sheet
 from common.reporting.weakness_tables import label_errors_table
-from common.result_dir import ResultDir, write_metrics
-from common.review_sheet import update_review_sheet
-from common.system.files import read_json
+from common.result_dir.paths import ResultDir
+from common.result_dir.review_sheet import update_review_sheet
+from common.system.files import read_json, write_json
 from common.system.log import log
 
 if TYPE_CHECKING:  # takes seconds to import: steps that need it do it
@@ -29,7 +29,7 @@ def store_answers(answers: Answers, output: ResultDir, images: Split) -> None:
         listed = label_errors_table(answers.label_errors).to_csv()
         for line in update_review_sheet(output, images.name, *listed):
             log(line)
-    write_metrics(path, read_json(path) | {"screening": answers.to_json()})
+    write_json(path, read_json(path) | {"screening": answers.to_json()})
 
 
 def store_graders(

@@ -13,7 +13,8 @@ from common.listing.split_folders import CHOSEN_ON
 from common.pixel_store.pixel_cache import keep_readable
 from common.prediction.labels import same_classifiers
 from common.prediction.predictions import PairPredictions
-from common.result_dir import ResultDir, Run
+from common.result_dir.paths import ResultDir
+from common.result_dir.run import Run
 from common.system.errors import InputError
 
 

@@ -18,7 +18,7 @@ from common.prediction.predictions import (
     save_predictions,
 )
 from common.prediction.voting import ClassPredictions
-from common.result_dir import Run
+from common.result_dir.run import Run
 from common.system.log import log
 
 if TYPE_CHECKING:  # takes seconds to import: steps that need it do it

@@ -22,7 +22,9 @@ from common.reporting.checklist import write_checklist
 from common.reporting.report import worst_mistakes, write_report
 from common.reporting.screening_tables import answers_tables
 from common.reporting.summary import Part, Report, summary_text
-from common.result_dir import ResultDir, Run, read_config, write_table
+from common.result_dir.csv_files import write_table
+from common.result_dir.paths import ResultDir
+from common.result_dir.run import Run, read_config
 from common.system.log import duration, log
 
 if TYPE_CHECKING:  # these take seconds to import: steps that need them do it

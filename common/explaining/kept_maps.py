@@ -26,7 +26,8 @@ from common.new_pictures.rows import FileState
 from common.new_pictures.run import ReadPicture, state_of
 from common.pairs import class_pairs
 from common.pixels.decoding import UnreadableError
-from common.result_dir import EvidenceDir, read_predictions, write_predictions
+from common.result_dir.paths import EvidenceDir
+from common.result_dir.stored import read_predictions, write_predictions
 from common.system.errors import InputError
 from common.system.files import atomic_write, read_json, remove_leftovers, write_json
 from common.system.log import log, printable

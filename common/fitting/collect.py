@@ -12,7 +12,7 @@ from common.fitting.sources import OwnVal, Plan, Trained
 from common.listing.walking import count_of
 from common.prediction.evaluated_models import load_val
 from common.prediction.predictions import PairPredictions
-from common.result_dir import ResultDir
+from common.result_dir.paths import ResultDir
 from common.system.errors import InputError
 
 

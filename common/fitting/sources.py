@@ -15,7 +15,7 @@ from common.data.copies import number_files
 from common.data.folders import Dataset, ImageFile, Split, scan_dataset
 from common.listing.split_folders import CHOSEN_ON, split_of
 from common.prediction.classes import SetMatcher
-from common.result_dir import Run
+from common.result_dir.run import Run
 from common.system.errors import InputError
 from common.system.log import printable
 

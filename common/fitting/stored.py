@@ -11,7 +11,7 @@ from common.fitting.images import FittingImages, fitting_images
 from common.pairs import class_pairs
 from common.prediction.evaluated_models import EvaluatedModel
 from common.prediction.predictions import PairPredictions
-from common.result_dir import read_predictions, write_predictions
+from common.result_dir.stored import read_predictions, write_predictions
 from common.system.errors import InputError
 from common.system.log import log
 

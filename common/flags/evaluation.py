@@ -14,7 +14,7 @@ from common.listing.split_folders import SPLITS
 from common.prediction.alterations import ALTERATIONS
 from common.prediction.evaluated_models import RESULT_PATTERNS
 from common.prediction.voting import VOTES
-from common.result_dir import FIGURE_FORMATS
+from common.result_dir.paths import FIGURE_FORMATS
 from common.screening.patients import PATIENT_RULES
 
 HOLDOUT_CHECKS = ("pictures", "names")

@@ -11,7 +11,8 @@ from common.grading.finding import GivenGrader, given_grader, runs_of
 from common.models.checkpoint_file import load_checkpoint
 from common.pairs import seed_of, split_head, with_head
 from common.recipes import command_of
-from common.result_dir import ResultDir, Run, find_run, model_files, read_config
+from common.result_dir.paths import ResultDir
+from common.result_dir.run import Run, find_run, model_files, read_config
 from common.system.errors import MISFIT, InputError
 from common.system.log import shell_path
 

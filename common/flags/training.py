@@ -12,7 +12,8 @@ from common.flags.finding import backbone_named, default_directory
 from common.flags.settings import add_field
 from common.pairs import Head, heads_of_model, pair_head, parse_pairs
 from common.recipes import Sources, recipe_settings
-from common.result_dir import ResultDir, read_config
+from common.result_dir.paths import ResultDir
+from common.result_dir.run import read_config
 from common.system.errors import InputError
 from common.system.log import shell_path
 

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from common.grading.grader_file import load_grader
 from common.grading.stored_grader import StoredGrader
-from common.result_dir import ResultDir, Run, find_run
+from common.result_dir.paths import ResultDir
+from common.result_dir.run import Run, find_run
 from common.system.errors import InputError
 
 DEFAULT_ENSEMBLE = Path("super_ensemble_results")  # where evaluate_ensemble.py writes

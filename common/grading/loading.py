@@ -15,7 +15,7 @@ from common.grading.torch_networks import TorchNetworks, build_torch_networks
 from common.prediction.classes import require_same_classes, scored_classes
 from common.prediction.labels import label_runs, same_classifiers
 from common.prediction.voting import VOTES
-from common.result_dir import Run
+from common.result_dir.run import Run
 from common.system.errors import InputError
 from common.system.log import log
 from common.trained_networks.loading import have_equal_weights

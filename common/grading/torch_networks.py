@@ -9,7 +9,7 @@ import torch
 from common.grading.networks import Said
 from common.models.ovo import chunk_size
 from common.pixels.preprocessing import Preprocessing
-from common.result_dir import Run
+from common.result_dir.run import Run
 from common.system.device import to_device
 from common.trained_networks.loading import LoadedModel, load_model
 from common.trained_networks.outputs import probabilities_of

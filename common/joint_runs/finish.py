@@ -15,7 +15,9 @@ from common.model_card.card_file import write_card
 from common.model_card.sections import what_is_known
 from common.models.checkpoint import PairCheckpoint
 from common.pairs import Head, Pair, heads_of_model, is_one_network, pair_flag
-from common.result_dir import ResultDir, find_run, read_config, write_history
+from common.result_dir.paths import ResultDir
+from common.result_dir.run import find_run, read_config
+from common.result_dir.stored import write_history
 from common.system.errors import InputError
 from common.system.log import log, shell_path
 from common.training.context import TrainContext
@@ -112,7 +114,7 @@ def conclude(
         if not found.complete:
             return found
         remove_left_locks(directory, config.model, found.heads)
-        if not directory.unfinished():
+        if not directory.is_unfinished():
             shutil.rmtree(directory.checkpoints, ignore_errors=True)
         describe_unless_described(directory, directory.root)
     log(f"next: {evaluation_of([directory.root], config.dataset_path)}")

@@ -11,7 +11,7 @@ from common.config import TrainConfig
 from common.locks.file_lock import FileLock, Taken, advice_on, by_process, holder_of, take
 from common.locks.run_lock import lock_for_a_moment, require_writable
 from common.pairs import Head, heads_of_model
-from common.result_dir import ResultDir
+from common.result_dir.paths import ResultDir
 from common.system.errors import InputError
 
 

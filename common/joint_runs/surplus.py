@@ -27,7 +27,8 @@ from common.prediction.classes import SetMatcher
 from common.prediction.labels import label_runs, output_dir_for
 from common.prediction.predict import PredictionConfig
 from common.prediction.voting import VOTES
-from common.result_dir import ResultDir, find_run
+from common.result_dir.paths import ResultDir
+from common.result_dir.run import find_run
 from common.system.device import resolve_precision, select_device
 from common.system.errors import InputError
 from common.system.files import remove_leftovers

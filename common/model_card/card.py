@@ -27,7 +27,7 @@ from common.reporting.summary import Report
 from common.reporting.table import Table, escaped, make_table
 from common.reporting.tables import calibration_notes
 from common.reporting.weakness_tables import weaknesses
-from common.result_dir import ResultDir
+from common.result_dir.paths import ResultDir
 from common.system.log import printable
 
 _RESULTS = ("per_class", "confusion")  # tables of a report that a card shows

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from common.result_dir import set_aside
+from common.result_dir.csv_files import set_aside
 from common.system.files import atomic_write
 
 OURS = ("library_name", "pipeline_tag", "tags", "metrics", "model-index")  # keys of the head

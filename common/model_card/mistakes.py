@@ -20,7 +20,7 @@ from common.pixels.preprocessing import Preprocessing
 from common.prediction.predict import PredictionConfig
 from common.prediction.voting import ClassPredictions
 from common.reporting.report import MistakePictures
-from common.result_dir import Run
+from common.result_dir.run import Run
 from common.system.errors import InputError
 from common.system.files import atomic_write
 from common.system.log import log, printable

@@ -12,7 +12,8 @@ from common.pairs import class_pairs, is_one_network
 from common.prediction.predictions import PairPredictions
 from common.reporting import checklist, summary
 from common.reporting.table import Cell, escaped, make_table
-from common.result_dir import ResultDir, Run
+from common.result_dir.paths import ResultDir
+from common.result_dir.run import Run
 from common.system.log import printable
 
 _INTENDED = (

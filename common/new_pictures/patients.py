@@ -17,7 +17,7 @@ from common.listing.split_folders import split_of
 from common.listing.walking import count_of
 from common.new_pictures.listing import Listing, NewPicture
 from common.new_pictures.rows import GRADED, PATIENT_COLUMNS, Row
-from common.result_dir import write_csv
+from common.result_dir.csv_files import write_csv
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from common.result_dir import plain_cell
+from common.result_dir.csv_files import plain_cell
 
 GRADED = "graded"
 UNGRADABLE = "ungradable"

@@ -23,7 +23,8 @@ from common.pixels.preprocessing import Preprocessing, preprocess
 from common.prediction.alterations import ALTERATIONS, Alteration, photograph
 from common.prediction.predict import PredictionConfig
 from common.prediction.predictions import PairPredictions
-from common.result_dir import Run, read_predictions, write_predictions
+from common.result_dir.run import Run
+from common.result_dir.stored import read_predictions, write_predictions
 from common.system.environment import worker_count
 from common.system.errors import InputError
 from common.system.log import duration, log

@@ -26,7 +26,7 @@ from common.data.class_names import (
 )
 from common.data.folders import Split
 from common.prediction.voting import ClassPredictions
-from common.result_dir import Run
+from common.result_dir.run import Run
 from common.system.errors import InputError
 from common.system.log import printable
 

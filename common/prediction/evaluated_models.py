@@ -12,7 +12,7 @@ from common.pairs import seed_of, split_head, with_head
 from common.prediction.classes import classes_of
 from common.prediction.labels import unique_labels
 from common.prediction.predictions import PairPredictions, load_predictions, same_images
-from common.result_dir import ResultDir
+from common.result_dir.paths import ResultDir
 from common.system.errors import InputError
 from common.system.files import read_json
 

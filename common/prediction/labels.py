@@ -11,7 +11,8 @@ from common.config import VIEWS
 from common.data.folders import Dataset
 from common.listing.split_folders import LEARNED_FROM
 from common.pairs import with_head
-from common.result_dir import ResultDir, Run
+from common.result_dir.paths import ResultDir
+from common.result_dir.run import Run
 from common.system.errors import InputError
 
 _ENDING = re.compile(r"(?<=[^/])_\d+class_results$")  # of result directories

@@ -17,7 +17,7 @@ from common.models.ovo import chunk_size
 from common.pixel_store.pixel_cache import PixelCache, open_cache
 from common.prediction.classes import scored_classes
 from common.prediction.predictions import Cost, Origin, PairPredictions, load_predictions
-from common.result_dir import Run
+from common.result_dir.run import Run
 from common.sharing.parts import contribute, gather
 from common.sharing.session import Session
 from common.system.log import log

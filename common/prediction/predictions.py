@@ -15,7 +15,7 @@ from common.data.class_names import SetClasses, grade_order, quoted
 from common.pairs import HEADS, class_pairs
 from common.prediction.classes import Classes, require_same_classes, same_classes, scored_classes
 from common.prediction.voting import ClassPredictions
-from common.result_dir import read_predictions, write_predictions
+from common.result_dir.stored import read_predictions, write_predictions
 from common.system.environment import versions
 from common.system.errors import InputError
 from common.system.log import log

@@ -21,7 +21,9 @@ from common.models.checkpoint import PairCheckpoint, load_pair
 from common.models.checkpoint_file import content_checksum
 from common.pairs import Head, heads_of_model
 from common.preparation.new_dataset import new_dataset
-from common.result_dir import ResultDir, model_files, read_config, write_history
+from common.result_dir.paths import ResultDir
+from common.result_dir.run import model_files, read_config
+from common.result_dir.stored import write_history
 from common.system.errors import InputError
 from common.system.files import write_json
 from common.training.context import Fingerprints

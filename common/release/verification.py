@@ -36,7 +36,7 @@ from common.release.contract import (
     Verified,
 )
 from common.release.formats import Runner
-from common.result_dir import Run
+from common.result_dir.run import Run
 from common.system.errors import InputError
 from common.system.log import log
 from common.system.random_streams import random_generator

@@ -19,7 +19,7 @@ from common.reporting.summary import (
     tested_on,
 )
 from common.reporting.table import escaped
-from common.result_dir import ResultDir, of_split
+from common.result_dir.paths import ResultDir, of_split
 from common.system.environment import versions
 from common.system.files import write_text
 

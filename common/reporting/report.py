@@ -19,7 +19,7 @@ from common.prediction.voting import ClassPredictions
 from common.reporting import summary
 from common.reporting.summary import Report
 from common.reporting.weakness_tables import weaknesses
-from common.result_dir import ResultDir
+from common.result_dir.paths import ResultDir
 from common.system.environment import versions
 from common.system.files import write_text
 from common.system.log import utc_now

@@ -18,7 +18,7 @@ from common.metrics.intervals import UNKNOWN
 from common.reporting.table import Cell, Column, Shown, Table, make_table, wrapped
 from common.reporting.tables import gain_text, gates_table, measured
 from common.reporting.weakness_tables import weaknesses
-from common.result_dir import of_split
+from common.result_dir.paths import of_split
 from common.screening.operating_point import OperatingPoint
 from common.system.log import printable
 

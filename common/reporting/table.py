@@ -12,7 +12,7 @@ from typing import Any, Literal
 import numpy as np
 
 from common.metrics.intervals import Interval
-from common.result_dir import write_csv
+from common.result_dir.csv_files import write_csv
 from common.system.log import printable
 
 Cell = str | int | float | Interval | None

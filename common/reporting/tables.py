@@ -15,7 +15,7 @@ from common.metrics.intervals import UNKNOWN, Interval, Metrics
 from common.prediction.classes import Classes
 from common.prediction.predictions import Cost, PairPredictions
 from common.reporting.table import Cell, Column, Table, make_table, save_table
-from common.result_dir import REVIEWED, ResultDir
+from common.result_dir.paths import REVIEWED, ResultDir
 from common.screening.prevalence import Restated
 
 _DIFFERENCES = {

@@ -17,7 +17,8 @@ from common.models.checkpoint import PairCheckpoint, load_pair, restore_pair
 from common.models.ovo import Branch, trunk_key
 from common.pairs import Head, class_pairs, has_pair_outputs, heads_of_model
 from common.pixels.preprocessing import Preprocessing
-from common.result_dir import ResultDir, Run, unfinished_text
+from common.result_dir.paths import ResultDir
+from common.result_dir.run import Run, unfinished_text
 from common.system.errors import InputError
 from common.system.log import log
 

@@ -7,7 +7,7 @@ import numpy as np
 import scipy.special
 
 from common.pairs import class_pairs, has_pair_outputs, is_one_network
-from common.result_dir import Run
+from common.result_dir.run import Run
 from common.system.errors import InputError
 
 

@@ -17,7 +17,7 @@ from common.pixel_store.pixel_cache import PixelCache
 from common.pixels.device_pixels import DevicePixels, build_device_pixels, room_for_pixels
 from common.pixels.preprocessing import Preprocessing
 from common.prediction.classes import classes_of
-from common.result_dir import ResultDir
+from common.result_dir.paths import ResultDir
 from common.system.device import tune_malloc
 from common.system.errors import InputError
 

@@ -23,7 +23,8 @@ from common.models.ovo import build_branch, chunk_size, trunk_features
 from common.pairs import Head
 from common.pixels.device_pixels import room_for_pixels
 from common.prediction.classes import classes_of
-from common.result_dir import ResultDir, read_config
+from common.result_dir.paths import ResultDir
+from common.result_dir.run import read_config
 from common.system.device import autocast, wait_for
 from common.system.log import duration
 from common.training.context import RunInputs, take_fingerprints

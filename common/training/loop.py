@@ -23,7 +23,7 @@ from common.pixels.augmentation import augmentation_table
 from common.pixels.device_pixels import DevicePixels
 from common.prediction.classes import classes_of
 from common.prediction.voting import combine_pairs
-from common.result_dir import write_history
+from common.result_dir.stored import write_history
 from common.system import signals
 from common.system.device import autocast, to_device
 from common.system.log import duration, log, progress_bar

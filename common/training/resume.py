@@ -15,7 +15,9 @@ from common.models.checkpoint import PairCheckpoint, ResumeState, load_pair
 from common.models.checkpoint_file import DamagedError, load_checkpoint
 from common.pairs import Head, heads_of_model
 from common.pixels.decoding import PIXEL_VERSION
-from common.result_dir import ResultDir, read_config, read_history
+from common.result_dir.paths import ResultDir
+from common.result_dir.run import read_config
+from common.result_dir.stored import read_history
 from common.system.environment import git_commit, versions
 from common.system.errors import MISFIT, InputError
 from common.system.files import write_json

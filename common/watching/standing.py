@@ -18,7 +18,9 @@ import numpy as np
 from common.history import EpochRow
 from common.locks.holder import Holder, read_holder
 from common.pairs import Head, heads_of_model
-from common.result_dir import ResultDir, model_files, read_config, read_history
+from common.result_dir.paths import ResultDir
+from common.result_dir.run import model_files, read_config
+from common.result_dir.stored import read_history
 from common.system.errors import MISFIT, InputError
 
 DONE, RUNNING, STOPPED, NEW = "done", "running", "stopped", "not begun"

@@ -17,7 +17,8 @@ from common.evaluation.gates import FAIL, NOT_MEASURED, PASS
 from common.fitting.sources import find_training, plan_fitting
 from common.preparation.folds import fold_names, plan_folds, write_folds
 from common.preparation.shares import Shares
-from common.result_dir import ResultDir, Run
+from common.result_dir.paths import ResultDir
+from common.result_dir.run import Run
 
 
 def trained_on(root, fingerprint, path=None, label="resnet50"):

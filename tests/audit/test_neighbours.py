@@ -15,7 +15,8 @@ from common.data.folders import scan_dataset
 from common.data.patients import recognise_patients
 from common.evaluation.gates import FAIL, NOT_MEASURED
 from common.fitting.sources import find_training
-from common.result_dir import ResultDir, Run
+from common.result_dir.paths import ResultDir
+from common.result_dir.run import Run
 
 IDRID = Path(__file__).parents[3] / "shared" / "data" / "idrid"
 NAMES = [f"train/0/eye_{number:03d}.jpg" for number in range(1, 201)]

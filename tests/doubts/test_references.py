@@ -26,7 +26,8 @@ from common.doubts.training_pictures import keep_reference
 from common.fitting.sources import Trained
 from common.grading.networks import Said
 from common.prediction.predict import PredictionConfig
-from common.result_dir import ResultDir, find_run
+from common.result_dir.paths import ResultDir
+from common.result_dir.run import find_run
 from common.system.errors import InputError
 
 CPU = torch.device("cpu")

@@ -10,8 +10,8 @@ import pytest
 from helpers import flags
 
 import evaluate_ensemble
-from common import result_dir
-from common.result_dir import ResultDir
+from common.result_dir.paths import ResultDir
+from common.result_dir.stored import read_predictions, write_predictions
 
 
 @pytest.fixture(scope="module")
@@ -61,8 +61,8 @@ def verify(options, *folders, **more):
 )
 def test_every_change_of_the_file_s_details_is_noticed(evaluated, options, capsys, change, said):
     path = ResultDir(evaluated).predictions("val")
-    arrays, details = result_dir.read_predictions(path)
-    result_dir.write_predictions(path, arrays, details | change)
+    arrays, details = read_predictions(path)
+    write_predictions(path, arrays, details | change)
     assert verify(options, evaluated) == int("FAIL" in said)
     assert said in capsys.readouterr().out
 
@@ -70,7 +70,7 @@ def test_every_change_of_the_file_s_details_is_noticed(evaluated, options, capsy
 @pytest.mark.parametrize("broken", ["nan", "complex", "text", "missing"])
 def test_what_is_no_probability_fails(evaluated, options, capsys, broken):
     path = ResultDir(evaluated).predictions("val")
-    arrays, details = result_dir.read_predictions(path)
+    arrays, details = read_predictions(path)
     classes = arrays.pop("class_probabilities")
     other = {
         "nan": np.where(classes == classes[0, 0], np.nan, classes),
@@ -79,7 +79,7 @@ def test_what_is_no_probability_fails(evaluated, options, capsys, broken):
     }
     if broken in other:
         arrays["class_probabilities"] = other[broken]
-    result_dir.write_predictions(path, arrays, details)
+    write_predictions(path, arrays, details)
     assert verify(options, evaluated) == 1
     assert "difference of a probability inf" in capsys.readouterr().out
 
@@ -93,11 +93,11 @@ def test_a_changed_ensemble_is_noticed(evaluated, trained_swin, options, tmp_pat
     assert verify(options, *folders, **both) == 0
     path = ResultDir(tmp_path / "both").predictions("val")
     assert f"verify {path}" in capsys.readouterr().out
-    arrays, details = result_dir.read_predictions(path)
-    result_dir.write_predictions(path, arrays | {"predictions": arrays["targets"]}, details)
+    arrays, details = read_predictions(path)
+    write_predictions(path, arrays | {"predictions": arrays["targets"]}, details)
     assert verify(options, *folders, **both) == 1
     assert "changed since: predictions: FAIL" in capsys.readouterr().out
-    result_dir.write_predictions(path, arrays, details | {"weights": [0.5]})
+    write_predictions(path, arrays, details | {"weights": [0.5]})
     assert verify(options, *folders, **both) == 2
     assert verify(options, evaluated, output_dir=both["output_dir"]) == 0, "no ensemble of one"
 

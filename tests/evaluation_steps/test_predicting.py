@@ -10,7 +10,7 @@ from common.evaluation_steps.predicting import predict_and_keep
 from common.fitting.ensemble import apply_vote
 from common.prediction import predict
 from common.prediction.classes import classes_of
-from common.result_dir import read_predictions
+from common.result_dir.stored import read_predictions
 
 
 def test_images_in_fewer_classes_leave_the_model_s_own_in_the_file(tmp_path, monkeypatch):

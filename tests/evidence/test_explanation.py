@@ -27,7 +27,8 @@ from common.grading.torch_networks import TorchModel
 from common.pairs import class_pairs
 from common.prediction.altered import AlteredPixels
 from common.prediction.classes import classes_of
-from common.result_dir import ResultDir, Run
+from common.result_dir.paths import ResultDir
+from common.result_dir.run import Run
 from common.system.errors import InputError
 from common.trained_networks.running import predict_logits
 

@@ -17,7 +17,8 @@ from common.evidence.explanation import Sources
 from common.evidence.maps import COMBINED
 from common.explaining import chunks
 from common.grading.loading import LoadedGrader
-from common.result_dir import EvidenceDir, read_predictions
+from common.result_dir.paths import EvidenceDir
+from common.result_dir.stored import read_predictions
 
 MODEL = LoadedGrader(stored_grader(1), None)
 

@@ -9,7 +9,7 @@ from helpers import FOUR_EPOCHS, HEAD, MODEL, flip_bit, history_of, same_weights
 from common.models import checkpoint_file
 from common.models.checkpoint import load_pair
 from common.pairs import pair_head
-from common.result_dir import ResultDir
+from common.result_dir.paths import ResultDir
 
 
 def cut(path):
@@ -26,7 +26,7 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(
     said = capsys.readouterr().out
     assert f"pair 0-1: {last}: " in said and "it goes on after epoch 2" in said
     assert same_weights(stopped, undisturbed) and history_of(stopped) == history_of(undisturbed)
-    assert not ResultDir(stopped).unfinished()
+    assert not ResultDir(stopped).is_unfinished()
 
 
 def test_where_no_checkpoint_is_good_the_pair_is_trained_from_the_start(

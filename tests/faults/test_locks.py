@@ -8,7 +8,7 @@ import pytest
 from helpers import FOUR_EPOCHS, HEAD, MODEL, in_another_training
 
 from common.locks import file_lock, run_lock
-from common.result_dir import ResultDir
+from common.result_dir.paths import ResultDir
 from common.system.errors import InputError
 
 

@@ -7,11 +7,11 @@ from functools import partial
 import pytest
 from helpers import FOUR_EPOCHS, MODEL, history_of, same_weights
 
-from common import result_dir
 from common.config import TrainConfig
 from common.in_force import TrainedWith
 from common.models.backbones import build, resolve
-from common.result_dir import ResultDir
+from common.result_dir.paths import ResultDir
+from common.result_dir.stored import read_history
 from common.system.errors import InputError
 from common.training import loop
 from common.training.context import Fingerprints
@@ -117,7 +117,7 @@ def test_a_clock_that_goes_backwards_changes_nothing(
     assert quick_train(tmp_path / "r", **FOUR_EPOCHS) == 0
     said = capsys.readouterr().out
     assert "epoch ends in " in said and "in -" not in said and "ETA -" not in said
-    records = result_dir.read_history(ResultDir(tmp_path / "r").history)
+    records = read_history(ResultDir(tmp_path / "r").history)
     assert all(row.seconds > 0 and row.images_per_second > 0 for row in records)
     assert same_weights(tmp_path / "r", undisturbed)
 

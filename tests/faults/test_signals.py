@@ -20,7 +20,7 @@ from helpers import (
 from common.models import checkpoint_file
 from common.pixel_store import filling
 from common.pixels.preprocessing import load_picture
-from common.result_dir import ResultDir
+from common.result_dir.paths import ResultDir
 from dev import kill_training
 
 

@@ -24,7 +24,8 @@ from common.metrics.calibration_error import negative_log_likelihood
 from common.prediction.labels import label_runs, unique_labels
 from common.prediction.predictions import PairPredictions, require_same_images
 from common.prediction.voting import SKLEARN_VOTE, VOTES, combine_pairs
-from common.result_dir import ResultDir, Run
+from common.result_dir.paths import ResultDir
+from common.result_dir.run import Run
 from common.system.errors import InputError
 from common.trained_networks.outputs import pair_probabilities
 

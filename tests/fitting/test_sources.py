@@ -23,7 +23,8 @@ from common.fitting.grader import ensemble_grader
 from common.fitting.sources import Seen, find_training, plan_fitting
 from common.metrics.intervals import BootstrapConfig
 from common.prediction.classes import SetMatcher
-from common.result_dir import ResultDir, Run
+from common.result_dir.paths import ResultDir
+from common.result_dir.run import Run
 
 NAMES = tuple("01234")
 FOLDS = 4

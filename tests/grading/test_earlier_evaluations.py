@@ -10,7 +10,7 @@ from common.fitting.threshold import parse_rule
 from common.grading.earlier_evaluations import say_of_earlier_rules, with_earlier_rules
 from common.grading.grader_file import save_grader
 from common.grading.stored_grader import StoredPoint
-from common.result_dir import ResultDir
+from common.result_dir.paths import ResultDir
 from common.screening.operating_point import Decision
 
 

@@ -21,7 +21,8 @@ from common.locks import kernel_locks
 from common.locks.file_lock import Taken
 from common.locks.holder import this_process
 from common.pairs import heads_of_model
-from common.result_dir import ResultDir, read_config
+from common.result_dir.paths import ResultDir
+from common.result_dir.run import read_config
 from common.system.errors import InputError
 
 FIRST, MIDDLE, LAST = heads_of_model(3, "ovo")

@@ -18,7 +18,8 @@ import prepare_dataset
 from common.locks import kernel_locks
 from common.models.checkpoint_file import load_checkpoint, save_checkpoint
 from common.pairs import heads_of_model
-from common.result_dir import ResultDir, find_run, read_config
+from common.result_dir.paths import ResultDir
+from common.result_dir.run import find_run, read_config
 from common.system import signals
 from common.trained_networks.loading import load_model
 

@@ -8,7 +8,7 @@ from common.data.folders import scan_dataset
 from common.joint_runs import surplus
 from common.joint_runs.surplus import Surplus, complete_ones
 from common.pairs import heads_of_model
-from common.result_dir import ResultDir
+from common.result_dir.paths import ResultDir
 
 PAIRS = heads_of_model(5, "ovo")
 GIVEN_UP = "is not complete, and nobody trains it any more"

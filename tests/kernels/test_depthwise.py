@@ -51,9 +51,14 @@ def test_all_gradients_are_those_of_double_precision(
     gradient = drawn(*expected.shape).to(result.dtype)
     result.backward(gradient)
     expected.backward(gradient.double())
+    plain = [x.to(inputs.dtype, copy=True).requires_grad_() for x in (inputs, weight, bias)]
+    F.conv2d(*plain, stride, padding, 1, 20).backward(gradient)
+    of_library = distance(plain[0].grad, exact[0].grad)
     assert distance(found[1].grad, exact[1].grad) < most
     assert distance(found[2].grad, exact[2].grad) < most
-    assert distance(found[0].grad, exact[0].grad) < (most if precision == "fp32" else 5e-3)
+    # a processor without bf16 rounds between the library's sums of inputs' gradients
+    rounding = most if precision == "fp32" else 5e-3
+    assert distance(found[0].grad, exact[0].grad) < max(rounding, 1.01 * of_library)
     assert found[0].grad.dtype == inputs.dtype and found[1].grad.dtype == weight.dtype
 
 

@@ -14,7 +14,8 @@ from common.model_card.card_file import write_card
 from common.model_card.sections import what_is_known
 from common.reporting.summary import Part
 from common.reporting.table import make_table
-from common.result_dir import ResultDir, Run
+from common.result_dir.paths import ResultDir
+from common.result_dir.run import Run
 
 CONTENT = {
     "config": {"epochs": 3, "img_size": 48, "weights": "/home/me/secret/w.pth", "monitor": "last"},

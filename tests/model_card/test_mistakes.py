@@ -15,7 +15,8 @@ from common.pairs import class_pairs
 from common.prediction.classes import classes_of
 from common.prediction.predict import PredictionConfig, predict_run
 from common.prediction.voting import ClassPredictions
-from common.result_dir import ResultDir, find_run
+from common.result_dir.paths import ResultDir
+from common.result_dir.run import find_run
 from common.system.errors import InputError
 
 FIVE = ScoredClasses(classes_of("01234"), tuple(range(5)))

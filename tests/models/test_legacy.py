@@ -20,7 +20,8 @@ from common.models.ovo import trunk_features
 from common.pairs import class_pairs
 from common.pixels.preprocessing import load_pixels
 from common.prediction.predict import PredictionConfig, predict_run
-from common.result_dir import ResultDir, find_run
+from common.result_dir.paths import ResultDir
+from common.result_dir.run import find_run
 from common.system.errors import InputError
 from common.trained_networks.loading import load_model
 

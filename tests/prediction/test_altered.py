@@ -14,7 +14,8 @@ from common.prediction import altered
 from common.prediction.alterations import ALTERATIONS, Alteration, chosen_alterations
 from common.prediction.altered import Predicted, altered_pixels, predict_altered
 from common.prediction.predict import PredictionConfig, predict_run
-from common.result_dir import ResultDir, find_run
+from common.result_dir.paths import ResultDir
+from common.result_dir.run import find_run
 from common.system.errors import InputError
 from common.trained_networks.loading import pixels_of
 

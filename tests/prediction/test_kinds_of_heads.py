@@ -16,7 +16,8 @@ from common.fitting.grader import model_grader
 from common.flags.finding import default_directory, find_runs
 from common.metrics.intervals import BootstrapConfig
 from common.pairs import class_pairs, heads_of_model, split_head
-from common.result_dir import ResultDir, Run, find_run
+from common.result_dir.paths import ResultDir
+from common.result_dir.run import Run, find_run
 from common.system.errors import InputError
 from common.system.files import write_json
 from common.trained_networks.outputs import pair_probabilities, probabilities_of

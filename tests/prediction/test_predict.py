@@ -15,7 +15,8 @@ from common.prediction import predict
 from common.prediction.predict import PredictionConfig, predict_run
 from common.prediction.predictions import save_predictions
 from common.prediction.voting import ClassPredictions
-from common.result_dir import ResultDir, find_run
+from common.result_dir.paths import ResultDir
+from common.result_dir.run import find_run
 
 CPU = torch.device("cpu")
 

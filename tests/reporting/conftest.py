@@ -4,7 +4,7 @@ import pytest
 from PIL import Image
 
 from common.reporting.report import FIGURES
-from common.result_dir import ResultDir
+from common.result_dir.paths import ResultDir
 
 
 @pytest.fixture

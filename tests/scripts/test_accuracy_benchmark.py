@@ -27,7 +27,7 @@ from common.pixels.preprocessing import Preprocessing, load_pixels
 from common.prediction.classes import classes_of
 from common.prediction.predictions import Cost, Origin, PairPredictions, save_predictions
 from common.prediction.voting import combine_pairs
-from common.result_dir import ResultDir
+from common.result_dir.paths import ResultDir
 from common.system.errors import InputError
 from common.system.files import write_json
 

@@ -12,7 +12,8 @@ from common.config import TrainConfig
 from common.data.sampler import epoch_order
 from common.models.checkpoint import PairCheckpoint, load_pair
 from common.pairs import pair_head, shared_head
-from common.result_dir import ResultDir, find_run
+from common.result_dir.paths import ResultDir
+from common.result_dir.run import find_run
 from common.training import loop, step
 
 SHARED = {"head": "shared", "epochs": 1, "monitor": "last"}

@@ -16,7 +16,7 @@ from common.grading.finding import given_grader
 from common.models import checkpoint_file
 from common.pairs import pair_head
 from common.prediction.predictions import load_predictions
-from common.result_dir import ResultDir
+from common.result_dir.paths import ResultDir
 
 
 @pytest.fixture

@@ -34,7 +34,8 @@ from common.evidence.maps import pair_shares
 from common.metrics.intervals import BootstrapConfig, Interval
 from common.pixels.preprocessing import Preprocessing, load_pixels
 from common.prediction.voting import combine_pairs
-from common.result_dir import ResultDir, find_run
+from common.result_dir.paths import ResultDir
+from common.result_dir.run import find_run
 from common.system.errors import InputError
 from common.trained_networks.loading import load_model
 

@@ -16,7 +16,7 @@ import evaluate_ensemble
 import predict
 from common.models import checkpoint_file
 from common.pairs import class_pairs, pair_head
-from common.result_dir import ResultDir
+from common.result_dir.paths import ResultDir
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ from helpers import flags
 
 import evaluate_ensemble
 from common.grading.grader_file import load_grader
-from common.result_dir import ResultDir
+from common.result_dir.paths import ResultDir
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from helpers import flags, history_of, run_ranks, same_weights, wait_for
 import evaluate_ensemble
 from common.joint_runs import surplus
 from common.pairs import heads_of_model
-from common.result_dir import ResultDir
+from common.result_dir.paths import ResultDir
 
 SPLITS = ("test", "val")
 

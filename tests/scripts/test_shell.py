@@ -24,7 +24,7 @@ from helpers import (
 import ensemble_5class_trainer
 import evaluate_ensemble
 import train_ovo
-from common.result_dir import ResultDir
+from common.result_dir.paths import ResultDir
 
 SCRIPTS = [
     str(path.relative_to(ROOT)) for end in ("*.sh", "slurm/*.sbatch") for path in ROOT.glob(end)

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from helpers import MODEL, QUICK, ROOT, flags, same_weights, wait_for
 
-from common.result_dir import ResultDir
+from common.result_dir.paths import ResultDir
 
 PATH = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
 # stands in for train_guide.sh: notes its words, then ends with status $ENDS, or waits for SIGTERM

@@ -9,7 +9,8 @@ from benchmarks.speed.results import Spent, StoredSection
 from common.data.folders import scan_dataset
 from common.prediction.predict import PredictionConfig, predict_run
 from common.prediction.predictions import load_predictions
-from common.result_dir import ResultDir, find_run
+from common.result_dir.paths import ResultDir
+from common.result_dir.run import find_run
 
 
 def test_stored_predictions_are_drawn_and_used_as_if_the_model_had_made_them(trained_copy, demo):

@@ -20,7 +20,7 @@ from common.models import timm_patches
 from common.models.checkpoint import load_pair
 from common.models.checkpoint_file import load_checkpoint, save_checkpoint
 from common.pairs import heads_of_model, pair_head
-from common.result_dir import ResultDir
+from common.result_dir.paths import ResultDir
 from common.system.errors import InputError
 from dev.kill_training import Trainer
 

@@ -6,7 +6,8 @@ import pytest
 
 from common.models import checkpoint_file
 from common.pairs import pair_head
-from common.result_dir import ResultDir, find_run
+from common.result_dir.paths import ResultDir
+from common.result_dir.run import find_run
 from common.system.errors import InputError
 from common.trained_networks.loading import load_model
 

@@ -11,7 +11,8 @@ from common.models.checkpoint import load_pair, restore_pair
 from common.models.ovo import trunk_features
 from common.pixel_store.pixel_cache import open_cache
 from common.prediction.altered import AlteredPixels
-from common.result_dir import ResultDir, find_run
+from common.result_dir.paths import ResultDir
+from common.result_dir.run import find_run
 from common.system.errors import InputError
 from common.trained_networks import running
 from common.trained_networks.loading import TrunkGroup, load_model

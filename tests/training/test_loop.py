@@ -4,11 +4,11 @@ import shutil
 
 import pytest
 
-from common import result_dir
 from common.config import LAST, MONITORS
 from common.models import checkpoint_file
 from common.pairs import pair_head
-from common.result_dir import ResultDir
+from common.result_dir.paths import ResultDir
+from common.result_dir.stored import read_history
 from common.training import step
 
 
@@ -49,7 +49,7 @@ def test_the_log_has_one_plain_line_per_pair_and_epoch(quick_train, tmp_path, ca
 @pytest.mark.parametrize("monitor", [name for name in MONITORS if name != LAST])
 def test_best_so_far_is_shown_as_what_picks_it(quick_train, tmp_path, capsys, monitor):
     assert quick_train(tmp_path / "r", pairs="0-1", epochs=1, monitor=monitor) == 0
-    row = result_dir.read_history(ResultDir(tmp_path / "r").history)[0]
+    row = read_history(ResultDir(tmp_path / "r").history)[0]
     value = row.validation.monitored(monitor)
     shown = {
         "val_loss": f"val loss {value:.4f}",

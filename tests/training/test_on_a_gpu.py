@@ -6,7 +6,9 @@ import torch
 
 from common.data.folders import scan_split
 from common.prediction.predict import PredictionConfig, predict_run
-from common.result_dir import ResultDir, find_run, read_history
+from common.result_dir.paths import ResultDir
+from common.result_dir.run import find_run
+from common.result_dir.stored import read_history
 from common.training import loop
 
 pytestmark = pytest.mark.gpu

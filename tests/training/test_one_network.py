@@ -11,7 +11,8 @@ from common.models.checkpoint import load_pair
 from common.pairs import class_pairs, heads_of_model, shared_head
 from common.prediction.predict import PredictionConfig, predict_run
 from common.prediction.voting import combine_pairs
-from common.result_dir import ResultDir, find_run
+from common.result_dir.paths import ResultDir
+from common.result_dir.run import find_run
 from common.training import loop
 
 PAIRS = class_pairs(5)

@@ -12,7 +12,8 @@ import model_analyzer
 import train_ovo
 from common.models import checkpoint_file
 from common.pairs import Head, pair_head, softmax_head
-from common.result_dir import ResultDir, find_run, read_config
+from common.result_dir.paths import ResultDir
+from common.result_dir.run import find_run, read_config
 from common.training import loop
 
 SMALL_DATA = {

@@ -5,12 +5,12 @@ import pytest
 import torch
 from helpers import history_of
 
-from common import result_dir
 from common.config import TrainConfig
 from common.models import checkpoint_file
 from common.models.checkpoint import load_pair, restore_pair
 from common.pairs import pair_head
-from common.result_dir import ResultDir
+from common.result_dir.paths import ResultDir
+from common.result_dir.stored import read_history
 from common.training import trainer
 
 FLAGS = {
@@ -125,7 +125,7 @@ def test_validation_and_checkpoints_come_as_often_as_asked(quick_train, tmp_path
     )
     options = {"pairs": "0-1", "epochs": 6, "validation_frequency": 4, "checkpoint_frequency": 3}
     assert quick_train(tmp_path / "r", **options) == 0
-    rows = result_dir.read_history(ResultDir(tmp_path / "r").history)
+    rows = read_history(ResultDir(tmp_path / "r").history)
     assert [row.validation is not None for row in rows] == [False, False, False, True, False, True]
     assert sum(name.startswith("last") for name in saved) == 1
 
@@ -133,7 +133,7 @@ def test_validation_and_checkpoints_come_as_often_as_asked(quick_train, tmp_path
 @pytest.mark.parametrize("monitor", ["val_loss", "val_auc", "val_accuracy"])
 def test_the_best_epoch_is_that_of_the_monitored_value(quick_train, tmp_path, monitor):
     assert quick_train(tmp_path / "r", pairs="1-3", epochs=5, monitor=monitor, min_delta=0) == 0
-    rows = result_dir.read_history(ResultDir(tmp_path / "r").history)
+    rows = read_history(ResultDir(tmp_path / "r").history)
     values = [row.validation.monitored(monitor) for row in rows]
     best = int(np.argmin(values) if monitor == "val_loss" else np.argmax(values))
     content = checkpoint_file.load_checkpoint(
@@ -150,7 +150,7 @@ def test_monitor_last_keeps_the_last_epoch_and_never_stops_early(
     assert quick_train(tmp_path / "r", patience=1, **options) == 0
     said = capsys.readouterr().out
     assert "kept epoch 4 of 4" in said and "keeps the last" in said
-    rows = result_dir.read_history(ResultDir(tmp_path / "r").history)
+    rows = read_history(ResultDir(tmp_path / "r").history)
     assert [row.validation is not None for row in rows] == [False, False, True, True]
     path = ResultDir(tmp_path / "r").best("demo_convnext", pair_head((1, 3)))
     content = checkpoint_file.load_checkpoint(path)

@@ -7,7 +7,7 @@ import torch
 from helpers import close_weights, same_weights
 
 from common.pairs import pair_head
-from common.result_dir import ResultDir
+from common.result_dir.paths import ResultDir
 from common.system.errors import TrainingError
 from common.system.files import read_json, write_json
 from common.training import loop, parallelism, step

@@ -1,7 +1,6 @@
 """Pickles that run code and files that unpack to gigabytes are refused before they do."""
 
 import io
-import os
 import pickle
 import struct
 import time
@@ -10,22 +9,16 @@ import zlib
 import numpy as np
 import pytest
 import torch
-from helpers import HEAD, MODEL, flags
+from helpers import HEAD, MODEL, Bomb, flags
 from PIL import Image
 
 import evaluate_ensemble
 import model_analyzer
-from common import result_dir
 from common.pixels.decoding import MAX_PIXELS, ImageError, decode_image
-from common.result_dir import ResultDir
+from common.result_dir import stored
+from common.result_dir.paths import ResultDir
+from common.result_dir.stored import read_predictions
 from common.system.errors import InputError
-
-
-class Bomb:
-    """Run a command when it is unpickled."""
-
-    def __reduce__(self):
-        return os.system, ("touch exploded",)
 
 
 @pytest.fixture
@@ -126,6 +119,6 @@ def test_a_real_bomb_costs_neither_time_nor_memory():
 def test_predictions_that_unpack_to_gigabytes_are_refused(tmp_path, monkeypatch):
     path = tmp_path / "p.npz"
     np.savez_compressed(path, zeros=np.zeros(3_000_000, dtype=np.uint8))
-    monkeypatch.setattr(result_dir, "_MAX_PREDICTIONS", 1_000_000)
+    monkeypatch.setattr(stored, "_MAX_PREDICTIONS", 1_000_000)
     with pytest.raises(InputError, match="when unpacked"):
-        result_dir.read_predictions(path)
+        read_predictions(path)

@@ -5,7 +5,7 @@ import pytest
 from helpers import HEAD, MODEL
 
 from common.models import checkpoint_file
-from common.result_dir import ResultDir
+from common.result_dir.paths import ResultDir
 from dev.fuzz import TARGETS
 from dev.fuzz_runs import campaign
 from dev.fuzz_targets import MAKERS

@@ -10,7 +10,7 @@ import model_analyzer
 from common.data.folders import scan_split
 from common.models import checkpoint_file
 from common.models.backbones import resolve
-from common.result_dir import ResultDir
+from common.result_dir.paths import ResultDir
 from common.system.errors import InputError
 
 

@@ -14,7 +14,8 @@ import model_analyzer
 from common.history import EpochRow
 from common.locks.holder import this_process
 from common.pairs import heads_of_model
-from common.result_dir import ResultDir, write_history
+from common.result_dir.paths import ResultDir
+from common.result_dir.stored import write_history
 from common.watching.screen import screen
 from common.watching.standing import DONE, NEW, RUNNING, SILENT, STOPPED, standing_of
 

@@ -4,8 +4,8 @@ import csv
 
 import pytest
 
-from common.result_dir import ResultDir
-from common.review_sheet import update_review_sheet
+from common.result_dir.paths import ResultDir
+from common.result_dir.review_sheet import update_review_sheet
 
 HEADER = ["rank", "file", "label", "suggested_grade", "score", "reviewed_grade", "comment"]
 

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from common.listing.tables import read_table
-from common.result_dir import REVIEWED, ResultDir, as_cell, set_aside, without_apostrophe, write_csv
+from common.result_dir.csv_files import as_cell, set_aside, without_apostrophe, write_csv
+from common.result_dir.paths import REVIEWED, ResultDir
 from common.system.errors import InputError
 
 FILE, LISTED = "file", "listed"  # tells rows apart; "no" of an image that is kept for its review
