@@ -69,6 +69,8 @@ QUICK = {
     "precision": "fp32",
 }
 QUICK_AUDIT = AuditConfig(num_workers=2, shortcuts=False)
+# an evaluation without what takes its time: maps, figures twice, a look at every picture
+FEW_FILES = {"evidence_maps": 0, "figure_format": "none", "holdout_check": "names"}
 THREE = {"num_classes": 3, "epochs": 2}  # of three classes, with three pairs
 FOUR_EPOCHS = {"pairs": "0-1", "epochs": 4, "min_delta": 0}  # of one pair
 

@@ -1,7 +1,6 @@
 """What an evaluation found, in short: what a report starts with and what the terminal shows."""
 
 import math
-import textwrap
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,7 +14,7 @@ from common.in_force import TrainedWith
 from common.listing.column_values import group_cells
 from common.listing.walking import count_of
 from common.metrics.intervals import UNKNOWN
-from common.reporting.table import Cell, Column, Shown, Table, make_table, wrapped
+from common.reporting.table import Column, Shown, Table, make_table, wrapped
 from common.reporting.tables import gain_text, gates_table, measured
 from common.reporting.weakness_tables import weaknesses
 from common.result_dir.paths import of_split
@@ -30,7 +29,6 @@ _COMPARED = {
     "referable_specificity": "ref. spec.",
 }
 _BY_GRADE = "highest probability"  # how it is decided who is referred, where nothing else is asked
-_MEANING = 45  # of what is said beside a figure there
 NOT_FOR = (
     "Diagnosis or treatment of patients: this is research software, no medical device, and no "
     "claim of regulatory clearance. It says nothing of macular oedema or other diseases, and "
@@ -310,11 +308,7 @@ def summary_text(report: Report) -> str:
 
 
 def _headline_table(report: Report) -> Table:
-    rows: list[list[Cell]] = []
-    for each in headlines(report):
-        meaning, *more = textwrap.wrap(printable(each.meaning), _MEANING) or [""]
-        rows.append([each.name, str(each.shown), meaning])
-        rows += [["", "", line] for line in more]
+    rows = [[each.name, str(each.shown), each.meaning] for each in headlines(report)]
     return make_table("headlines", "", ["figure", "value [95 % interval]", ""], rows)
 
 

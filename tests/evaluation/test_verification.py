@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers import flags
+from helpers import FEW_FILES, flags
 
 import evaluate_ensemble
 from common.result_dir.paths import ResultDir
@@ -21,7 +21,7 @@ def options(demo, shared_cache):
         "cache_dir": shared_cache,
         "device": "cpu",
         "resamples": 20,
-        "evidence_maps": 0,
+        **FEW_FILES,
         "split": "val",
         "precision": "fp32",
     }

@@ -58,6 +58,7 @@ def test_the_headline_names_its_decision_and_shows_the_point_that_was_asked_for(
     threshold = f"threshold {points[1].threshold.value:.3f}"
     assert f" of {rates.positives} images that are referable; {threshold}" in found[at].meaning
     assert found[at].meaning.endswith("chosen on val")
+    assert f" {threshold}, chosen on val\n" in summary_text(report), "broken once, not twice"
     checklist = {item.topic: item.found for item in items(report)}
     assert checklist[at].startswith(shown)
     assert f"sensitivity=0.9 ({threshold}), youden (" in checklist["output and thresholds"]

@@ -35,11 +35,10 @@ def evaluated(make_once, quick_train, demo, shared_cache, trained, trained_swin)
         assert quick_train(softmax, head="softmax") == 0
         folders = sorted(path.parent for path in root.rglob("config.json"))
         images = {"dataset_path": demo, "cache_dir": shared_cache, "device": "cpu"}
+        images |= {"resamples": 20, "evidence_maps": 0, "figure_format": "none"}
         for split in ("val", "test"):
             words = flags(results_dirs=folders, split=split, output_dir=root / "super", **images)
-            assert (
-                evaluate_ensemble.main([*words, "--resamples", "20", "--evidence_maps", "0"]) == 0
-            )
+            assert evaluate_ensemble.main(words) == 0
 
     return make_once("evaluated", make)
 

@@ -5,7 +5,7 @@ import shutil
 
 import numpy as np
 import pytest
-from helpers import flags
+from helpers import FEW_FILES, flags
 from sklearn.metrics import recall_score, roc_auc_score
 
 import analyze_per_class_strengths
@@ -24,7 +24,7 @@ def evaluate(demo, shared_cache, tmp_path):
             "cache_dir": shared_cache,
             "device": "cpu",
             "resamples": 50,
-            "evidence_maps": 0,
+            **FEW_FILES,
             "output_dir": tmp_path / "out",
         }
         return evaluate_ensemble.main(flags(**{**values, **changes}))

@@ -29,7 +29,7 @@ def test_folds_are_trained_and_their_ensemble_is_tested_on_what_none_has_seen(
     for fold, output in enumerate(results, 1):
         assert quick_train(output, dataset_path=f"folds/fold_{fold}", **values) == 0
     values = {"dataset_path": "folds/fold_1", "output_dir": "ensemble", "cache_dir": "cache"}
-    values |= {"device": "cpu", "precision": "fp32", "resamples": 50}
+    values |= {"device": "cpu", "precision": "fp32", "resamples": 50, "figure_format": "none"}
     capsys.readouterr()
     assert evaluate_ensemble.main(flags(results_dirs=results, **values)) == 0
     said = " ".join(capsys.readouterr().out.split())

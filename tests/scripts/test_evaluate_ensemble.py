@@ -7,7 +7,7 @@ import shutil
 import cv2
 import numpy as np
 import pytest
-from helpers import flags
+from helpers import FEW_FILES, flags
 from sklearn.metrics import accuracy_score, cohen_kappa_score
 
 import compare_models
@@ -29,7 +29,7 @@ def second(trained_swin, tmp_path):
 def evaluate(demo, shared_cache):
     def run(**changes):
         values = {"dataset_path": demo, "cache_dir": shared_cache, "device": "cpu", "resamples": 50}
-        values["evidence_maps"] = 0  # they take their time
+        values |= FEW_FILES
         return evaluate_ensemble.main(flags(**{**values, **changes}))
 
     return run

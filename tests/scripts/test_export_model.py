@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from helpers import flags
+from helpers import FEW_FILES, flags
 from PIL import Image
 
 import evaluate_ensemble
@@ -42,7 +42,7 @@ def evaluated(quick_train, make_once, demo, shared_cache) -> Path:
     def make(folder: Path) -> None:
         assert quick_train(folder / "one", head="shared", tta="flips") == 0
         values = {"dataset_path": demo, "cache_dir": shared_cache, "device": "cpu"}
-        values |= {"precision": "fp32", "resamples": 20, "holdout_check": "names"}
+        values |= {"precision": "fp32", "resamples": 20, **FEW_FILES}
         words = {"results_dirs": folder / "one", "operating_point": "youden"}
         assert evaluate_ensemble.main(flags(**values, **words)) == 0
 

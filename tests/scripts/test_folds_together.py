@@ -39,6 +39,7 @@ def test_models_of_folds_are_fitted_out_of_fold_and_one_without_its_fold_is_refu
         "device": "cpu",
         "resamples": 20,
         "evidence_maps": 0,
+        "figure_format": "none",
         "holdout_check": "names",
     }
     asked = {"weights": "optimized", "calibrate": None}

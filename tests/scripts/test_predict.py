@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers import flags
+from helpers import FEW_FILES, flags
 from PIL import Image
 
 import evaluate_ensemble
@@ -27,7 +27,7 @@ def evaluated(trained, trained_swin, quick_train, make_once, demo, shared_cache)
         assert quick_train(folder / "one", img_size=40, tta="d4") == 0
         shutil.copytree(trained_swin, folder / "two")
         values = {"dataset_path": demo, "cache_dir": shared_cache, "device": "cpu"}
-        values |= {"precision": "fp32", "resamples": 20, "holdout_check": "names"}
+        values |= {"precision": "fp32", "resamples": 20, **FEW_FILES}
         words = {"results_dirs": [folder / "one", folder / "two"], "weights": [0.3, 0.7]}
         words |= {"operating_point": ["youden", "argmax"], "output_dir": folder / "both"}
         assert evaluate_ensemble.main(flags(**values, **words)) == 0

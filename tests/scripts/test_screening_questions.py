@@ -4,7 +4,7 @@ import json
 import math
 
 import pytest
-from helpers import flags
+from helpers import FEW_FILES, flags
 
 import evaluate_ensemble
 from common.grading.grader_file import load_grader
@@ -21,7 +21,7 @@ def answers_of(demo, shared_cache, trained_copy):
             "cache_dir": shared_cache,
             "device": "cpu",
             "resamples": 20,
-            "evidence_maps": 0,
+            **FEW_FILES,
         }
         values |= {"results_dirs": trained_copy, "verbose": None}
         assert evaluate_ensemble.main(flags(**{**values, **changes})) == 0
