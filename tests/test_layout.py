@@ -113,6 +113,12 @@ def test_special_libraries_stay_in_their_place(path):
         assert not [name for name in used if name.startswith(special)]
 
 
+@pytest.mark.parametrize("path", [*MODULES, *SCRIPTS], ids=name_of)
+def test_scikit_learn_which_takes_seconds_is_imported_where_it_is_used(path):
+    body = [node for node in ast.parse(path.read_text()).body if isinstance(node, ast.ImportFrom)]
+    assert not [node.module for node in body if node.module.startswith("sklearn")]
+
+
 def test_nothing_switches_the_formatter_off():
     marks = ("# fmt" + ": skip", "# fmt" + ": off")
     for path in [*MODULES, *SCRIPTS, *TOOLS, *(ROOT / "tests").rglob("*.py")]:

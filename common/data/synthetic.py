@@ -104,7 +104,8 @@ def _noting(
     part = canvas[top : int(at[1]) + _REACH, left : int(at[0]) + _REACH]
     before = part.copy()
     yield
-    rows, columns = np.nonzero(np.abs(part - before).max(2) > _SEEN)
+    red, green, blue = np.moveaxis(np.abs(part - before) > _SEEN, 2, 0)
+    rows, columns = np.nonzero(red | green | blue)
     if len(rows):
         first, last = (columns.min(), rows.min()), (columns.max() + 1, rows.max() + 1)
         box = [(x + start) / _SIDE for x, start in zip((*first, *last), (left, top) * 2)]
@@ -147,9 +148,13 @@ def _background(generator: np.random.Generator, centre: np.ndarray, radius: floa
 
 
 def _soft_spot(canvas: np.ndarray, at: np.ndarray, radius: float, change: tuple) -> None:
-    rows, columns = np.mgrid[0:256, 0:256]
+    # farther than three radii nothing of it is left
+    left, top, right, bottom = (
+        int(np.clip(place, 0, _SIDE)) for place in (*(at - 3 * radius), *(at + 3 * radius + 1))
+    )
+    rows, columns = np.mgrid[top:bottom, left:right]
     distance = np.hypot(columns - at[0], rows - at[1]) / radius
-    canvas += np.exp(-(distance**4))[..., None] * np.array(change)
+    canvas[top:bottom, left:right] += np.exp(-(distance**4))[..., None] * np.array(change)
 
 
 def _stroke(canvas: np.ndarray, points: np.ndarray, width: int, color: tuple) -> None:

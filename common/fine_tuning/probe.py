@@ -7,7 +7,6 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
-from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 
 from common.models.ovo import Branch
@@ -45,6 +44,8 @@ def fit_probe(
     class_weights: (K,), or (P, 2) of each pair of a shared head, whose outputs are fitted one by
     one. Returns weight (outputs, F) and bias (outputs,) for features as they are.
     """
+    from sklearn.linear_model import LogisticRegression  # takes seconds, and is rarely asked for
+
     if head.kind == "shared":
         probes = [
             fit_probe(features, labels, pair_head(pair), weights)
