@@ -15,6 +15,7 @@ from benchmarks.speed.results import (
     Speed,
     SpeedSection,
 )
+from common.system.files import write_json
 
 
 def speed(ratio: float) -> Speed:
@@ -93,3 +94,16 @@ def test_each_speed_says_when_it_was_measured():
         line for line in report._speed(section, "cpu").splitlines() if line.startswith("coatnet ")
     ]
     assert len([line for line in rows if line.endswith(" 2026-01-02")]) == 4
+
+
+def test_ratios_of_other_hours_stand_side_by_side_and_outlive_what_is_measured_next(tmp_path):
+    hours = [
+        {"told": "a slow hour", "training": {"coatnet": 2.5}, "evaluation": {"7 models": 5.0}},
+        {"told": "no bf16", "training": {"convnext": 1.5}, "evaluation": {"convnext": 2.25}},
+    ]
+    write_json(tmp_path / "results.json", {"other_hours": hours})
+    text = report.write(tmp_path, results.store(tmp_path, "cpu", measured().speed["cpu"]))
+    rows = [line.split("  ") for line in text.splitlines() if " / " in line]
+    found = [[cell.strip() for cell in row if cell.strip()] for row in rows]
+    assert ["coatnet", "2.50x / -", "-"] in found and ["convnext", "-", "1.50x / 2.25x"] in found
+    assert ["7 models", "- / 5.00x", "-"] in found and "[2] no bf16" in text

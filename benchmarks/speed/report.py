@@ -4,7 +4,7 @@ A section that was never measured says so, with the command that would.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from benchmarks.speed.goals import (
@@ -20,6 +20,7 @@ from benchmarks.speed.goals import (
 from benchmarks.speed.results import (
     AblationSection,
     KindOfWork,
+    OtherHour,
     PrecisionSection,
     ProfileSection,
     Results,
@@ -50,23 +51,8 @@ def render(results: Results) -> str:
         "# Product against reference loop",
         "`speed/reference.py` is the recipe as one would first write it: a full model per pair, "
         "decoding in a DataLoader, batches of two, fp32. Both work in one process on the same "
-        "images, in turn; a ratio is the median over the repeats, with its range.",
-        "Ratios move with the machine and its hour. Another AMD EPYC, a core of which "
-        "multiplied matrices at 487 GFLOP/s in bf16, gave for training and evaluation "
-        "(2026-11-25, 7 images of a grade, three repeats): CoAtNet 2.80x and 3.78x, ConvNeXt "
-        "3.53x and 5.19x, SwinV2 3.80x and 5.47x, seven models in turn 5.37x at evaluation; in "
-        "a slower hour ConvNeXt 2.6x and 3.8x. The command of the table below gave, in another "
-        "hour, CoAtNet 2.84x and 3.84x, ConvNeXt 3.28x and 3.47x, SwinV2 2.35x and 3.47x, seven"
-        " models in turn 4.49x. On 2026-11-26 and 27, with one pair after the other and the "
-        "library's squeezes, it gave CoAtNet 2.58x and 3.93x, ConvNeXt 3.23x and 3.66x, SwinV2 "
-        "3.07x and 3.67x, EfficientNet-B2 3.02x and 2.96x, EfficientNet-Lite0 3.89x and 8.58x, "
-        "DenseNet121 2.78x and 7.31x, ResNet50 2.84x and 5.01x, SEResNeXt50 3.15x and 4.20x. In a "
-        "busier hour of 2026-11-27, with pairs side by side: CoAtNet 2.97x and 3.87x, ConvNeXt "
-        "3.68x and 3.80x, SwinV2 3.07x and 3.92x, EfficientNet-B2 3.14x and 3.38x, "
-        "EfficientNet-Lite0 4.59x and 7.37x, DenseNet121 2.61x and 6.11x, ResNet50 2.88x and "
-        "4.91x, SEResNeXt50 3.08x and 4.37x, mostly more than on the quiet cores of the table: "
-        "the reference loses more to other work. Without bf16 hardware the product computes in "
-        "fp32, as the reference does, and gains less.",
+        "images, in turn; a ratio is the median over the repeats, with its range. Ratios move with "
+        "the machine and its hour: those of others stand below.",
         "## Goals",
         goals_table(results),
     ]
@@ -79,6 +65,8 @@ def render(results: Results) -> str:
             f"### Where a training epoch's time goes, {title}",
             _profile(results.profile.get(device), device),
         ]
+    if results.other_hours:
+        parts += ["## On other machines and in other hours", _other_hours(results.other_hours)]
     parts += ["## Without a network", _stored(results.stored)]
     parts += ["## Beside other ways", _side_by_side(results.side_by_side)]
     parts += ["## bf16 against fp32", _precision(results.precision)]
@@ -119,6 +107,28 @@ def _speed(section: SpeedSection | None, device: str) -> str:
         "what it would be if all that the product multiplies were as fast as the "
         f"largest matrix product and nothing else took time. {peak}{rest}"
     )
+
+
+def _other_hours(hours: Sequence[OtherHour]) -> str:
+    single = [name for hour in hours for name in hour.training]
+    names = dict.fromkeys([*single, *(name for hour in hours for name in hour.evaluation)])
+    rows = [
+        [name, *(_both(hour.training.get(name), hour.evaluation.get(name)) for hour in hours)]
+        for name in names
+    ]
+    header = ["training / evaluation", *(f"[{number + 1}]" for number in range(len(hours)))]
+    notes = [f"[{number + 1}] {hour.told}" for number, hour in enumerate(hours)]
+    return (
+        "The product against the reference on a CPU, as in the first table. Without bf16 in its "
+        "hardware the product computes in fp32, as the reference does, and gains less; beside "
+        "other work it gains more, since the reference loses more to that.\n\n"
+        f"```\n{format_table(header, rows)}\n```\n\n" + "  \n".join(notes)
+    )
+
+
+def _both(training: float | None, evaluation: float | None) -> str:
+    shown = ["-" if ratio is None else f"{ratio:.2f}x" for ratio in (training, evaluation)]
+    return " / ".join(shown) if training or evaluation else "-"
 
 
 def _speed_row(name: str, work: str, unit: str, speed: Speed, date: str) -> list[str]:

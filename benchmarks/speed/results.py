@@ -18,6 +18,7 @@ DEVICES = ("cpu", "cuda")
 PRECISION = "precision"  # the key of its section
 _SIDE_BY_SIDE = "side_by_side_"  # and the network
 STORED = "stored"
+_OTHER_HOURS = "other_hours"
 
 
 @dataclass(frozen=True)
@@ -67,6 +68,15 @@ class SpeedSection:
     models: dict[str, ModelSpeed] = field(default_factory=dict)
     seven: EnsembleSpeed | None = None
     date: str = ""
+
+
+@dataclass(frozen=True)
+class OtherHour:
+    """The ratios that the same commands gave on another machine, or in another hour."""
+
+    told: str  # when, on what, how
+    training: dict[str, float]  # by model
+    evaluation: dict[str, float]  # by model, or "7 models"
 
 
 @dataclass
@@ -185,6 +195,7 @@ class Results:
     precision: PrecisionSection | None
     side_by_side: dict[str, SideBySideSection]  # by network
     stored: StoredSection | None = None
+    other_hours: list[OtherHour] = field(default_factory=list)  # written by hand
 
 
 def ablation_key(device: str) -> str:
@@ -252,6 +263,7 @@ def _parse(folder: Path, content: dict[str, Any]) -> Results:
                 if key.startswith(_SIDE_BY_SIDE)
             },
             stored=_stored_section(content[STORED]) if STORED in content else None,
+            other_hours=[OtherHour(**found) for found in content.get(_OTHER_HOURS, [])],
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise InputError(

@@ -1,7 +1,9 @@
 """Time pieces of work fairly: in turn, after a round to warm up, in a process of their own."""
 
 import multiprocessing
+import os
 import platform
+import signal
 import statistics
 import time
 from collections.abc import Callable, Mapping
@@ -12,6 +14,7 @@ from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 from benchmarks.speed.results import Speed
 from common.system.errors import InputError
+from common.system.signals import Stopped
 
 if TYPE_CHECKING:  # takes seconds to import: what computes does it
     import torch
@@ -93,14 +96,21 @@ def matmul_ceiling(device: "torch.device", precision: str) -> float:
 def in_own_process(
     work: Callable[Inputs, Found], *inputs: Inputs.args, **options: Inputs.kwargs
 ) -> Found:
-    """Run a measurement in a fresh process, whose memory and workers end with it."""
+    """Run a measurement in a fresh process, whose memory and workers end with it.
+
+    Interrupted, it ends that process, too.
+    """
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        process = pool.submit(os.getpid).result()
         try:
             return pool.submit(work, *inputs, **options).result()
         except BrokenProcessPool as error:
             raise InputError(
                 "the process that measures was killed (out of memory?); try fewer --images"
             ) from error
+        except (KeyboardInterrupt, Stopped):
+            os.kill(process, signal.SIGTERM)
+            raise
 
 
 def processor(device: "torch.device") -> str:
