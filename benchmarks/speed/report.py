@@ -119,7 +119,7 @@ def _other_hours(hours: Sequence[OtherHour]) -> str:
     header = ["training / evaluation", *(f"[{number + 1}]" for number in range(len(hours)))]
     notes = [f"[{number + 1}] {hour.told}" for number, hour in enumerate(hours)]
     return (
-        "The product against the reference on a CPU, as in the first table. Without bf16 in its "
+        "The product against the reference on a CPU, as in its table above. Without bf16 in its "
         "hardware the product computes in fp32, as the reference does, and gains less; beside "
         "other work it gains more, since the reference loses more to that.\n\n"
         f"```\n{format_table(header, rows)}\n```\n\n" + "  \n".join(notes)
