@@ -17,6 +17,7 @@ from common.doubts.references import (
 )
 from common.fitting.sources import Trained
 from common.models.ovo import chunk_size
+from common.pairs import with_head
 from common.pixel_store.pixel_cache import open_cache
 from common.prediction.predict import PredictionConfig
 from common.system.errors import InputError
@@ -112,7 +113,8 @@ def _look(model: LoadedModel, split: Split, config: PredictionConfig) -> _Seen:
     chunk, features, statistics = chunk_size(config.device), [], []
     what = f"look at {split.name} for {model.model}"
     count = len(split)
-    log(f"{model.model}: looks once at {count} pictures of {split.name}, to compare new ones with")
+    name = with_head(model.model, model.head)
+    log(f"{name}: looks once at {count} pictures of {split.name}, to compare new ones with")
     for start in progress_bar(range(0, len(cache), chunk), what):
         pixels = cache.read(np.arange(start, min(start + chunk, len(cache))))
         found = predict_pixels(model, pixels, config.device, config.precision)

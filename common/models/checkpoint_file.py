@@ -110,7 +110,8 @@ def require_checkpoint(path: Path) -> None:
     That is known without importing PyTorch.
     """
     if not path.is_file():
-        raise CheckpointError(f"{path}: no such file")
+        what = "expected a file, found a folder" if path.is_dir() else "no such file"
+        raise CheckpointError(f"{path}: {what}")
     with _in_one_line(path), path.open("rb") as file:
         start = file.read(len(_ARCHIVE))
         if not start or (start == _ARCHIVE and not zipfile.is_zipfile(file)):

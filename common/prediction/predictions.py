@@ -145,7 +145,7 @@ def load_predictions(path: Path) -> PairPredictions | None:
     try:
         return parse_predictions(*read_predictions(path))
     except InputError as error:
-        log(f"{path}: stored predictions are not usable ({error})")
+        log(f"stored predictions are not usable ({error})")
         return None
 
 

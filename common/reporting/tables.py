@@ -141,7 +141,7 @@ def calibration_notes(findings: Findings) -> list[str]:
             f"{_CONFIDENCE_TITLES[name]} {decimal(raw.value)} -> {decimal(metrics[name].value)}"
             for name, raw in calibration.raw.items()
         )
-        line = f"calibrated: temperature {calibration.description}; {before}"
+        line = f"calibrated: temperature {calibration.description}; on what is judged {before}"
     else:
         line = f"probabilities are as the vote gives them; temperature {calibration.description}"
     return [line, calibration.pairs] if calibration.pairs else [line]

@@ -73,11 +73,16 @@ def find_run(directory: ResultDir) -> Run:
     Raises InputError when there is no model, more than one, or a classifier is missing.
     """
     found = model_files(directory)
-    if len(found) != 1:
-        names = f"those of {', '.join(found)}" if found else "none"
+    if not found:
         raise InputError(
-            f"expected the classifiers of one model in {directory.models}, found {names}; "
-            f"train with train_ovo.py --output_dir {directory.root}"
+            f"expected the classifiers of one model in {directory.models}, found none; "
+            f"train with train_ovo.py --output_dir {shell_path(directory.root)}"
+        )
+    if len(found) > 1:
+        each = (f"{name} ({min(own.values()).name})" for name, own in found.items())
+        raise InputError(
+            f"expected the classifiers of one model in {directory.models}, found those of "
+            f"{', '.join(each)}; keep one model's files there"
         )
     model, files = next(iter(found.items()))
     content: dict[str, Any] = {"config": {}}

@@ -139,7 +139,7 @@ class Trial:
     source: str
     found: str  # what was to be found, and in what unit
     people: str
-    asked: str
+    asked: str | None  # None: nothing
     sensitivity: Interval
     specificity: Interval
     imageability: str
@@ -165,7 +165,7 @@ TRIALS = (
         "Ipp et al. 2021, JAMA Network Open 4(11):e2134254",
         "more than mild DR, per eye",
         "942 people at 15 centres",
-        "-",
+        None,
         Interval(0.96, math.nan, math.nan),
         Interval(0.88, math.nan, math.nan),
         "more than 97 % of eyes",
@@ -176,7 +176,7 @@ TRIALS = (
         "Ipp et al. 2021, JAMA Network Open 4(11):e2134254",
         "vision-threatening DR, per eye",
         "942 people at 15 centres",
-        "-",
+        None,
         Interval(0.97, math.nan, math.nan),
         Interval(0.90, math.nan, math.nan),
         "more than 97 % of eyes",

@@ -116,7 +116,7 @@ def choose_threads(
     others = busy_others()
     if limit == 1 or limit + others <= cores:
         return ThreadChoice(limit, f"{of}; nothing else keeps them busy" if limit > 1 else of)
-    found = f"{of}, where {others} other thread{'' if others == 1 else 's'} compute"
+    found = f"{of}, where {others} other {'thread computes' if others == 1 else 'threads compute'}"
     if measure is None:
         return ThreadChoice(max(1, min(limit, cores - others)), found)
     seconds = measure([limit >> place for place in range(limit.bit_length())])

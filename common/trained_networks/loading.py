@@ -90,6 +90,8 @@ def load_model(run: Run) -> LoadedModel:
         group.branches.append(Columns(columns, classifier.branch))
     for line in _signs_of_a_mixture(run, checkpoints, trunks):
         log(line)
+    if not run.directory.config.is_file() and not checkpoints[0].of_earlier_trainer:
+        log(f"note: {run.directory.config} is missing: what it was trained on is not known")
     unfinished = sum(not checkpoint.complete for checkpoint in checkpoints)
     if unfinished:
         log(f"note: {unfinished_text(run, unfinished)}")

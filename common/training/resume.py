@@ -54,7 +54,7 @@ def check_start(
     if _is_there(directory, config, heads, resume):
         old = read_config(directory)["config"]
         changed = [c for c in config_differences(old, config) if c.name not in _NEED_THE_NETWORK]
-        _require_accepted(directory, changed, resume, override)
+        _require_accepted(directory, changed, resume, override, _is_over(directory, config, heads))
 
 
 def check_continuation(
@@ -74,7 +74,7 @@ def check_continuation(
     if not _is_there(directory, config, heads, resume):
         return []
     changed = _differences(read_config(directory), config, backbone, fingerprints)
-    _require_accepted(directory, changed, resume, override)
+    _require_accepted(directory, changed, resume, override, _is_over(directory, config, heads))
     return changed
 
 
@@ -84,7 +84,10 @@ def _is_there(
     """Tell whether there is a run; raises InputError for one that is not to be gone on with."""
     if not directory.config.is_file():
         if directory.models.is_dir() and any(directory.models.glob("*.pth")):
-            raise InputError(f"{directory.models} holds models but {directory.config} is missing")
+            raise InputError(
+                f"{directory.models} holds models but {directory.config} is missing; "
+                "put it back, or choose another --output_dir"
+            )
         return False
     if not resume and any(_is_begun(directory, config.model, head) for head in heads):
         raise InputError(
@@ -94,13 +97,23 @@ def _is_there(
     return True
 
 
+def _is_over(directory: ResultDir, config: TrainConfig, heads: Sequence[Head]) -> bool:
+    """Tell whether all heads are there and none of them has a state to go on from."""
+    return all(
+        directory.best(config.model, head).is_file() and not directory.goes_on(config.model, head)
+        for head in heads
+    )
+
+
 def _require_accepted(
-    directory: ResultDir, changed: list[Change], resume: bool, override: bool
+    directory: ResultDir, changed: list[Change], resume: bool, override: bool, over: bool
 ) -> None:
     fixed = [change for change in changed if change.name in _FIXED]
     if fixed or (changed and not override):
         differences = _listed(changed)
         advice = "no --override can change that" if fixed else "--override accepts the new ones"
+        if over and not fixed:
+            advice = "its classifiers are finished, so that --override has nothing to train"
         raise InputError(
             f"{'--resume: ' if resume else ''}{directory.root} was trained differently "
             f"({differences}); "

@@ -36,6 +36,8 @@ def test_foreign_empty_and_cut_files_are_reported(tmp_path, trained):
     torch.save([1, 2], tmp_path / "list.pth")
     with pytest.raises(CheckpointError, match="found a list"):
         load_pair(tmp_path / "list.pth")
+    with pytest.raises(CheckpointError, match="expected a file, found a folder"):
+        load_pair(tmp_path)
     with pytest.raises(CheckpointError, match="no such file"):
         load_pair(tmp_path / "gone.pth")
 

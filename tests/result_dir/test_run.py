@@ -29,5 +29,7 @@ def test_missing_pairs_are_named_with_the_command_that_makes_them(tmp_path):
     with pytest.raises(InputError, match=r"not a usable configuration \(tta mirror\)"):
         find_run(directory)
     directory.best("densenet121", pair_head((0, 1))).touch()
-    with pytest.raises(InputError, match="of one model"):
+    with pytest.raises(
+        InputError, match=r"densenet121 \(best_densenet121_0_1.pth\), resnet50 .*; keep one model's"
+    ):
         find_run(directory)

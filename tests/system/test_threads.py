@@ -87,6 +87,7 @@ def test_on_busy_cores_it_is_measured_how_many_threads_pay(machine):
     seconds = {4: 0.004, 2: 0.001, 1: 0.002}
     choice = choose_threads("auto", lambda counts: {count: seconds[count] for count in counts})
     assert choice.count == 2 and "4.0 ms with 4" in choice.reason
+    assert "where 1 other thread computes:" in choice.reason
     hardly = {4: 0.00195, 2: 0.00195, 1: 0.002}
     assert choose_threads("auto", lambda counts: hardly).count == 1
     assert choose_threads("auto", None).count == 3, "the idle cores, where nothing can be measured"

@@ -35,6 +35,12 @@ def test_unfinished_classifiers_are_noted(trained, tmp_path, capsys):
     assert f"note: {copy.root}: 1 of 10 classifiers are unfinished" in capsys.readouterr().out
 
 
+def test_a_missing_configuration_is_noted(copy, capsys):
+    copy.config.unlink()
+    load_model(find_run(copy))
+    assert f"note: {copy.config} is missing: what it was" in capsys.readouterr().out
+
+
 def test_pairs_trained_on_different_pixels_do_not_mix(copy, tmp_path):
     path = copy.best("demo_convnext", pair_head((2, 3)))
     content = checkpoint_file.load_checkpoint(path)
