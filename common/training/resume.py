@@ -54,7 +54,7 @@ def check_start(
     if _is_there(directory, config, heads, resume):
         old = read_config(directory)["config"]
         changed = [c for c in config_differences(old, config) if c.name not in _NEED_THE_NETWORK]
-        _require_accepted(directory, changed, resume, override, _is_over(directory, config, heads))
+        _require_accepted(directory, config, heads, changed, resume, override)
 
 
 def check_continuation(
@@ -74,7 +74,7 @@ def check_continuation(
     if not _is_there(directory, config, heads, resume):
         return []
     changed = _differences(read_config(directory), config, backbone, fingerprints)
-    _require_accepted(directory, changed, resume, override, _is_over(directory, config, heads))
+    _require_accepted(directory, config, heads, changed, resume, override)
     return changed
 
 
@@ -106,13 +106,20 @@ def _is_over(directory: ResultDir, config: TrainConfig, heads: Sequence[Head]) -
 
 
 def _require_accepted(
-    directory: ResultDir, changed: list[Change], resume: bool, override: bool, over: bool
+    directory: ResultDir,
+    config: TrainConfig,
+    heads: Sequence[Head],
+    changed: list[Change],
+    resume: bool,
+    override: bool,
 ) -> None:
     fixed = [change for change in changed if change.name in _FIXED]
     if fixed or (changed and not override):
         differences = _listed(changed)
-        advice = "no --override can change that" if fixed else "--override accepts the new ones"
-        if over and not fixed:
+        advice = "--override accepts the new ones"
+        if fixed:
+            advice = "no --override can change that"
+        elif _is_over(directory, config, heads):
             advice = "its classifiers are finished, so that --override has nothing to train"
         raise InputError(
             f"{'--resume: ' if resume else ''}{directory.root} was trained differently "

@@ -26,18 +26,7 @@ def damaged(demo, tmp_path):
 
 def evaluate(output, root, cache, *flags):
     places = ["--results_dirs", output, "--dataset_path", root, "--cache_dir", cache]
-    words = [
-        *places,
-        "--device",
-        "cpu",
-        "--precision",
-        "fp32",
-        "--resamples",
-        20,
-        *flags,
-        "--figure_format",
-        "none",
-    ]
+    words = [*places, "--device", "cpu", "--precision", "fp32", "--resamples", 20, *flags]
     return evaluate_ensemble.main([str(word) for word in words])
 
 
