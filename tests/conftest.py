@@ -14,6 +14,8 @@ from pathlib import Path
 # Tiny networks: several threads only wait for each other, minutes long where cores are shared.
 # Before any import of torch; the scripts that tests start inherit it.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# where a test takes several, those that wait leave their cores to the other workers
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 import numpy as np
 import pytest
@@ -36,6 +38,7 @@ from common.evaluation.evaluate import evaluate
 from common.evaluation.findings import Findings
 from common.evaluation.gates import FAIL, Gate
 from common.evaluation.questions import Answers
+from common.figures import evaluation as figures
 from common.fitting.grader import Grader, Sample
 from common.fitting.sources import Trained
 from common.inspection import file_checks
@@ -57,6 +60,7 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 SEEN = ("train", "val")
 _DRAWING = [(Figure, "savefig"), (Figure, "get_tightbbox"), (ConstrainedLayoutEngine, "execute")]
+_PLOTS = {name: plot for name, plot in vars(figures).items() if name.startswith("plot_")}
 _DRAWN = [(place, name, getattr(place, name)) for place, name in _DRAWING]
 
 
@@ -82,7 +86,7 @@ def device(request) -> torch.device:
 def blank_figures():
     """Save each figure as one white pixel: evaluating a tiny model takes less than drawing it.
 
-    Its vector file holds that pixel, too.
+    Its vector file holds that pixel, too. Those of an evaluation are not even laid out.
     """
     picture = io.BytesIO()
     Image.new("RGB", (1, 1), "white").save(picture, "PNG")
@@ -94,14 +98,31 @@ def blank_figures():
         patch.setattr(Figure, "savefig", save)
         patch.setattr(ConstrainedLayoutEngine, "execute", lambda engine, figure: None)
         patch.setattr(Figure, "get_tightbbox", lambda figure: figure.bbox_inches)
+        for name in _PLOTS:
+            patch.setattr(figures, name, lambda *_, **__: Figure())
         yield
 
 
 @pytest.fixture
-def drawn_figures(monkeypatch):
+def planned_figures(monkeypatch):
+    """Lay out an evaluation's figures after all, where a set of images is odd."""
+    for name, plot in _PLOTS.items():
+        monkeypatch.setattr(figures, name, plot)
+
+
+@pytest.fixture
+def drawn_figures(monkeypatch, planned_figures):
     """Draw figures after all, in a test that looks at them."""
     for place, name, method in _DRAWN:
         monkeypatch.setattr(place, name, method)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def trusted_disk():
+    """Leave files to the system's memory: no test takes the power away."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda file: None)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -52,7 +52,7 @@ def contact_sheet(rows: Sequence[SheetRow], path: Path, side: int = _SIDE) -> No
     for number, row in enumerate(rows):
         _draw_row(sheet, number * height + 6, row, side)
     with atomic_write(path) as file:
-        sheet.save(file, "PNG")
+        sheet.save(file, "PNG", compress_level=3)  # half the time, a tenth more bytes
 
 
 def label_error_sheet(found: LabelErrors, split: Split, path: Path) -> None:

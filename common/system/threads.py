@@ -1,9 +1,9 @@
 """How many threads compute: as many as asked for, or as find a core to themselves.
 
 Threads of one matrix product wait for each other. Where another program takes a core from one of
-them, all are as slow as that one: measured, two threads on shared cores are 5 to 20 times slower
-than one. So pieces of work that do not depend on each other are better done side by side, each with
-a part of the threads, than one after the other with all of them.
+them, all are as slow as that one: on shared cores two threads are slower than one, measured in
+docs/performance.md. So pieces of work that do not depend on each other are better done side by
+side, each with a part of the threads, than one after the other with all of them.
 """
 
 import functools

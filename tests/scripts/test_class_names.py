@@ -13,6 +13,8 @@ import compare_models
 import evaluate_ensemble
 from common.models import checkpoint_file
 
+pytestmark = pytest.mark.usefixtures("planned_figures")
+
 NAMES = ["No_DR", "Mild", "Moderate", "Severe", "Proliferate_DR"]
 
 

@@ -217,6 +217,7 @@ def test_several_directories_make_a_mean_ensemble(evaluate, trained_copy, second
         assert "| Accuracy | " in card and "| argmax | 20 | - | 12 |" in card
 
 
+@pytest.mark.usefixtures("planned_figures")
 def test_external_images_need_no_splits(evaluate, trained_copy, demo, tmp_path):
     outside = shutil.copytree(demo / "test", tmp_path / "hospital")
     shutil.rmtree(outside / "4")
@@ -355,6 +356,7 @@ def forget_the_dataset(folder):
     (folder / "results" / "predictions_val.npz").unlink(missing_ok=True)
 
 
+@pytest.mark.usefixtures("planned_figures")
 def test_what_is_fitted_needs_images_for_it(evaluate, trained_copy, second, demo, tmp_path, capsys):
     outside = shutil.copytree(demo / "test", tmp_path / "hospital")
     for folder in (trained_copy, second):

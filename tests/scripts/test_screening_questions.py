@@ -10,6 +10,8 @@ import evaluate_ensemble
 from common.grading.grader_file import load_grader
 from common.result_dir.paths import ResultDir
 
+pytestmark = pytest.mark.usefixtures("planned_figures")
+
 
 @pytest.fixture
 def answers_of(demo, shared_cache, trained_copy):

@@ -13,6 +13,8 @@ from common.models.backbones import resolve
 from common.result_dir.paths import ResultDir
 from common.system.errors import InputError
 
+pytestmark = pytest.mark.usefixtures("planned_figures")
+
 
 @pytest.mark.parametrize("name", ["convnext_tiny./../../x", "../x", "/etc/x", "a b", "x" * 5000])
 def test_model_names_cannot_lead_out_of_the_directory(quick_train, tmp_path, capsys, name):
