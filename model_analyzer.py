@@ -32,7 +32,7 @@ from common.reporting.table import format_table
 from common.reporting.tables import decimal, percent
 from common.result_dir.csv_files import write_table
 from common.result_dir.paths import AnalysisFiles, ResultDir
-from common.result_dir.run import read_config
+from common.result_dir.run import model_files, read_config
 from common.system.errors import InputError
 from common.system.files import write_json
 from common.system.log import log
@@ -127,8 +127,26 @@ def find_files(paths: list[Path]) -> list[Path]:
         found = sorted(folder.glob("*.pth")) if folder.is_dir() else [path]
         if not found:
             raise InputError(f"{path}: expected *.pth files of train_ovo.py, found none")
+        if folder.name == "models" and folder.is_dir():
+            found = without_strangers(ResultDir(folder.parent), found)
         files += [file for file in found if file not in files]
     return files
+
+
+def without_strangers(directory: ResultDir, found: list[Path]) -> list[Path]:
+    """Leave out, and name, what no evaluation takes for a classifier, such as a copy of one."""
+    known = {file for files in model_files(directory).values() for file in files.values()}
+    if not known:  # a folder that no training has made
+        return found
+    for path in found:
+        if path not in known:
+            say_skipped(f"{path}: no evaluation reads a file of this name")
+    return [path for path in found if path in known]
+
+
+def say_skipped(what: str) -> None:
+    """Name a file that is not analysed, and why."""
+    print(f"skipped: {what}", file=sys.stderr, flush=True)
 
 
 ACCURACY_ALONE = "its training records no more of a pair than its accuracy on validation"
@@ -344,7 +362,7 @@ def main(argv: list[str] | None = None) -> int:
         try:
             found.append(analyse(path, several))
         except InputError as error:
-            print(f"skipped: {error}", file=sys.stderr, flush=True)
+            say_skipped(str(error))
     if not found:
         raise InputError(f"none of {len(files)} files could be analysed")
     rows = [row for each in found for row in (each.row, *each.pairs)]

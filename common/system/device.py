@@ -8,6 +8,7 @@ from numpy.typing import ArrayLike
 
 from common.system.environment import control_groups, set_malloc
 from common.system.errors import InputError
+from common.system.log import log
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of mallopt(3)
 
@@ -44,11 +45,13 @@ def resolve_precision(precision: str, use_amp: bool, device: torch.device) -> st
     """Choose "fp32", "bf16" or "fp16" for a device.
 
     "auto" takes bf16 where the hardware has it (tensor cores of a GPU; AVX512-BF16 or AMX of a
-    CPU), fp16 on an older GPU and fp32 on an older CPU; without `use_amp` it takes fp32. Raises
-    InputError for what the device cannot do.
+    CPU), fp16 on an older GPU and fp32 on an older CPU; without `use_amp` it takes fp32. Notes in
+    the log that bf16 was asked of an older CPU. Raises InputError for what the device cannot do.
     """
     if precision == "fp16" and device.type == "cpu":
         raise InputError("--precision fp16 needs a GPU; on the CPU take fp32 or bf16")
+    if precision == "bf16" and device.type == "cpu" and not _cpu_has_bf16():
+        log("note: --precision bf16 on a CPU without AVX512-BF16 or AMX; fp32 may be faster")
     if precision != "auto":
         return precision
     if not use_amp:

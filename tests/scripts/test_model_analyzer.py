@@ -39,6 +39,16 @@ def test_reads_folders_files_and_result_directories_alike(trained_copy, capsys):
         assert len(list(csv.DictReader(file))) == 10
 
 
+def test_a_copy_of_a_classifier_is_no_other_one(trained_copy, capsys):
+    models = trained_copy / "models"
+    copy = shutil.copy(models / "best_demo_convnext_0_1.pth", models / "best_demo_convnext (1).pth")
+    assert model_analyzer.main(["--model", str(models)]) == 0
+    said = capsys.readouterr()
+    assert f"skipped: {copy}: no evaluation reads" in said.err and "of 10 classifiers" in said.out
+    assert model_analyzer.main(["--model", str(copy)]) == 0, "unless it is asked for"
+    assert "of 1 classifiers" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(("kind", "rows"), [("shared", 11), ("softmax", 1)])
 def test_one_network_for_all_pairs_has_a_row_for_each_of_them(trained_copy, capsys, kind, rows):
     pair = load_pair(trained_copy / "models" / "best_demo_convnext_0_1.pth")
@@ -115,7 +125,7 @@ def test_bad_files_get_a_line_and_the_rest_goes_on(trained_copy, capsys):
     assert len(skipped) == 4
     for name in (
         "_0_2.pth: unreadable",
-        "foreign.pth: not a pair",
+        "foreign.pth: no evaluation reads",
         "_0_3.pth: incomplete",
         "gone.pth: no such file",
     ):

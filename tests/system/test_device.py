@@ -41,8 +41,15 @@ def test_a_cpu_takes_bf16_where_its_hardware_has_it(monkeypatch, flags, chosen):
     assert resolve_precision("auto", False, CPU) == "fp32"
 
 
-def test_a_precision_that_is_asked_for_is_taken_if_it_can_be():
+@pytest.mark.parametrize(("flags", "noted"), [("avx2 amx_bf16", False), ("avx2", True)])
+def test_bf16_that_is_asked_of_an_older_cpu_is_taken_and_noted(monkeypatch, capsys, flags, noted):
+    monkeypatch.setattr(Path, "read_text", lambda _: f"flags : {flags}\n")
     assert resolve_precision("bf16", True, CPU) == "bf16"
+    assert ("fp32 may be faster" in capsys.readouterr().out) == noted
+    assert resolve_precision("fp32", True, CPU) == "fp32" and not capsys.readouterr().out
+
+
+def test_fp16_is_refused_on_a_cpu():
     with pytest.raises(InputError, match="needs a GPU"):
         resolve_precision("fp16", True, CPU)
 
