@@ -14,6 +14,7 @@ from common.cli import Parser, folder, guarded
 
 import argparse
 import math
+import os
 import shutil
 import sys
 import time
@@ -26,20 +27,21 @@ from common.evaluation.gates import PAIR, PASS
 from common.flags.evaluation import add_figure_flags
 from common.flags.finding import require_a_classifier
 from common.models.checkpoint_file import CheckpointError, require_checkpoint
-from common.pairs import pair_head, with_head
+from common.pairs import heads_of_model, pair_head, with_head
 from common.prediction.labels import unique_labels
 from common.reporting.table import format_table
 from common.reporting.tables import decimal, percent
 from common.result_dir.csv_files import write_table
 from common.result_dir.paths import AnalysisFiles, ResultDir
-from common.result_dir.run import model_files, read_config
-from common.system.errors import InputError
+from common.result_dir.run import read_config
+from common.system.errors import MISFIT, InputError
 from common.system.files import write_json
 from common.system.log import log
 from common.watching.screen import all_done, screen
 from common.watching.standing import find_runs_below, standing_of
 
 _WATCH_EVERY = 5.0  # seconds
+_MOST_CLASSES = 100  # that a config.json is believed
 _CLEAR = "\x1b[H\x1b[2J"  # of a terminal
 
 if TYPE_CHECKING:  # these take seconds to import: steps that need them do it
@@ -119,7 +121,7 @@ def watch(places: list[Path], every: float) -> None:
 
 def find_files(paths: list[Path]) -> list[Path]:
     """Expand folders and result directories into their .pth files, each once."""
-    files: list[Path] = []
+    files: dict[tuple[Path, str], Path] = {}  # by folder and name, however the folder is written
     for path in paths:
         place = path.parent if path.name == "models" else path
         require_a_classifier(ResultDir(place))
@@ -127,21 +129,47 @@ def find_files(paths: list[Path]) -> list[Path]:
         found = sorted(folder.glob("*.pth")) if folder.is_dir() else [path]
         if not found:
             raise InputError(f"{path}: expected *.pth files of train_ovo.py, found none")
-        if folder.name == "models" and folder.is_dir():
-            found = without_strangers(ResultDir(folder.parent), found)
-        files += [file for file in found if file not in files]
-    return files
+        if folder.is_dir():
+            found = without_strangers(folder, found)
+        for file in found:
+            files.setdefault((file.parent.resolve(), file.name), file)
+    return list(files.values())
 
 
-def without_strangers(directory: ResultDir, found: list[Path]) -> list[Path]:
-    """Leave out, and name, what no evaluation takes for a classifier, such as a copy of one."""
-    known = {file for files in model_files(directory).values() for file in files.values()}
-    if not known:  # a folder that no training has made
+def without_strangers(folder: Path, found: list[Path]) -> list[Path]:
+    """Leave out, and name, what no evaluation of a run reads, such as a copy of a classifier.
+
+    Of a folder that is not a run's, and of a run whose config.json cannot be used, all are left.
+    """
+    written = folder_of(folder / "*.pth")
+    models = written if written.name == "models" else folder.resolve()
+    directory = ResultDir(models.parent)
+    if models != directory.models or (read := files_read(directory)) is None:
         return found
     for path in found:
-        if path not in known:
-            say_skipped(f"{path}: no evaluation reads a file of this name")
-    return [path for path in found if path in known]
+        if path.name not in read:
+            say_skipped(f"{path}: no evaluation of this run reads a file of this name")
+    left = [path for path in found if path.name in read]
+    if not left:
+        raise InputError(f"{folder}: expected {min(read)} or another of the run's, found none")
+    return left
+
+
+def files_read(directory: ResultDir) -> set[str] | None:
+    """Name the files of a run's classifiers; None where its config.json does not tell."""
+    try:
+        config = read_config(directory)["config"]
+        count, head = int(config["num_classes"]), config.get("head", "ovo")
+        if not 2 <= count <= _MOST_CLASSES:
+            return None
+        return {directory.best(config["model"], one).name for one in heads_of_model(count, head)}
+    except MISFIT:
+        return None
+
+
+def folder_of(path: Path) -> Path:
+    """Return the folder that a file is in, or a link to it, in full."""
+    return Path(os.path.abspath(path)).parent
 
 
 def say_skipped(what: str) -> None:
@@ -254,7 +282,8 @@ def recorded_names(directory: ResultDir) -> tuple[str, ...]:
     names, count = config.get("class_names"), config.get("num_classes")
     if names and isinstance(names, list):
         return tuple(map(str, names))
-    return tuple(map(str, range(count))) if isinstance(count, int) and 0 < count <= 100 else ()
+    known = isinstance(count, int) and 0 < count <= _MOST_CLASSES
+    return tuple(map(str, range(count))) if known else ()
 
 
 def pairs_of(row: Analysis, checkpoint: "PairCheckpoint") -> list[Analysis]:
@@ -356,11 +385,11 @@ def main(argv: list[str] | None = None) -> int:
         watch(args.watch, args.watch_every or _WATCH_EVERY)
         return 0
     files = find_files(args.model)
-    several = len({path.resolve().parent for path in files}) > 1
+    places = {folder_of(path) for path in files}
     found: list[Analysed] = []
     for path in files:
         try:
-            found.append(analyse(path, several))
+            found.append(analyse(path, len(places) > 1))
         except InputError as error:
             say_skipped(str(error))
     if not found:
@@ -376,8 +405,7 @@ def main(argv: list[str] | None = None) -> int:
     )
     if any(row.note for row in rows):
         print(f"Pairs of a shared network: {ACCURACY_ALONE}; the rest is n/a.")
-    parents = {path.resolve().parent for path in files}
-    one = next(iter(parents)) if len(parents) == 1 else None
+    one = next(iter(places)) if len(places) == 1 else None
     next_to_models = ResultDir(one.parent).results if one and one.name == "models" else None
     folder = args.output_dir or next_to_models or Path("model_analysis")
     save(rows, found, folder, args.figure_format)

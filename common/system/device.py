@@ -1,5 +1,6 @@
 """The device that computes, its precision and its memory."""
 
+import functools
 import math
 from pathlib import Path
 
@@ -51,7 +52,7 @@ def resolve_precision(precision: str, use_amp: bool, device: torch.device) -> st
     if precision == "fp16" and device.type == "cpu":
         raise InputError("--precision fp16 needs a GPU; on the CPU take fp32 or bf16")
     if precision == "bf16" and device.type == "cpu" and not _cpu_has_bf16():
-        log("note: --precision bf16 on a CPU without AVX512-BF16 or AMX; fp32 may be faster")
+        _say_bf16_is_slow()
     if precision != "auto":
         return precision
     if not use_amp:
@@ -59,6 +60,12 @@ def resolve_precision(precision: str, use_amp: bool, device: torch.device) -> st
     if device.type == "cpu":
         return "bf16" if _cpu_has_bf16() else "fp32"
     return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
+
+
+@functools.cache
+def _say_bf16_is_slow() -> None:
+    """Say it once, whatever is trained after it."""
+    log("note: --precision bf16 on a CPU without AVX512-BF16 or AMX; fp32 may be faster")
 
 
 def _cpu_has_bf16() -> bool:

@@ -282,8 +282,9 @@ def note_threads(directory: ResultDir) -> None:
     before = versions_then.get("threads") if isinstance(versions_then, dict) else None
     now = versions()["threads"]
     if before and before != now:
+        began = f"{before} thread{'s' * (before != 1)}"
         log(
-            f"note: this run began with {before} threads and goes on with {now}, so that its last "
+            f"note: this run began with {began} and goes on with {now}, so that its last "
             f"digits may differ from those of a run without a break; --threads {before} avoids that"
         )
 

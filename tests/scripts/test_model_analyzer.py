@@ -39,14 +39,55 @@ def test_reads_folders_files_and_result_directories_alike(trained_copy, capsys):
         assert len(list(csv.DictReader(file))) == 10
 
 
-def test_a_copy_of_a_classifier_is_no_other_one(trained_copy, capsys):
+@pytest.mark.parametrize("name", ["best_demo_convnext (1).pth", "best_demo_convnext_1_0.pth"])
+@pytest.mark.parametrize("place", [".", "../models", "models", "models/../models", "link"])
+def test_a_copy_of_a_classifier_is_no_other_one(trained_copy, monkeypatch, capsys, name, place):
     models = trained_copy / "models"
-    copy = shutil.copy(models / "best_demo_convnext_0_1.pth", models / "best_demo_convnext (1).pth")
-    assert model_analyzer.main(["--model", str(models)]) == 0
+    shutil.copy(models / "best_demo_convnext_0_1.pth", models / name)
+    (trained_copy / "link").symlink_to("models")
+    monkeypatch.chdir(models if place.startswith(".") else trained_copy)
+    assert model_analyzer.main(["--model", place, "--output_dir", "out"]) == 0
     said = capsys.readouterr()
-    assert f"skipped: {copy}: no evaluation reads" in said.err and "of 10 classifiers" in said.out
-    assert model_analyzer.main(["--model", str(copy)]) == 0, "unless it is asked for"
-    assert "of 1 classifiers" in capsys.readouterr().out
+    assert f"{name}: no evaluation of this run reads" in said.err
+    assert "of 10 classifiers" in said.out
+    assert model_analyzer.main(["--model", str(models / name), "--output_dir", "out"]) == 0
+    assert "of 1 classifiers" in capsys.readouterr().out, "unless it is asked for"
+
+
+def test_a_run_that_holds_nothing_but_a_copy_is_refused(trained_copy, capsys):
+    models = trained_copy / "models"
+    for path in list(models.iterdir()):
+        path.rename(models / f"copy of {path.name}")
+    assert model_analyzer.main(["--model", str(trained_copy)]) == 2
+    assert "expected best_demo_convnext_0_1.pth or another" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("config", [None, "{}", '{"config": {"num_classes": 1e300, "model": 3}}'])
+def test_where_nothing_says_what_a_run_has_all_files_are_analysed(trained_copy, capsys, config):
+    models = trained_copy / "models"
+    (models / "best_demo_convnext_0_1.pth").rename(models / "mine.pth")
+    (trained_copy / "config.json").unlink()
+    if config:
+        (trained_copy / "config.json").write_text(config)
+    assert model_analyzer.main(["--model", str(models)]) == 0
+    assert "of 10 classifiers" in capsys.readouterr().out
+
+
+def test_a_file_counts_once_however_its_folder_is_written(trained_copy, tmp_path, capsys):
+    (tmp_path / "again").symlink_to(trained_copy)
+    places = [trained_copy, trained_copy / ".." / trained_copy.name, tmp_path / "again"]
+    assert model_analyzer.main(["--model", *map(str, places)]) == 0
+    assert "of 10 classifiers" in capsys.readouterr().out
+
+
+def test_linked_classifiers_are_analysed_beside_their_links(trained_copy, tmp_path, capsys):
+    linked = tmp_path / "linked" / "models"
+    linked.mkdir(parents=True)
+    for path in (trained_copy / "models").iterdir():
+        (linked / path.name).symlink_to(path)
+    assert model_analyzer.main(["--model", str(linked.parent)]) == 0
+    assert len(analysis(linked.parent / "results")) == 10
+    assert not (trained_copy / "results" / "model_analysis.json").exists()
 
 
 @pytest.mark.parametrize(("kind", "rows"), [("shared", 11), ("softmax", 1)])
@@ -125,7 +166,7 @@ def test_bad_files_get_a_line_and_the_rest_goes_on(trained_copy, capsys):
     assert len(skipped) == 4
     for name in (
         "_0_2.pth: unreadable",
-        "foreign.pth: no evaluation reads",
+        "foreign.pth: no evaluation of this run reads",
         "_0_3.pth: incomplete",
         "gone.pth: no such file",
     ):
