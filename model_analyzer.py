@@ -27,21 +27,20 @@ from common.evaluation.gates import PAIR, PASS
 from common.flags.evaluation import add_figure_flags
 from common.flags.finding import require_a_classifier
 from common.models.checkpoint_file import CheckpointError, require_checkpoint
-from common.pairs import heads_of_model, pair_head, with_head
+from common.pairs import pair_head, with_head
 from common.prediction.labels import unique_labels
 from common.reporting.table import format_table
 from common.reporting.tables import decimal, percent
 from common.result_dir.csv_files import write_table
 from common.result_dir.paths import AnalysisFiles, ResultDir
-from common.result_dir.run import read_config
-from common.system.errors import MISFIT, InputError
+from common.result_dir.run import MOST_CLASSES, read_config, recorded_files
+from common.system.errors import InputError
 from common.system.files import write_json
 from common.system.log import log
 from common.watching.screen import all_done, screen
 from common.watching.standing import find_runs_below, standing_of
 
 _WATCH_EVERY = 5.0  # seconds
-_MOST_CLASSES = 100  # that a config.json is believed
 _CLEAR = "\x1b[H\x1b[2J"  # of a terminal
 
 if TYPE_CHECKING:  # these take seconds to import: steps that need them do it
@@ -126,10 +125,11 @@ def find_files(paths: list[Path]) -> list[Path]:
         place = path.parent if path.name == "models" else path
         require_a_classifier(ResultDir(place))
         folder = path / "models" if (path / "models").is_dir() else path
-        found = sorted(folder.glob("*.pth")) if folder.is_dir() else [path]
-        if not found:
-            raise InputError(f"{path}: expected *.pth files of train_ovo.py, found none")
+        found = [path]
         if folder.is_dir():
+            found = sorted(folder.glob("*.pth"))
+            if not found:
+                raise InputError(f"{path}: expected *.pth files of train_ovo.py, found none")
             found = without_strangers(folder, found)
         for file in found:
             files.setdefault((file.parent.resolve(), file.name), file)
@@ -144,7 +144,7 @@ def without_strangers(folder: Path, found: list[Path]) -> list[Path]:
     written = folder_of(folder / "*.pth")
     models = written if written.name == "models" else folder.resolve()
     directory = ResultDir(models.parent)
-    if models != directory.models or (read := files_read(directory)) is None:
+    if models != directory.models or (read := recorded_files(directory)) is None:
         return found
     for path in found:
         if path.name not in read:
@@ -153,18 +153,6 @@ def without_strangers(folder: Path, found: list[Path]) -> list[Path]:
     if not left:
         raise InputError(f"{folder}: expected {min(read)} or another of the run's, found none")
     return left
-
-
-def files_read(directory: ResultDir) -> set[str] | None:
-    """Name the files of a run's classifiers; None where its config.json does not tell."""
-    try:
-        config = read_config(directory)["config"]
-        count, head = int(config["num_classes"]), config.get("head", "ovo")
-        if not 2 <= count <= _MOST_CLASSES:
-            return None
-        return {directory.best(config["model"], one).name for one in heads_of_model(count, head)}
-    except MISFIT:
-        return None
 
 
 def folder_of(path: Path) -> Path:
@@ -282,7 +270,7 @@ def recorded_names(directory: ResultDir) -> tuple[str, ...]:
     names, count = config.get("class_names"), config.get("num_classes")
     if names and isinstance(names, list):
         return tuple(map(str, names))
-    known = isinstance(count, int) and 0 < count <= _MOST_CLASSES
+    known = isinstance(count, int) and 0 < count <= MOST_CLASSES
     return tuple(map(str, range(count))) if known else ()
 
 

@@ -9,10 +9,11 @@ from common.config import VIEWS
 from common.data.class_names import grade_order
 from common.pairs import class_pairs, heads_of_model, is_one_network, pair_flag, pair_name
 from common.result_dir.paths import ResultDir
-from common.system.errors import InputError
+from common.system.errors import MISFIT, InputError
 from common.system.files import read_json
 from common.system.log import shell_path
 
+MOST_CLASSES = 100  # that a config.json is believed
 _PAIR_FILE = re.compile(r"best_(?P<model>.+)_(?P<head>\d+_\d+|shared|softmax)\.pth")
 
 
@@ -103,9 +104,7 @@ def _run(directory: ResultDir, model: str, files: dict[str, Path], content: dict
     config = content["config"]
     fingerprint = str(content.get("data", {}).get("train", ""))
     highest = max((int(name.split("-")[1]) for name in files if "-" in name), default=0)
-    num_classes, head = int(config.get("num_classes", highest + 1)), config.get("head", "ovo")
-    if not 2 <= num_classes <= 100:
-        raise ValueError(f"num_classes {num_classes}")
+    num_classes, head = _classes_and_head({"num_classes": highest + 1, **config})
     names = config.get("class_names", ())
     if not all(isinstance(name, str) for name in names) or len(names) not in (0, num_classes):
         raise ValueError(f"class_names {names}")
@@ -137,6 +136,24 @@ def _run(directory: ResultDir, model: str, files: dict[str, Path], content: dict
         tuple(str(id_) for ids in (content.get("skipped") or {}).values() for id_ in ids),
         tta,
     )
+
+
+def _classes_and_head(config: dict[str, Any]) -> tuple[int, str]:
+    """Read how many classes there are, and the head; raises one of MISFIT for what cannot be."""
+    num_classes = int(config["num_classes"])
+    if not 2 <= num_classes <= MOST_CLASSES:
+        raise ValueError(f"num_classes {num_classes}")
+    return num_classes, config.get("head", "ovo")
+
+
+def recorded_files(directory: ResultDir) -> set[str] | None:
+    """Name the files of a run's classifiers; None where its config.json does not tell."""
+    try:
+        config = read_config(directory)["config"]
+        heads = heads_of_model(*_classes_and_head(config))
+        return {directory.best(config["model"], head).name for head in heads}
+    except MISFIT:
+        return None
 
 
 def model_files(directory: ResultDir) -> dict[str, dict[str, Path]]:
