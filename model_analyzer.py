@@ -379,6 +379,8 @@ def main(argv: list[str] | None = None) -> int:
         try:
             found.append(analyse(path, len(places) > 1))
         except InputError as error:
+            if len(files) == 1:
+                raise
             say_skipped(str(error))
     if not found:
         raise InputError(f"none of {len(files)} files could be analysed")

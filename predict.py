@@ -52,7 +52,7 @@ from common.new_pictures.journal import (
 from common.new_pictures.listing import Listing, NewPicture, list_pictures
 from common.new_pictures.page import count_rows, headlines, is_page, write_page
 from common.new_pictures.patients import read_metadatas, recognise_people, tabulate_patients
-from common.new_pictures.rows import RowFormat
+from common.new_pictures.rows import UNREADABLE, RowFormat
 from common.new_pictures.run import Kept, Work, grade_pictures
 from common.release.contract import reference_files
 from common.release.onnx_grader import open_networks
@@ -290,9 +290,21 @@ def say_counts(counts: Counter[str], files: RunFiles) -> None:
     log(f"wrote {files.csv} and {files.jsonl}; {files.settings} says what the rows rest on")
 
 
+def require_one_that_was_read(counts: Counter[str], files: RunFiles) -> None:
+    """Raise InputError where all pictures are unusable: what was asked for was not done."""
+    if counts[UNREADABLE] == counts["all"]:
+        raise InputError(
+            f"expected a picture that can be read, found none among {counts['all']}; "
+            f"{files.csv} has the reason of each"
+        )
+
+
 @partial(guarded, shares=True)
 def main(argv: list[str] | None = None) -> int:
-    """List the pictures, load the grader, grade what has no row yet, then sum up."""
+    """List the pictures, load the grader, grade what has no row yet, then sum up.
+
+    2 if no picture can be read; the rows then say why.
+    """
     args, place = parse_args(argv), find_place()
     require_threads(args.threads)
     allocate_in_one_heap()
@@ -331,6 +343,7 @@ def main(argv: list[str] | None = None) -> int:
             write_page(args.report, files, read_rows(files.jsonl, form), words, args.num_workers)
             log(f"wrote {args.report}")
     say_counts(counts, files)
+    require_one_that_was_read(counts, files)
     return 0
 
 

@@ -6,6 +6,7 @@ PyTorch is imported where tensors are read or written: to say that a file is non
 import contextlib
 import hashlib
 import io
+import os
 import warnings
 import zipfile
 from collections.abc import Iterator, Mapping
@@ -110,7 +111,8 @@ def require_checkpoint(path: Path) -> None:
     That is known without importing PyTorch.
     """
     if not path.is_file():
-        what = "expected a file, found a folder" if path.is_dir() else "no such file"
+        there = "a folder" if path.is_dir() else "none"
+        what = "no such file" if not os.path.lexists(path) else f"expected a file, found {there}"
         raise CheckpointError(f"{path}: {what}")
     with _in_one_line(path), path.open("rb") as file:
         start = file.read(len(_ARCHIVE))

@@ -187,9 +187,8 @@ def _require_same_run(first: Source, other: Source) -> None:
     """Raise InputError with all in which two directories are not of one run."""
     one, two = (OLDER_RUN | {"overrides": []} | each.content for each in (first, other))
     changes = config_differences(one["config"], other.config)
-    if one.get("precision") == two.get("precision"):  # what the settings came to
-        changes = [change for change in changes if change.name not in ("precision", "use_amp")]
-    names = [name for name in _SHARED if one.get(name) != two.get(name)]
+    changes = [change for change in changes if change.name not in ("precision", "use_amp")]
+    names = [name for name in _SHARED if one.get(name) != two.get(name)]  # with what those came to
     changes += [Change(name, one.get(name), two.get(name)) for name in names]
     if changes:
         differences = "; ".join(f"{c.name}: {c.before} -> {c.now}" for c in changes)

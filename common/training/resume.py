@@ -199,8 +199,7 @@ def _differences(
     """List what is not as config.json has it."""
     old = OLDER_RUN | old
     same = _same_meaning(old["config"], config, backbone)
-    if old.get("precision") == fingerprints.precision:  # what the settings come to
-        same |= {"precision", "use_amp"}
+    same |= {"precision", "use_amp"}  # what they come to is a fingerprint
     settings = [c for c in config_differences(old["config"], config) if c.name not in same]
     return settings + [
         Change(name, old.get(name), value)

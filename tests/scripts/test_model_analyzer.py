@@ -4,6 +4,7 @@ import csv
 import dataclasses
 import json
 import math
+import os
 import shutil
 
 import cv2
@@ -210,7 +211,15 @@ def test_nothing_to_analyse_is_status_2(tmp_path, capsys):
     assert model_analyzer.main(["--model", str(tmp_path)]) == 2
     assert "expected *.pth files" in capsys.readouterr().err
     assert model_analyzer.main(["--model", str(tmp_path / "no*.pth")]) == 2
-    assert "none of 1 files" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "no*.pth: no such file" in said and len(said.splitlines()) == 1
+    assert model_analyzer.main(["--model", os.devnull]) == 2
+    assert f"{os.devnull}: expected a file, found none" in capsys.readouterr().err
+    for name in ("a.pth", "b.pth"):
+        (tmp_path / name).write_bytes(b"")
+    assert model_analyzer.main(["--model", str(tmp_path)]) == 2
+    said = capsys.readouterr().err
+    assert said.count("skipped: ") == 2 and "none of 2 files could be analysed" in said
     with pytest.raises(SystemExit) as stop:
         model_analyzer.main(["--model", ""])
     assert stop.value.code == 2 and "--model: expected a folder" in capsys.readouterr().err

@@ -228,6 +228,23 @@ def test_patients_and_the_page_are_written_with_bad_pictures_among_the_others(
     assert "http://" not in page and "https://" not in page
 
 
+def test_pictures_none_of_which_can_be_read_end_with_status_2_and_their_rows(
+    grade, evaluated, demo, tmp_path, capsys
+):
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    good = next((demo / "test" / "3").iterdir())
+    (folder / "a.jpg").write_bytes(good.read_bytes()[:900])
+    (folder / "b.jpg").write_bytes(b"")
+    values = {"results_dirs": evaluated / "one", "report": tmp_path / "page.html"}
+    assert grade(folder, **values) == 2
+    assert "found none among 2; predictions.csv has the reason" in capsys.readouterr().err
+    assert all(row["outcome"] == "unreadable" and row["reason"] for row in table())
+    assert (tmp_path / "page.html").is_file()
+    shutil.copy(good, folder / "c.jpg")
+    assert grade(folder, **values) == 0 and len(table()) == 3
+
+
 def test_a_picture_that_nobody_could_grade_has_an_outcome_of_its_own(
     grade, evaluated, demo, tmp_path
 ):
