@@ -12,8 +12,6 @@ made again. Writes benchmarks/accuracy.json, and the tables and figure of docs/a
 from common.cli import Parser, folder, guarded, known_folder
 
 import argparse
-import os
-import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -31,7 +29,16 @@ from benchmarks.recipes.methods import (
     UNSEEDED,
     views_of,
 )
-from benchmarks.recipes.runs import FOLDS, ROOT, Place, Run, make_folds, run_all
+from benchmarks.recipes.runs import (
+    FOLDS,
+    ROOT,
+    Place,
+    Run,
+    cores_for,
+    make_folds,
+    require_words,
+    run_all,
+)
 from common.config import VIEWS, config_differences
 from common.data.patients import AUTO, PATIENT_HELP
 from common.flags.settings import default_of
@@ -136,10 +143,8 @@ def checked(args: argparse.Namespace) -> argparse.Namespace:
     """Fill in what depends on other flags; raises InputError for what cannot be."""
     from common.models.backbones import resolve
 
-    cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else [0]
-    if not 1 <= args.jobs <= len(cores):
-        raise InputError(f"expected --jobs 1 to {len(cores)}, the cores here, found {args.jobs}")
-    args.cores = cores[: args.jobs]
+    args.cores = cores_for(args.jobs)
+    require_words(args.train_flags)
     ablation = args.ablation is not None
     args.seeds = args.seeds or ([0] if ablation else [0, 1, 2])
     args.folds = args.folds or list(range(1, 1 + (FEWER if ablation else FOLDS)))
@@ -155,10 +160,6 @@ def checked(args: argparse.Namespace) -> argparse.Namespace:
     unknown = [name for name in args.ablation or () if name not in known]
     if unknown:
         raise InputError(f"--ablation {unknown[0]}: expected one of {', '.join(known)}")
-    try:
-        shlex.split(args.train_flags)
-    except ValueError as error:
-        raise InputError(f"--train_flags {args.train_flags}: {error}") from error
     return args
 
 

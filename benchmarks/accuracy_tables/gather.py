@@ -50,20 +50,20 @@ def largest_grid(folds_of: Mapping[int, set[int]]) -> Grid | None:
 
 def gather_methods(place: Place, models: Sequence[str], bootstrap: BootstrapConfig) -> Methods:
     """Measure all methods of which something is complete."""
-    reader, methods = _Reader(place), methods_of(models)
+    reader, methods = Reader(place), methods_of(models)
     rows = _methods(reader, methods, bootstrap)
     members = [member for method in methods for member in method.members]
-    return Methods(_conditions(reader, models, members), rows)
+    return Methods(conditions_of(reader, models, members), rows)
 
 
 def gather_changes(place: Place, model: str, bootstrap: BootstrapConfig) -> Changes:
     """Measure all changes of the recipe of which something is complete."""
-    reader = _Reader(place)
+    reader = Reader(place)
     rows = _changes(reader, model, bootstrap)
-    return Changes(_conditions(reader, [model], [Member(CHANGED, model)]), rows)
+    return Changes(conditions_of(reader, [model], [Member(CHANGED, model)]), rows)
 
 
-class _Reader:
+class Reader:
     """Reads the answers of complete runs, each once."""
 
     def __init__(self, place: Place) -> None:
@@ -103,7 +103,7 @@ class _Reader:
         return median(self.place.seconds(run) for run in runs) / 60
 
 
-def _grid_of(reader: _Reader, method: Method) -> Grid | None:
+def _grid_of(reader: Reader, method: Method) -> Grid | None:
     """Find the seeds and folds that all members of a method have; a probe has no seed."""
     trained = [reader.folds_of(m) for m in method.members if m.recipe not in UNSEEDED]
     probes = [reader.folds_of(m).get(0, set()) for m in method.members if m.recipe in UNSEEDED]
@@ -113,7 +113,7 @@ def _grid_of(reader: _Reader, method: Method) -> Grid | None:
     return None if grid and method.over_seeds and len(grid.seeds) < 2 else grid
 
 
-def _judge(reader: _Reader, method: Method, grid: Grid) -> list[Judged]:
+def _judge(reader: Reader, method: Method, grid: Grid) -> list[Judged]:
     """Judge a method for each seed, or once for the mean of all."""
     by_seed = []
     for seed in grid.seeds:
@@ -126,7 +126,7 @@ def _judge(reader: _Reader, method: Method, grid: Grid) -> list[Judged]:
 
 
 def _methods(
-    reader: _Reader, methods: Sequence[Method], bootstrap: BootstrapConfig
+    reader: Reader, methods: Sequence[Method], bootstrap: BootstrapConfig
 ) -> list[MethodResult]:
     grids = {method.name: grid for method in methods if (grid := _grid_of(reader, method))}
     found = [method for method in methods if method.name in grids]
@@ -158,7 +158,7 @@ def _methods(
     return results
 
 
-def _changes(reader: _Reader, model: str, bootstrap: BootstrapConfig) -> list[ChangeResult]:
+def _changes(reader: Reader, model: str, bootstrap: BootstrapConfig) -> list[ChangeResult]:
     """Measure each change on the seeds and folds that the recipe has, too."""
     recipe, found = Member(CHANGED, model), []
     known = reader.folds_of(recipe)
@@ -189,7 +189,7 @@ def _changes(reader: _Reader, model: str, bootstrap: BootstrapConfig) -> list[Ch
 
 
 def _with_predictions(
-    reader: _Reader, member: Member, folds: Mapping[int, set[int]], tta: str
+    reader: Reader, member: Member, folds: Mapping[int, set[int]], tta: str
 ) -> dict[int, set[int]]:
     """Keep the folds of which there are predictions from these views."""
     return {
@@ -203,7 +203,7 @@ def _with_predictions(
 
 
 def _change(
-    reader: _Reader,
+    reader: Reader,
     change: Change,
     members: tuple[Member, Member],
     grid: Grid,
@@ -252,7 +252,7 @@ def change_result(
     )
 
 
-def _conditions(reader: _Reader, models: Sequence[str], members: Sequence[Member]) -> Conditions:
+def conditions_of(reader: Reader, models: Sequence[str], members: Sequence[Member]) -> Conditions:
     """Say what was measured on; the software and processor are those of the first run."""
     place, columns = reader.place, reader.place.manifest.columns
     grades, files = (place.manifest.column(columns.index(name)) for name in ("grade", "file"))

@@ -93,6 +93,7 @@ class Results:
     together: Methods | None  # where folds keep more photographs together (--patient_regex)
     changes: Changes | None
     pixels: Changes | None  # the same of a probe's pixels
+    learning: Changes | None  # the recipe and a probe with fewer images to learn from
 
 
 def store(file: Path, found: Methods | Changes, section_name: str) -> Results:
@@ -113,6 +114,7 @@ def load(file: Path) -> Results:
             _read_methods(content.get("together")),
             _read_changes(content.get("changes")),
             _read_changes(content.get("pixels")),
+            _read_changes(content.get("learning")),
         )
     except InputError:
         raise

@@ -1,7 +1,6 @@
 """Neighbouring names that may be of one patient are noticed; what else resembles is not."""
 
 from dataclasses import replace
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -18,7 +17,6 @@ from common.fitting.sources import find_training
 from common.result_dir.paths import ResultDir
 from common.result_dir.run import Run
 
-IDRID = Path(__file__).parents[3] / "shared" / "data" / "idrid"
 NAMES = [f"train/0/eye_{number:03d}.jpg" for number in range(1, 201)]
 
 
@@ -217,14 +215,3 @@ def test_no_pattern_is_advised_where_none_keeps_neighbours_together():
     found = compare_neighbours(ids, backgrounds(PATIENTS))
     (note,) = neighbours_note(found, ids, ["train"] * 200)
     assert "--patient_regex" not in note and note.endswith("keeps patients together")
-
-
-@pytest.mark.skipif(not IDRID.is_dir(), reason="the photographs are not here")
-def test_the_neighbours_in_idrid_are_noticed():
-    """Those found were looked at: each shows a left and a right eye that look alike."""
-    found = audit(IDRID, AuditConfig(num_workers=2, shortcuts=False))
-    assert any(note.startswith("14 of the 102 pairs of images") for note in found.notes)
-    firsts = [150, 249, 316, 39, 170, 218, 79, 301, 134, 231, 236, 363, 308, 262]
-    pairs = [f.members for f in found.findings if f.kind == ALIKE]
-    stems = [{Path(found.entries[i].id).stem for i in pair} for pair in pairs]
-    assert stems == [{f"IDRiD_{n:03d}", f"IDRiD_{n + 1:03d}"} for n in firsts]

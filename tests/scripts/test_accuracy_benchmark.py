@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 import prepare_dataset
-from benchmarks import accuracy
+from benchmarks import accuracy, learning_curve
 from benchmarks.accuracy_tables import report, results
 from benchmarks.accuracy_tables.gather import largest_grid
 from benchmarks.accuracy_tables.measures import Answers, differences, judge, pool_folds, summarise
@@ -320,6 +320,52 @@ def test_other_views_are_asked_for_once_and_compared_with_the_recipes_own(place,
     rows = results.load(place.root.parent / "benchmarks" / "accuracy.json").changes.rows
     assert [row.setting for row in rows] == ["the recipe", change.setting, "vote", "vote"]
     assert rows[1].difference["kappa"].value == 0
+
+
+def test_a_smaller_share_of_images_is_a_part_of_each_grade_and_of_a_larger_share():
+    labels = np.repeat(np.arange(5), (40, 2, 30, 9, 1))
+    half, quarter = (learning_curve.rows_to_learn_from(labels, share) for share in (0.5, 0.25))
+    assert np.bincount(labels[half]).tolist() == [20, 1, 15, 5, 1]
+    assert np.bincount(labels[quarter]).tolist() == [10, 1, 8, 3, 1]
+    assert set(quarter) < set(half) and (np.diff(half) > 0).all()
+    assert len(learning_curve.rows_to_learn_from(labels, 1.0)) == len(labels)
+
+
+def test_fewer_images_are_learned_from_and_the_same_are_judged(place, monkeypatch, capsys):
+    made = []
+    monkeypatch.setattr(runs, "_train", lambda own, run, _: made.append((own.root.name, run)))
+    monkeypatch.setattr(runs, "in_own_process", lambda work, own, run: fake(own, run) or 30.0)
+    monkeypatch.setattr(runs, "training_seconds", lambda _: 60.0)
+    drawn = answers(0)
+    for fold in range(1, FOLDS + 1):
+        for id_, grade, own in zip(drawn.ids, drawn.targets, drawn.folds):
+            split = "val" if own == fold else "train"
+            picture = place.fold(fold) / split / str(grade) / f"{id_[4:]}.png"
+            picture.parent.mkdir(parents=True, exist_ok=True)
+            picture.touch()
+    words = [word if word != "--base_models" else "--base_model" for word in command(place)]
+    assert learning_curve.main([*words, "--shares", "0.5", "1"]) == 0
+    assert [(name, run.fold) for name, run in made] == [
+        (name, fold) for name in ("share_0.5", "runs") for fold in range(1, FOLDS + 1)
+    ]
+    half = place.root / "share_0.5" / "folds" / "fold_1"
+    assert len(list((half / "val").rglob("*.png"))) == EACH
+    kept = list((half / "train").rglob("*.png"))
+    assert len(kept) == 30 and all(
+        path.resolve().parts[-4:-2] == ("fold_1", "train") for path in kept
+    )
+    stored = results.load(place.root.parent / "benchmarks" / "accuracy.json").learning
+    assert [row.to for row in stored.rows] == ["60, a share of 1", "30, a share of 0.5"] * 2
+    assert [bool(row.difference) for row in stored.rows] == [False, True, True, True]
+    assert stored.rows[1].difference["kappa"].value == 0, "the same answers were faked"
+    assert stored.rows[2].minutes == 0.5 and stored.rows[0].minutes == 1.0
+    page = (place.root.parent / "docs" / "accuracy.md").read_text()
+    assert f"| {TITLES['shared']} | 30, a share of 0.5 | 5 x 1 |" in page
+    count = len(made)
+    assert learning_curve.main([*words, "--shares", "0.5", "1"]) == 0 and len(made) == count
+    for shares in (["0.5"], ["0", "1"], ["1", "1.5"]):
+        assert learning_curve.main([*words, "--shares", *shares]) == 2
+        assert "expected shares above 0 and up to 1" in capsys.readouterr().err
 
 
 def test_folds_of_a_patient_regex_have_a_section_of_their_own(place, capsys):

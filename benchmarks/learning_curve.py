@@ -1,0 +1,189 @@
+#!/usr/bin/env python3
+"""Measure how accuracy grows with the number of photographs to learn from, by cross-validation.
+
+    python -m benchmarks.learning_curve --dataset_path ./my_graded_photographs --jobs 2 \\
+        --weights tf_efficientnet_lite0=tf_efficientnet_lite0_in1k.pth
+
+On the folds of benchmarks.accuracy the small-data recipe and a linear classifier learn from a part
+of the four other folds, the same images for both, and are judged on all of the fifth. What is
+complete in --output_dir, with all images by benchmarks.accuracy too, is not made again. Adds its
+section to benchmarks/accuracy.json and its table to docs/accuracy.md. N images.
+"""
+
+from common.cli import Parser, folder, guarded, known_folder
+
+import argparse
+import shutil
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.accuracy_tables import report, results
+from benchmarks.accuracy_tables.gather import Reader, change_result, conditions_of
+from benchmarks.accuracy_tables.results import ChangeResult, Changes, Grid
+from benchmarks.recipes.methods import BEST, PROBE, TITLES, Member
+from benchmarks.recipes.runs import (
+    FOLDS,
+    ROOT,
+    Place,
+    Run,
+    cores_for,
+    make_folds,
+    require_words,
+    run_all,
+)
+from common.data.folders import scan_split
+from common.flags.settings import default_of
+from common.flags.training import weights_by_model
+from common.metrics.intervals import BootstrapConfig
+from common.preparation.new_dataset import MANIFEST
+from common.system.errors import InputError
+from common.system.log import log
+
+
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = Parser(description=__doc__)
+    dataset = known_folder(default_of("dataset_path"))
+    parser.add_argument("--dataset_path", type=known_folder, default=dataset)
+    parser.add_argument(
+        "--output_dir", type=folder, default=Path("accuracy_results"), help="of all runs"
+    )
+    parser.add_argument(
+        "--report_dir", type=folder, default=ROOT, help="(default: this repository)"
+    )
+    parser.add_argument("--base_model", default="tf_efficientnet_lite0")
+    parser.add_argument("--weights", nargs="+", default=[], metavar="PATH", help="(default: hub)")
+    parser.add_argument(
+        "--shares",
+        nargs="+",
+        type=float,
+        default=[0.25, 0.5, 1.0],
+        metavar="SHARE",
+        help="of each grade's images, rounded up (default 0.25 0.5 1)",
+    )
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0], metavar="SEED")
+    parser.add_argument("--jobs", type=int, default=1, help="runs side by side, a core each")
+    parser.add_argument("--device", default="auto")
+    parser.add_argument(
+        "--train_flags", default="", metavar="FLAGS", help="of train_ovo.py, for all trainings"
+    )
+    parser.add_argument("--resamples", type=int, default=1000, help="(default 1000)")
+    args = parser.parse_args(argv)
+    if not all(0 < share <= 1 for share in args.shares) or 1 not in args.shares:
+        raise InputError(
+            f"--shares {' '.join(f'{share:g}' for share in args.shares)}: expected shares above 0 "
+            "and up to 1, with 1 among them, which the others are compared with"
+        )
+    args.cores = cores_for(args.jobs)
+    require_words(args.train_flags)
+    return args
+
+
+def rows_to_learn_from(labels: np.ndarray, share: float) -> np.ndarray:
+    """Choose so large a part of each grade's images, rounded up; returns sorted rows.
+
+    labels (N,). A smaller share's rows are among those of a larger one.
+    """
+    order = np.random.default_rng(0).permutation(len(labels))
+    by_grade = [order[labels[order] == grade] for grade in np.unique(labels)]
+    return np.sort(
+        np.concatenate([own[: np.ceil(share * len(own)).astype(int)] for own in by_grade])
+    )
+
+
+def with_fewer(place: Place, share: float) -> Place:
+    """Return where runs learn from a share of what there is in each fold, as links to its files."""
+    if share == 1:
+        return place
+    fewer = replace(place, root=place.root / f"share_{share:g}")
+    folds, begun = fewer.root / "folds", fewer.root / "folds.begun"
+    if folds.is_dir():
+        return fewer
+    shutil.rmtree(begun, ignore_errors=True)
+    for number in range(1, FOLDS + 1):
+        train, val = (scan_split(place.fold(number), name) for name in ("train", "val"))
+        kept = rows_to_learn_from(train.labels, share)
+        for split, rows in ((train, kept), (val, range(len(val)))):
+            for row in rows:
+                link = begun / place.fold(number).name / split.ids[row]
+                link.parent.mkdir(parents=True, exist_ok=True)
+                link.symlink_to(split.paths[row].resolve())
+    shutil.copy(place.root / "folds" / MANIFEST, begun)
+    begun.rename(folds)
+    return fewer
+
+
+def measure(
+    places: dict[float, Place], model: str, seeds: Sequence[int], bootstrap: BootstrapConfig
+) -> list[ChangeResult]:
+    """Judge both methods with each share, the largest first.
+
+    The recipe is compared with itself with all images, the linear classifier with the recipe.
+    """
+    found, folds = [], tuple(range(1, FOLDS + 1))
+    readers = {share: Reader(places[share]) for share in sorted(places, reverse=True)}
+    of_recipe = {
+        share: [reader.answers(Member(BEST, model), seed, folds) for seed in seeds]
+        for share, reader in readers.items()
+    }
+    for member in (Member(BEST, model), Member(PROBE, model)):
+        own_seeds = (0,) if member.recipe == PROBE else tuple(seeds)
+        for share, reader in readers.items():
+            trained = [scan_split(places[share].fold(k), "train") for k in folds]
+            count = round(sum(map(len, trained)) / FOLDS)
+            before = of_recipe[share if member.recipe == PROBE else 1]
+            row = change_result(
+                setting=TITLES[member.recipe],
+                to=f"{count}, a share of {share:g}",
+                grid=Grid(own_seeds, folds),
+                answers=[reader.answers(member, seed, folds) for seed in own_seeds],
+                before=None if member.recipe == BEST and share == 1 else before,
+                bootstrap=bootstrap,
+                minutes=reader.minutes(member),
+            )
+            found.append(row)
+    return found
+
+
+@guarded
+def main(argv: list[str] | None = None) -> int:
+    """Make the runs that are missing, measure them, and write the table."""
+    args = parse_args(argv)
+    import torch
+
+    from common.models.backbones import resolve
+
+    torch.set_num_threads(1)
+    model = resolve(args.base_model).name
+    given = weights_by_model(args.weights, [model])
+    place = Place(
+        root=args.output_dir.resolve(),
+        dataset=args.dataset_path.resolve(),
+        weights={name: str(Path(path).resolve()) for name, path in given.items()},
+        train_flags=args.train_flags,
+        device=args.device,
+    )
+    make_folds(place)
+    places = {share: with_fewer(place, share) for share in args.shares}
+    folds = range(1, FOLDS + 1)
+    runs = [Run(BEST, model, seed, fold) for seed in args.seeds for fold in folds]
+    runs += [Run(PROBE, model, 0, fold) for fold in folds]
+    for share, each in places.items():
+        log(f"share of {share:g}")
+        run_all(each, runs, args.cores)
+    rows = measure(places, model, args.seeds, BootstrapConfig(args.resamples))
+    conditions = conditions_of(Reader(place), [model], [Member(BEST, model)])
+    file = args.report_dir / "benchmarks" / "accuracy.json"
+    stored = results.store(file, Changes(conditions, rows), "learning")
+    page = args.report_dir / "docs" / "accuracy.md"
+    report.write(page, stored)
+    log(f"wrote {file} and {page}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
