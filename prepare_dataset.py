@@ -12,7 +12,7 @@
 Training fills the cache itself; filling it beforehand shows early which files cannot be read.
 """
 
-from common.cli import Parser, boolean, folder, guarded, known_folder
+from common.cli import Parser, folder, guarded, known_folder
 
 import argparse
 import shlex
@@ -31,7 +31,8 @@ from common.data.label_tables import NO_COLUMN, ColumnFlags
 from common.data.metadata import METADATA, some
 from common.data.patients import AUTO, PATIENT_HELP
 from common.data.synthetic import write_dataset
-from common.flags.settings import default_of
+from common.flags.evaluation import add_worker_flag
+from common.flags.settings import add_named_field, default_of
 from common.inspection.relations import what_is_known
 from common.listing.split_folders import ALL, SPLITS, split_of
 from common.listing.walking import count_of
@@ -135,23 +136,22 @@ def _add_split_flags(divide: argparse.ArgumentParser) -> None:
 def _add_cache_flags(cache: argparse.ArgumentParser) -> None:
     cache.add_argument("dataset_path", type=folder)
     cache.add_argument("--base_models", nargs="+", required=True, metavar="MODEL")
-    cache.add_argument("--splits", nargs="+", choices=SPLITS, default=list(SPLITS))
-    cache.add_argument("--num_classes", type=int, default=default_of("num_classes"))
-    cache.add_argument("--class_names", nargs="+", default=())
-    cache.add_argument("--num_workers", type=int, default=default_of("num_workers"))
-    cache.add_argument("--cache_dir", type=known_folder, default=default_of("cache_dir"))
-    for name in ("img_size", "clahe_tile_grid_size"):
-        cache.add_argument(f"--{name}", type=int, default=default_of(name))
-    cache.add_argument("--skip_unreadable", action="store_true", help="go on without such images")
-    cache.add_argument("--clahe_clip_limit", type=float, default=default_of("clahe_clip_limit"))
     cache.add_argument(
-        "--enable_clahe",
-        type=boolean,
-        nargs="?",
-        const=True,
-        metavar="true|false",
-        default=default_of("enable_clahe"),
+        "--splits",
+        nargs="+",
+        choices=SPLITS,
+        default=list(SPLITS),
+        help="(default all that are there)",
     )
+    cache.add_argument("--class_names", nargs="+", default=(), help="class folders, grade order")
+    cache.add_argument(
+        "--cache_dir",
+        type=known_folder,
+        default=default_of("cache_dir"),
+        help="(default ./cache, or CACHE_DIR)",
+    )
+    for name in PIXEL_FIELDS:
+        add_named_field(cache, name)
 
 
 def _add_import_flags(table: argparse.ArgumentParser) -> None:
@@ -190,7 +190,7 @@ def _add_import_flags(table: argparse.ArgumentParser) -> None:
         help="for metadata.csv, beside patient, eye, camera, site, age and sex; or such as "
         "patient=COLUMN",
     )
-    table.add_argument("--num_classes", type=int, default=default_of("num_classes"))
+    add_named_field(table, "num_classes")
     table.add_argument("--class_names", nargs="+", default=(), help="class folders, grade order")
 
 
@@ -207,9 +207,9 @@ def label_source(text: str) -> LabelSource:
 
 
 def _add_audit_flags(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--num_classes", type=int, default=default_of("num_classes"))
+    add_named_field(parser, "num_classes")
     parser.add_argument("--class_names", nargs="+", default=(), help="class folders, grade order")
-    parser.add_argument("--num_workers", type=int, default=default_of("num_workers"))
+    add_worker_flag(parser, "threads that read pictures, at most the cores")
     parser.add_argument(
         "--patient_regex",
         default=AUTO,
@@ -221,7 +221,9 @@ def _add_audit_flags(parser: argparse.ArgumentParser) -> None:
         default=default_of("cache_dir"),
         help="keeps what was computed of each picture (default ./cache)",
     )
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--seed", type=int, default=0, help="of splits and of what is drawn by chance (default 0)"
+    )
 
 
 def write_demo(args: argparse.Namespace) -> None:

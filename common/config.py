@@ -132,7 +132,11 @@ class TrainConfig:
         "./dataset_eyepacs_5class_balanced_enhanced_v2",
         "folder with train/ val/ test/, each with one folder per grade (env DATASET_PATH)",
     )
-    output_dir: str = _option("", "result directory (default ./<alias>_<K>class_results)")
+    output_dir: str = _option(
+        "",
+        "result directory (default ./<alias>_<K>class_results, with _shared or _softmax behind the "
+        "alias); of several backbones or seeds, the folder in which each has one",
+    )
     experiment_name: str = _option("", "a name for the log and config.json")
     recipe: str = _option(DEFAULT_RECIPE, recipe_help(), tuple(RECIPES))
     head: str = _option(

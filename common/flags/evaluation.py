@@ -253,8 +253,8 @@ def _add_base_models(parser: argparse.ArgumentParser, below: str = "") -> None:
         nargs="+",
         default=[],
         metavar="MODEL",
-        help="in place of --results_dirs: models (ALIAS_shared or ALIAS_softmax with that head, "
-        "ALIAS_seed1 for that one of several seeds) in their default directories, such as "
+        help="in place of --results_dirs: models (ALIAS_shared or ALIAS_softmax with that head; of "
+        "several seeds all, ALIAS_seed1 for that one) in their default directories, such as "
         f"./convnext_5class_results{below}",
     )
 

@@ -117,7 +117,8 @@ def _label_of(name: str) -> str:
 def _is_called(model: EvaluatedModel, name: str, label: str) -> bool:
     """Tell whether a name of --models is a model's; one with a seed is that of its directory."""
     seed, folder = seed_of(name), model.directory.root.resolve().name
-    return model.label == label and (not seed or folder.startswith(f"{label}_seed{seed}_"))
+    with_seed = f"{label.replace(' ', '_')}_seed{seed}_"  # a head follows the alias
+    return model.label == label and (not seed or folder.startswith(with_seed))
 
 
 def _different(folders: Sequence[Path]) -> Sequence[Path]:

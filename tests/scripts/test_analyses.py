@@ -295,6 +295,12 @@ def test_a_name_with_a_seed_is_that_of_its_directory(place, monkeypatch, tmp_pat
     assert len(json.loads((output / "comparison.json").read_text())["models"]) == 2
     assert run("compare", tmp_path, monkeypatch, models=["demo_convnext_seed2"])[0] == 2
     assert "missing: demo_convnext_seed2: no evaluated result" in capsys.readouterr().err
+    softmax = place / "v2.5-model-dr" / "demo_convnext_softmax_5class_results"
+    for seed in (0, 1):
+        shutil.copytree(softmax, tmp_path / f"demo_convnext_softmax_seed{seed}_5class_results")
+    assert run("compare", tmp_path, monkeypatch, models=["demo_convnext_softmax_seed1"])[0] == 0
+    (only,) = json.loads((output / "comparison.json").read_text())["models"]
+    assert "demo_convnext_softmax_seed1" in json.dumps(only)
 
 
 @pytest.mark.parametrize("name", SCRIPTS)
