@@ -32,7 +32,12 @@ from common.evaluation.questions import Asked, ask
 from common.evaluation.setting import Setting
 from common.evaluation.verification import Recomputable, verify
 from common.evaluation_steps.keeping import keep_references, store_answers, store_graders
-from common.evaluation_steps.models import Model, leave_out_unreadable, require_own_place
+from common.evaluation_steps.models import (
+    Model,
+    leave_out_unreadable,
+    require_one_dataset,
+    require_own_place,
+)
 from common.evaluation_steps.predicting import (
     grade_altered,
     predict_for_fitting,
@@ -104,7 +109,10 @@ def list_models(args: argparse.Namespace) -> list[Model]:
         dataset = datasets[run.names]
         output = output_dir_for(run, dataset, args.output_dir)
         models.append(Model(run, label, output, dataset, dataset.split(args.split)))
-    require_own_place(models, args.output_dir or DEFAULT_ENSEMBLE)
+    ensemble = args.output_dir or DEFAULT_ENSEMBLE
+    require_own_place(models, ensemble)
+    if not args.verify:
+        require_one_dataset(models, ensemble, Path(args.dataset_path))
     first = models[0]
     for line in [*first.dataset.remarks(), *describe_classes(first.run, first.split)]:
         log(line)

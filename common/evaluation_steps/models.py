@@ -9,6 +9,7 @@ import numpy as np
 from common.data.folders import Dataset, Split
 from common.evaluation.outcome import Outcome
 from common.fitting.ensemble import ModelResult
+from common.grading.grader_file import earlier_grader
 from common.listing.split_folders import CHOSEN_ON
 from common.pixel_store.pixel_cache import keep_readable
 from common.prediction.labels import same_classifiers
@@ -44,6 +45,23 @@ def require_own_place(models: Sequence[Model], ensemble: Path) -> None:
             raise InputError(
                 f"--output_dir {ensemble}: the results of {model.label} alone lie there, and those "
                 "of the ensemble would take their place; choose another directory"
+            )
+
+
+def require_one_dataset(models: Sequence[Model], ensemble: Path, dataset: Path) -> None:
+    """Raise InputError where results on another dataset would be written over.
+
+    A dataset that is not where it was any more is no other one; of the models' own directories it
+    was seen whose they are.
+    """
+    places = [model.output for model in models if model.output != model.run.directory]
+    for place in [*places, *([ResultDir(ensemble)] if len(models) > 1 else [])]:
+        earlier = earlier_grader(place.grader)
+        before = Path(earlier.dataset_path) if earlier and earlier.dataset_path else dataset
+        if before.is_dir() and before.resolve() != dataset.resolve():
+            raise InputError(
+                f"{place.root}: results on {before} lie there, and those on {dataset} would take "
+                "their place; choose another --output_dir"
             )
 
 

@@ -215,7 +215,7 @@ def _why_not(
             one, twin = twins[0]
             found.append(
                 f"{model.label} has learned from {len(twins)} of {len(split)} images of "
-                f"{split.name}, such as {printable(str(one.path))} = {printable(str(twin.path))}"
+                f"{split.name}, such as {printable(one.id)} = {printable(twin.id)}"
             )
             continue
         found += [

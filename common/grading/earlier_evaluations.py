@@ -78,9 +78,8 @@ def store_grader(
     chosen = grader_to_store(
         outcome.grader, models, directories, outcome.ensemble, more.operating_points, dataset_path
     )
-    if not keep_grader(path, chosen):
-        remarks.append(
-            f"note: {path} stays as an earlier evaluation has written it: here nothing could "
-            f"be chosen ({chosen.chosen_on.why_none})"
-        )
-    return remarks
+    if keep_grader(path, chosen):
+        return remarks
+    none = chosen.chosen_on.why_none
+    why = f"here nothing could be chosen ({none})" if none else "that was of test"
+    return [f"note: {path} stays as an earlier evaluation has written it: {why}"]

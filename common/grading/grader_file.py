@@ -67,13 +67,16 @@ def grader_to_dict(grader: StoredGrader, folder: Path) -> dict[str, Any]:
 
 
 def keep_grader(path: Path, grader: StoredGrader) -> bool:
-    """Write a grader, unless it would replace one of these models for which more was chosen.
+    """Write a grader, unless it would replace a better one of these models; returns whether it did.
 
-    So it is where the images are evaluated that things are chosen on. Returns whether it did.
+    That is one for which more was chosen, as where the images are evaluated that things are chosen
+    on, and that of test, which figures are quoted of, for an evaluation of another split.
     """
-    earlier = None if grader.chosen_on.name else earlier_grader(path)
+    earlier = earlier_grader(path)
     if earlier and earlier.chosen_on.name and _networks(earlier) == _networks(grader):
-        return False
+        of_test = earlier.split == "test" != grader.split
+        if of_test or not grader.chosen_on.name:
+            return False
     save_grader(path, grader)
     return True
 
@@ -145,6 +148,7 @@ def _parse(content: dict[str, Any], folder: Path) -> StoredGrader:
             tuple(_parse_threshold(each) for each in review["thresholds"]),
         ),
         dataset_path=_text(content["dataset_path"]),
+        split=_text(content.get("split", "test")),
     )
 
 

@@ -113,6 +113,7 @@ class StoredGrader:
     sets: StoredSets
     review: StoredReview
     dataset_path: str = ""  # of the evaluation
+    split: str = "test"  # that was evaluated; earlier files do not say
     evaluated: bool = True  # False: made for models that were not evaluated (together)
 
     @property
@@ -250,6 +251,7 @@ def grader_to_store(
         sets=_sets(grader),
         review=_review(grader),
         dataset_path=dataset_path,
+        split=grader.judged_on.name,
     )
 
 

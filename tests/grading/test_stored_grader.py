@@ -144,6 +144,21 @@ def test_where_nothing_could_be_chosen_the_reason_is_kept_and_an_earlier_choice_
     assert keep_grader(path, graders([other])[1]), "of other networks"
 
 
+def test_what_was_chosen_for_test_is_not_replaced_by_a_look_at_val(tmp_path):
+    path, chosen = tmp_path / "grader.json", graders(KINDS["several"])[1]
+    of_val = replace(chosen, split="val", label="of val")
+    assert keep_grader(path, of_val) and load_grader(path).split == "val"
+    assert keep_grader(path, replace(of_val, label="again")) and keep_grader(path, chosen)
+    assert not keep_grader(path, of_val) and load_grader(path).label == chosen.label
+    assert keep_grader(path, replace(chosen, label="a later test"))
+    content = json.loads(path.read_text())
+    assert content.pop("split") == "test"
+    path.write_text(json.dumps(content))
+    assert not keep_grader(path, of_val), "of an earlier release, which did not say"
+    other = [replace(m, checkpoints=f"{m.checkpoints}1") for m in chosen.members]
+    assert keep_grader(path, replace(of_val, members=tuple(other))), "of other networks"
+
+
 def test_a_choice_for_the_same_models_stays_whatever_their_order(tmp_path):
     path, models = tmp_path / "grader.json", KINDS["several"]
     chosen = graders(models)[1]

@@ -191,7 +191,9 @@ def test_the_guide_s_form_evaluates_the_output_directory(
     assert metrics(trained_copy, "val")["split"] == "val"
 
 
-def test_several_directories_make_a_mean_ensemble(evaluate, trained_copy, second, tmp_path, capsys):
+def test_several_directories_make_a_mean_ensemble(
+    evaluate, trained_copy, second, demo, tmp_path, capsys
+):
     output = tmp_path / "super"
     both = {"results_dirs": [trained_copy, second], "output_dir": output}
     own = ResultDir(trained_copy)
@@ -215,6 +217,14 @@ def test_several_directories_make_a_mean_ensemble(evaluate, trained_copy, second
     assert of_one.count("- `demo_swinv2`: ") == 1 and "- `demo_convnext`: " not in of_one
     for card in (of_one, of_both):
         assert "| Accuracy | " in card and "| argmax | 20 | - | 12 |" in card
+    outside, kept = shutil.copytree(demo / "test", tmp_path / "hospital"), contents(output)
+    assert evaluate(**both, dataset_path=outside) == 2
+    error = capsys.readouterr().err
+    assert f"{output}: results on {demo} lie there" in error and contents(output) == kept
+    for word, status in (("one", 0), ("two", 2)):
+        place = outside if word == "one" else shutil.copytree(outside, tmp_path / word)
+        values = {"results_dirs": second, "output_dir": tmp_path / "out", "dataset_path": place}
+        assert evaluate(**values) == status, "of a single model alike"
 
 
 @pytest.mark.usefixtures("planned_figures")
