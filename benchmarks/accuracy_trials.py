@@ -97,7 +97,7 @@ def ask_pairs_of_others() -> None:
     def ordinal_losses(
         config: TrainConfig, head: Head, class_weights: Tensor, logits: Tensor, targets: Tensor
     ) -> Tensor:
-        first, second = torch.tensor(head.pairs).T  # (P,) each
+        first, second = torch.tensor(head.pairs, device=targets.device).T  # (P,) each
         said = targets[:, None]  # (B, 1)
         shares = ((said - first) / (second - first)).clamp(0, 1)  # (B, P)
         found = F.binary_cross_entropy_with_logits(logits.float(), shares, reduction="none")

@@ -15,7 +15,12 @@ from typing import Any, NoReturn
 
 from common.sharing.launcher import Place, find_place, without_launcher
 from common.system import signals
-from common.system.errors import InputError, LeftToOthersError, TrainingError
+from common.system.errors import (
+    InputError,
+    LeftToOthersError,
+    TrainingError,
+    is_out_of_memory,
+)
 from common.system.log import line_mark, log, marked, utc_now
 
 _VARIABLE = re.compile(
@@ -123,11 +128,9 @@ def _rest(place: Place) -> str:
 
 def _is_out_of_memory(error: RuntimeError) -> bool:
     """Tell whether a device was too small; what runs without PyTorch does not import it here."""
-    torch = sys.modules.get("torch")
-    if torch is None:
+    if "torch" not in sys.modules:
         return False
-    on_cpu = "DefaultCPUAllocator" in str(error)  # of which there is no class of its own
-    return on_cpu or isinstance(error, torch.OutOfMemoryError)
+    return "DefaultCPUAllocator" in str(error) or is_out_of_memory(error)
 
 
 @contextlib.contextmanager

@@ -33,7 +33,12 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--device", default="auto")
     parser.add_argument("--base_models", nargs="+", default=list(THREE), metavar="MODEL")
     parser.add_argument("--repeats", type=positive, default=3)
-    parser.add_argument("--images", type=positive, default=4, help="per grade (default 4)")
+    parser.add_argument(
+        "--images",
+        type=positive,
+        default=None,
+        help="per grade (default: as many as fill the trunk's batches, 64 on a GPU, else 4)",
+    )
     parser.add_argument("--output_dir", type=Path, default=results.HERE)
     args = parser.parse_args(argv)
     from common.models.backbones import resolve
@@ -64,6 +69,7 @@ def main(argv: list[str] | None = None) -> int:
     from dev.forms import measure
 
     device = select_device(args.device)
+    args.images = args.images or (64 if device.type == "cuda" else 4)
     key = results.ablation_key(device.type)
     section = begin_section(args, device)
     with tempfile.TemporaryDirectory() as folder:

@@ -7,9 +7,10 @@ large copy. Bytes are those of all inputs and of an output as large as the large
 import math
 from collections import defaultdict
 from collections.abc import Iterable
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
+from torch.autograd import DeviceType
 
 from benchmarks.speed.results import KindOfWork
 from benchmarks.speed.timing import interleave
@@ -43,6 +44,8 @@ class Timed(Protocol):
     input_shapes: list[list[int]]
     count: int
     self_cpu_time_total: float  # microseconds
+    self_device_time_total: float  # of a GPU
+    device_type: Any  # a kernel of a GPU is listed by itself, too
 
 
 def kind_of(name: str) -> str:
@@ -52,18 +55,26 @@ def kind_of(name: str) -> str:
 
 
 def by_kind(
-    events: Iterable[Timed], seconds: float, flops: float, ceiling: float, bandwidth: float
+    events: Iterable[Timed],
+    seconds: float,
+    flops: float,
+    ceiling: float,
+    bandwidth: float,
+    on_gpu: bool = False,
 ) -> dict[str, KindOfWork]:
     """Return each kind's share of an epoch of `seconds`, and of what its bound allows.
 
-    flops: of the epoch; ceiling (1/s) and bandwidth (bytes/s) of the machine. NaN where nothing
-    bounds a kind.
+    flops: of the epoch; ceiling (1/s) and bandwidth (bytes/s) of the machine. on_gpu: what counts
+    is the GPU's time, not that of the CPU which only launches. NaN where nothing bounds a kind.
     """
     spent: dict[str, float] = defaultdict(float)
     moved: dict[str, float] = defaultdict(float)
     for event in events:
+        if event.device_type != DeviceType.CPU:
+            continue  # a kernel, whose time is that of the operation that launched it, too
         kind = kind_of(event.key)
-        spent[kind] += event.self_cpu_time_total / 1e6
+        time = event.self_device_time_total if on_gpu else event.self_cpu_time_total
+        spent[kind] += time / 1e6
         moved[kind] += event.count * _bytes(event.input_shapes)
     # profiling takes time itself, all of which is in Python
     spent[PYTHON] = max(0.0, seconds - sum(spent.values()))

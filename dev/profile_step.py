@@ -28,7 +28,12 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = Parser(description=__doc__)
     parser.add_argument("--base_models", nargs="+", default=["coatnet"], metavar="MODEL")
     parser.add_argument("--device", default="auto")
-    parser.add_argument("--images", type=positive, default=8, help="per grade (default 8)")
+    parser.add_argument(
+        "--images",
+        type=positive,
+        default=None,
+        help="per grade (default: as many as fill the trunk's batches, 64 on a GPU, else 8)",
+    )
     parser.add_argument("--rows", type=positive, default=15, help="operations shown (default 15)")
     parser.add_argument("--output_dir", type=Path, default=None, help="of results.json")
     args = parser.parse_args(argv)
@@ -49,6 +54,7 @@ def main(argv: list[str] | None = None) -> int:
     from dev.profiling import profile_model
 
     device = select_device(args.device)
+    args.images = args.images or (64 if device.type == "cuda" else 8)
     precision = resolve_precision("auto", True, device)
     section = ProfileSection(
         processor=processor(device),

@@ -87,7 +87,8 @@ def profile_model(
         log(f"{waits} waits for the GPU in {sum(t.steps_per_epoch for t in bench.trainers)} steps")
     flops = samples * bench.flops()[0]
     averages = found.key_averages(group_by_input_shape=True)
-    kinds = by_kind(averages, seconds, flops, ceiling, bandwidth)
+    on_gpu = device.type == "cuda"
+    kinds = by_kind(averages, seconds, flops, ceiling, bandwidth, on_gpu)
     print_parts(bench, device, samples)
     return kinds
 

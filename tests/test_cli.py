@@ -195,6 +195,8 @@ def test_wrong_flags_end_in_one_line_and_status_2(words, capsys):
         (InputError("two\nlines"), 2),
         (TrainingError("x"), 1),
         (torch.OutOfMemoryError("CUDA out of memory"), 1),
+        (RuntimeError("CUDA error: out of memory"), 1),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling cublasCreate"), 1),
         (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to"), 1),
         (KeyboardInterrupt(), 130),
         (OSError(28, "No space left on device", "/out/model.pth"), 2),

@@ -2,9 +2,10 @@
 
 import math
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
+from torch.autograd import DeviceType
 
 from benchmarks.speed import report, results
 from benchmarks.speed.results import ProfileSection
@@ -45,6 +46,8 @@ class Event:
     input_shapes: list
     count: int
     self_cpu_time_total: float
+    self_device_time_total: float = 0.0
+    device_type: DeviceType = DeviceType.CPU
 
 
 def test_shares_add_up_and_bounds_are_those_of_the_machine(tmp_path):
@@ -57,6 +60,10 @@ def test_shares_add_up_and_bounds_are_those_of_the_machine(tmp_path):
     assert found[MATRIX].of_bound == 0.5 and found[PYTHON].share == 0.25
     assert found[COPY].of_bound == 0.5, "24,000 bytes in a second"
     assert math.isnan(found[OPTIMISER].of_bound)
+    on_gpu = [replace(each, self_device_time_total=each.self_cpu_time_total / 2) for each in events]
+    kernel = Event("ampere_mm", [], 1, 0.0, 1e6, DeviceType.CUDA)
+    of_gpu = by_kind([*on_gpu, kernel], 4.0, 10.0, 10.0, 48_000.0, on_gpu=True)
+    assert of_gpu[MATRIX].share == found[MATRIX].share / 2 and of_gpu[MATRIX].of_bound == 1.0
 
     section = ProfileSection("a processor", "a command", 1e11, 1e10, {"convnext": found})
     text = report.write(tmp_path, results.store(tmp_path, "profile_cpu", section))

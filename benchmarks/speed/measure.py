@@ -22,6 +22,7 @@ from common.training.trainer import build_trainer
 def measure(name: str, root: Path, device: torch.device, repeats: int, workers: int) -> ModelSpeed:
     """Measure everything for one backbone."""
     if device.type == "cuda":
+        torch.cuda.init()  # which a device with a number does not do by itself
         torch.cuda.reset_peak_memory_stats(device)
     log(f"{name}: measuring")
     bench = build_bench(name, root, device, workers)

@@ -11,8 +11,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from torch import OutOfMemoryError
-
 from common.config import TrainConfig
 from common.data.folders import Dataset, Split, scan_dataset
 from common.evaluation_steps.models import Model, leave_out_unreadable
@@ -29,8 +27,8 @@ from common.prediction.predict import PredictionConfig
 from common.prediction.voting import VOTES
 from common.result_dir.paths import ResultDir
 from common.result_dir.run import find_run
-from common.system.device import resolve_precision, select_device
-from common.system.errors import InputError
+from common.system.device import free_cached_memory, resolve_precision, select_device
+from common.system.errors import InputError, is_out_of_memory
 from common.system.files import remove_leftovers
 from common.system.log import duration, log
 from common.system.threads import use_threads
@@ -68,9 +66,12 @@ def help_evaluating(surplus: Surplus, dataset: Dataset) -> None:
         folder = config.output_dir
         try:
             predict_splits(config, surplus.local_rank)
-        except (InputError, OSError, OutOfMemoryError) as error:
+        except (InputError, OSError, RuntimeError) as error:
+            if isinstance(error, RuntimeError) and not is_out_of_memory(error):
+                raise
             left = f"not predicted, which is left to the evaluation: {_reason(error)}"
             log(f"note: {folder}: {left}")
+        free_cached_memory()  # for those that train on the same GPU
 
 
 def decode_all(configs: Sequence[TrainConfig], dataset: Dataset) -> bool:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from common.pixels.preprocessing import Preprocessing
-from common.system.device import to_device
+from common.system.device import free_cached_memory, to_device
 
 MAX_RESIDENT_BYTES = 6 * 10**9
 _BLOCK = 256  # images copied to the device at a time
@@ -76,6 +76,7 @@ def room_for_pixels(device: torch.device) -> int:
     """
     if device.type == "cpu":
         return 0
+    free_cached_memory()  # what PyTorch keeps of earlier work is not free to the driver
     return min(MAX_RESIDENT_BYTES, torch.cuda.mem_get_info(device)[0] // 4)
 
 

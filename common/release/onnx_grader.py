@@ -20,10 +20,6 @@ from common.system.errors import InputError
 
 _CHUNK = 16
 _ONNX_NEEDED = "pip install -e '.[export]'"
-_PROVIDERS = {
-    "cpu": ["CPUExecutionProvider"],
-    "cuda": ["CUDAExecutionProvider", "CPUExecutionProvider"],
-}
 
 
 def require_onnx() -> None:
@@ -39,9 +35,10 @@ def require_onnx() -> None:
 
 
 def open_session(path: Path, device: str = "cpu") -> Any:
-    """Load an ONNX file into onnxruntime; device: "cpu", "cuda", or "auto" for what there is.
+    """Load an ONNX file into onnxruntime; device: "cpu", "cuda", "cuda:1" or "auto".
 
-    Raises InputError where onnxruntime is missing, the file is no network, or there is no GPU.
+    "auto" takes a GPU where onnxruntime has one. Raises InputError where onnxruntime is missing,
+    the file is no network, or there is no GPU.
     """
     try:
         import onnxruntime
@@ -50,8 +47,10 @@ def open_session(path: Path, device: str = "cpu") -> Any:
             "ONNX files are run by onnxruntime, which is not installed; pip install onnxruntime"
         ) from error
     there = "CUDAExecutionProvider" in onnxruntime.get_available_providers()
-    kind = device.split(":")[0] if device != "auto" else "cuda" if there else "cpu"
-    if kind not in _PROVIDERS or (kind == "cuda" and not there):
+    asked = ("cuda" if there else "cpu") if device == "auto" else device
+    kind, colon, number = asked.partition(":")
+    on_gpu = kind == "cuda" and there and (number.isdecimal() or not colon)
+    if not on_gpu and asked != "cpu":
         raise InputError(
             f"--device {device}: expected auto or cpu, or cuda where onnxruntime-gpu is installed"
         )
@@ -61,7 +60,10 @@ def open_session(path: Path, device: str = "cpu") -> Any:
     try:
         if not path.is_file():
             raise InputError(f"{path}: expected an ONNX file of export_model.py, found none")
-        return onnxruntime.InferenceSession(str(path), options, providers=_PROVIDERS[kind])
+        gpu = ("CUDAExecutionProvider", {"device_id": int(number or 0)})
+        providers: list[Any] = [gpu] if on_gpu else []
+        providers.append("CPUExecutionProvider")
+        return onnxruntime.InferenceSession(str(path), options, providers=providers)
     except InputError:
         raise
     except Exception as error:  # onnxruntime raises kinds of its own for a stranger's bytes

@@ -27,7 +27,6 @@ def select_device(name: str, local_rank: int = 0) -> torch.device:
         name = "cuda" if torch.cuda.is_available() else "cpu"
     if name == "cuda" and local_rank and (count := torch.cuda.device_count()) > 1:
         name = f"cuda:{local_rank % count}"
-        torch.cuda.set_device(name)  # for what is put on "the" GPU without its number
     try:
         device = torch.device(name)
     except RuntimeError as error:
@@ -39,7 +38,15 @@ def select_device(name: str, local_rank: int = 0) -> torch.device:
             f"--device {name}: found {torch.cuda.device_count()} CUDA devices; "
             "check nvidia-smi and the driver, or pass --device cpu"
         )
+    if device.index is not None and device.type == "cuda":
+        torch.cuda.set_device(device)  # for what is asked of "the" GPU without its number
     return device
+
+
+def free_cached_memory() -> None:
+    """Give back what PyTorch keeps of a GPU's memory for itself and does not use."""
+    if torch.cuda.is_initialized():
+        torch.cuda.empty_cache()
 
 
 def resolve_precision(precision: str, use_amp: bool, device: torch.device) -> str:

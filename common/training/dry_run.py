@@ -55,6 +55,7 @@ class RunSize:
     activation_bytes: float  # of one head's step
     pixel_bytes: int  # of all images, decoded
     averaged: bool = False  # the weights have a moving average
+    shared: bool = False  # a GPU may train several heads in one launch
 
 
 def foresee(inputs: RunInputs, heads: list[Head], resume: bool, override: bool) -> list[Standing]:
@@ -101,6 +102,9 @@ def plan_lines(inputs: RunInputs, heads: list[Head], standings: list[Standing]) 
         activation_bytes=cost.activation_bytes,
         pixel_bytes=(len(inputs.train) + len(inputs.val)) * inputs.preprocessing.img_size**2 * 3,
         averaged=bool(config.ema_decay),
+        shared=len(heads) > 1
+        and config.pair_parallelism != "off"
+        and config.grad_checkpointing != "on",
     )
     word = classes_of(config.names).word
     kept, resuming = needed_disk(size)
@@ -170,7 +174,7 @@ def needed_memory(size: RunSize, device: torch.device) -> float:
     if device.type == "cuda":
         resident = size.pixel_bytes if size.pixel_bytes <= room_for_pixels(device) else 0
         shared = size.heads * (size.trained * 10 + size.activation_bytes) - size.activation_bytes
-        return memory + shared + resident
+        return memory + resident + (shared if size.shared else 0)
     libraries = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     checkpoint = size.trained * 4 * (copies - 1)  # laid out before it is written
     return memory + libraries + checkpoint

@@ -11,7 +11,7 @@ from common.models.ovo import trunk_features
 from common.models.parallel_branches import ParallelBranches
 from common.pairs import heads_of_model
 from common.system.device import free_memory, wait_for
-from common.system.errors import InputError
+from common.system.errors import InputError, is_out_of_memory
 from common.system.log import log
 from common.system.threads import workers_for
 from common.training.context import TrainContext
@@ -61,7 +61,7 @@ def choose_parallelism(context: TrainContext, trainers: list[HeadTrainer]) -> No
         reason = (str(error).splitlines() or [type(error).__name__])[0][:160]
         if wanted == "auto":
             log(f"pairs are trained one after the other ({reason})")
-        elif isinstance(error, torch.OutOfMemoryError):
+        elif is_out_of_memory(error):
             memory.parallel_branches = parallel  # a step asks for less until it fits
         else:
             raise InputError(f"--pair_parallelism on: {reason}; take off") from error

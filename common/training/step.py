@@ -14,8 +14,8 @@ from common.fine_tuning.optimizer import set_learning_rate
 from common.fine_tuning.schedule import lr_factor, plateau_factor, plateau_patience
 from common.models.ovo import batch_norms, dropout_mask, enable_grad_checkpointing
 from common.pairs import Head
-from common.system.device import autocast, to_device
-from common.system.errors import TrainingError
+from common.system.device import autocast, free_cached_memory, to_device
+from common.system.errors import TrainingError, is_out_of_memory
 from common.system.log import log
 from common.system.threads import side_by_side
 from common.training.context import TrainContext
@@ -83,13 +83,14 @@ def _train_step(context: TrainContext, batches: list[Batch]) -> None:
         try:
             sums = accumulate(context, batches)
             break
-        except torch.OutOfMemoryError as error:
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
             for trainer, statistics in zip(trainers, kept):
                 trainer.optimizer.zero_grad(set_to_none=True)
                 restore_statistics(trainer, statistics)
             reduce_memory(context, trainers[0], error)
-        if context.device.type == "cuda":
-            torch.cuda.empty_cache()
+        free_cached_memory()
     for batch, found in zip(batches, sums):
         update(context.config, batch.trainer, found, len(batch.targets))
 

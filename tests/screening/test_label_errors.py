@@ -52,6 +52,27 @@ def test_labels_flipped_on_purpose_are_the_first_to_be_found():
     assert all(each.suggested == truth[int(each.image[5:8])] for each in found[:9])
 
 
+@pytest.mark.parametrize(
+    ("sharpness", "accuracy", "listed", "rightly"),
+    [(2.5, 0.88, 0.57, 0.78), (3, 0.95, 0.61, 0.96), (4, 0.99, 0.71, 0.999)],
+)
+def test_as_many_wrong_labels_are_found_as_the_documentation_says(
+    sharpness, accuracy, listed, rightly
+):
+    truth, shares = np.tile(np.arange(5), 60), []
+    for seed in range(60):
+        probabilities = skilled(truth, sharpness, seed)
+        flipped = np.random.default_rng(1000 + seed).choice(len(truth), 15, replace=False)
+        labels = truth.copy()
+        labels[flipped] = (truth[flipped] + 2) % 5
+        found = find_label_errors(grader_of(labels, probabilities)).found
+        rows = {int(each.image[5:8]) for each in found}
+        hits = len(rows & set(flipped.tolist()))
+        right = np.delete(probabilities.argmax(1) == truth, flipped).mean()
+        shares.append((right, hits / 15, hits / len(rows)))
+    assert np.mean(shares, axis=0) == pytest.approx((accuracy, listed, rightly), abs=0.006)
+
+
 def test_a_perfect_grader_contradicts_no_label():
     targets = np.tile(np.arange(5), 4)
     assert find_label_errors(grader_of(targets, np.eye(5)[targets])).found == ()

@@ -27,10 +27,11 @@ def test_processes_of_one_machine_take_the_gpus_in_turn(monkeypatch, name):
     chosen = []
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    monkeypatch.setattr(torch.cuda, "set_device", chosen.append)
+    monkeypatch.setattr(torch.cuda, "set_device", lambda device: chosen.append(str(device)))
     found = [str(select_device(name, local_rank)) for local_rank in range(4)]
     assert found == ["cuda", "cuda:1", "cuda:0", "cuda:1"] and chosen == found[1:]
     assert str(select_device("cuda:1", 2)) == "cuda:1", "what is named is taken by all"
+    assert chosen[3:] == ["cuda:1"], "and is the one that is asked for its abilities and its name"
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,13 @@ from common.models.parallel_branches import ParallelBranches
 from common.pairs import pair_head
 from common.training import step
 
+# what PyTorch has no class of its own for: of the driver, cuBLAS and cuDNN
+OTHER_WORDS = (
+    "CUDA error: out of memory",
+    "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`",
+    "GET was unable to find an engine to execute this computation",
+)
+
 
 @pytest.fixture
 def run_out(device):
@@ -54,15 +61,31 @@ def test_a_smaller_micro_batch_changes_the_outcome_to_rounding_only(
     assert close_weights(tmp_path / "whole", tmp_path / "parts", tolerance, pair_head((1, 3)))
 
 
-def test_memory_that_is_never_enough_ends_in_one_line(quick_train, tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize(
+    "error",
+    [torch.OutOfMemoryError("CUDA out of memory (simulated)"), *map(RuntimeError, OTHER_WORDS)],
+    ids=["class", "driver", "cuBLAS", "cuDNN"],
+)
+def test_memory_that_is_never_enough_ends_in_one_line(
+    quick_train, tmp_path, monkeypatch, capsys, error
+):
     def no_device(self, features, mask=None):
-        raise torch.OutOfMemoryError("CUDA out of memory (simulated)")
+        raise error
 
     monkeypatch.setattr(Branch, "forward", no_device)
     assert quick_train(tmp_path / "r", pairs="0-1") == 1
     said = capsys.readouterr()
     assert "gradient checkpointing is on" in said.out
     assert re.search(r"out of memory at pair 0-1 .* try --grad_checkpointing on", said.err)
+
+
+def test_a_mistake_in_a_step_is_not_taken_for_a_lack_of_memory(quick_train, tmp_path, monkeypatch):
+    def wrong(self, features, mask=None):
+        raise RuntimeError("shapes do not fit")
+
+    monkeypatch.setattr(Branch, "forward", wrong)
+    with pytest.raises(RuntimeError, match="shapes do not fit"):
+        quick_train(tmp_path / "r", pairs="0-1")
 
 
 def test_memory_that_runs_out_outside_of_a_step_is_one_line(
