@@ -133,7 +133,8 @@ def test_what_was_learned_in_other_files_is_not_fitted_on(folds):
 def test_the_models_of_folds_are_asked_about_their_own_val_each(folds):
     _, found = plan(folds[0], [run_of(root) for root in folds])
     assert found.split is None and found.name == f"val of {FOLDS} folds, out of fold"
-    assert "m1 has learned from 8 of 8 images of val, such as" in found.why_not
+    assert "m1 has learned from 8 of 8 images of val, such as val/" in found.why_not
+    assert str(folds[0].parent) not in found.why_not, "it goes with an export, to strangers"
     assert {own.group for own in found.own} == {0}
     assert [len(own.names) for own in found.own] == [8] * FOLDS
 

@@ -22,9 +22,12 @@ from common.release.verification import (
 from common.system.errors import InputError
 
 onnx = pytest.importorskip("onnx")
-pytest.importorskip("onnxruntime")
+onnxruntime = pytest.importorskip("onnxruntime")
 pytest.importorskip("onnxscript")
-from common.release.onnx_grader import open_networks  # noqa: E402 (after importorskip)
+from common.release.onnx_grader import (  # noqa: E402 (after importorskip)
+    open_networks,
+    open_session,
+)
 
 
 @pytest.fixture(scope="module")
@@ -119,6 +122,28 @@ def test_other_files_are_one_line(tmp_path):
         open_networks(stranger, "cpu")
     with pytest.raises(InputError, match="--device tpu: expected auto or cpu"):
         open_networks(stranger, "tpu")
+
+
+def test_a_gpu_is_taken_by_its_number(tmp_path, monkeypatch):
+    def session(path, options, providers):
+        asked.append(providers)
+
+    asked, file = [], tmp_path / "a.onnx"
+    file.touch()
+    monkeypatch.setattr(onnxruntime, "InferenceSession", session)
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CUDAExecutionProvider"])
+    for device in ("auto", "cuda", "cuda:1", "cpu"):
+        open_session(file, device)
+    gpus = [
+        [each[1]["device_id"] for each in own if each != "CPUExecutionProvider"] for own in asked
+    ]
+    assert gpus == [[0], [0], [1], []]
+    for device in ("cuda:", "cuda:x", "cpu:1"):
+        with pytest.raises(InputError, match=f"--device {device}: expected auto or cpu"):
+            open_session(file, device)
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: [])
+    with pytest.raises(InputError, match="or cuda where onnxruntime-gpu is installed"):
+        open_session(file, "cuda:1")
 
 
 def test_the_metadata_is_the_contract(exported, network):
