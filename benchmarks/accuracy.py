@@ -9,16 +9,17 @@ seed; what it says of the fifth is pooled over the folds. What is complete in --
 made again. Writes benchmarks/accuracy.json, and the tables and figure of docs/accuracy.md.
 """
 
-from common.cli import Parser, folder, guarded, known_folder
+from common.cli import Parser, guarded
 
 import argparse
 import sys
 from collections.abc import Sequence
-from pathlib import Path
+from dataclasses import replace
 from statistics import median
 
 from benchmarks.accuracy_tables import report, results
 from benchmarks.accuracy_tables.gather import gather_changes, gather_methods
+from benchmarks.recipes.flags import add_place_flags, add_run_flags, check_run_flags, place_of
 from benchmarks.recipes.methods import (
     BEST,
     CHANGED,
@@ -29,20 +30,9 @@ from benchmarks.recipes.methods import (
     UNSEEDED,
     views_of,
 )
-from benchmarks.recipes.runs import (
-    FOLDS,
-    ROOT,
-    Place,
-    Run,
-    cores_for,
-    make_folds,
-    require_words,
-    run_all,
-)
+from benchmarks.recipes.runs import FOLDS, Place, Run, make_folds, run_all
 from common.config import VIEWS, config_differences
 from common.data.patients import AUTO, PATIENT_HELP
-from common.flags.settings import default_of
-from common.flags.training import weights_by_model
 from common.metrics.intervals import BootstrapConfig
 from common.reporting.table import format_table
 from common.system.errors import InputError
@@ -60,22 +50,8 @@ WORK = dict(zip(LITE, (1.0, 1.35, 1.64)))
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
     parser = Parser(description=__doc__)
-    parser.add_argument(
-        "--dataset_path",
-        type=known_folder,
-        default=known_folder(default_of("dataset_path")),
-        help="photographs of the five grades; those of all its splits are divided anew",
-    )
-    parser.add_argument(
-        "--output_dir", type=folder, default=Path("accuracy_results"), help="of all runs"
-    )
-    parser.add_argument(
-        "--report_dir",
-        type=folder,
-        default=ROOT,
-        help="where benchmarks/accuracy.json, docs/accuracy.md and its figure are written "
-        "(default: this repository)",
-    )
+    add_place_flags(parser)
+    add_run_flags(parser)
     parser.add_argument(
         "--methods",
         nargs="*",
@@ -101,25 +77,10 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         "ensembles",
     )
     parser.add_argument(
-        "--weights",
-        nargs="+",
-        default=[],
-        metavar="PATH",
-        help="pretrained weights instead of the hub: PATH, or MODEL=PATH for several",
-    )
-    parser.add_argument(
         "--seeds", nargs="+", type=int, default=None, metavar="SEED", help="(default 0 1 2)"
     )
     parser.add_argument(
         "--folds", nargs="+", type=int, default=None, metavar="FOLD", help=f"(default 1 to {FOLDS})"
-    )
-    parser.add_argument("--jobs", type=int, default=1, help="runs side by side, a core each")
-    parser.add_argument("--device", default="auto")
-    parser.add_argument(
-        "--train_flags",
-        default="",
-        metavar="FLAGS",
-        help="of train_ovo.py, for all trainings: --train_flags='--epochs 1' tries this out",
     )
     parser.add_argument(
         "--patient_regex",
@@ -127,7 +88,6 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         help=f"{PATIENT_HELP}; whoever it names stays in one fold. With one of yours the methods "
         "have a section of their own; its folds need another --output_dir",
     )
-    parser.add_argument("--resamples", type=int, default=1000, help="for intervals (default 1000)")
     parser.add_argument(
         "--dry_run", action="store_true", help="divide the photographs, and print what would be run"
     )
@@ -143,8 +103,7 @@ def checked(args: argparse.Namespace) -> argparse.Namespace:
     """Fill in what depends on other flags; raises InputError for what cannot be."""
     from common.models.backbones import resolve
 
-    args.cores = cores_for(args.jobs)
-    require_words(args.train_flags)
+    check_run_flags(args, args.base_models)
     ablation = args.ablation is not None
     args.seeds = args.seeds or ([0] if ablation else [0, 1, 2])
     args.folds = args.folds or list(range(1, 1 + (FEWER if ablation else FOLDS)))
@@ -153,8 +112,6 @@ def checked(args: argparse.Namespace) -> argparse.Namespace:
             f"expected --folds of 1 to {FOLDS} and --seeds of 0 or more, found "
             f"{' '.join(map(str, args.folds))} and {' '.join(map(str, args.seeds))}"
         )
-    weights = weights_by_model(args.weights, args.base_models)
-    args.weights = {resolve(name).name: str(Path(p).resolve()) for name, p in weights.items()}
     args.base_models = list(dict.fromkeys(resolve(name).name for name in args.base_models))
     known = [change.name for change in CHANGES]
     unknown = [name for name in args.ablation or () if name not in known]
@@ -238,14 +195,7 @@ def main(argv: list[str] | None = None) -> int:
 
     torch.set_num_threads(1)
     bootstrap = BootstrapConfig(args.resamples)
-    place = Place(
-        root=args.output_dir.resolve(),
-        dataset=args.dataset_path.resolve(),
-        weights=args.weights,
-        train_flags=args.train_flags,
-        device=args.device,
-        patient_regex=args.patient_regex,
-    )
+    place = replace(place_of(args), patient_regex=args.patient_regex)
     make_folds(place)
     runs = plan(args, place)
     if args.dry_run:

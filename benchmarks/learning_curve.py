@@ -10,34 +10,23 @@ complete in --output_dir, with all images by benchmarks.accuracy too, is not mad
 section to benchmarks/accuracy.json and its table to docs/accuracy.md. N images.
 """
 
-from common.cli import Parser, folder, guarded, known_folder
+from common.cli import Parser, guarded
 
 import argparse
 import shutil
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 
 from benchmarks.accuracy_tables import report, results
 from benchmarks.accuracy_tables.gather import Reader, change_result, conditions_of
 from benchmarks.accuracy_tables.results import ChangeResult, Changes, Grid
+from benchmarks.recipes.flags import add_place_flags, add_run_flags, check_run_flags, place_of
 from benchmarks.recipes.methods import BEST, PROBE, TITLES, Member
-from benchmarks.recipes.runs import (
-    FOLDS,
-    ROOT,
-    Place,
-    Run,
-    cores_for,
-    make_folds,
-    require_words,
-    run_all,
-)
+from benchmarks.recipes.runs import FOLDS, Place, Run, make_folds, run_all
 from common.data.folders import scan_split
-from common.flags.settings import default_of
-from common.flags.training import weights_by_model
 from common.metrics.intervals import BootstrapConfig
 from common.preparation.new_dataset import MANIFEST
 from common.system.errors import InputError
@@ -47,16 +36,9 @@ from common.system.log import log
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
     parser = Parser(description=__doc__)
-    dataset = known_folder(default_of("dataset_path"))
-    parser.add_argument("--dataset_path", type=known_folder, default=dataset)
-    parser.add_argument(
-        "--output_dir", type=folder, default=Path("accuracy_results"), help="of all runs"
-    )
-    parser.add_argument(
-        "--report_dir", type=folder, default=ROOT, help="(default: this repository)"
-    )
+    add_place_flags(parser)
+    add_run_flags(parser)
     parser.add_argument("--base_model", default="tf_efficientnet_lite0")
-    parser.add_argument("--weights", nargs="+", default=[], metavar="PATH", help="(default: hub)")
     parser.add_argument(
         "--shares",
         nargs="+",
@@ -66,20 +48,16 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         help="of each grade's images, rounded up (default 0.25 0.5 1)",
     )
     parser.add_argument("--seeds", nargs="+", type=int, default=[0], metavar="SEED")
-    parser.add_argument("--jobs", type=int, default=1, help="runs side by side, a core each")
-    parser.add_argument("--device", default="auto")
-    parser.add_argument(
-        "--train_flags", default="", metavar="FLAGS", help="of train_ovo.py, for all trainings"
-    )
-    parser.add_argument("--resamples", type=int, default=1000, help="(default 1000)")
     args = parser.parse_args(argv)
     if not all(0 < share <= 1 for share in args.shares) or 1 not in args.shares:
         raise InputError(
             f"--shares {' '.join(f'{share:g}' for share in args.shares)}: expected shares above 0 "
             "and up to 1, with 1 among them, which the others are compared with"
         )
-    args.cores = cores_for(args.jobs)
-    require_words(args.train_flags)
+    from common.models.backbones import resolve
+
+    args.base_model = resolve(args.base_model).name
+    check_run_flags(args, [args.base_model])
     return args
 
 
@@ -126,6 +104,10 @@ def measure(
     """
     found, folds = [], tuple(range(1, FOLDS + 1))
     readers = {share: Reader(places[share]) for share in sorted(places, reverse=True)}
+    counts = {
+        share: round(sum(len(scan_split(place.fold(k), "train")) for k in folds) / FOLDS)
+        for share, place in places.items()
+    }
     of_recipe = {
         share: [reader.answers(Member(BEST, model), seed, folds) for seed in seeds]
         for share, reader in readers.items()
@@ -133,12 +115,10 @@ def measure(
     for member in (Member(BEST, model), Member(PROBE, model)):
         own_seeds = (0,) if member.recipe == PROBE else tuple(seeds)
         for share, reader in readers.items():
-            trained = [scan_split(places[share].fold(k), "train") for k in folds]
-            count = round(sum(map(len, trained)) / FOLDS)
             before = of_recipe[share if member.recipe == PROBE else 1]
             row = change_result(
                 setting=TITLES[member.recipe],
-                to=f"{count}, a share of {share:g}",
+                to=f"{counts[share]}, a share of {share:g}",
                 grid=Grid(own_seeds, folds),
                 answers=[reader.answers(member, seed, folds) for seed in own_seeds],
                 before=None if member.recipe == BEST and share == 1 else before,
@@ -155,18 +135,8 @@ def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
     import torch
 
-    from common.models.backbones import resolve
-
     torch.set_num_threads(1)
-    model = resolve(args.base_model).name
-    given = weights_by_model(args.weights, [model])
-    place = Place(
-        root=args.output_dir.resolve(),
-        dataset=args.dataset_path.resolve(),
-        weights={name: str(Path(path).resolve()) for name, path in given.items()},
-        train_flags=args.train_flags,
-        device=args.device,
-    )
+    model, place = args.base_model, place_of(args)
     make_folds(place)
     places = {share: with_fewer(place, share) for share in args.shares}
     folds = range(1, FOLDS + 1)

@@ -9,7 +9,7 @@ benchmarks.accuracy: a minute for what a training takes an hour for. Adds its se
 benchmarks/accuracy.json and its table to docs/accuracy.md. N images, S pixels, F features.
 """
 
-from common.cli import Parser, folder, guarded, known_folder
+from common.cli import Parser, guarded
 
 import argparse
 import sys
@@ -26,12 +26,12 @@ from benchmarks.accuracy_tables import report, results
 from benchmarks.accuracy_tables.gather import change_result
 from benchmarks.accuracy_tables.measures import Answers
 from benchmarks.accuracy_tables.results import Changes, Conditions, Grid
-from benchmarks.recipes.runs import FOLDS, ROOT, Place, make_folds
+from benchmarks.recipes.flags import add_place_flags
+from benchmarks.recipes.runs import FOLDS, Place, make_folds
 from benchmarks.speed.timing import processor
 from common.config import PixelOptions
 from common.data.class_names import GRADES
 from common.data.folders import scan_split
-from common.flags.settings import default_of
 from common.metrics.intervals import BootstrapConfig
 from common.pixels.preprocessing import Preprocessing, load_pixels
 from common.prediction.voting import combine_pairs
@@ -87,18 +87,10 @@ CHANGES = (
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
     parser = Parser(description=__doc__)
-    dataset = known_folder(default_of("dataset_path"))
-    parser.add_argument("--dataset_path", type=known_folder, default=dataset)
-    parser.add_argument(
-        "--output_dir", type=folder, default=Path("accuracy_results"), help="holds the folds"
-    )
-    parser.add_argument(
-        "--report_dir", type=folder, default=ROOT, help="(default: this repository)"
-    )
+    add_place_flags(parser)
     parser.add_argument("--base_model", default="tf_efficientnet_lite0")
     parser.add_argument("--weights", default="", metavar="PATH", help="(default: from the hub)")
     parser.add_argument("--img_size", type=int, default=320, help="of all others (default 320)")
-    parser.add_argument("--resamples", type=int, default=1000, help="(default 1000)")
     return parser.parse_args(argv)
 
 

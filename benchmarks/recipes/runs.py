@@ -173,22 +173,6 @@ class Place:
         return float(read_json(self.directory(run) / "run.json")["seconds"])
 
 
-def cores_for(jobs: int) -> list[int]:
-    """List as many cores as there are to be runs side by side; raises InputError for too many."""
-    cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else [0]
-    if not 1 <= jobs <= len(cores):
-        raise InputError(f"expected --jobs 1 to {len(cores)}, the cores here, found {jobs}")
-    return cores[:jobs]
-
-
-def require_words(train_flags: str) -> None:
-    """Raise InputError for flags that no shell would take apart."""
-    try:
-        shlex.split(train_flags)
-    except ValueError as error:
-        raise InputError(f"--train_flags {train_flags}: {error}") from error
-
-
 @cache
 def _configured(words: tuple[str, ...]) -> TrainConfig:
     return parse_training(list(words), "").configs[0]
