@@ -11,10 +11,11 @@ from common.prediction.alterations import ALTERATIONS
 from common.reporting.table import Cell, Column, Table, make_table
 from common.screening.label_errors import LabelErrors
 from common.screening.robustness import ReferralChange, Robustness
-from common.screening.subgroups import FEWEST, Gap, Subgroup, Subgroups
+from common.screening.subgroups import FEWEST, Figure, Gap, Subgroup, Subgroups
 
 _LABELS_SHOWN = 10
 _GAPS_SHOWN = 8
+_IMAGES, _FIRST_FIGURE = 2, 5  # columns of the table of subgroups
 
 
 def subgroup_tables(found: Subgroups) -> Iterator[Table]:
@@ -48,21 +49,33 @@ def subgroup_tables(found: Subgroups) -> Iterator[Table]:
             ],
             _notes_on_subgroups(found),
         ),
-        marked=frozenset((row, 2) for row, group in enumerate(groups) if group.too_few),
+        marked=frozenset(_resting_on_few(found.figures, groups)),
     )
     if found.gaps:
         yield replace(_gaps(found), most_shown=_GAPS_SHOWN)
 
 
+def _resting_on_few(
+    figures: Sequence[Figure], groups: Sequence[Subgroup]
+) -> Iterator[tuple[int, int]]:
+    """Find the cells, by row and column, of what rests on too few images."""
+    for row, group in enumerate(groups):
+        if group.too_few:
+            yield row, _IMAGES
+        for column, figure in enumerate(figures, _FIRST_FIGURE):
+            if group.images_of(figure) < FEWEST and figure.name not in group.undefined:
+                yield row, column
+
+
 def _gaps(found: Subgroups) -> Table:
     rows: list[list[Cell]] = [
         [
-            gap.title,
+            gap.figure.title,
             gap.column,
             _value(gap.best),
-            gap.best.images,
+            gap.best.images_of(gap.figure),
             _value(gap.worst),
-            gap.worst.images,
+            gap.worst.images_of(gap.figure),
             gap.difference,
             gap.p,
             gap.p_holm,
@@ -109,19 +122,23 @@ def _largest(found: Subgroups) -> str:
         else "within what chance alone does to so many equal subgroups"
     )
     return (
-        f"Largest gap: {gap.title} {_with(gap.best, gap)} and {_with(gap.worst, gap)}, by "
+        f"Largest gap: {gap.figure.title} {_with(gap.best, gap)} and {_with(gap.worst, gap)}, by "
         f"{gap.column}: {verdict}."
     )
 
 
 def _with(group: Subgroup, gap: Gap) -> str:
-    return f"{group.metrics[gap.figure].value:.3f} of {_value(group)} ({group.images} images)"
+    value, count = group.metrics[gap.figure.name].value, group.images_of(gap.figure)
+    return f"{value:.3f} of {_value(group)} ({count} images)"
 
 
 def _notes_on_subgroups(found: Subgroups) -> list[str]:
     notes = list(found.notes)
-    if any(group.too_few for group in [found.overall, *found.groups]):
-        notes.append(f"[ ] or shaded: fewer than {FEWEST} images, whose figures say little.")
+    if any(_resting_on_few(found.figures, [found.overall, *found.groups])):
+        notes.append(
+            f"[ ] or shaded: of fewer than {FEWEST} images, which say little; a sensitivity is of "
+            "those that are referable, a specificity of the others."
+        )
     reasons: dict[str, list[str]] = {}
     for group in found.groups:
         for name, why in group.undefined.items():

@@ -51,8 +51,14 @@ class Subgroup:
 
     @property
     def too_few(self) -> bool:
-        """Tell whether the figures rest on too few images."""
+        """Tell whether all figures rest on too few images."""
         return self.images < FEWEST
+
+    def images_of(self, figure: Figure) -> int:
+        """Count the images that a figure is of: of a sensitivity those that are referable."""
+        if figure.decision is None or self.referable is None:
+            return self.images
+        return self.referable if figure.of_referable else self.images - self.referable
 
     def row(self) -> dict[str, Any]:
         """Return it as an entry of a JSON file."""
@@ -73,8 +79,7 @@ class Subgroup:
 class Gap:
     """By how much a figure differs between the values of a column that differ most."""
 
-    figure: str
-    title: str
+    figure: Figure
     column: str
     best: Subgroup
     worst: Subgroup
@@ -90,7 +95,7 @@ class Gap:
     def to_json(self) -> dict[str, Any]:
         """Return what metrics_<split>.json holds of it."""
         return {
-            "figure": self.figure,
+            "figure": self.figure.name,
             "column": self.column,
             "best": self.best.value,
             "worst": self.worst.value,
@@ -143,7 +148,7 @@ def measure_subgroups(
         for name, cells in by_column.columns.items()
         for value in by_column.orders[name]
     ]
-    gaps = _test(grader, figures, by_column, _gaps(figures, by_column, groups))
+    gaps = _test(grader, by_column, _gaps(figures, by_column, groups))
     gaps.sort(key=lambda gap: (not gap.beyond_chance, -gap.difference.value))
     notes = [*by_column.notes, *_without_gap(figures, by_column, gaps)]
     if not decisions:
@@ -219,7 +224,7 @@ def _gaps(
             # the ends of a list: two values, even where the figure is the same everywhere
             worst, *_, best = sorted(own, key=lambda group: group.metrics[figure.name].value)
             gap = _difference(best.metrics[figure.name], worst.metrics[figure.name])
-            gaps.append(Gap(figure.name, figure.title, column, best, worst, gap))
+            gaps.append(Gap(figure, column, best, worst, gap))
     return gaps
 
 
@@ -227,7 +232,7 @@ def _without_gap(
     figures: Sequence[Figure], by_column: ColumnValues, gaps: Sequence[Gap]
 ) -> list[str]:
     """Say which figures no two values of a column can be compared in, and why."""
-    found, notes = {(gap.column, gap.figure) for gap in gaps}, []
+    found, notes = {(gap.column, gap.figure.name) for gap in gaps}, []
     for column in by_column.columns:
         missing = [figure.title for figure in figures if (column, figure.name) not in found]
         if missing:
@@ -240,10 +245,8 @@ def _without_gap(
 
 def _is_compared(figure: Figure, group: Subgroup) -> bool:
     """Tell whether a figure rests on enough images of a known value."""
-    of = group.images
-    if figure.decision is not None and group.referable is not None:
-        of = group.referable if figure.of_referable else group.images - group.referable
-    return bool(group.value) and of >= FEWEST and not math.isnan(group.metrics[figure.name].value)
+    defined = not math.isnan(group.metrics[figure.name].value)
+    return bool(group.value) and group.images_of(figure) >= FEWEST and defined
 
 
 def _difference(best: Interval, worst: Interval) -> Interval:
@@ -254,9 +257,7 @@ def _difference(best: Interval, worst: Interval) -> Interval:
     return Interval(value, value - below, value + above)
 
 
-def _test(
-    grader: Grader, figures: Sequence[Figure], by_column: ColumnValues, gaps: list[Gap]
-) -> list[Gap]:
+def _test(grader: Grader, by_column: ColumnValues, gaps: list[Gap]) -> list[Gap]:
     """Say of each gap how often chance alone makes one as large, among so many comparisons."""
     sample, seed = grader.judged_on, grader.bootstrap.seed
     members = number_patients(len(sample.ids), sample.groups)
@@ -265,14 +266,11 @@ def _test(
     for column, cells in by_column.columns.items():
         order = by_column.orders[column]
         own = [gap for gap in gaps if gap.column == column]
-        counted = [
-            _counted(next(f for f in figures if f.name == gap.figure), sample, cells, order)
-            for gap in own
-        ]
+        counted = [_counted(gap.figure, sample, cells, order) for gap in own]
         places = np.array([order.index(cell) for cell in cells])
         found = gap_p_values(places, counted, members, most, seed)
-        p_values |= {(column, gap.figure): float(p) for gap, p in zip(own, found)}
-    p = np.array([p_values[gap.column, gap.figure] for gap in gaps])
+        p_values |= {(column, gap.figure.name): float(p) for gap, p in zip(own, found)}
+    p = np.array([p_values[gap.column, gap.figure.name] for gap in gaps])
     corrected = holm(p)
     return [
         replace(gap, p=float(own), p_holm=float(of_all))

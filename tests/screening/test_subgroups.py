@@ -75,7 +75,7 @@ def test_a_real_gap_is_named_and_told_from_chance():
     found = measured(targets, predicted, np.arange(400) // 2, camera=cameras.tolist())
     gap = found.largest_gap
     assert gap.beyond_chance and (gap.best.value, gap.worst.value) == ("Canon", "Topcon")
-    own = [g.metrics[gap.figure].value for g in found.groups]
+    own = [g.metrics[gap.figure.name].value for g in found.groups]
     assert gap.difference.value == pytest.approx(own[0] - own[1])
     assert 0 < gap.difference.low < gap.difference.value < gap.difference.high
 
@@ -109,7 +109,7 @@ def test_values_of_few_images_or_not_known_make_no_gap():
     found = measured(camera=["A"] * 27 + ["B"] * 9 + [""] * 24)
     assert found.gaps == [] and found.largest_gap is None
     found = measured(camera=["A"] * 30 + ["B"] * 25 + ["C"] * 5)
-    assert {gap.worst.value for gap in found.gaps if gap.figure == "accuracy"} == {"B"}
+    assert {gap.worst.value for gap in found.gaps if gap.figure.name == "accuracy"} == {"B"}
 
 
 def test_a_gap_is_between_two_values_also_where_the_figure_is_the_same():
@@ -121,7 +121,7 @@ def test_a_gap_is_between_two_values_also_where_the_figure_is_the_same():
 def test_a_figure_without_a_gap_says_why():
     sick = np.where(TARGETS < 2, "Nikon", "Canon").tolist()
     found = measured(camera=sick)
-    assert {gap.figure for gap in found.gaps} == {"accuracy", "kappa"}
+    assert {gap.figure.name for gap in found.gaps} == {"accuracy", "kappa"}
     assert "no gap by camera in ref. sens., ref. spec.: it takes two known" in found.notes[-1]
 
 
@@ -165,6 +165,21 @@ def test_the_tables_show_counts_intervals_few_images_and_the_largest_gap():
     )
     assert "beyond chance" in gaps.to_text()
     assert found.to_json()["gaps"][0]["beyond_chance"] is True
+
+
+def test_a_figure_is_marked_by_the_images_that_it_is_of_and_a_gap_counts_those():
+    targets = np.array([0] * 27 + [3] * 3 + [0, 3] * 15)  # 3 of A's 30 images are referable
+    found = measured(targets, targets, None, camera=["A"] * 30 + ["B"] * 30)
+    subgroups, gaps = answers_tables(Answers(subgroups=found))[:2]
+    names = [column.name for column in subgroups.columns]
+    assert subgroups.marked == {(1, names.index("referable_sensitivity"))}
+    assert "a sensitivity is of those that are referable" in subgroups.to_text()
+    header, rows = gaps.to_csv()
+    counts = {
+        row[0]: (row[header.index("images")], row[header.index("images_lowest")]) for row in rows
+    }
+    assert set(counts["ref. spec."]) == {27, 15} and set(counts["accuracy"]) == {30}
+    assert "ref. sens." not in counts
 
 
 def test_one_image_or_one_grade_is_no_obstacle():
