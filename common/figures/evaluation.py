@@ -133,8 +133,9 @@ def _draw_subgroups(found: Subgroups, title: str) -> Figure:
     blocks: dict[str, list[ForestRow]] = {}
     for group in found.groups:
         intervals = [group.metrics[figure.name] for figure in figures]
+        few = [group.rests_on_few(figure) for figure in figures]
         name, count = group.value or "not known", count_of(group.images, "image")
-        row = ForestRow(name, count, intervals, group.too_few)
+        row = ForestRow(name, count, intervals, few)
         blocks.setdefault(group.column, []).append(row)
     overall = [found.overall.metrics[figure.name] for figure in figures]
     names = [figure.name.replace("_", " ").replace("=", " = ") for figure in figures]

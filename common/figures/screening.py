@@ -57,7 +57,7 @@ class ForestRow:
     name: str
     count: str  # such as "34 images"
     intervals: Sequence[Interval]  # one for each figure
-    few: bool = False  # too few images to say much; drawn in grey
+    few: Sequence[bool]  # which of them rest on too few images to say much; drawn in grey
 
 
 @dataclass(frozen=True)
@@ -146,13 +146,14 @@ def plot_forest(
         _draw_overall(axes, overall[place])
         for number, (_, row) in enumerate(lines):
             if row is not None:
-                draw_interval(axes, number, row.intervals[place], QUIET if row.few else COLORS[0])
+                color = QUIET if row.few[place] else COLORS[0]
+                draw_interval(axes, number, row.intervals[place], color)
         axes.set_title(text)
     panels[0].set_yticks(range(len(lines)), [text for text, _ in lines])
     for label, (_, row) in zip(panels[0].get_yticklabels(), lines):
         label.set_fontweight("bold" if row is None else "normal")
     handles = [Line2D([], [], color=INK, linewidth=0.8, linestyle="--", label="all images")]
-    if any(row is not None and row.few for _, row in lines):
+    if any(row is not None and any(row.few) for _, row in lines):
         handles.append(Line2D([], [], color=QUIET, marker="o", label="too few images"))
     figure.legend(handles=handles, loc="outside lower left", ncols=2)
     return figure

@@ -63,7 +63,7 @@ def _resting_on_few(
         if group.too_few:
             yield row, _IMAGES
         for column, figure in enumerate(figures, _FIRST_FIGURE):
-            if group.images_of(figure) < FEWEST and figure.name not in group.undefined:
+            if group.rests_on_few(figure) and figure.name not in group.undefined:
                 yield row, column
 
 

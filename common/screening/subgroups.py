@@ -60,6 +60,10 @@ class Subgroup:
             return self.images
         return self.referable if figure.of_referable else self.images - self.referable
 
+    def rests_on_few(self, figure: Figure) -> bool:
+        """Tell whether a figure rests on too few images."""
+        return self.images_of(figure) < FEWEST
+
     def row(self) -> dict[str, Any]:
         """Return it as an entry of a JSON file."""
         row: dict[str, Any] = {
@@ -246,7 +250,7 @@ def _without_gap(
 def _is_compared(figure: Figure, group: Subgroup) -> bool:
     """Tell whether a figure rests on enough images of a known value."""
     defined = not math.isnan(group.metrics[figure.name].value)
-    return bool(group.value) and group.images_of(figure) >= FEWEST and defined
+    return bool(group.value) and not group.rests_on_few(figure) and defined
 
 
 def _difference(best: Interval, worst: Interval) -> Interval:

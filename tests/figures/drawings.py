@@ -338,7 +338,7 @@ def forest(models: int, classes: int, long: bool) -> Figure:
                 name or "not known",
                 f"{9 + 30 * place} images",
                 [interval(v, 20 + 30 * place) for v in generator.uniform(0.7, 1, 3)] + [UNKNOWN],
-                few=place == 0,
+                few=[place == 0, place == 0, place < 2, False],
             )
             for place, name in enumerate(names)
         ]

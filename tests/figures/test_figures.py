@@ -17,7 +17,7 @@ from common.figures.evaluation import FIGURES, Before, draw_evaluation
 from common.figures.matrices import Matrices, plot_confusion, plot_heatmaps
 from common.figures.roc import RocPanel, RocPoint, plot_roc
 from common.figures.screening import ForestRow, plot_forest
-from common.figures.style import new_figure, save_figure, short_names, spread
+from common.figures.style import QUIET, new_figure, save_figure, short_names, spread
 from common.fitting.calibration import Temperature
 from common.fitting.threshold import ARGMAX, Rule
 from common.metrics.intervals import UNKNOWN, Interval
@@ -228,11 +228,20 @@ def test_a_model_of_unknown_cost_is_left_out_and_few_models_have_ticks(monkeypat
 
 def test_many_subgroups_end_where_the_table_goes_on(monkeypatch):
     entry = Interval(0.8, 0.7, 0.9)
-    rows = [ForestRow(f"site {n}", "12 images", [entry]) for n in range(130)]
+    rows = [ForestRow(f"site {n}", "12 images", [entry], few=[False]) for n in range(130)]
     figure = plot_forest(["accuracy"], [entry], {"site": rows}, "t")
     texts = texts_of(figure, monkeypatch)
     assert "(31 more in the table)" in {text.text for text in texts}
     assert not clashes(figure, texts)
+
+
+def test_what_rests_on_few_images_is_grey_and_nothing_else_of_its_row():
+    entry = Interval(0.8, 0.7, 0.9)
+    rows = [ForestRow("A", "30 images", [entry, entry], few=[False, True])]
+    figure = plot_forest(["accuracy", "sensitivity"], [entry, entry], {"site": rows}, "t")
+    plain, grey = (axes.lines[-1].get_color() for axes in figure.axes)
+    assert grey == QUIET and plain != QUIET
+    assert "too few images" in [text.get_text() for text in figure.legends[0].get_texts()]
 
 
 def test_a_title_of_several_lines_takes_no_room_from_what_is_drawn():
