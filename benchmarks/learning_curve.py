@@ -13,22 +13,21 @@ section to benchmarks/accuracy.json and its table to docs/accuracy.md. N images.
 from common.cli import Parser, guarded
 
 import argparse
-import shutil
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 
 from benchmarks.accuracy_tables import report, results
 from benchmarks.accuracy_tables.gather import Reader, change_result, conditions_of
 from benchmarks.accuracy_tables.results import ChangeResult, Changes, Grid
+from benchmarks.recipes.derived_folds import derive_folds
 from benchmarks.recipes.flags import add_place_flags, add_run_flags, check_run_flags, place_of
 from benchmarks.recipes.methods import BEST, PROBE, TITLES, Member
 from benchmarks.recipes.runs import FOLDS, Place, Run, make_folds, run_all
 from common.data.folders import scan_split
 from common.metrics.intervals import BootstrapConfig
-from common.preparation.new_dataset import MANIFEST
 from common.system.errors import InputError
 from common.system.log import log
 
@@ -77,22 +76,13 @@ def with_fewer(place: Place, share: float) -> Place:
     """Return where runs learn from a share of what there is in each fold, as links to its files."""
     if share == 1:
         return place
-    fewer = replace(place, root=place.root / f"share_{share:g}")
-    folds, begun = fewer.root / "folds", fewer.root / "folds.begun"
-    if folds.is_dir():
-        return fewer
-    shutil.rmtree(begun, ignore_errors=True)
-    for number in range(1, FOLDS + 1):
-        train, val = (scan_split(place.fold(number), name) for name in ("train", "val"))
+
+    def files(fold: int) -> dict[str, Path]:
+        train, val = (scan_split(place.fold(fold), name) for name in ("train", "val"))
         kept = rows_to_learn_from(train.labels, share)
-        for split, rows in ((train, kept), (val, range(len(val)))):
-            for row in rows:
-                link = begun / place.fold(number).name / split.ids[row]
-                link.parent.mkdir(parents=True, exist_ok=True)
-                link.symlink_to(split.paths[row].resolve())
-    shutil.copy(place.root / "folds" / MANIFEST, begun)
-    begun.rename(folds)
-    return fewer
+        return dict(zip(val.ids, val.paths)) | {train.ids[k]: train.paths[k] for k in kept}
+
+    return derive_folds(place, f"share_{share:g}", files)
 
 
 def measure(

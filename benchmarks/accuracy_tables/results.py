@@ -94,6 +94,7 @@ class Results:
     changes: Changes | None
     pixels: Changes | None  # the same of a probe's pixels
     learning: Changes | None  # the recipe and a probe with fewer images to learn from
+    divisions: Changes | None  # one model of one division, and those of folds together
 
 
 def store(file: Path, found: Methods | Changes, section_name: str) -> Results:
@@ -115,6 +116,7 @@ def load(file: Path) -> Results:
             _read_changes(content.get("changes")),
             _read_changes(content.get("pixels")),
             _read_changes(content.get("learning")),
+            _read_changes(content.get("divisions")),
         )
     except InputError:
         raise

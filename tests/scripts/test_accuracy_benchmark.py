@@ -1,6 +1,7 @@
 """The measurement of how accurate recipes are, on answers that no network gave."""
 
 import csv
+import itertools
 import shutil
 import zlib
 from dataclasses import replace
@@ -11,9 +12,9 @@ import pytest
 from PIL import Image
 
 import prepare_dataset
-from benchmarks import accuracy, learning_curve
+from benchmarks import accuracy, fold_ensemble, learning_curve
 from benchmarks.accuracy_tables import report, results
-from benchmarks.accuracy_tables.gather import largest_grid
+from benchmarks.accuracy_tables.gather import Reader, largest_grid
 from benchmarks.accuracy_tables.measures import Answers, differences, judge, pool_folds, summarise
 from benchmarks.accuracy_tables.results import Grid
 from benchmarks.pixels import PixelChange, ask, read_changed, without_illumination
@@ -172,7 +173,8 @@ def place(tmp_path) -> Place:
         picture = found.dataset / "train" / str(grade) / name
         picture.parent.mkdir(parents=True, exist_ok=True)
         picture.touch()
-        rows.append([name, f"train/{grade}/{name}", grade, f"fold_{fold}", group, "", ""])
+        file = f"{grade}/{name}"
+        rows.append([file, f"train/{file}", grade, f"fold_{fold}", group, "", ""])
     (found.root / "folds").mkdir(parents=True)
     with (found.root / "folds" / "manifest.csv").open("w", newline="") as file:
         columns = ["file", "source", "grade", "part", "group", "sha256", "left_out_because"]
@@ -180,9 +182,9 @@ def place(tmp_path) -> Place:
     return found
 
 
-def fake(place: Place, run: Run, skill: float = 2.0) -> None:
-    """Leave behind what a complete run does."""
-    drawn = answers(zlib.crc32(f"{run.recipe} {run.seed}".encode()), [run.fold], skill)
+def fake(place: Place, run: Run, skill: float = 2.0, parts=()) -> None:
+    """Leave behind what a complete run does; parts: in its val, by default the fold's own."""
+    drawn = answers(zlib.crc32(f"{run.recipe} {run.seed}".encode()), parts or [run.fold], skill)
     pairs = np.stack(
         [
             drawn.probabilities[:, b] / drawn.probabilities[:, [a, b]].sum(1)
@@ -195,7 +197,7 @@ def fake(place: Place, run: Run, skill: float = 2.0) -> None:
         model=run.model,
         head="ovo",
         class_names=list("01234"),
-        ids=np.array([f"{id_}.png" for id_ in drawn.ids]),
+        ids=np.array([f"val/{y}/{id_[4:]}.png" for y, id_ in zip(drawn.targets, drawn.ids)]),
         targets=drawn.targets,
         pair_probabilities=pairs,
         pair_accuracies=np.ones(10),
@@ -209,6 +211,17 @@ def fake(place: Place, run: Run, skill: float = 2.0) -> None:
     write_json(ResultDir(directory).config, {"config": place.config(run).to_dict()})
     content = {"seconds": 90.0, "processor": "a CPU", "versions": {"numpy": "2"}, "git_commit": "x"}
     write_json(directory / "run.json", content)
+
+
+def write_folds(place: Place) -> None:
+    """Put the (empty) pictures into the folds that the manifest tells of."""
+    drawn = answers(0)
+    for fold in range(1, FOLDS + 1):
+        for id_, grade, own in zip(drawn.ids, drawn.targets, drawn.folds):
+            split = "val" if own == fold else "train"
+            picture = place.fold(fold) / split / str(grade) / f"{id_[4:]}.png"
+            picture.parent.mkdir(parents=True, exist_ok=True)
+            picture.touch()
 
 
 def command(place: Place, *more: str) -> list[str]:
@@ -336,13 +349,7 @@ def test_fewer_images_are_learned_from_and_the_same_are_judged(place, monkeypatc
     monkeypatch.setattr(runs, "_train", lambda own, run, _: made.append((own.root.name, run)))
     monkeypatch.setattr(runs, "in_own_process", lambda work, own, run: fake(own, run) or 30.0)
     monkeypatch.setattr(runs, "training_seconds", lambda _: 60.0)
-    drawn = answers(0)
-    for fold in range(1, FOLDS + 1):
-        for id_, grade, own in zip(drawn.ids, drawn.targets, drawn.folds):
-            split = "val" if own == fold else "train"
-            picture = place.fold(fold) / split / str(grade) / f"{id_[4:]}.png"
-            picture.parent.mkdir(parents=True, exist_ok=True)
-            picture.touch()
+    write_folds(place)
     words = [word if word != "--base_models" else "--base_model" for word in command(place)]
     assert learning_curve.main([*words, "--shares", "0.5", "1"]) == 0
     assert [(name, run.fold) for name, run in made] == [
@@ -366,6 +373,65 @@ def test_fewer_images_are_learned_from_and_the_same_are_judged(place, monkeypatc
     for shares in (["0.5"], ["0", "1"], ["1", "1.5"]):
         assert learning_curve.main([*words, "--shares", *shares]) == 2
         assert "expected shares above 0 and up to 1" in capsys.readouterr().err
+
+
+def test_models_of_folds_together_judge_what_none_of_them_has_learned_from(place, monkeypatch):
+    made = []
+
+    def predict(work, own: Place, run: Run) -> None:
+        val = list((own.fold(run.fold) / "val").rglob("*.png"))
+        parts = sorted({int(path.stem) // EACH + 1 for path in val})
+        learned = {path.name for path in (own.fold(run.fold) / "train").rglob("*.png")}
+        assert not learned & {path.name for path in val}
+        made.append((len(learned), frozenset(parts)))
+        # the skill depends on what is left out, so that no two models say the same
+        fake(own, run, 1.0 + min(parts) / 10, parts)
+
+    monkeypatch.setattr(runs, "_train", lambda own, run, _: None)
+    monkeypatch.setattr(runs, "in_own_process", predict)
+    monkeypatch.setattr(runs, "training_seconds", lambda _: 60.0)
+    write_folds(place)
+    words = [word if word != "--base_models" else "--base_model" for word in command(place)]
+    assert fold_ensemble.main(words) == 0
+    pairs = {frozenset(pair) for pair in itertools.combinations(range(1, FOLDS + 1), 2)}
+    assert {parts for count, parts in made if count == 3 * EACH} == pairs
+    assert {parts for count, parts in made if count == 4 * EACH} == {
+        frozenset([fold]) for fold in range(1, FOLDS + 1)
+    }
+    assert len(made) == 15, "each pair of parts is left out once"
+    stored = results.load(place.root.parent / "benchmarks" / "accuracy.json").divisions.rows
+    assert [row.to for row in stored] == ["45, 15 are val", "45 each", "45", "60"]
+    assert all(row.images == FOLDS * EACH for row in stored)
+    one, together, best, whole = stored
+    assert len(one.figures["kappa"].by_seed) == 4 and not one.difference
+    assert best.figures["kappa"].value == max(one.figures["kappa"].by_seed)
+    gain = together.figures["kappa"].value - best.figures["kappa"].value
+    assert best.difference["kappa"].value == pytest.approx(-gain)
+    mean = np.mean(one.figures["nll"].by_seed)
+    assert together.difference["nll"].value == pytest.approx(together.figures["nll"].value - mean)
+    assert (one.minutes, together.minutes, whole.minutes) == (1.0, 4.0, 1.0)
+    page = (place.root.parent / "docs" / "accuracy.md").read_text()
+    assert "| the models of all four divisions | 45 each | 5 x 1 |" in page
+    count = len(made)
+    assert fold_ensemble.main(words) == 0 and len(made) == count
+
+
+def test_each_part_is_judged_once_by_each_of_the_four_models_that_left_it_out(place):
+    write_folds(place)
+    places = {d: fold_ensemble.without_two_parts(place, d) for d in fold_ensemble.DISTANCES}
+    skill = itertools.count(1)
+    for distance, own in places.items():
+        for fold in range(1, FOLDS + 1):
+            parts = [fold, fold_ensemble.behind(fold, distance)]
+            fake(own, Run("shared", MODEL, 0, fold), next(skill), parts)
+    found = fold_ensemble.answers_of_divisions(Reader(place), places, Run("shared", MODEL, 0, 1))
+    assert len(found) == FOLDS - 1
+    for part in range(1, FOLDS + 1):
+        said = [one.of_folds([part]) for one in found]
+        assert all(one.ids.tolist() == said[0].ids.tolist() for one in said)
+        assert len(said[0].ids) == EACH
+        # models of different skill say different things of one image
+        assert len({one.probabilities[0].max() for one in said}) == FOLDS - 1
 
 
 def test_folds_of_a_patient_regex_have_a_section_of_their_own(place, capsys):
