@@ -143,7 +143,7 @@ def main(argv: list[str] | None = None) -> int:
     for each in (*places.values(), place):
         run_all(each, runs, args.cores)
     rows = measure(place, places, runs[0], BootstrapConfig(args.resamples))
-    conditions = conditions_of(Reader(place), [model], [Member(BEST, model)])
+    conditions = conditions_of(Reader(places[DISTANCES[0]]), [model], [Member(BEST, model)])
     file = args.report_dir / "benchmarks" / "accuracy.json"
     stored = results.store(file, Changes(conditions, rows), "divisions")
     page = args.report_dir / "docs" / "accuracy.md"

@@ -5,16 +5,19 @@
         --weights tf_efficientnet_lite0=tf_efficientnet_lite0_in1k.pth
 
 On the folds of benchmarks.accuracy the small-data recipe and a linear classifier learn from a part
-of the four other folds, the same images for both, and are judged on all of the fifth. What is
-complete in --output_dir, with all images by benchmarks.accuracy too, is not made again. Adds its
-section to benchmarks/accuracy.json and its table to docs/accuracy.md. N images.
+of the four other folds, the same images for both, and are judged on all of the fifth. The recipe
+learns from a part twice: for its own number of epochs, and for so many that there are as many steps
+as with all images. What is complete in --output_dir, with all images by benchmarks.accuracy too, is
+not made again. Adds its section to benchmarks/accuracy.json and its table to docs/accuracy.md. N
+images.
 """
 
 from common.cli import Parser, guarded
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -72,46 +75,73 @@ def rows_to_learn_from(labels: np.ndarray, share: float) -> np.ndarray:
     )
 
 
-def with_fewer(place: Place, share: float) -> Place:
-    """Return where runs learn from a share of what there is in each fold, as links to its files."""
-    if share == 1:
+@dataclass(frozen=True)
+class Part:
+    """What the recipe learns from: a share of each grade's images, for so many epochs."""
+
+    share: float
+    epochs: int
+    usual: bool  # as many epochs as with all images; else as many steps
+
+
+def parts_of(shares: Sequence[float], epochs: int) -> list[Part]:
+    """List each share twice, but for all images; epochs: with all images."""
+    found = [Part(share, epochs, True) for share in shares]
+    return found + [Part(s, round(epochs / s), False) for s in shares if s < 1]
+
+
+def with_fewer(place: Place, part: Part) -> Place:
+    """Return where runs learn from a part of what there is in each fold, as links to its files."""
+    if part.share == 1:
         return place
 
     def files(fold: int) -> dict[str, Path]:
         train, val = (scan_split(place.fold(fold), name) for name in ("train", "val"))
-        kept = rows_to_learn_from(train.labels, share)
+        kept = rows_to_learn_from(train.labels, part.share)
         return dict(zip(val.ids, val.paths)) | {train.ids[k]: train.paths[k] for k in kept}
 
-    return derive_folds(place, f"share_{share:g}", files)
+    name = f"share_{part.share:g}"
+    if part.usual:
+        return derive_folds(place, name, files)
+    longer = derive_folds(place, f"{name}_epochs_{part.epochs}", files)
+    return replace(longer, train_flags=f"{place.train_flags} --epochs {part.epochs}".strip())
 
 
 def measure(
-    places: dict[float, Place], model: str, seeds: Sequence[int], bootstrap: BootstrapConfig
+    places: Mapping[Part, Place], model: str, seeds: Sequence[int], bootstrap: BootstrapConfig
 ) -> list[ChangeResult]:
-    """Judge both methods with each share, the largest first.
+    """Judge both methods with each part, the largest share first.
 
-    The recipe is compared with itself with all images, the linear classifier with the recipe.
+    The recipe is compared with itself with all images, the linear classifier, which has no epochs,
+    with the recipe.
     """
     found, folds = [], tuple(range(1, FOLDS + 1))
-    readers = {share: Reader(places[share]) for share in sorted(places, reverse=True)}
+    readers = {
+        part: Reader(places[part])
+        for part in sorted(places, key=lambda part: (-part.share, not part.usual))
+    }
     counts = {
-        share: round(sum(len(scan_split(place.fold(k), "train")) for k in folds) / FOLDS)
-        for share, place in places.items()
+        part: round(sum(len(scan_split(place.fold(k), "train")) for k in folds) / FOLDS)
+        for part, place in places.items()
     }
     of_recipe = {
-        share: [reader.answers(Member(BEST, model), seed, folds) for seed in seeds]
-        for share, reader in readers.items()
+        part: [reader.answers(Member(BEST, model), seed, folds) for seed in seeds]
+        for part, reader in readers.items()
     }
+    whole = next(answers for part, answers in of_recipe.items() if part.share == 1)
     for member in (Member(BEST, model), Member(PROBE, model)):
         own_seeds = (0,) if member.recipe == PROBE else tuple(seeds)
-        for share, reader in readers.items():
-            before = of_recipe[share if member.recipe == PROBE else 1]
+        for part, reader in readers.items():
+            if member.recipe == PROBE and not part.usual:
+                continue
+            before = of_recipe[part] if member.recipe == PROBE else whole
+            epochs = "" if part.usual else f", {part.epochs} epochs"
             row = change_result(
                 setting=TITLES[member.recipe],
-                to=f"{counts[share]}, a share of {share:g}",
+                to=f"{counts[part]}, a share of {part.share:g}{epochs}",
                 grid=Grid(own_seeds, folds),
                 answers=[reader.answers(member, seed, folds) for seed in own_seeds],
-                before=None if member.recipe == BEST and share == 1 else before,
+                before=None if member.recipe == BEST and part.share == 1 else before,
                 bootstrap=bootstrap,
                 minutes=reader.minutes(member),
             )
@@ -128,13 +158,13 @@ def main(argv: list[str] | None = None) -> int:
     torch.set_num_threads(1)
     model, place = args.base_model, place_of(args)
     make_folds(place)
-    places = {share: with_fewer(place, share) for share in args.shares}
-    folds = range(1, FOLDS + 1)
-    runs = [Run(BEST, model, seed, fold) for seed in args.seeds for fold in folds]
-    runs += [Run(PROBE, model, 0, fold) for fold in folds]
-    for share, each in places.items():
-        log(f"share of {share:g}")
-        run_all(each, runs, args.cores)
+    folds, epochs = range(1, FOLDS + 1), place.config(Run(BEST, model, args.seeds[0], 1)).epochs
+    places = {part: with_fewer(place, part) for part in parts_of(args.shares, epochs)}
+    recipe = [Run(BEST, model, seed, fold) for seed in args.seeds for fold in folds]
+    probe = [Run(PROBE, model, 0, fold) for fold in folds]
+    for part, each in places.items():
+        log(f"share of {part.share:g}, {part.epochs} epochs")
+        run_all(each, [*recipe, *probe] if part.usual else recipe, args.cores)
     rows = measure(places, model, args.seeds, BootstrapConfig(args.resamples))
     conditions = conditions_of(Reader(place), [model], [Member(BEST, model)])
     file = args.report_dir / "benchmarks" / "accuracy.json"
