@@ -91,12 +91,12 @@ _OF_PIXELS = (
 
 _OF_LEARNING = (
     "Photographs: in the mean over the folds; of each grade the same share, rounded up, the same "
-    "for both methods. Differences: of the recipe to itself with all photographs, of the linear "
-    "classifier to the recipe with the same photographs. Epochs are as many with fewer "
-    "photographs, so that there are fewer steps. [95 % interval over images, the groups drawn "
-    "whole, and seeds.] Minutes: median of one fold."
+    "for both methods. The recipe learns from a share for its own epochs, which are fewer steps, "
+    "and for so many epochs as make as many steps as with all photographs. Differences: of the "
+    "recipe to itself with all photographs, of the linear classifier to the recipe with the same "
+    "photographs and its own epochs. [95 % interval over images, the groups drawn whole, and "
+    "seeds.] Minutes: median of one fold."
 )
-
 _OF_DIVISIONS = (
     "Photographs: in the mean over the folds. A part is judged by what has not learned from it: by "
     "models that learned from three of the four others and have the fourth as val, all of which "

@@ -346,14 +346,16 @@ def test_a_smaller_share_of_images_is_a_part_of_each_grade_and_of_a_larger_share
 
 def test_fewer_images_are_learned_from_and_the_same_are_judged(place, monkeypatch, capsys):
     made = []
-    monkeypatch.setattr(runs, "_train", lambda own, run, _: made.append((own.root.name, run)))
+    monkeypatch.setattr(runs, "_train", lambda own, run, _: made.append((own, run)))
     monkeypatch.setattr(runs, "in_own_process", lambda work, own, run: fake(own, run) or 30.0)
     monkeypatch.setattr(runs, "training_seconds", lambda _: 60.0)
     write_folds(place)
     words = [word if word != "--base_models" else "--base_model" for word in command(place)]
     assert learning_curve.main([*words, "--shares", "0.5", "1"]) == 0
-    assert [(name, run.fold) for name, run in made] == [
-        (name, fold) for name in ("share_0.5", "runs") for fold in range(1, FOLDS + 1)
+    assert [(own.root.name, own.config(run).epochs, run.fold) for own, run in made] == [
+        (name, epochs, fold)
+        for name, epochs in (("share_0.5", 12), ("runs", 12), ("share_0.5_epochs_24", 24))
+        for fold in range(1, FOLDS + 1)
     ]
     half = place.root / "share_0.5" / "folds" / "fold_1"
     assert len(list((half / "val").rglob("*.png"))) == EACH
@@ -362,10 +364,12 @@ def test_fewer_images_are_learned_from_and_the_same_are_judged(place, monkeypatc
         path.resolve().parts[-4:-2] == ("fold_1", "train") for path in kept
     )
     stored = results.load(place.root.parent / "benchmarks" / "accuracy.json").learning
-    assert [row.to for row in stored.rows] == ["60, a share of 1", "30, a share of 0.5"] * 2
-    assert [bool(row.difference) for row in stored.rows] == [False, True, True, True]
+    whole, half_of_it = "60, a share of 1", "30, a share of 0.5"
+    longer = f"{half_of_it}, 24 epochs"
+    assert [row.to for row in stored.rows] == [whole, half_of_it, longer, whole, half_of_it]
+    assert [bool(row.difference) for row in stored.rows] == [False, True, True, True, True]
     assert stored.rows[1].difference["kappa"].value == 0, "the same answers were faked"
-    assert stored.rows[2].minutes == 0.5 and stored.rows[0].minutes == 1.0
+    assert stored.rows[3].minutes == 0.5 and stored.rows[0].minutes == 1.0
     page = (place.root.parent / "docs" / "accuracy.md").read_text()
     assert f"| {TITLES['shared']} | 30, a share of 0.5 | 5 x 1 |" in page
     count = len(made)
