@@ -8,9 +8,8 @@ Whoever has some hundred photographs divides them once, into train and val, or i
 model each (docs/guide.md, "Cross-validation"). On the folds of benchmarks.accuracy one part is
 judged by what has learned from the four others: a model that has one of these four as its val and
 learns from three; all four such models together; and a model that learns from all four and has no
-val, by benchmarks.accuracy where it is complete. Nothing is chosen on any val. What is complete in
---output_dir is not made again. Adds its section to benchmarks/accuracy.json and its table to
-docs/accuracy.md. N images.
+val. Nothing is chosen on any val. What is complete in --output_dir, by benchmarks.accuracy too, is
+not made again. Adds its section to benchmarks/accuracy.json and its table to docs/accuracy.md.
 """
 
 from common.cli import Parser, guarded
@@ -108,7 +107,6 @@ def measure(
     together, each = average(single), of_three.minutes(member)
     best = max(single, key=lambda answers: float(measure_answers(judge(answers))["kappa"]))
     whole = reader.answers(member, run.seed, folds)
-
     rows: list[tuple[str, str, list[Answers], list[Answers] | None, float]] = [
         ("one model of one division", f"{count}, {every - count} are val", single, None, each),
         ("the models of all four divisions", f"{count} each", [together], single, 4 * each),

@@ -8,8 +8,8 @@ On the folds of benchmarks.accuracy the small-data recipe and a linear classifie
 of the four other folds, the same images for both, and are judged on all of the fifth. The recipe
 learns from a part twice: for its own number of epochs, and for so many that there are as many steps
 as with all images. What is complete in --output_dir, with all images by benchmarks.accuracy too, is
-not made again. Adds its section to benchmarks/accuracy.json and its table to docs/accuracy.md. N
-images.
+not made again. Adds its section to benchmarks/accuracy.json and its table to docs/accuracy.md.
+N images.
 """
 
 from common.cli import Parser, guarded
