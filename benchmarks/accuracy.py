@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from statistics import median
 
-from benchmarks.accuracy_tables import report, results
+from benchmarks.accuracy_tables import report
 from benchmarks.accuracy_tables.gather import gather_changes, gather_methods
 from benchmarks.recipes.flags import add_place_flags, add_run_flags, check_run_flags, place_of
 from benchmarks.recipes.methods import (
@@ -36,7 +36,7 @@ from common.data.patients import AUTO, PATIENT_HELP
 from common.metrics.intervals import BootstrapConfig
 from common.reporting.table import format_table
 from common.system.errors import InputError
-from common.system.log import duration, log
+from common.system.log import duration
 
 LITE = tuple(f"tf_efficientnet_lite{size}" for size in range(3))
 FEWER = 2  # folds of an ablation
@@ -186,10 +186,8 @@ def plan_text(place: Place, runs: Sequence[Run], jobs: int) -> str:
 def main(argv: list[str] | None = None) -> int:
     """Make the runs that are missing, measure all that is complete, and write the tables."""
     args = parse_args(argv)
-    page = args.report_dir / "docs" / "accuracy.md"
-    file = args.report_dir / "benchmarks" / "accuracy.json"
     if args.render_only:
-        report.write(page, results.load(file))
+        report.publish_again(args.report_dir)
         return 0
     import torch
 
@@ -205,12 +203,10 @@ def main(argv: list[str] | None = None) -> int:
     if args.ablation is None:
         methods = gather_methods(place, args.base_models, bootstrap)
         section = "methods" if args.patient_regex == AUTO else "together"
-        stored = results.store(file, methods, section)
+        report.publish(args.report_dir, methods, section)
     else:
         changes = gather_changes(place, args.base_models[0], bootstrap)
-        stored = results.store(file, changes, "changes")
-    report.write(page, stored)
-    log(f"wrote {file} and {page}")
+        report.publish(args.report_dir, changes, "changes")
     return 0
 
 

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.accuracy_tables import report, results
+from benchmarks.accuracy_tables import report
 from benchmarks.accuracy_tables.gather import Reader, change_result, conditions_of
 from benchmarks.accuracy_tables.measures import Answers, average, judge, pool_folds
 from benchmarks.accuracy_tables.measures import measure as measure_answers
@@ -31,7 +31,6 @@ from benchmarks.recipes.methods import BEST, Member
 from benchmarks.recipes.runs import FOLDS, Place, Run, make_folds, run_all
 from common.data.folders import scan_split
 from common.metrics.intervals import BootstrapConfig
-from common.system.log import log
 
 # two parts are left out of a training, one this far behind the other in a circle of five: all pairs
 DISTANCES = (1, 2)
@@ -142,11 +141,7 @@ def main(argv: list[str] | None = None) -> int:
         run_all(each, runs, args.cores)
     rows = measure(place, places, runs[0], BootstrapConfig(args.resamples))
     conditions = conditions_of(Reader(places[DISTANCES[0]]), [model], [Member(BEST, model)])
-    file = args.report_dir / "benchmarks" / "accuracy.json"
-    stored = results.store(file, Changes(conditions, rows), "divisions")
-    page = args.report_dir / "docs" / "accuracy.md"
-    report.write(page, stored)
-    log(f"wrote {file} and {page}")
+    report.publish(args.report_dir, Changes(conditions, rows), "divisions")
     return 0
 
 

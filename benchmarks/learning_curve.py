@@ -22,7 +22,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.accuracy_tables import report, results
+from benchmarks.accuracy_tables import report
 from benchmarks.accuracy_tables.gather import Reader, change_result, conditions_of
 from benchmarks.accuracy_tables.results import ChangeResult, Changes, Grid
 from benchmarks.recipes.derived_folds import derive_folds
@@ -167,11 +167,7 @@ def main(argv: list[str] | None = None) -> int:
         run_all(each, [*recipe, *probe] if part.usual else recipe, args.cores)
     rows = measure(places, model, args.seeds, BootstrapConfig(args.resamples))
     conditions = conditions_of(Reader(place), [model], [Member(BEST, model)])
-    file = args.report_dir / "benchmarks" / "accuracy.json"
-    stored = results.store(file, Changes(conditions, rows), "learning")
-    page = args.report_dir / "docs" / "accuracy.md"
-    report.write(page, stored)
-    log(f"wrote {file} and {page}")
+    report.publish(args.report_dir, Changes(conditions, rows), "learning")
     return 0
 
 

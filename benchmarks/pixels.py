@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
-from benchmarks.accuracy_tables import report, results
+from benchmarks.accuracy_tables import report
 from benchmarks.accuracy_tables.gather import change_result
 from benchmarks.accuracy_tables.measures import Answers
 from benchmarks.accuracy_tables.results import Changes, Conditions, Grid
@@ -193,9 +193,7 @@ def main(argv: list[str] | None = None) -> int:
         versions=versions(),
         git_commit=git_commit(),
     )
-    file = args.report_dir / "benchmarks" / "accuracy.json"
-    stored = results.store(file, Changes(conditions, rows), "pixels")
-    report.write(args.report_dir / "docs" / "accuracy.md", stored)
+    report.publish(args.report_dir, Changes(conditions, rows), "pixels")
     return 0
 
 

@@ -12,6 +12,8 @@ from benchmarks.accuracy_tables.results import (
     MethodResult,
     Methods,
     Results,
+    load,
+    store,
 )
 from benchmarks.recipes.methods import PROBES, REFERENCES, SOUP
 from benchmarks.recipes.runs import FOLDS
@@ -26,7 +28,9 @@ from benchmarks.shared.pages import (
 )
 from common.data.patients import AUTO
 from common.metrics.intervals import Interval
+from common.system.log import log
 
+FILE, PAGE = Path("benchmarks") / "accuracy.json", Path("docs") / "accuracy.md"
 FIGURE = Path("images") / "accuracy.png"  # as seen from the page
 _IMAGE = f"![Kappa and AUC of each method with their intervals]({FIGURE.as_posix()})"
 _SHOWN = {  # the columns with an interval
@@ -105,6 +109,20 @@ _OF_DIVISIONS = (
     "over images, the groups drawn whole, and these models]. Minutes: of all trainings that it "
     "takes."
 )
+
+
+def publish(root: Path, found: Methods | Changes, section_name: str) -> None:
+    """Put a section into accuracy.json, and its table into accuracy.md, below a folder.
+
+    section_name: a field of Results.
+    """
+    write(root / PAGE, store(root / FILE, found, section_name))
+    log(f"wrote {root / FILE} and {root / PAGE}")
+
+
+def publish_again(root: Path) -> None:
+    """Lay accuracy.md out from accuracy.json as it is."""
+    write(root / PAGE, load(root / FILE))
 
 
 def write(page: Path, results: Results) -> None:
