@@ -25,7 +25,7 @@ from benchmarks.accuracy_tables.gather import Reader, change_result, conditions_
 from benchmarks.accuracy_tables.measures import Answers, average, judge, pool_folds
 from benchmarks.accuracy_tables.measures import measure as measure_answers
 from benchmarks.accuracy_tables.results import ChangeResult, Changes, Grid
-from benchmarks.recipes.derived_folds import derive_folds
+from benchmarks.recipes.derived_folds import derive_folds, images_learned_from
 from benchmarks.recipes.flags import add_place_flags, add_run_flags, check_run_flags, place_of
 from benchmarks.recipes.methods import BEST, Member
 from benchmarks.recipes.runs import FOLDS, Place, Run, make_folds, run_all
@@ -98,10 +98,7 @@ def measure(
     """Judge one model of one division, those of all, the best of them, and what saw all parts."""
     folds, member = tuple(range(1, FOLDS + 1)), Member(run.recipe, run.model)
     reader, of_three = Reader(place), Reader(places[DISTANCES[0]])
-    every, count = (
-        round(np.mean([len(scan_split(one.place.fold(k), "train")) for k in folds]))
-        for one in (reader, of_three)
-    )
+    every, count = (images_learned_from(one.place) for one in (reader, of_three))
     single = answers_of_divisions(reader, places, run)
     together, each = average(single), of_three.minutes(member)
     best = max(single, key=lambda answers: float(measure_answers(judge(answers))["kappa"]))

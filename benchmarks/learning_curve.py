@@ -25,7 +25,7 @@ import numpy as np
 from benchmarks.accuracy_tables import report
 from benchmarks.accuracy_tables.gather import Reader, change_result, conditions_of
 from benchmarks.accuracy_tables.results import ChangeResult, Changes, Grid
-from benchmarks.recipes.derived_folds import derive_folds
+from benchmarks.recipes.derived_folds import derive_folds, images_learned_from
 from benchmarks.recipes.flags import add_place_flags, add_run_flags, check_run_flags, place_of
 from benchmarks.recipes.methods import BEST, PROBE, TITLES, Member
 from benchmarks.recipes.runs import FOLDS, Place, Run, make_folds, run_all
@@ -120,10 +120,7 @@ def measure(
         part: Reader(places[part])
         for part in sorted(places, key=lambda part: (-part.share, not part.usual))
     }
-    counts = {
-        part: round(sum(len(scan_split(place.fold(k), "train")) for k in folds) / FOLDS)
-        for part, place in places.items()
-    }
+    counts = {part: images_learned_from(place) for part, place in places.items()}
     of_recipe = {
         part: [reader.answers(Member(BEST, model), seed, folds) for seed in seeds]
         for part, reader in readers.items()

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from benchmarks.recipes.runs import FOLDS, Place
+from common.data.folders import scan_split
 from common.preparation.new_dataset import MANIFEST
 
 
@@ -27,3 +28,9 @@ def derive_folds(place: Place, name: str, files: Callable[[int], Mapping[str, Pa
     shutil.copy(place.root / "folds" / MANIFEST, begun)
     begun.rename(folds)
     return derived
+
+
+def images_learned_from(place: Place) -> int:
+    """Count the images of train, in the mean over the folds."""
+    counts = [len(scan_split(place.fold(number), "train")) for number in range(1, FOLDS + 1)]
+    return round(sum(counts) / FOLDS)
