@@ -11,6 +11,8 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from common.pixels.retina import strongest
+
 SIDE = 384  # pixels of the longer side of a retina's box; the unit of all points
 MAX_POINTS = 400
 _RIM = 0.93  # share of the disc's radius within which points are looked for
@@ -77,7 +79,7 @@ def local_features(structure: Structure) -> LocalFeatures:
 
 def _lit(small: np.ndarray) -> np.ndarray:
     """Mark the lit pixels of a small retina (rows, columns, 3) as (rows, columns) float32."""
-    bright = small.max(axis=2)
+    bright = strongest(small)
     lit = (bright > _LIT * np.percentile(bright, 95)).astype(np.uint8)
     return cv2.morphologyEx(lit, cv2.MORPH_CLOSE, np.ones((9, 9), np.uint8)).astype(np.float32)
 

@@ -23,6 +23,7 @@ from common.inspection.image_statistics import (
 from common.listing.picture_files import IMAGE_SUFFIXES
 from common.pixels.decoding import ImageError, Picture, decode_picture, why_unusable
 from common.pixels.dicom import NoPydicomError
+from common.pixels.retina import strongest
 
 # fault -> what it means; those before "grayscale" make a file useless
 FAULTS = {
@@ -116,9 +117,9 @@ def _faults(
     shorter_side: int, picture: Picture, header: PictureHeader, retina: Retina
 ) -> tuple[str, ...]:
     noted = {note.kind for note in picture.notes}
-    black = np.percentile(retina.square.max(axis=2), 99) < _BLACK
+    black = np.percentile(strongest(retina.square), 99) < _BLACK
     found = {
-        "grayscale": header.grey or not np.ptp(retina.square.astype(np.int16), axis=2).any(),
+        "grayscale": header.grey or not (retina.square != retina.square[..., :1]).any(),
         "cut_short": "cut_short" in noted,
         "several_pages": "several_pages" in noted,
         "two_discs": retina.num_discs > 1,

