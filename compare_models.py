@@ -70,6 +70,10 @@ SHOWN = (
     "referable_sensitivity",
     "referable_specificity",
 )
+PLAIN_MEAN = (
+    "the ensemble of these gates is the models' plain mean; the rating to quote is that of "
+    "evaluate_ensemble.py, whose ensemble has its weights"
+)
 
 
 @dataclass(frozen=True)
@@ -237,6 +241,9 @@ def main(argv: list[str] | None = None) -> int:
     gates = check(models, bootstrap, combine_holdouts(found, args.split))
     print("\n" + (tables.gates_table(gates).to_text() if args.verbose else gates_text(gates)))
     print(f"\nrating: {rating(gates)}")
+    ensemble = {"ensemble": PLAIN_MEAN} if len(models) > 1 else {}
+    if ensemble:
+        print(PLAIN_MEAN)
 
     rows = tables.flat_rows(metrics)
     write_table(
@@ -262,7 +269,7 @@ def main(argv: list[str] | None = None) -> int:
             "bootstrap": evaluation.to_json()["bootstrap"],
         },
     )
-    write_json(output.validation(args.split), tested | validation_content(gates))
+    write_json(output.validation(args.split), tested | ensemble | validation_content(gates))
     draw(models, note, lambda name: output.figure(of_split(name, args.split)), args.figure_format)
     names = f"{output.comparison(args.split).name}, {output.validation(args.split).name}"
     log(f"wrote {names}, tables and figures to {output.results}")
