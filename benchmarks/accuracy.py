@@ -85,8 +85,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--patient_regex",
         default=AUTO,
-        help=f"{PATIENT_HELP}; whoever it names stays in one fold. With one of yours the methods "
-        "have a section of their own; its folds need another --output_dir",
+        help=f"{PATIENT_HELP}; whoever it names stays in one fold. With one of yours the methods, "
+        "and the changes, have a section of their own; its folds need another --output_dir",
     )
     parser.add_argument(
         "--dry_run", action="store_true", help="divide the photographs, and print what would be run"
@@ -200,13 +200,13 @@ def main(argv: list[str] | None = None) -> int:
         print(plan_text(place, runs, args.jobs))
         return 0
     run_all(place, runs, args.cores)
+    own_folds = args.patient_regex != AUTO
     if args.ablation is None:
         methods = gather_methods(place, args.base_models, bootstrap)
-        section = "methods" if args.patient_regex == AUTO else "together"
-        report.publish(args.report_dir, methods, section)
+        report.publish(args.report_dir, methods, "together" if own_folds else "methods")
     else:
         changes = gather_changes(place, args.base_models[0], bootstrap)
-        report.publish(args.report_dir, changes, "changes")
+        report.publish(args.report_dir, changes, "changes_together" if own_folds else "changes")
     return 0
 
 

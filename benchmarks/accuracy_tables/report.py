@@ -74,6 +74,11 @@ _NEW_PAGE = """# Accuracy
 <!-- accuracy: changes -->
 <!-- end -->
 
+### Kept together
+
+<!-- accuracy: changes_together -->
+<!-- end -->
+
 ## Pixels
 
 <!-- accuracy: pixels -->
@@ -81,9 +86,9 @@ _NEW_PAGE = """# Accuracy
 """
 _OF_RECIPE = (
     "Each row changes one setting of the small-data recipe as it was before, with a shared head: "
-    "features of the last stage alone, no prior correction. ± is the standard "
-    "deviation over single folds and seeds; a difference is to the recipe on the same images, with "
-    "its 95 % interval. Minutes: median of the trainings of one fold."
+    "features of the last stage alone, no prior correction, but for the flags that all trainings "
+    "had. ± is the standard deviation over single folds and seeds; a difference is to the recipe "
+    "on the same images, with its 95 % interval. Minutes: median of the trainings of one fold."
 )
 _OF_PIXELS = (
     "Each row changes the photographs' pixels, or the features, of a One-vs-One logistic "
@@ -135,8 +140,8 @@ def write(page: Path, results: Results) -> None:
 def render(results: Results) -> dict[str, str]:
     """Lay out each part of the page, by its name."""
     methods, together = results.methods, results.together
-    changes, pixels = results.changes, results.pixels
-    learning, divisions = results.learning, results.divisions
+    changes, changes_together = results.changes, results.changes_together
+    pixels, learning, divisions = results.pixels, results.learning, results.divisions
     return {
         "methods": f"{_IMAGE}\n\n{_methods(methods)}" if methods else NOTHING,
         "differences": _differences(methods.rows) if methods else NOTHING,
@@ -144,6 +149,9 @@ def render(results: Results) -> dict[str, str]:
         "learning": _learned(learning, "seeds", _OF_LEARNING) if learning else NOTHING,
         "divisions": _learned(divisions, "models", _OF_DIVISIONS) if divisions else NOTHING,
         "changes": _changes(changes, _OF_RECIPE) if changes else NOTHING,
+        "changes_together": (
+            _changes(changes_together, _OF_RECIPE) if changes_together else NOTHING
+        ),
         "pixels": _changes(pixels, _OF_PIXELS) if pixels else NOTHING,
     }
 

@@ -92,6 +92,7 @@ class Results:
     methods: Methods | None
     together: Methods | None  # where folds keep more photographs together (--patient_regex)
     changes: Changes | None
+    changes_together: Changes | None  # on the folds of `together`
     pixels: Changes | None  # the same of a probe's pixels
     learning: Changes | None  # the recipe and a probe with fewer images to learn from
     divisions: Changes | None  # one model of one division, and those of folds together
@@ -114,6 +115,7 @@ def load(file: Path) -> Results:
             _read_methods(content.get("methods")),
             _read_methods(content.get("together")),
             _read_changes(content.get("changes")),
+            _read_changes(content.get("changes_together")),
             _read_changes(content.get("pixels")),
             _read_changes(content.get("learning")),
             _read_changes(content.get("divisions")),

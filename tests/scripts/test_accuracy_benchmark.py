@@ -450,6 +450,15 @@ def test_folds_of_a_patient_regex_have_a_section_of_their_own(place, capsys):
     assert stored.methods.rows[0].figures == stored.together.rows[0].figures
     page = (place.root.parent / "docs" / "accuracy.md").read_text()
     assert page.count(r"which keep together what `--patient_regex '(\d{3})'` names") == 1
+    change = next(each for each in CHANGES if each.name == "label_smoothing_0.1")
+    for recipe, fold in itertools.product((CHANGED, change.name), (1, 2)):
+        fake(place, Run(recipe, MODEL, 0, fold))
+    for words in (own[1:], []):
+        assert accuracy.main(command(place, "--ablation", change.name, *words)) == 0
+        stored = results.load(place.root.parent / "benchmarks" / "accuracy.json")
+        assert stored.changes_together.conditions.patient_regex == r"(\d{3})"
+        assert bool(stored.changes) == (not words)
+        assert stored.changes_together.rows[1].setting == change.setting
     capsys.readouterr()
     assert accuracy.main(command(place, "--methods", "--patient_regex", r"(\d\d)\d")) == 2
     error = capsys.readouterr().err
