@@ -1,6 +1,7 @@
 """What the README and the pages in docs/ show exists: commands, flags, files, links, modules."""
 
 import re
+import shlex
 from pathlib import Path
 
 import pytest
@@ -21,7 +22,7 @@ def commands() -> set[tuple[tuple[str, ...], str]]:
     """Collect (script, a flag that some page shows with it)."""
     shown = set()
     for line in (line for page in PAGES for line in blocks(page)):
-        words = line.split()
+        words = shlex.split(line) if "python " in line else line.split()
         if "python" in words:
             words = words[words.index("python") + 1 :]
             script = tuple(words[:2]) if words[0] == "-m" else tuple(words[:1])
@@ -35,7 +36,10 @@ def commands() -> set[tuple[tuple[str, ...], str]]:
             script = TRAIN
         else:
             continue
-        shown |= {(script, "")} | {(script, w) for w in words if w.startswith("--")}
+        own = [word for word in words if " " not in word]
+        handed_on = " ".join(word for word in words if " " in word).split()  # to train_ovo.py
+        shown |= {(script, "")} | {(script, word) for word in own if word.startswith("--")}
+        shown |= {(TRAIN, word) for word in handed_on if word.startswith("--")}
     return shown
 
 
