@@ -9,7 +9,7 @@ from PIL import Image
 
 from common.data.synthetic import draw_fundus
 from common.pixels.preprocessing import Preprocessing, preprocess
-from common.pixels.retina import find_retina, retina_box
+from common.pixels.retina import find_retina, retina_box, strongest
 
 PHOTOGRAPHS = sorted(
     (Path(__file__).parents[2].parent / "shared" / "data" / "idrid").rglob("*.jpg")
@@ -53,6 +53,13 @@ GROUNDS = {
     "lifted by 40": lambda image: lifted(image, 40),
     "lifted by 80": lambda image: lifted(image, 80),
 }
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.int16])
+def test_the_strongest_channel_is_the_largest_of_each_pixel(kind):
+    picture = np.random.default_rng(0).integers(0, 255, (7, 5, 3)).astype(kind)
+    found = strongest(picture)
+    assert found.dtype == kind and np.array_equal(found, picture.max(axis=2))
 
 
 @needs_photographs
