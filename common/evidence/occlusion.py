@@ -14,6 +14,7 @@ from common.evidence.exact import pairs_in_grade_order
 from common.evidence.maps import resample
 from common.models.ovo import chunk_size
 from common.pixels.device_pixels import PixelSource
+from common.pixels.retina import strongest
 from common.trained_networks.loading import LoadedModel
 from common.trained_networks.running import move_to, predict_pixels
 
@@ -63,7 +64,7 @@ def _falls(
 
 def hide_parts(picture: np.ndarray, parts: int) -> np.ndarray:
     """Hide each part of a picture (S, S, 3) in turn, row by row: (g * g, S, S, 3)."""
-    lit = picture[picture.max(-1) > _DARK]
+    lit = picture[strongest(picture) > _DARK]
     colour = lit.mean(0).round().astype(np.uint8) if len(lit) else np.zeros(3, np.uint8)
     edges = np.linspace(0, len(picture), parts + 1).round().astype(int)
     hidden = np.repeat(picture[None], parts * parts, axis=0)
